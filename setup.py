@@ -1,0 +1,36 @@
+"""Adds adapruner_det to a Python that already has torch, torchvision and Detectron2.
+
+Those three are left alone on purpose: they depend on the machine's accelerator, and replacing
+somebody's working build is worse than asking for it. `make setup` makes a whole environment.
+"""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "adapruner_det/__init__.py").read_text())[1]
+
+setup(
+    name="adapruner_det",
+    version=VERSION,
+    description="AdaPruner for Detectron2: learn which training images a detector can do without",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["adapruner_det", "adapruner_det.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "defusedxml",
+        "fvcore",
+        "matplotlib",
+        "numpy",
+        "opencv-python",
+        "pandas",
+        "pycocotools",
+        "scikit-learn",
+        "tabulate",
+        "tqdm",
+    ],
+    extras_require={"test": ["pytest"]},
+)
