@@ -1,0 +1,338 @@
+"""AdaPruner for any training loop that knows the loss of each sample.
+
+    pruner = AdaPruner(num_samples=len(dataset), keep_ratio=0.9, total_steps=steps)
+    loss = (pruner.weights(index) * per_sample_loss).mean()      # then backward, optimizer step
+    pruner.update(index, per_sample_loss.detach())
+
+`index` holds the identity of each sample of the batch, a number from 0 to num_samples - 1 that
+stays with the sample however the loader shuffles; never its position in the batch.
+"""
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from .mask import Mask
+from .objective import (
+    COMPRESSION_SCALE,
+    compression_weight,
+    mask_gradient,
+    selection_cost,
+)
+from .schedule import Schedule
+
+RATIO_CONTROLS = ("projection", "penalty")
+LOSS_SCALES = ("mean", "none")
+
+
+class RatioNotReachedError(RuntimeError):
+    """The mask does not keep the ratio asked for, within the tolerance."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What moves the mask.
+
+    Attributes:
+        classification, selection, compression: the three terms of Eq. 7; off for the ablation of
+            Table 5. Without compression nothing controls the ratio while the mask learns, and it is
+            imposed once, on the finished mask.
+        compression_scale: s_scale of Eq. 7.
+        ratio_control: "projection" shifts all logits once an epoch so that exactly c of them are
+            above zero (Eq. 6 as a constraint); "penalty" is Eq. 6 and 7 as printed, which overshoots.
+        loss_scale: "mean" divides each loss by the mean loss of the epoch before, so that
+            L - log L, smallest at L = 1, means the same for a cross-entropy and for a detector's
+            summed loss; "none" takes the loss as it is.
+        learning_rate: step of a logit a visit, on N times the gradient of Eq. 7.
+    """
+
+    classification: bool = True
+    selection: bool = True
+    compression: bool = True
+    compression_scale: float = COMPRESSION_SCALE
+    ratio_control: str = "projection"
+    loss_scale: str = "mean"
+    learning_rate: float = 0.3
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("ratio_control", self.ratio_control, RATIO_CONTROLS),
+            ("loss_scale", self.loss_scale, LOSS_SCALES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; it can be {' or '.join(map(repr, known))}")
+
+    @property
+    def projects(self) -> bool:
+        """Whether the ratio is held by projection while the mask learns."""
+        return self.compression and self.ratio_control == "projection"
+
+    @property
+    def projects_at_end(self) -> bool:
+        """Whether the finished mask is brought to the ratio; "penalty" has to get there itself."""
+        return self.projects or not self.compression
+
+
+class _RunningMean:
+    """Mean of the epoch at hand and of the one before; O(1) memory."""
+
+    def __init__(self):
+        self.sum, self.count, self.previous = 0.0, 0, None
+
+    def add(self, values: Tensor) -> None:
+        self.sum += float(values.sum(dtype=torch.float64))
+        self.count += values.numel()
+
+    def next_epoch(self, enough: int) -> None:
+        """Starts over; a remnant of fewer than `enough` values does not replace a whole epoch."""
+        if self.count and (self.previous is None or self.count >= enough):
+            self.previous = self.sum / self.count
+        self.sum, self.count = 0.0, 0
+
+    def value(self) -> float:
+        """The mean of the last whole epoch, which does not depend on the order of this one."""
+        if self.previous is not None:
+            return self.previous
+        return self.sum / self.count
+
+
+class AdaPruner:
+    """Learns one mask logit a sample while the model trains (Yang et al. 2023, Eq. 4-7).
+
+    Args:
+        num_samples: N, the size of the training set.
+        keep_ratio: c, the share of the samples to keep, in (0, 1).
+        total_steps: how often `update` will be called.
+        warmup_steps: how many of these come before pruning starts.
+        alpha: first and last scale of the sigmoid.
+        objective: which terms move the mask, and how.
+        tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is
+            always allowed.
+        device: where the logits live; `weights` returns its result there.
+
+    Raises:
+        ValueError: a setting that cannot work, named.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        keep_ratio: float,
+        total_steps: int,
+        *,
+        warmup_steps: int = 0,
+        alpha: "tuple[float, float]" = (0.1, 5.0),
+        objective: Objective = Objective(),
+        tolerance: float = 0.02,
+        device: "torch.device | str" = "cpu",
+    ):
+        if num_samples < 2:
+            raise ValueError(f"{num_samples} samples are too few to prune")
+        if not 0 < keep_ratio < 1:
+            raise ValueError(
+                f"keep_ratio is the share of samples that stays, above 0 and below 1; got {keep_ratio}"
+            )
+        self.keep_ratio = keep_ratio
+        self.tolerance = max(tolerance, 0.5 / num_samples)
+        self.objective = objective
+        self.schedule = Schedule(total_steps, warmup_steps, *alpha)
+        self.mask = Mask(num_samples, device)
+        self.alpha = alpha[0]
+        self.step = 0
+        self._seen_in_epoch = 0
+        self._steps_in_epoch = 0
+        self._pruning_epochs = 0
+        self._mean_loss = _RunningMean()
+        self._mean_force = _RunningMean()
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.mask)
+
+    @property
+    def kept_ratio(self) -> float:
+        """r: the share of samples kept now."""
+        return self.mask.kept_ratio
+
+    @property
+    def warming_up(self) -> bool:
+        return self.step < self.schedule.warmup_steps
+
+    @property
+    def compression_weight(self) -> float:
+        """lambda of Eq. 7 now."""
+        return compression_weight(
+            self.kept_ratio, self.keep_ratio, self.objective.compression_scale
+        )
+
+    def weights(self, index: Tensor) -> Tensor:
+        """The weight of each sample's loss in Eq. 4: s (B,), or ones during warm-up."""
+        index = self._checked(index)
+        if self.warming_up:
+            return torch.ones(index.shape, device=self.mask.logits.device)
+        return self.mask.soft(index, self.alpha)
+
+    def update(self, index: Tensor, losses: Tensor) -> None:
+        """Moves the mask by what the model's losses on a batch say; call it once a step.
+
+        Args:
+            index: identity of each sample, (B,) integers in [0, N). A sample may occur twice.
+            losses: task loss of each, (B,), not negative.
+
+        Raises:
+            IndexError: an index outside [0, N).
+            FloatingPointError: a loss that is not finite, with the indices.
+            ValueError: a negative loss, of which Eq. 5 has no logarithm, or shapes that differ.
+        """
+        index = self._checked(index)
+        losses = losses.detach().to(self.mask.logits)
+        self._check_losses(index, losses)
+        self._mean_loss.add(losses)
+        force = self._force(losses)
+        if not self.warming_up:
+            self._move(index, force)
+        self._mean_force.add(force)
+        self._advance(len(index))
+
+    def finish(self) -> Tensor:
+        """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
+
+        Raises:
+            RatioNotReachedError: the ratio is further than the tolerance from the one asked for, or
+                pruning was too short for every sample to be seen.
+        """
+        if not self._pruning_epochs:
+            raise RatioNotReachedError(
+                f"pruning ended before it had seen all {self.num_samples} samples once: make the "
+                "run longer (at least two epochs after the warm-up) or the warm-up shorter"
+            )
+        if self.objective.projects_at_end:
+            self.mask.project(self._num_to_keep())
+        if abs(self.kept_ratio - self.keep_ratio) > self.tolerance + 1e-9:
+            raise RatioNotReachedError(
+                f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were "
+                f"{self.keep_ratio:.3f} +- {self.tolerance:.3f}: "
+                + (
+                    "too many samples have the same mask logit; train longer or with a larger "
+                    "learning rate of the mask"
+                    if self.objective.projects_at_end
+                    else "the penalty of Eq. 6 and 7 alone did not hold it; use ratio control "
+                    "'projection', or other learning rates and scales"
+                )
+            )
+        return self.mask.hard()
+
+    def state_dict(self) -> dict:
+        """Everything `update` depends on, as tensors and plain Python values."""
+        return {
+            "mask": self.mask.state_dict(),
+            "settings": self._settings(),
+            "alpha": self.alpha,
+            "step": self.step,
+            "seen_in_epoch": self._seen_in_epoch,
+            "steps_in_epoch": self._steps_in_epoch,
+            "pruning_epochs": self._pruning_epochs,
+            "mean_loss": dict(vars(self._mean_loss)),
+            "mean_force": dict(vars(self._mean_force)),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues where the saved pruner stood.
+
+        Raises:
+            ValueError: the saved state belongs to other settings or another number of samples.
+        """
+        ours = self._settings()
+        changed = [
+            f"{k} was {v}, is {ours[k]}" for k, v in state["settings"].items() if v != ours[k]
+        ]
+        if changed:
+            raise ValueError("cannot resume pruning with other settings: " + "; ".join(changed))
+        self.mask.load_state_dict(state["mask"])
+        self.alpha = state["alpha"]
+        self.step = state["step"]
+        self._seen_in_epoch = state["seen_in_epoch"]
+        self._steps_in_epoch = state["steps_in_epoch"]
+        self._pruning_epochs = state["pruning_epochs"]
+        vars(self._mean_loss).update(state["mean_loss"])
+        vars(self._mean_force).update(state["mean_force"])
+
+    def _settings(self) -> dict:
+        return {
+            "keep_ratio": self.keep_ratio,
+            **asdict(self.schedule),
+            **asdict(self.objective),
+        }
+
+    def _checked(self, index: Tensor) -> Tensor:
+        index = torch.as_tensor(index, device=self.mask.logits.device)
+        if len(index) and not (0 <= int(index.min()) and int(index.max()) < self.num_samples):
+            raise IndexError(f"sample indices {index.tolist()} are not all in [0, {self.num_samples})")
+        return index
+
+    @staticmethod
+    def _check_losses(index: Tensor, losses: Tensor) -> None:
+        if losses.shape != index.shape:
+            raise ValueError(
+                f"one loss a sample is needed: {tuple(index.shape)} indices, "
+                f"{tuple(losses.shape)} losses"
+            )
+        finite = torch.isfinite(losses)
+        if not finite.all():
+            raise FloatingPointError(
+                f"losses of samples {index[~finite].tolist()} are not finite; the mask was not moved"
+            )
+        if (losses < 0).any():
+            raise ValueError(
+                f"losses of samples {index[losses < 0].tolist()} are negative: Eq. 5 takes their "
+                "logarithm"
+            )
+
+    def _force(self, losses: Tensor) -> Tensor:
+        """What Eq. 4 and 5 say of each sample: L - log L, with L brought to scale, (B,)."""
+        if self.objective.loss_scale == "mean":
+            losses = losses / max(self._mean_loss.value(), 1e-12)
+        force = torch.zeros_like(losses)
+        if self.objective.classification:
+            force = force + losses
+        if self.objective.selection:
+            force = force + selection_cost(losses)
+        return force
+
+    def _move(self, index: Tensor, force: Tensor) -> None:
+        if self.objective.projects:
+            # The multiplier of the constraint: what all samples have in common moves no sample past
+            # another, except by how often it happened to be visited.
+            force = force - (self._mean_force.value() if self.step else force.mean())
+        elif self.objective.compression:
+            # Eq. 6 with r, the ratio kept, for ||s||_1 / N: see docs/method.md.
+            force = force + 2 * self.compression_weight * (self.kept_ratio - self.keep_ratio)
+        gradient = mask_gradient(self.mask.logits[index], self.alpha, force)
+        self.mask.step(index, -self.objective.learning_rate * gradient)
+
+    def _advance(self, batch_size: int) -> None:
+        was_warming_up = self.warming_up
+        self.step += 1
+        self._seen_in_epoch += batch_size
+        self._steps_in_epoch += 1
+        if was_warming_up and not self.warming_up:
+            self._start_epoch()
+        elif self._seen_in_epoch >= self.num_samples:
+            if not was_warming_up:
+                self._end_pruning_epoch()
+            self._start_epoch()
+
+    def _end_pruning_epoch(self) -> None:
+        """The one place where a step touches all N samples."""
+        self._pruning_epochs += 1
+        self.alpha = self.schedule.alpha(self.step, self._steps_in_epoch)
+        if self.objective.projects:
+            self.mask.project(self._num_to_keep())
+
+    def _start_epoch(self) -> None:
+        self._seen_in_epoch = self._steps_in_epoch = 0
+        self._mean_loss.next_epoch(self.num_samples // 2)
+        self._mean_force.next_epoch(self.num_samples // 2)
+
+    def _num_to_keep(self) -> int:
+        return min(max(1, round(self.keep_ratio * self.num_samples)), self.num_samples - 1)

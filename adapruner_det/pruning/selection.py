@@ -1,0 +1,173 @@
+"""What a pruning method leaves behind: a score and a verdict for every sample, by its id."""
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Set
+
+import pandas as pd
+
+from ..files import write_text
+
+RECORD = "selection.json"
+TABLE = "images.csv"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Scores and verdicts of N samples, and where they come from.
+
+    Attributes:
+        datasets: name of the data set each sample belongs to, N strings.
+        ids: id of each sample within its data set, N strings; never a position.
+        scores: N numbers, higher means keep; None for a sample that did not compete (always kept).
+        kept: N booleans.
+        keep_ratio: the ratio asked for, among the samples that competed.
+        method: name of the method that made the scores.
+        columns: further columns of N values for people to look at, by name.
+        provenance: what is needed to make it again or to see that it fits: seed, config, versions,
+            seconds, fingerprints of the data. Plain values.
+    """
+
+    datasets: Sequence[str]
+    ids: Sequence[str]
+    scores: Sequence["float | None"]
+    kept: Sequence[bool]
+    keep_ratio: float
+    method: str
+    columns: Dict[str, Sequence[Any]] = field(default_factory=dict)
+    provenance: Dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        lengths = {
+            "datasets": len(self.datasets),
+            "ids": len(self.ids),
+            "scores": len(self.scores),
+            "kept": len(self.kept),
+            **{name: len(column) for name, column in self.columns.items()},
+        }
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"a selection needs one value a sample in every column: {lengths}")
+        keys = list(zip(self.datasets, self.ids))
+        if len(set(keys)) != len(keys):
+            twice = sorted({key for key in keys if keys.count(key) > 1})[:5]
+            raise ValueError(f"ids that occur more than once in a data set: {twice}")
+        bad = [i for i, score in zip(self.ids, self.scores) if score is not None and math.isnan(score)]
+        if bad:
+            raise ValueError(f"scores of {bad[:5]} are not numbers")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def reached_ratio(self) -> float:
+        """Share kept of the samples that competed."""
+        verdicts = [k for k, score in zip(self.kept, self.scores) if score is not None]
+        return sum(verdicts) / len(verdicts)
+
+    def dataset_names(self) -> List[str]:
+        """The data sets covered, in the order of their first sample."""
+        return list(dict.fromkeys(self.datasets))
+
+    def column_of(self, dataset: str, name: str) -> Dict[str, Any]:
+        """Values of column `name` by sample id, for one data set."""
+        values = self.columns[name]
+        return {i: v for d, i, v in zip(self.datasets, self.ids, values) if d == dataset}
+
+    def known_ids(self, dataset: str) -> Set[str]:
+        return {i for d, i in zip(self.datasets, self.ids) if d == dataset}
+
+    def kept_ids(self, dataset: str) -> Set[str]:
+        return {i for d, i, k in zip(self.datasets, self.ids, self.kept) if d == dataset and k}
+
+    def cut(self, keep_ratio: float) -> "Selection":
+        """The same scores cut at another ratio: the highest round(keep_ratio * N) are kept.
+
+        Samples with equal scores are ordered by a hash of their id, so that neither the order of the
+        data set nor the alphabet decides.
+
+        Raises:
+            ValueError: a ratio outside (0, 1].
+        """
+        if not 0 < keep_ratio <= 1:
+            raise ValueError(
+                f"keep_ratio is the share that stays, above 0 and at most 1; got {keep_ratio}"
+            )
+        competing = [i for i, score in enumerate(self.scores) if score is not None]
+        competing.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
+        kept = [score is None for score in self.scores]
+        for i in competing[: round(keep_ratio * len(competing))]:
+            kept[i] = True
+        return replace(self, kept=kept, keep_ratio=keep_ratio)
+
+    def table(self) -> pd.DataFrame:
+        """One row a sample: dataset, id, kept, score and the further columns."""
+        return pd.DataFrame(
+            {
+                "dataset": self.datasets,
+                "id": self.ids,
+                "kept": list(map(int, self.kept)),
+                "score": self.scores,
+                **self.columns,
+            }
+        )
+
+    def save(self, folder: "str | Path") -> None:
+        """Writes the file of record (selection.json) and a CSV for people (images.csv)."""
+        record = {
+            "format": FORMAT,
+            "method": self.method,
+            "keep_ratio": self.keep_ratio,
+            "reached_ratio": self.reached_ratio,
+            "num_samples": len(self),
+            "num_kept": sum(map(bool, self.kept)),
+            "provenance": self.provenance,
+            "samples": {
+                "dataset": list(self.datasets),
+                "id": list(self.ids),
+                "score": list(self.scores),
+                "kept": list(map(bool, self.kept)),
+                **{name: list(column) for name, column in self.columns.items()},
+            },
+        }
+        write_text(Path(folder) / RECORD, json.dumps(record, indent=1, allow_nan=False))
+        by_score = self.table().sort_values(["score", "id"], kind="stable")
+        write_text(Path(folder) / TABLE, by_score.to_csv(index=False, lineterminator="\n"))
+
+    @staticmethod
+    def load(folder: "str | Path") -> "Selection":
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no file of record there.
+            ValueError: it is broken, or of a newer format.
+        """
+        path = Path(folder) / RECORD
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no selection at {folder}: {RECORD} is missing; name the `selection` folder that a "
+                "pruning run left in its OUTPUT_DIR"
+            )
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["format"] > FORMAT:
+                raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+            samples = dict(record["samples"])
+            return Selection(
+                datasets=samples.pop("dataset"),
+                ids=samples.pop("id"),
+                scores=samples.pop("score"),
+                kept=samples.pop("kept"),
+                keep_ratio=record["keep_ratio"],
+                method=record["method"],
+                columns=samples,
+                provenance=record["provenance"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a selection this version can read: {error}") from error
+
+
+def _hash(dataset: str, sample_id: str) -> str:
+    return hashlib.sha256(f"{dataset}/{sample_id}".encode()).hexdigest()
