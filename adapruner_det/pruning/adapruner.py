@@ -15,9 +15,12 @@ from torch import Tensor
 from .mask import Mask
 from .objective import (
     COMPRESSION_SCALE,
+    classification_loss,
+    compression_loss,
     compression_weight,
     mask_gradient,
     selection_cost,
+    selection_loss,
 )
 from .schedule import Schedule
 
@@ -139,6 +142,7 @@ class AdaPruner:
         self.mask = Mask(num_samples, device)
         self.alpha = alpha[0]
         self.step = 0
+        self.last_terms: "dict[str, float]" = {}  # Eq. 4-6 on the last batch, to look at
         self._seen_in_epoch = 0
         self._steps_in_epoch = 0
         self._pruning_epochs = 0
@@ -189,6 +193,7 @@ class AdaPruner:
         self._check_losses(index, losses)
         self._mean_loss.add(losses)
         force = self._force(losses)
+        self._note_terms(index, losses)
         if not self.warming_up:
             self._move(index, force)
         self._mean_force.add(force)
@@ -290,14 +295,26 @@ class AdaPruner:
 
     def _force(self, losses: Tensor) -> Tensor:
         """What Eq. 4 and 5 say of each sample: L - log L, with L brought to scale, (B,)."""
-        if self.objective.loss_scale == "mean":
-            losses = losses / max(self._mean_loss.value(), 1e-12)
+        losses = self._scaled(losses)
         force = torch.zeros_like(losses)
         if self.objective.classification:
             force = force + losses
         if self.objective.selection:
             force = force + selection_cost(losses)
         return force
+
+    def _note_terms(self, index: Tensor, losses: Tensor) -> None:
+        s = self.weights(index)
+        self.last_terms = {
+            "classification_loss": float(classification_loss(s, losses)),
+            "selection_loss": float(selection_loss(s, self._scaled(losses))),
+            "compression_loss": float(compression_loss(self.kept_ratio, self.keep_ratio)),
+        }
+
+    def _scaled(self, losses: Tensor) -> Tensor:
+        if self.objective.loss_scale == "none":
+            return losses
+        return losses / max(self._mean_loss.value(), 1e-12)
 
     def _move(self, index: Tensor, force: Tensor) -> None:
         if self.objective.projects:

@@ -30,7 +30,7 @@ def selection_cost(losses: Tensor) -> Tensor:
     return -torch.log(losses.detach() + SELECTION_EPS)
 
 
-def compression_loss(ratio: Tensor, keep_ratio: float) -> Tensor:
+def compression_loss(ratio: "Tensor | float", keep_ratio: float) -> "Tensor | float":
     """Eq. 6: (ratio - c)^2, where ratio is ||s||_1 / N."""
     return (ratio - keep_ratio) ** 2
 

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Set
@@ -50,9 +51,9 @@ class Selection:
         }
         if len(set(lengths.values())) != 1:
             raise ValueError(f"a selection needs one value a sample in every column: {lengths}")
-        keys = list(zip(self.datasets, self.ids))
-        if len(set(keys)) != len(keys):
-            twice = sorted({key for key in keys if keys.count(key) > 1})[:5]
+        times = Counter(zip(self.datasets, self.ids))
+        if len(times) != len(self.ids):
+            twice = [key for key, count in times.most_common(5) if count > 1]
             raise ValueError(f"ids that occur more than once in a data set: {twice}")
         bad = [i for i, score in zip(self.ids, self.scores) if score is not None and math.isnan(score)]
         if bad:

@@ -1,0 +1,125 @@
+"""Training on a selection: does it fit the data, and which records does it keep?"""
+import hashlib
+import json
+import logging
+from typing import Dict, List
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from ..pruning import Selection
+
+logger = logging.getLogger(__name__)
+
+ANNOTATIONS_COLUMN = "annotations"  # of a Selection: `annotations_digest` of each image
+_NAMED = 5  # so many ids are named in an error
+
+
+class SelectionMismatchError(ValueError):
+    """A selection was made for other images or other annotations."""
+
+
+def annotations_digest(record: dict, class_names: List[str]) -> str:
+    """A short fingerprint of an image's boxes and classes, whatever their order in the file."""
+    boxes = []
+    for annotation in record.get("annotations", []):
+        box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        name = class_names[annotation["category_id"]]
+        boxes.append([name, *(f"{value:.1f}" for value in box)])
+    return hashlib.sha256(json.dumps(sorted(boxes)).encode()).hexdigest()[:12]
+
+
+def check_fits(selection: Selection, dataset_name: str, records: List[dict]) -> None:
+    """Raises SelectionMismatchError, naming the difference, unless `selection` was made on `records`."""
+    here = {str(record["image_id"]): record for record in records}
+    known = selection.known_ids(dataset_name)
+    problems = [
+        _named("in the selection but not in the data", known - here.keys()),
+        _named("in the data but not in the selection", here.keys() - known),
+    ]
+    if ANNOTATIONS_COLUMN in selection.columns:
+        class_names = MetadataCatalog.get(dataset_name).thing_classes
+        digests = selection.column_of(dataset_name, ANNOTATIONS_COLUMN)
+        changed = {
+            image_id
+            for image_id in known & here.keys()
+            if digests[image_id] != annotations_digest(here[image_id], class_names)
+        }
+        problems.append(_named("with annotations that have changed since", changed))
+    problems = [problem for problem in problems if problem]
+    if problems:
+        raise SelectionMismatchError(
+            f"the selection does not fit data set {dataset_name}: {'; '.join(problems)}. Prune this "
+            "data, or use the data the selection was made on"
+        )
+
+
+def _named(what: str, ids) -> str:
+    if not ids:
+        return ""
+    names = ", ".join(sorted(map(str, ids))[:_NAMED])
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return f"{len(ids)} images {what} ({names}{more})"
+
+
+def filter_records(selection: Selection, dataset_name: str, records: List[dict]) -> List[dict]:
+    """The records that `selection` keeps, after checking that it fits."""
+    check_fits(selection, dataset_name, records)
+    kept = selection.kept_ids(dataset_name)
+    return [record for record in records if str(record["image_id"]) in kept]
+
+
+def apply_selection(folder: str, by_name: Dict[str, List[dict]]) -> Dict[str, List[dict]]:
+    """Filters every data set that the selection in `folder` covers.
+
+    Raises:
+        SelectionMismatchError: it covers none of them, or does not fit one.
+    """
+    selection = Selection.load(folder)
+    covered = [name for name in by_name if name in selection.dataset_names()]
+    if not covered:
+        raise SelectionMismatchError(
+            f"the selection in {folder} covers {selection.dataset_names()}, none of the training "
+            f"sets {list(by_name)}: register the data under the name it was pruned under"
+        )
+    result = {}
+    for name, records in by_name.items():
+        result[name] = filter_records(selection, name, records) if name in covered else records
+        if name in covered:
+            logger.info(
+                f"{name}: training on {len(result[name])} of {len(records)} images, selected by "
+                f"{selection.method} ({folder})"
+            )
+        else:
+            logger.info(f"{name}: all {len(records)} images; the selection does not cover it")
+    return result
+
+
+def register_pruned_dataset(name: str, base: str, selection: "Selection | str") -> None:
+    """Registers what a selection keeps of data set `base` under a name of its own.
+
+    Args:
+        name: the new name, for DATASETS.TRAIN; `pruned_name` gives the usual one.
+        base: a registered data set that the selection covers.
+        selection: a Selection, or the folder it lies in.
+
+    Raises:
+        ValueError: `base` is not registered or not covered, or `name` is taken.
+        SelectionMismatchError: when the data set is loaded and does not fit.
+    """
+    if not isinstance(selection, Selection):
+        selection = Selection.load(selection)
+    if base not in DatasetCatalog:
+        raise ValueError(f"data set {base} is not registered; register it before its pruned version")
+    if base not in selection.dataset_names():
+        raise ValueError(f"the selection covers {selection.dataset_names()}, not {base}")
+    if name in DatasetCatalog:
+        raise ValueError(f"a data set named {name} is registered already")
+    DatasetCatalog.register(name, lambda: filter_records(selection, base, DatasetCatalog.get(base)))
+    base_metadata = MetadataCatalog.get(base).as_dict()
+    MetadataCatalog.get(name).set(**{k: v for k, v in base_metadata.items() if k != "name"})
+
+
+def pruned_name(dataset_name: str, selection: Selection) -> str:
+    """For example voc_2007_trainval_adapruner_0.90."""
+    return f"{dataset_name}_{selection.method}_{selection.keep_ratio:.2f}"

@@ -1,0 +1,94 @@
+"""The hook that watches a pruning run and writes down its selection."""
+import logging
+import time
+from typing import List
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ..detection.selection_lists import write_selection
+from ..detection.selection_record import make_selection, summary, vanished_classes
+from ..pruning import Selection
+
+logger = logging.getLogger(__name__)
+
+METHOD = "adapruner"
+
+
+class AdaPrunerHook(HookBase):
+    """Logs the mask's scalars each step, and writes the selection when training has ended well.
+
+    It must stand before the hook that writes events.
+
+    Args:
+        competing: the records the mask is over, in the order of their `image_index`.
+        others: records that do not compete (images without boxes, where EMPTY_IMAGES says so).
+        keep_others: whether those are kept.
+        folder: where the selection goes.
+    """
+
+    def __init__(self, competing: List[dict], others: List[dict], keep_others: bool, folder: str):
+        self.competing = competing
+        self.others = others
+        self.keep_others = keep_others
+        self.folder = folder
+        self._seconds_before = 0.0
+        self._start = time.perf_counter()
+
+    def before_train(self):
+        self._start = time.perf_counter()
+
+    def after_step(self):
+        pruner = self.trainer.pruner
+        self.trainer.storage.put_scalars(
+            smoothing_hint=False,
+            kept_ratio=pruner.kept_ratio,
+            alpha=pruner.alpha,
+            compression_lambda=pruner.compression_weight,
+            **pruner.last_terms,
+        )
+
+    def after_train(self):
+        finished = self.trainer.iter >= self.trainer.max_iter  # else an exception ended it
+        if not finished or not comm.is_main_process():
+            return
+        selection = self._selection()
+        write_selection(selection, self.folder)
+        logger.info(summary(selection))
+        for name in vanished_classes(selection):
+            logger.warning(f"no image with a box of class {name} is kept: raise ADAPRUNER.KEEP_RATIO")
+        logger.info(
+            f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or "
+            "with the lists in its ImageSets/Main"
+        )
+
+    def _selection(self) -> Selection:
+        kept = self.trainer.pruner.finish().tolist()
+        scores = self.trainer.pruner.mask.logits.tolist()
+        nothing = [None] * len(self.others)
+        columns = {
+            name: values + nothing for name, values in self.trainer.image_statistics().items()
+        }
+        return make_selection(
+            self.competing + self.others,
+            scores + nothing,
+            kept + [self.keep_others] * len(self.others),
+            keep_ratio=self.trainer.cfg.ADAPRUNER.KEEP_RATIO,
+            method=METHOD,
+            columns=columns,
+            provenance={
+                "seed": self.trainer.cfg.SEED,
+                "seconds": round(self._seconds(), 1),
+                "iterations": self.trainer.max_iter,
+                "config": self.trainer.cfg.dump(),
+            },
+        )
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._start
+
+    def state_dict(self):
+        return {"seconds": self._seconds()}
+
+    def load_state_dict(self, state_dict):
+        self._seconds_before = state_dict["seconds"]

@@ -1,0 +1,128 @@
+"""From a command line to a config with its data sets registered."""
+import argparse
+import logging
+import os
+from typing import List
+
+import numpy as np
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+
+from ..detection.registration import register_from_spec
+from .config import add_adapruner_config
+
+logger = logging.getLogger(__name__)
+
+EPILOG = """
+Prune with a config of configs/ (the selection is left in OUTPUT_DIR/selection):
+    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R50.yaml
+
+Prune your own PASCAL VOC folder to 80%, no Python needed:
+    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R50.yaml \\
+        --register my_train=voc:/data/mine:trainval ADAPRUNER.KEEP_RATIO 0.8 OUTPUT_DIR output/mine
+
+Train on what is left and evaluate:
+    python tools/train_net.py --config-file configs/voc/train_faster_rcnn_R50_FPN.yaml \\
+        --register my_train=voc:/data/mine:trainval my_test=voc:/data/mine:test \\
+        --selection output/mine/selection OUTPUT_DIR output/mine_frcnn
+
+KEY VALUE pairs at the end override the config, as everywhere in Detectron2.
+"""
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Detectron2's arguments, and --register and --selection."""
+    parser = default_argument_parser(epilog=EPILOG)
+    parser.description = (
+        "Prunes a detection training set with AdaPruner, trains a detector on everything or on a "
+        "selection, and evaluates mAP; which of these is up to the config."
+    )
+    parser.add_argument(
+        "--register",
+        nargs="+",
+        default=[],
+        metavar="NAME=voc:DIR:SPLIT[:CLASS1,CLASS2]",
+        help="data sets of your own; class names are read from the annotations unless given. Unless "
+        "DATASETS.TRAIN is overridden, the first is trained on and the second, if any, evaluated on",
+    )
+    parser.add_argument(
+        "--selection",
+        metavar="DIR",
+        help="train only on what this selection keeps (same as DATASETS.SELECTION DIR)",
+    )
+    return parser
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """The frozen config of a run: file, then --register and --selection, then KEY VALUE pairs.
+
+    Registers the data sets, makes the number of classes of every head that of the data, picks a seed
+    if none is set, and does Detectron2's default_setup (loggers, output folder, seeding).
+
+    Raises:
+        ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec.
+    """
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    _add_registered(cfg, args.register, args.opts)
+    if args.selection:
+        cfg.DATASETS.SELECTION = args.selection
+    cfg.merge_from_list(args.opts)
+    for spec in cfg.DATASETS.REGISTER:
+        register_from_spec(spec, on_invalid=cfg.DATASETS.ON_INVALID)
+    set_num_classes(cfg)
+    cfg.SEED = _seed(cfg, args.resume)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def _add_registered(cfg: CfgNode, specs: List[str], opts: List[str]) -> None:
+    if not specs:
+        return
+    names = [spec.split("=", 1)[0] for spec in specs]
+    cfg.DATASETS.REGISTER = (*cfg.DATASETS.REGISTER, *specs)
+    if "DATASETS.TRAIN" not in opts:
+        cfg.DATASETS.TRAIN = (names[0],)
+        cfg.DATASETS.TEST = tuple(names[1:2])
+
+
+def set_num_classes(cfg: CfgNode) -> None:
+    """Makes every head predict the classes of the data sets, which have to agree.
+
+    Raises:
+        ValueError: the data sets have different classes; the message shows them.
+    """
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    classes = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    classes = {name: own for name, own in classes.items() if own is not None}
+    if not classes:
+        return
+    first, wanted = next(iter(classes.items()))
+    for name, own in classes.items():
+        if list(own) != list(wanted):
+            raise ValueError(
+                f"data set {name} has the classes {own}, {first} has {wanted}: give both the same list, "
+                "NAME=voc:DIR:SPLIT:class1,class2"
+            )
+    for head in (cfg.MODEL.YOLO, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):
+        head.NUM_CLASSES = len(wanted)
+
+
+def _seed(cfg: CfgNode, resume: bool) -> int:
+    """cfg.SEED, or a random one; resuming takes the one the run was started with."""
+    if cfg.SEED >= 0:
+        return cfg.SEED
+    written = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    if resume and os.path.isfile(written):
+        with open(written, encoding="utf-8") as f:
+            return CfgNode.load_cfg(f).SEED
+    return comm.shared_random_seed() % 2**31 if comm.get_world_size() > 1 else _random_seed()
+
+
+def _random_seed() -> int:
+    return int(np.random.SeedSequence().generate_state(1)[0] % 2**31)
