@@ -1,0 +1,281 @@
+"""Assignment and loss of YOLOv3, as in darknet's ``yolo_layer.c``, one value an image.
+
+Shapes:
+    N: images in the batch
+    M: boxes of the image that has most
+    G: ground-truth boxes of the whole batch
+    R: predictions an image, of all levels: row by row, cell by cell, anchor by anchor
+    P: positives, predictions of the batch with at least one ground truth assigned
+    A: anchors of a level
+    K: classes
+
+A prediction is (x, y, w, h, objectness, class 1 .. class K): x and y are logits of the centre's
+place in its cell, w and h logarithms of the size relative to the anchor, the rest are logits.
+Boxes are (x0, y0, x1, y1) in pixels of the network's input.
+"""
+import math
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from detectron2.structures import Boxes, Instances, pairwise_iou
+
+# Detectron2's limit on how far a box can grow beyond its anchor: keeps exp() finite.
+SCALE_CLAMP = math.log(1000.0 / 16)
+# Darknet drops ground truth that is thinner than this share of the image's side: its log ratio
+# would swamp the loss of the image.
+MIN_SIDE = 1e-3
+
+
+class Level(NamedTuple):
+    """One of the maps that detection happens on."""
+
+    stride: int  # pixels of the network's input
+    height: int  # cells
+    width: int  # cells
+    anchor_ids: Tuple[int, ...]  # rows of the table of all anchors that this level predicts
+
+
+class Priors(NamedTuple):
+    """What predictions are relative to, one row a prediction."""
+
+    cells: Tensor  # (R, 2): column and row of the cell, as floats
+    strides: Tensor  # (R, 1): pixels
+    anchors: Tensor  # (R, 2): width and height, pixels
+
+
+class GroundTruth(NamedTuple):
+    """The boxes of a batch, image after image."""
+
+    boxes: Tensor  # (G, 4)
+    classes: Tensor  # (G,)
+    image: Tensor  # (G,): the image's index in the batch
+    padded_boxes: Tensor  # (N, M, 4): the same boxes by image; rows of zeros fill the gaps
+    image_sizes: Tensor  # (N, 2): height and width of each image, without padding
+
+
+class Positives(NamedTuple):
+    """The predictions that have to find something."""
+
+    image: Tensor  # (P,)
+    prediction: Tensor  # (P,): index in R
+    ground_truth: Tensor  # (P,): index in G
+    classes: Tensor  # (P, K): zeros and ones
+
+
+def make_priors(levels: Sequence[Level], anchors: Tensor) -> Priors:
+    """Lays out the R predictions of an image.
+
+    Args:
+        levels: the maps, in the order in which their predictions are concatenated.
+        anchors: (B, 2), the table of all anchors.
+    """
+    cells, strides, sizes = [], [], []
+    for level in levels:
+        rows, columns, ids = torch.meshgrid(
+            torch.arange(level.height, device=anchors.device),
+            torch.arange(level.width, device=anchors.device),
+            torch.tensor(level.anchor_ids, device=anchors.device),
+            indexing="ij",
+        )
+        cells.append(torch.stack([columns.flatten(), rows.flatten()], dim=1).to(anchors.dtype))
+        strides.append(anchors.new_full((rows.numel(), 1), level.stride))
+        sizes.append(anchors[ids.flatten()])
+    return Priors(torch.cat(cells), torch.cat(strides), torch.cat(sizes))
+
+
+def decode_boxes(deltas: Tensor, priors: Priors) -> Tensor:
+    """Turns predicted (x, y, w, h) into boxes.
+
+    Args:
+        deltas: (..., R, 4).
+
+    Returns:
+        (..., R, 4) boxes.
+    """
+    centres = (deltas[..., :2].sigmoid() + priors.cells) * priors.strides
+    half_sizes = deltas[..., 2:].clamp(max=SCALE_CLAMP).exp() * priors.anchors / 2
+    return torch.cat([centres - half_sizes, centres + half_sizes], dim=-1)
+
+
+def encode_boxes(boxes: Tensor, priors: Priors) -> Tensor:
+    """Turns boxes into what their predictions should be.
+
+    Args:
+        boxes: (R, 4), one for each row of ``priors``.
+
+    Returns:
+        (R, 4): the centre's place in its cell as two shares (``decode_boxes`` takes their
+        logits), and the two log ratios.
+    """
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    # The clamp concerns boxes whose centre is not in the image: they train the nearest cell.
+    shares = (centres / priors.strides - priors.cells).clamp(0, 1)
+    return torch.cat([shares, ((boxes[:, 2:] - boxes[:, :2]) / priors.anchors).log()], dim=1)
+
+
+def cells_inside(priors: Priors, image_sizes: Tensor) -> Tensor:
+    """Which predictions belong to cells that overlap the image rather than only its padding.
+
+    Args:
+        image_sizes: (N, 2) heights and widths.
+
+    Returns:
+        (N, R) booleans.
+    """
+    return (priors.cells * priors.strides < image_sizes.flip(1)[:, None]).all(dim=2)
+
+
+def collect_ground_truth(
+    instances: List[Instances], image_sizes: List[Tuple[int, int]], anchors: Tensor
+) -> GroundTruth:
+    """Gathers the boxes of a batch, without those that are thinner than a 1000th of the image.
+
+    Args:
+        instances: N of them, with ``gt_boxes`` and ``gt_classes``.
+        image_sizes: N pairs (height, width).
+        anchors: a tensor with the device and type wanted.
+    """
+    sizes = anchors.new_tensor(image_sizes)
+    boxes, classes = [], []
+    for per_image, size in zip(instances, sizes):
+        tensor = per_image.gt_boxes.tensor.to(anchors)
+        keep = (tensor[:, 2:] - tensor[:, :2] >= MIN_SIDE * size.flip(0)).all(dim=1)
+        boxes.append(tensor[keep])
+        classes.append(per_image.gt_classes.to(anchors.device)[keep])
+    counts = torch.tensor([len(b) for b in boxes], device=anchors.device)
+    image = torch.arange(len(boxes), device=anchors.device).repeat_interleave(counts)
+    padded = pad_sequence(boxes, batch_first=True)
+    return GroundTruth(torch.cat(boxes), torch.cat(classes), image, padded, sizes)
+
+
+def best_anchor(sizes: Tensor, anchors: Tensor) -> Tensor:
+    """For each (width, height) the anchor with the best IoU, both centred on one point.
+
+    Args:
+        sizes: (G, 2).
+        anchors: (B, 2).
+
+    Returns:
+        (G,) indices; the first of equally good ones.
+    """
+    first, second = (Boxes(F.pad(x, (2, 0))) for x in (sizes, anchors))
+    return pairwise_iou(first, second).argmax(dim=1)
+
+
+def assign(truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, classes: int) -> Positives:
+    """Gives each ground truth to its best anchor, in the cell that its centre is in.
+
+    The best anchor is sought among all, so a box is seen by the level that owns this anchor only,
+    or by none if none owns it. Of two boxes on one cell and anchor the later one is learned, with
+    the classes of both: what darknet does.
+
+    Args:
+        classes: K.
+
+    Raises:
+        ValueError: if a ground truth has a class that the model lacks.
+    """
+    if len(truth.classes) and int(truth.classes.max()) >= classes:
+        raise ValueError(
+            f"a training image has a box of class {int(truth.classes.max())}, counted from 0, but "
+            f"the model has {classes} classes; set MODEL.YOLO.NUM_CLASSES to the data set's number"
+        )
+    boxes = truth.boxes
+    best = best_anchor(boxes[:, 2:] - boxes[:, :2], anchors)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assigned, predictions, offset = [], [], 0
+    for level in levels:
+        owned = best[:, None] == torch.tensor(level.anchor_ids, device=best.device)
+        g, anchor = owned.nonzero(as_tuple=True)
+        column, row = (centres[g] / level.stride).long().unbind(dim=1)
+        cell = row.clamp(0, level.height - 1) * level.width + column.clamp(0, level.width - 1)
+        assigned.append(g)
+        predictions.append(offset + cell * len(level.anchor_ids) + anchor)
+        offset += level.height * level.width * len(level.anchor_ids)
+    assigned, predictions = torch.cat(assigned), torch.cat(predictions)
+
+    keys, slot = (truth.image[assigned] * offset + predictions).unique(return_inverse=True)
+    last = assigned.new_zeros(len(keys)).scatter_reduce(0, slot, assigned, "amax")
+    labels = boxes.new_zeros(len(keys), classes)
+    labels[slot, truth.classes[assigned]] = 1
+    return Positives(truth.image[last], keys % offset, last, labels)
+
+
+def overlaps_any(boxes: Tensor, targets: Tensor, threshold: float) -> Tensor:
+    """Whether each box has an IoU above ``threshold`` with any target of its image.
+
+    Args:
+        boxes: (N, R, 4).
+        targets: (N, M, 4); boxes without area overlap nothing.
+
+    Returns:
+        (N, R) booleans.
+    """
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=-1)
+    tx0, ty0, tx1, ty1 = targets[:, None].unbind(dim=-1)
+    width = (torch.minimum(x1, tx1) - torch.maximum(x0, tx0)).clamp(min=0)
+    shared = width * (torch.minimum(y1, ty1) - torch.maximum(y0, ty0)).clamp(min=0)
+    union = (x1 - x0) * (y1 - y0) + (tx1 - tx0) * (ty1 - ty0) - shared
+    return (shared > threshold * union).any(dim=-1)
+
+
+def yolo_losses(
+    predictions: Tensor,
+    truth: GroundTruth,
+    levels: Sequence[Level],
+    anchors: Tensor,
+    ignore_threshold: float,
+) -> Dict[str, Tensor]:
+    """The loss of every image: sums over its own predictions, no normaliser across images.
+
+    The gradients are darknet's; its squared errors of w and h carry the factor 1/2 for that.
+    Cells that only see padding count for nothing. Darknet has no such cells; here their number
+    depends on the other images of the batch, and the loss of an image shall not.
+
+    Args:
+        predictions: (N, R, 5 + K), float32 or better.
+        anchors: (B, 2), the table of all anchors.
+        ignore_threshold: see ``MODEL.YOLO.IGNORE_THRESHOLD``.
+
+    Returns:
+        ``loss_xy``, ``loss_wh``, ``loss_obj``, ``loss_cls``, each (N,).
+    """
+    num_images, _, num_channels = predictions.shape
+    priors = make_priors(levels, anchors)
+    positives = assign(truth, levels, anchors, num_channels - 5)
+    where = positives.image, positives.prediction
+
+    with torch.no_grad():
+        boxes = decode_boxes(predictions[..., :4], priors)
+        counted = cells_inside(priors, truth.image_sizes)
+        counted &= ~overlaps_any(boxes, truth.padded_boxes, ignore_threshold)
+        counted[where] = True
+        objectness = torch.zeros_like(predictions[..., 4])
+        objectness[where] = 1
+    loss_obj = F.binary_cross_entropy_with_logits(
+        predictions[..., 4], objectness, weight=counted.to(predictions), reduction="none"
+    ).sum(dim=1)
+
+    found = predictions[where]
+    goal_boxes = truth.boxes[positives.ground_truth]
+    goals = encode_boxes(goal_boxes, Priors(*(x[positives.prediction] for x in priors)))
+    area = Boxes(goal_boxes).area() / truth.image_sizes[positives.image].prod(dim=1)
+    weight = (2 - area)[:, None]
+    bce = F.binary_cross_entropy_with_logits
+    loss_xy = weight * bce(found[:, :2], goals[:, :2], reduction="none")
+    loss_wh = weight * 0.5 * (found[:, 2:4] - goals[:, 2:]) ** 2
+    loss_cls = bce(found[:, 5:], positives.classes, reduction="none")
+
+    def per_image(loss: Tensor) -> Tensor:
+        return loss.new_zeros(num_images).index_add(0, positives.image, loss.sum(dim=1))
+
+    return {
+        "loss_xy": per_image(loss_xy),
+        "loss_wh": per_image(loss_wh),
+        "loss_obj": loss_obj,
+        "loss_cls": per_image(loss_cls),
+    }
