@@ -23,7 +23,8 @@ class Selection:
     Attributes:
         datasets: name of the data set each sample belongs to, N strings.
         ids: id of each sample within its data set, N strings; never a position.
-        scores: N numbers, higher means keep; None for a sample that did not compete (always kept).
+        scores: N numbers, higher means keep; None for a sample that did not compete, whose
+            verdict no cut changes.
         kept: N booleans.
         keep_ratio: the ratio asked for, among the samples that competed.
         method: name of the method that made the scores.
@@ -98,7 +99,7 @@ class Selection:
             )
         competing = [i for i, score in enumerate(self.scores) if score is not None]
         competing.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
-        kept = [score is None for score in self.scores]
+        kept = [k and score is None for k, score in zip(self.kept, self.scores)]
         for i in competing[: round(keep_ratio * len(competing))]:
             kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
