@@ -237,6 +237,15 @@ def test_size_is_that_of_the_picture_as_detectron2_turns_it(tree):
     detection_utils.check_image_size(record, image)  # raises what training would raise
 
 
+def test_broken_exif_data_is_ignored_as_in_detectron2(tree):
+    tree.add("a", object_xml(), suffix=".png")
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tree.image("a", ".png"), exif=b"Exif\x00\x00no tiff")
+    with Image.open(tree.image("a", ".png")) as image, pytest.raises(SyntaxError):
+        image.getexif()
+    (record,) = tree.load()
+    detection_utils.check_image_size(record, detection_utils.read_image(record["file_name"], "BGR"))
+
+
 @pytest.mark.parametrize(
     "box, bbox",
     [
@@ -422,14 +431,15 @@ def test_message_is_capped_and_names_the_way_out(tree):
 def test_skipping_logs_counts_and_the_first_few(tree, caplog):
     tree.add("a", *[object_xml("fish")] * 7)
     tree.add("b")
+    tree.add("c")
     tree.image("b").unlink()
     with caplog.at_level(logging.WARNING):
-        (record,) = tree.load("skip_objects")
-    assert record["annotations"] == []
+        records = tree.load("skip_objects")
+    assert [record["annotations"] for record in records] == [[], []]
     assert "8 problems" in caplog.text
     assert caplog.text.count("unknown class") == 5
     assert "... and 3 more" in caplog.text
-    assert "drops 1 of 2 images; 7 objects were bad" in caplog.text
+    assert "drops 1 of 3 images; 7 objects were bad" in caplog.text
 
 
 @pytest.mark.parametrize("on_invalid", ["skip_objects", "skip_images"])
