@@ -2,7 +2,7 @@
 import hashlib
 import json
 import logging
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -12,6 +12,7 @@ from ..pruning import Selection
 logger = logging.getLogger(__name__)
 
 ANNOTATIONS_COLUMN = "annotations"  # of a Selection: `annotations_digest` of each image
+Scored = Tuple[dict, float]  # a dataset dict and its score
 _NAMED = 5  # so many ids are named in an error
 
 
@@ -67,6 +68,23 @@ def filter_records(selection: Selection, dataset_name: str, records: List[dict])
     check_fits(selection, dataset_name, records)
     kept = selection.kept_ids(dataset_name)
     return [record for record in records if str(record["image_id"]) in kept]
+
+
+def split_records(
+    selection: Selection, by_name: Dict[str, List[dict]]
+) -> "Tuple[List[Scored], List[Scored]]":
+    """(kept, pruned): each record that competed, with its score; checks that the selection fits."""
+    kept, pruned = [], []
+    records = {}
+    for name, own in by_name.items():
+        check_fits(selection, name, own)
+        records.update({(name, str(record["image_id"])): record for record in own})
+    for dataset, image_id, score, keep in zip(
+        selection.datasets, selection.ids, selection.scores, selection.kept
+    ):
+        if score is not None:
+            (kept if keep else pruned).append((records[dataset, image_id], score))
+    return kept, pruned
 
 
 def apply_selection(folder: str, by_name: Dict[str, List[dict]]) -> Dict[str, List[dict]]:

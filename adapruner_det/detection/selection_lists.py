@@ -1,9 +1,11 @@
 """Ready lists of what a selection keeps, in the formats other tools read."""
+from dataclasses import replace
 from pathlib import Path
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
 from .pruned_datasets import pruned_name
+from .selection_record import class_counts
 
 VOC_LISTS = Path("ImageSets") / "Main"
 
@@ -22,6 +24,7 @@ def write_voc_lists(selection: Selection, folder: "str | Path") -> None:
 
 def write_selection(selection: Selection, folder: "str | Path") -> None:
     """Writes the file of record, the CSV and the lists into `folder`, all of them or none."""
+    provenance = {**selection.provenance, "classes": class_counts(selection)}
     with new_folder(folder) as beside:
-        selection.save(beside)
+        replace(selection, provenance=provenance).save(beside)
         write_voc_lists(selection, beside)

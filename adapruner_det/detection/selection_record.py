@@ -1,10 +1,10 @@
 """A Selection of detection images: what people and `check_fits` need to know about each."""
 import hashlib
 import platform
-from collections import Counter
 from typing import Any, Dict, List, Sequence
 
 import detectron2
+import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
 from tabulate import tabulate
@@ -12,6 +12,8 @@ from tabulate import tabulate
 from .. import __version__
 from ..pruning import Selection
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
+
+CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
 
 
 def make_selection(
@@ -33,7 +35,7 @@ def make_selection(
         columns: further columns of N values.
         provenance: further facts on how it was made.
     """
-    class_names = MetadataCatalog.get(records[0]["dataset_name"]).thing_classes
+    class_names = list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
     digests = [annotations_digest(record, class_names) for record in records]
     return Selection(
         datasets=[record["dataset_name"] for record in records],
@@ -45,13 +47,13 @@ def make_selection(
         columns={
             "boxes": [len(record.get("annotations", [])) for record in records],
             **(columns or {}),
+            CLASSES_COLUMN: [_boxes_by_class(record, len(class_names)) for record in records],
             ANNOTATIONS_COLUMN: digests,
         },
         provenance={
             **(provenance or {}),
+            "class_names": class_names,
             "fingerprints": _fingerprints(records, digests),
-            "classes": class_counts(records, kept),
-            "images_without_boxes": _empty_counts(records, kept),
             "versions": {
                 "adapruner_det": __version__,
                 "detectron2": detectron2.__version__,
@@ -60,6 +62,13 @@ def make_selection(
             },
         },
     )
+
+
+def _boxes_by_class(record: dict, num_classes: int) -> List[int]:
+    counts = [0] * num_classes
+    for annotation in record.get("annotations", []):
+        counts[annotation["category_id"]] += 1
+    return counts
 
 
 def _fingerprints(records: Sequence[dict], digests: Sequence[str]) -> Dict[str, str]:
@@ -72,31 +81,33 @@ def _fingerprints(records: Sequence[dict], digests: Sequence[str]) -> Dict[str, 
     }
 
 
-def class_counts(records: Sequence[dict], kept: Sequence[bool]) -> Dict[str, Dict[str, int]]:
-    """Images and boxes of each class, before and after: {class: {images, kept_images, ...}}."""
-    class_names = MetadataCatalog.get(records[0]["dataset_name"]).thing_classes
-    counts = {key: Counter() for key in ("images", "kept_images", "boxes", "kept_boxes")}
-    for record, keep in zip(records, kept):
-        boxes = Counter(annotation["category_id"] for annotation in record.get("annotations", []))
-        for prefix in ("", "kept_") if keep else ("",):
-            counts[prefix + "boxes"].update(boxes)
-            counts[prefix + "images"].update(boxes.keys())
-    return {
-        name: {key: counter[i] for key, counter in counts.items()}
-        for i, name in enumerate(class_names)
+def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:
+    """Images and boxes of each class before and after pruning, and of the images without boxes.
+
+    Returns:
+        {class: {"images", "kept_images", "boxes", "kept_boxes"}}, with "" for images without boxes.
+    """
+    boxes = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
+    boxes = np.concatenate([boxes, boxes.sum(axis=1, keepdims=True) == 0], axis=1)
+    kept = np.array(selection.kept, dtype=bool)
+    counts = {
+        name: {
+            "images": int((column > 0).sum()),
+            "kept_images": int((column[kept] > 0).sum()),
+            "boxes": int(column.sum()),
+            "kept_boxes": int(column[kept].sum()),
+        }
+        for name, column in zip([*selection.provenance["class_names"], ""], boxes.T)
     }
-
-
-def _empty_counts(records: Sequence[dict], kept: Sequence[bool]) -> Dict[str, int]:
-    empty = [keep for record, keep in zip(records, kept) if not record.get("annotations")]
-    return {"images": len(empty), "kept_images": sum(map(bool, empty))}
+    counts[""].update(boxes=0, kept_boxes=0)
+    return counts
 
 
 def vanished_classes(selection: Selection) -> List[str]:
     """Classes that had boxes and have none left."""
     return [
         name
-        for name, count in selection.provenance["classes"].items()
+        for name, count in class_counts(selection).items()
         if count["boxes"] and not count["kept_boxes"]
     ]
 
@@ -104,11 +115,9 @@ def vanished_classes(selection: Selection) -> List[str]:
 def summary(selection: Selection) -> str:
     """A table of images and boxes kept, by class."""
     rows = [
-        [name, c["images"], c["kept_images"], c["boxes"], c["kept_boxes"], _share(c)]
-        for name, c in selection.provenance["classes"].items()
+        [name or "(no boxes)", c["images"], c["kept_images"], c["boxes"], c["kept_boxes"], _share(c)]
+        for name, c in class_counts(selection).items()
     ]
-    empty = selection.provenance["images_without_boxes"]
-    rows.append(["(no boxes)", empty["images"], empty["kept_images"], 0, 0, ""])
     kept = sum(map(bool, selection.kept))
     table = tabulate(
         rows,

@@ -32,7 +32,7 @@ def load_records(cfg) -> List[dict]:
     """
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN names no data set to train on")
-    by_name = {name: _load_dataset(name) for name in cfg.DATASETS.TRAIN}
+    by_name = {name: load_dataset(name) for name in cfg.DATASETS.TRAIN}
     if cfg.DATASETS.SELECTION:
         by_name = apply_selection(cfg.DATASETS.SELECTION, by_name)
     check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
@@ -41,7 +41,8 @@ def load_records(cfg) -> List[dict]:
     return records
 
 
-def _load_dataset(name: str) -> List[dict]:
+def load_dataset(name: str) -> List[dict]:
+    """The dataset dicts of one registered data set, each with its `dataset_name`."""
     dicts = DatasetCatalog.get(name)
     if not dicts:
         raise ValueError(f"data set {name} holds no image")

@@ -126,15 +126,15 @@ class Selection:
             "num_samples": len(self),
             "num_kept": sum(map(bool, self.kept)),
             "provenance": self.provenance,
-            "samples": {
-                "dataset": list(self.datasets),
-                "id": list(self.ids),
-                "score": list(self.scores),
-                "kept": list(map(bool, self.kept)),
-                **{name: list(column) for name, column in self.columns.items()},
-            },
         }
-        write_text(Path(folder) / RECORD, json.dumps(record, indent=1, allow_nan=False))
+        samples = {
+            "dataset": list(self.datasets),
+            "id": list(self.ids),
+            "score": list(self.scores),
+            "kept": list(map(bool, self.kept)),
+            **{name: list(column) for name, column in self.columns.items()},
+        }
+        write_text(Path(folder) / RECORD, _dump(record, samples))
         by_score = self.table().sort_values(["score", "id"], kind="stable")
         write_text(Path(folder) / TABLE, by_score.to_csv(index=False, lineterminator="\n"))
 
@@ -169,6 +169,13 @@ class Selection:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
+
+
+def _dump(record: Dict[str, Any], samples: Dict[str, list]) -> str:
+    """JSON with the record's keys one a line and each column of samples on one line."""
+    head = json.dumps(record, indent=1, allow_nan=False).removesuffix("\n}")
+    columns = (f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in samples.items())
+    return head + ',\n "samples": {\n' + ",\n".join(columns) + "\n }\n}\n"
 
 
 def _hash(dataset: str, sample_id: str) -> str:

@@ -1,0 +1,159 @@
+"""Runs that depend on each other, several at once, each of them once."""
+import json
+import os
+import subprocess
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Dict, List, Sequence, Tuple
+
+from tqdm import tqdm
+
+from ..files import write_text
+
+PLAN, DONE, CONSOLE = "run.json", "done.json", "console.txt"
+_POLL_SECONDS = 2.0
+
+
+class RunFailedError(RuntimeError):
+    """A command ended with an error; the message names its folder and shows its last lines."""
+
+
+class RunChangedError(ValueError):
+    """A folder holds a run of the same name with another command or config."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command and the folder it fills.
+
+    Attributes:
+        name: folder below the comparison's output.
+        command: what to execute; it must be able to go on where it stopped when executed again.
+        fingerprint: of everything the result depends on besides the command (config files, data).
+        iterations: training iterations, for the progress bar; 0 if it does not train.
+        after: names of runs that have to be finished first.
+    """
+
+    name: str
+    command: Tuple[str, ...]
+    fingerprint: str = ""
+    iterations: int = 0
+    after: Tuple[str, ...] = ()
+
+
+def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
+    """Executes what is not done yet, `jobs` at a time, with progress and the time left.
+
+    Runs have to be listed after those they depend on. Finished runs are not repeated. The cores of
+    the machine are shared out evenly.
+
+    Raises:
+        RunChangedError: before anything starts.
+        RunFailedError: the first failure; runs under way are waited for, no other is started.
+    """
+    output = Path(output)
+    for run in runs:
+        _check_unchanged(run, output / run.name)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    stop = Event()
+    futures: Dict[str, Future] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for run in runs:
+            before = [futures[name] for name in run.after]
+            futures[run.name] = pool.submit(_execute_one, run, output / run.name, before, threads, stop)
+        try:
+            _show_progress(runs, output, futures)
+            for future in futures.values():
+                future.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
+def seconds_of(folder: "str | Path") -> float:
+    """Wall-clock seconds that a finished run took, over all its attempts."""
+    return json.loads((Path(folder) / DONE).read_text())["seconds"]
+
+
+def _check_unchanged(run: Run, folder: Path) -> None:
+    plan = folder / PLAN
+    if plan.exists() and json.loads(plan.read_text())["identity"] != _identity(run):
+        raise RunChangedError(
+            f"{folder} holds a run with another command, config or data than asked for now: results of "
+            "both must not be mixed. Choose another --output, or delete that folder"
+        )
+
+
+def _identity(run: Run) -> dict:
+    return {"command": list(run.command), "fingerprint": run.fingerprint}
+
+
+def _execute_one(run: Run, folder: Path, before: List[Future], threads: int, stop: Event) -> None:
+    for future in before:
+        future.result()
+    if (folder / DONE).exists() or stop.is_set():
+        return
+    try:
+        seconds = _spent(folder) + _call(run, folder, threads)
+    except BaseException:
+        stop.set()
+        raise
+    write_text(folder / DONE, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+
+
+def _spent(folder: Path) -> float:
+    plan = folder / PLAN
+    return json.loads(plan.read_text())["seconds"] if plan.exists() else 0.0
+
+
+def _call(run: Run, folder: Path, threads: int) -> float:
+    spent = _spent(folder)
+    write_text(folder / PLAN, json.dumps({"identity": _identity(run), "seconds": spent}, indent=1))
+    start = time.perf_counter()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    with open(folder / CONSOLE, "ab") as console:
+        status = subprocess.call(
+            run.command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environment
+        )
+    seconds = time.perf_counter() - start
+    if status:
+        plan = {"identity": _identity(run), "seconds": spent + seconds}
+        write_text(folder / PLAN, json.dumps(plan, indent=1))
+        tail = (folder / CONSOLE).read_text(errors="replace").splitlines()[-12:]
+        raise RunFailedError(
+            f"{' '.join(run.command)}\nended with status {status}; last lines of {folder / CONSOLE}:\n"
+            + "\n".join(tail)
+        )
+    return seconds
+
+
+def _show_progress(runs: Sequence[Run], output: Path, futures: Dict[str, Future]) -> None:
+    """Until all are done: iterations trained of all iterations, and how many runs are left."""
+    total = sum(run.iterations for run in runs)
+    with tqdm(total=total, unit="it", desc="training", dynamic_ncols=True) as bar:
+        bar.initial = bar.n = sum(_iterations_done(run, output / run.name) for run in runs)
+        while not all(future.done() for future in futures.values()):
+            if any(future.done() and future.exception() for future in futures.values()):
+                return
+            time.sleep(_POLL_SECONDS)
+            bar.n = sum(_iterations_done(run, output / run.name) for run in runs)
+            finished = sum(future.done() for future in futures.values())
+            bar.set_postfix_str(f"{finished} of {len(runs)} runs finished")
+
+
+def _iterations_done(run: Run, folder: Path) -> int:
+    if (folder / DONE).exists():
+        return run.iterations
+    metrics = folder / "metrics.json"  # a line every 20 iterations, by Detectron2's JSONWriter
+    if not run.iterations or not metrics.exists():
+        return 0
+    lines = metrics.read_text(errors="replace").splitlines()
+    for line in reversed(lines):
+        try:
+            return min(run.iterations, json.loads(line)["iteration"] + 1)
+        except (ValueError, KeyError):
+            continue  # the line being written
+    return 0

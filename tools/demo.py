@@ -1,0 +1,98 @@
+#!/usr/bin/env python
+"""The main job on the embedded demo set: prune, retrain, mAP.
+
+Makes the demo set (handwritten digits on photographs, with planted near-duplicates and wrong labels),
+prunes it to 80% with YOLOv3-Tiny, trains YOLOv3-Tiny and Faster R-CNN on everything, on what AdaPruner
+kept and on as many random images, and prints one table and where the planted images went. Killed, it
+goes on where it stopped. `make demo` runs it.
+"""
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "datasets")]
+
+from compare import compare  # noqa: E402
+from make_demo_set import make_demo_set  # noqa: E402
+
+from adapruner_det.comparison.plan import ADAPRUNER, RANDOM, Comparison, selection_run  # noqa: E402
+from adapruner_det.files import write_text  # noqa: E402
+from adapruner_det.pruning import Selection  # noqa: E402
+
+DATA = Path("datasets/demo")
+KEEP_RATIO = 0.8
+COMPARISON = Comparison(
+    prune_config="configs/demo/prune_yolov3_tiny_R18.yaml",
+    train_configs={
+        "YOLOv3-Tiny": "configs/demo/train_yolov3_tiny_R18.yaml",
+        "Faster R-CNN": "configs/demo/train_faster_rcnn_R18_FPN.yaml",
+    },
+    keep_ratios=(KEEP_RATIO,),
+)
+
+
+def where_planted_went(output: Path) -> str:
+    """A table: of the clean, duplicated and wrongly labelled images, how many were pruned."""
+    planted = json.loads((DATA / "planted.json").read_text())
+    rows = []
+    for method in (ADAPRUNER, RANDOM):
+        selection = Selection.load(output / selection_run(method, KEEP_RATIO, 0) / "selection")
+        images = {i: keep for i, keep in zip(selection.ids, selection.kept)}
+        # Either of a pair may go: what pruning can save is one of the two.
+        groups = {
+            "near-duplicates and their originals": {
+                *planted["near_duplicate_of"],
+                *planted["near_duplicate_of"].values(),
+            },
+            "wrong labels": set(planted["wrong_label"]),
+        }
+        groups["all others"] = images.keys() - set().union(*groups.values())
+        for name, ids in groups.items():
+            pruned = sum(not images[i] for i in ids)
+            rows.append([method, name, len(ids), pruned, f"{pruned / len(ids):.2f}"])
+    columns = ["selection", "planted", "images", "pruned", "share pruned"]
+    return pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True)
+
+
+def draw_pictures(output: Path) -> Path:
+    """images.png and scores.png of AdaPruner's selection; returns their folder."""
+    folder = output / selection_run(ADAPRUNER, KEEP_RATIO, 0) / "selection"
+    command = [sys.executable, str(HERE / "selection.py"), "pictures", str(folder)]
+    subprocess.run(
+        [*command, "--config-file", COMPARISON.prune_config], check=True, stdout=subprocess.DEVNULL
+    )
+    return folder
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/demo"))
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    args = parser.parse_args()
+    start = time.perf_counter()
+    print(f"== 1/3 the demo set, in {DATA}")
+    make_demo_set(DATA)
+    print("== 2/3 pruning and training: 1 pruning run, 6 trainings")
+    table = compare(COMPARISON, args.output, args.jobs)
+    print("== 3/3 pictures")
+    pictures = draw_pictures(args.output)
+    report = f"{table}\n\n{where_planted_went(args.output)}\n"
+    write_text(args.output / "report.md", report)
+    minutes = (time.perf_counter() - start) / 60
+    print(
+        f"\n{report}\nmAP on {DATA}'s test list, in percent. Pictures of kept and pruned images: "
+        f"{pictures}/images.png and scores.png\nThis report: {args.output}/report.md. "
+        f"{minutes:.1f} minutes"
+    )
+
+
+if __name__ == "__main__":
+    main()
