@@ -1,0 +1,189 @@
+import matplotlib
+import numpy as np
+import pytest
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from adapruner_det.report import pictures
+from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
+
+
+def make_image(folder, name, size=(80, 60), boxes=((10, 10, 60, 50),), category_id=0):
+    path = folder / f"{name}.png"
+    Image.new("RGB", size, (90, 120, 150)).save(path)
+    annotations = [
+        {"bbox": list(b), "bbox_mode": BoxMode.XYXY_ABS, "category_id": category_id} for b in boxes
+    ]
+    return {"file_name": str(path), "image_id": name, "annotations": annotations}
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def count(image, colour):
+    """Pixels of a colour given as #RRGGBB."""
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(image - rgb).max(axis=2) <= 2).sum())
+
+
+def texts(monkeypatch, *args, **kwargs):
+    """All texts of the sheet that would be saved."""
+    figures = []
+    monkeypatch.setattr(pictures, "_save_png", lambda figure, path: figures.append(figure))
+    save_selection_sheet("unused.png", *args, **kwargs)
+    (figure,) = figures
+    captions = [ax.get_xlabel().split("\n") for ax in figure.axes]
+    names = [t.get_text() for ax in figure.axes for t in ax.texts]
+    legend = [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+    return [t.get_text() for t in figure.texts], captions, names, legend
+
+
+def test_sheet_is_a_png_that_shows_boxes(tmp_path):
+    drawn = [(make_image(tmp_path, "drawn"), 1.0)]
+    bare = [(make_image(tmp_path, "bare", boxes=()), 1.0)]
+    save_selection_sheet(str(tmp_path / "out" / "drawn.png"), drawn, [], ["cat"])
+    save_selection_sheet(str(tmp_path / "out" / "bare.png"), bare, [], ["cat"])
+    with_boxes, without = pixels(tmp_path / "out/drawn.png"), pixels(tmp_path / "out/bare.png")
+    assert 300 < with_boxes.shape[1] < 1000 and 200 < with_boxes.shape[0] < 1000
+    assert count(with_boxes, "#5A7896") > 5000  # the image itself
+    assert count(with_boxes, pictures.CLASS_COLOURS[0]) > 100
+    assert count(without, pictures.CLASS_COLOURS[0]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["bare.png", "drawn.png"]
+
+
+@pytest.mark.parametrize("size", [(80, 60), (4000, 3000), (60, 80)])
+def test_a_box_is_drawn_where_it_is(tmp_path, size):
+    share = np.array([0.1, 0.2, 0.5, 0.9])
+    image = make_image(tmp_path, "image", size=size, boxes=[share * (size * 2)])
+    save_selection_sheet(str(tmp_path / "sheet.png"), [(image, 1.0)], [], ["cat"])
+    sheet = pixels(tmp_path / "sheet.png")
+    rows, columns = np.nonzero(np.abs(sheet - [90, 120, 150]).max(axis=2) <= 2)
+    thumbnail = sheet[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    rows, columns = np.nonzero(np.abs(thumbnail - [90, 120, 150]).max(axis=2) > 20)
+    drawn = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
+    assert drawn / (thumbnail.shape[1::-1] * 2) == pytest.approx(share, abs=0.02)
+
+
+def test_blocks_are_sorted_titled_and_captioned(tmp_path, monkeypatch):
+    image = make_image(tmp_path, "x", category_id=1)
+    kept = [({**image, "image_id": f"k{s}"}, s) for s in (1, 3, 2)]
+    pruned = [({**image, "image_id": f"p{s}"}, -s) for s in (1, 3, 2)]
+    titles, captions, names, legend = texts(monkeypatch, kept, pruned, ["cat", "dog"], columns=2)
+    assert titles == [
+        "Pruned (lowest scores first): 3 images", "Kept (highest scores first): 3 images",
+    ]  # fmt: skip
+    assert captions == [
+        ["p3", "-3.000"], ["p2", "-2.000"], ["p1", "-1.000"],
+        ["k3", "+3.000"], ["k2", "+2.000"], ["k1", "+1.000"],
+    ]  # fmt: skip
+    assert names == ["dog"] * 6
+    assert legend == ["dog"]
+
+
+def test_only_the_first_images_of_a_long_list_are_shown(tmp_path, monkeypatch):
+    image = make_image(tmp_path, "x")
+    kept = [({**image, "image_id": f"{i}"}, float(i)) for i in range(1200)]
+    titles, captions, _, _ = texts(monkeypatch, kept, [], ["cat"])
+    assert titles == [f"Kept (highest scores first): {pictures.MAX_IMAGES} of 1,200 images"]
+    assert [c[0] for c in captions] == [str(1199 - i) for i in range(pictures.MAX_IMAGES)]
+
+
+def test_names_are_left_out_where_many_small_boxes_have_no_room(tmp_path, monkeypatch):
+    small = [(i, i, i + 3, i + 3) for i in range(5)]
+    crowded = make_image(tmp_path, "crowded", boxes=small)
+    sparse = make_image(tmp_path, "sparse", boxes=small[:1])
+    assert texts(monkeypatch, [(crowded, 1.0)], [], ["cat"])[2] == []
+    assert texts(monkeypatch, [(sparse, 1.0)], [], ["cat"])[2] == ["cat"]
+
+
+@pytest.mark.parametrize("size, mode", [((700, 30), "L"), ((30, 700), "RGBA"), ((9, 9), "P")])
+def test_images_of_any_size_and_mode(tmp_path, size, mode):
+    image = make_image(tmp_path, "image", size, boxes=())
+    with Image.open(image["file_name"]) as picture:
+        picture.convert(mode, palette=Image.Palette.ADAPTIVE).save(image["file_name"])
+    not_math = {**image, "image_id": r"$\frac{$"}
+    save_selection_sheet(str(tmp_path / "sheet.png"), [(not_math, 0.5)], [], ["cat"])
+    colour = "#737373" if mode == "L" else "#5A7896"
+    assert count(pixels(tmp_path / "sheet.png"), colour) > 1000
+
+
+def test_long_ids_are_cut_in_the_middle():
+    cut = pictures._shorten("a_very_long_folder_name/frame_000123")
+    assert len(cut) == pictures.CAPTION_CHARS
+    assert cut.startswith("a_very_…") and cut.endswith("frame_000123")
+    assert pictures._shorten("short") == "short"
+
+
+def test_noisy_images_stay_below_the_size_limit(tmp_path):
+    rng = np.random.default_rng(0)
+    images = []
+    for i in range(12):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (240, 240, 3), dtype=np.uint8)).save(path)
+        images.append(({"file_name": str(path), "image_id": str(i)}, i))
+    save_selection_sheet(str(tmp_path / "sheet.png"), images, images, ["cat"])
+    size = (tmp_path / "sheet.png").stat().st_size
+    assert 0.5 * pictures.MAX_BYTES < size <= pictures.MAX_BYTES
+
+
+def test_sheet_refuses_what_it_cannot_draw(tmp_path):
+    path = str(tmp_path / "sheet.png")
+    with pytest.raises(ValueError, match="neither kept nor pruned"):
+        save_selection_sheet(path, [], [], ["cat"])
+    with pytest.raises(ValueError, match="image 'x': category_id 4 has no name among the 1"):
+        save_selection_sheet(path, [(make_image(tmp_path, "x", category_id=4), 1.0)], [], ["cat"])
+    with pytest.raises(FileNotFoundError, match="gone.jpg"):
+        save_selection_sheet(path, [({"file_name": "gone.jpg", "image_id": "g"}, 1.0)], [], ["cat"])
+
+
+def test_histogram_shows_both_groups_and_leaves_the_backend_alone(tmp_path):
+    backend = matplotlib.get_backend()
+    scores = np.random.default_rng(0).normal(size=500)
+    save_score_histogram(str(tmp_path / "both.png"), scores, scores > 0)
+    save_score_histogram(str(tmp_path / "kept.png"), scores, np.ones(500, bool))
+    both, only_kept = pixels(tmp_path / "both.png"), pixels(tmp_path / "kept.png")
+    assert both.shape == (456, 900, 3)
+    assert count(both, pictures.KEPT_COLOUR) > 5000
+    assert count(both, pictures.PRUNED_COLOUR) > 5000
+    assert count(only_kept, pictures.PRUNED_COLOUR) < 1000  # the legend's patch only
+    assert matplotlib.get_backend() == backend
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["both.png", "kept.png"]
+
+
+@pytest.mark.parametrize(
+    "scores, kept, threshold",
+    [
+        ([-2, -1, 1, 3], [0, 0, 1, 1], 0.0),
+        ([-2, 0, 1, 3], [0, 0, 1, 1], 0.0),
+        ([-2, 1, 2, 3], [0, 0, 1, 1], 1.5),
+        ([-3, -2, -1, 3], [0, 1, 1, 1], -2.5),
+        ([-2, 1, -1, 3], [0, 0, 1, 1], None),
+        ([1, 2], [1, 1], None),
+    ],
+)
+def test_threshold(scores, kept, threshold):
+    assert pictures._threshold(np.array(scores, float), np.array(kept, bool)) == threshold
+
+
+@pytest.mark.parametrize(
+    "scores, threshold",
+    [([0.3], None), ([0.0, 0.0], None), ([-1e9, 3.3], 0.0), ([0.1, 0.2, 0.7], 0.1 + 0.2)],
+)
+def test_bins_cover_every_score_and_begin_at_the_threshold(scores, threshold):
+    edges = pictures._bin_edges(np.array(scores), threshold)
+    assert edges[0] <= min(scores) and edges[-1] > max(scores)
+    assert len(edges) <= 54
+    assert threshold is None or threshold in edges
+
+
+def test_histogram_refuses_what_it_cannot_draw(tmp_path):
+    path = str(tmp_path / "histogram.png")
+    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(1,\)"):
+        save_score_histogram(path, [1.0, 2.0], [True])
+    with pytest.raises(ValueError, match=r"shapes \(0,\) and \(0,\)"):
+        save_score_histogram(path, [], [])
+    with pytest.raises(ValueError, match="1 scores are not finite"):
+        save_score_histogram(path, [1.0, float("nan")], [True, False])
