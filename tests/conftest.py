@@ -1,8 +1,21 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
-SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_configure(config):
+    # Small models on few cores: threads of several processes would only wait for each other.
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +24,65 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data sets not found at {SHARED_DATA}")
     return SHARED_DATA
+
+
+def write_voc_image(folder: Path, image_id: str, boxes, size=(64, 48), brightness=128) -> None:
+    """One picture of filled rectangles with its XML; boxes are (class, xmin, ymin, xmax, ymax)."""
+    width, height = size
+    image = np.full((height, width, 3), brightness, np.uint8)
+    objects = ""
+    for name, xmin, ymin, xmax, ymax in boxes:
+        image[ymin - 1 : ymax, xmin - 1 : xmax] = 255 if name == "white" else 0
+        objects += (
+            f"<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated>"
+            f"<difficult>0</difficult><bndbox><xmin>{xmin}</xmin><ymin>{ymin}</ymin>"
+            f"<xmax>{xmax}</xmax><ymax>{ymax}</ymax></bndbox></object>"
+        )
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / "JPEGImages" / f"{image_id}.jpg"), image)
+    (folder / "Annotations" / f"{image_id}.xml").write_text(
+        f"<annotation><filename>{image_id}.jpg</filename><size><width>{width}</width>"
+        f"<height>{height}</height><depth>3</depth></size>{objects}</annotation>"
+    )
+
+
+def write_voc_folder(folder: Path, splits, seed=0, empty=(), classes=("black", "white")) -> Path:
+    """A VOC folder: `splits` maps a list's name to its ids; those in `empty` hold no box.
+
+    Each image has a brightness of its own, by its place in sorted order.
+    """
+    rng = np.random.default_rng(seed)
+    ids = sorted({image_id for own in splits.values() for image_id in own})
+    for place, image_id in enumerate(ids):
+        boxes = []
+        for x in (2, 34):  # side by side, so that they do not hide each other
+            name = classes[rng.integers(len(classes))]
+            side = int(rng.integers(14, 26))
+            y = int(rng.integers(1, 48 - side))
+            boxes.append((name, x, y, x + side, y + side))
+        boxes = [] if image_id in empty else boxes[: rng.integers(1, 3)]
+        write_voc_image(folder, image_id, boxes, brightness=60 + 130 * place // max(1, len(ids)))
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    for name, own in splits.items():
+        (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in own))
+    return folder
+
+
+@pytest.fixture
+def run_tool():
+    """Runs one of the tools as a user would; returns its output, fails with it if it fails."""
+
+    def run(tool, *arguments, expect=0, **environment):
+        finished = subprocess.run(
+            [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert finished.returncode == expect, finished.stdout[-6000:]
+        return finished.stdout
+
+    return run

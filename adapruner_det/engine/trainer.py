@@ -1,5 +1,6 @@
 """Detectron2's DefaultTrainer with AdaPruner in its step."""
 import logging
+import math
 import os
 from typing import Dict, List
 
@@ -154,13 +155,13 @@ def build_pruner(cfg: CfgNode, num_images: int) -> AdaPruner:
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
     """Raises ValueError if pruning would last less than two epochs: too short to learn a mask."""
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
-    needed = -(-2 * num_images // cfg.SOLVER.IMS_PER_BATCH)
+    needed = math.ceil(2 * num_images / cfg.SOLVER.IMS_PER_BATCH)
     if pruning < needed:
         raise ValueError(
             f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less "
             f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images twice "
             f"takes {needed}: raise SOLVER.MAX_ITER to at least "
-            f"{-(-needed // max(1e-9, 1 - cfg.ADAPRUNER.WARMUP)):.0f}"
+            f"{math.ceil(needed / max(1e-9, 1 - cfg.ADAPRUNER.WARMUP) - 1e-6)}"
         )
     epochs = pruning * cfg.SOLVER.IMS_PER_BATCH / num_images
     logger.info(

@@ -1,0 +1,297 @@
+"""The trainer on data small enough to know each image's loss, and with a real detector."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import write_voc_folder
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.engine import HookBase
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils.env import seed_all_rng
+from torch import nn
+
+from adapruner_det.detection.registration import register_voc
+from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config
+from adapruner_det.engine import trainer as trainer_module
+from adapruner_det.pruning import Selection
+
+IDS = [f"img{i:02d}" for i in range(20)]
+
+
+@META_ARCH_REGISTRY.register()
+class BrightnessModel(nn.Module):
+    """Its loss on an image is a known function of the image's brightness, whatever it has learnt."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.per_image_losses = False
+
+    def forward(self, batched_inputs):
+        losses = torch.stack([known_loss(record["image"]) for record in batched_inputs])
+        losses = losses + 0 * self.weight
+        return {"loss_a": 0.25 * losses, "loss_b": 0.75 * losses} if self.per_image_losses else {
+            "loss_a": 0.25 * losses.mean(), "loss_b": 0.75 * losses.mean()
+        }
+
+
+def known_loss(image):
+    """exp of the brightness, so that all images differ clearly: (3, H, W) uint8 -> scalar."""
+    return torch.exp(image.float().mean() / 50)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A registered VOC folder of 20 images, as a factory of differently ordered lists."""
+    folder = write_voc_folder(
+        tmp_path / "voc", {"all": IDS, "backwards": IDS[::-1], "few": IDS[:4]}, empty=IDS[3:5]
+    )
+
+    def forget():
+        if "data" in DatasetCatalog:
+            DatasetCatalog.remove("data")
+            MetadataCatalog.remove("data")
+
+    def register(split):
+        forget()
+        register_voc("data", str(folder), split)
+        return "data"
+
+    yield register
+    forget()
+
+
+@pytest.fixture
+def config(tmp_path):
+    def make(model="BrightnessModel", folder="out", **overrides):
+        cfg = get_cfg()
+        add_adapruner_config(cfg)
+        settings = {
+            "SEED": 1,
+            "MODEL.META_ARCHITECTURE": model,
+            "MODEL.DEVICE": "cpu",
+            "MODEL.WEIGHTS": "",
+            "DATASETS.TRAIN": ("data",),
+            "DATASETS.TEST": (),
+            "DATALOADER.NUM_WORKERS": 0,
+            "DATALOADER.ASPECT_RATIO_GROUPING": False,
+            "INPUT.MIN_SIZE_TRAIN": (48,),
+            "SOLVER.IMS_PER_BATCH": 6,
+            "SOLVER.BASE_LR": 0.01,
+            "SOLVER.MAX_ITER": 40,
+            "ADAPRUNER.ENABLED": True,
+            "ADAPRUNER.KEEP_RATIO": 0.75,
+            "ADAPRUNER.MASK_LR": 3.0,
+            "ADAPRUNER.EMPTY_IMAGES": "prune",
+            "OUTPUT_DIR": str(tmp_path / folder),
+            **overrides,
+        }
+        cfg.merge_from_list([item for pair in settings.items() for item in pair])
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return cfg
+
+    return make
+
+
+YOLO = {
+    "model": "YOLOv3Tiny",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.RESNETS.OUT_FEATURES": ["res4", "res5"],
+    "MODEL.YOLO.NUM_CLASSES": 2,
+    "SOLVER.MAX_ITER": 12,
+    "ADAPRUNER.WARMUP": 0.25,
+}
+
+
+def train(cfg, resume=False):
+    seed_all_rng(cfg.SEED)  # as default_setup does
+    trainer = AdaPrunerTrainer(cfg)
+    trainer.resume_or_load(resume)
+    trainer.train()
+    return trainer
+
+
+def scores(cfg):
+    selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+    return dict(zip(selection.ids, selection.scores))
+
+
+def kept(cfg):
+    return Selection.load(cfg.OUTPUT_DIR + "/selection").kept_ids("data")
+
+
+def test_a_run_leaves_record_table_list_and_scalars(voc, config, tmp_path):
+    cfg = config(**{"DATASETS.TRAIN": (voc("all"),)})
+    trainer = train(cfg)
+    folder = tmp_path / "out" / "selection"
+    selection = Selection.load(folder)
+    assert sorted(selection.ids) == IDS and abs(selection.reached_ratio - 0.75) <= 0.025
+    assert selection.provenance["seed"] == 1 and "KEEP_RATIO: 0.75" in selection.provenance["config"]
+    assert set(selection.provenance) >= {"seconds", "versions", "fingerprints", "classes"}
+    assert selection.provenance["classes"][""]["images"] == 2
+
+    listed = (folder / "ImageSets/Main/data_adapruner_0.75.txt").read_text().split()
+    assert listed == [i for i in IDS if i in kept(cfg)]
+
+    table = pd.read_csv(folder / "images.csv").set_index("id")
+    assert (table["visits"] > 0).all() and table["visits"].sum() == 40 * 6
+    for record in DatasetCatalog.get("data"):
+        image = DatasetMapper(cfg, is_train=False)(record)["image"]
+        expected = known_loss(image).item()
+        assert table.loc[record["image_id"], "last_loss"] == pytest.approx(expected, rel=0.02)
+        assert table.loc[record["image_id"], "mean_loss"] == pytest.approx(expected, rel=0.02)
+
+    lines = [json.loads(line) for line in open(tmp_path / "out" / "metrics.json")]
+    for name in ("loss_a", "loss_b", "alpha", "compression_lambda", "kept_ratio",
+                 "classification_loss", "selection_loss", "compression_loss"):  # fmt: skip
+        assert name in lines[-1], name
+    assert lines[-1]["kept_ratio"] == trainer.pruner.kept_ratio == 0.75
+
+
+def test_neither_order_nor_workers_nor_seed_decide_who_is_pruned(voc, config):
+    first = config(**{"DATASETS.TRAIN": (voc("all"),)})
+    train(first)
+    second = config(
+        folder="second",
+        **{"DATASETS.TRAIN": (voc("backwards"),), "SEED": 7, "DATALOADER.NUM_WORKERS": 2},
+    )
+    train(second)
+    assert kept(first) == kept(second) and len(kept(first)) == 15
+
+
+def test_an_image_that_the_mapper_replaces_gets_no_others_loss(voc, config, monkeypatch):
+    class RefusingMapper(DatasetMapper):
+        def __call__(self, record):
+            return None if record["image_id"] == "img07" else super().__call__(record)
+
+    monkeypatch.setattr(trainer_module, "DatasetMapper", RefusingMapper)
+    cfg = config(**{"DATASETS.TRAIN": (voc("all"),)})
+    train(cfg)
+    selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+    rows = selection.table().set_index("id")
+    assert rows.loc["img07", "visits"] == 0 and rows["visits"].sum() == 40 * 6
+    by_brightness = rows.drop(index="img07").sort_index()["last_loss"].to_numpy()
+    assert (np.diff(by_brightness[[0, 5, 10, 18]]) > 0).all()
+
+
+class StopAt(HookBase):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_step(self):
+        if self.trainer.iter == self.iteration:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_ends_with_the_same_scores(voc, config, workers):
+    options = {**YOLO, "DATALOADER.NUM_WORKERS": workers, "SOLVER.CHECKPOINT_PERIOD": 7}
+    voc("all")
+    whole = config(folder="whole", **options)
+    train(whole)
+    parts = config(folder="parts", **options)
+    seed_all_rng(parts.SEED)
+    interrupted = AdaPrunerTrainer(parts)
+    interrupted.resume_or_load(False)
+    interrupted.register_hooks([StopAt(8)])
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.train()
+    with pytest.raises(FileNotFoundError):  # a run that did not end well leaves no selection
+        Selection.load(parts.OUTPUT_DIR + "/selection")
+    train(parts, resume=True)
+    assert scores(parts) == scores(whole)
+
+
+def test_resuming_a_plain_training_as_pruning_is_refused(voc, config):
+    voc("all")
+    plain = {**YOLO, "ADAPRUNER.ENABLED": False, "SOLVER.MAX_ITER": 2}
+    train(config(**plain))
+    with pytest.raises(ValueError, match="holds no mask"):
+        train(config(**YOLO), resume=True)
+
+
+@pytest.mark.parametrize(
+    "mode, competing, empty_kept", [("prune", 20, None), ("keep", 18, True), ("drop", 18, False)]
+)
+def test_images_without_boxes_go_where_the_config_says(voc, config, mode, competing, empty_kept):
+    cfg = config(**{"DATASETS.TRAIN": (voc("all"),), "ADAPRUNER.EMPTY_IMAGES": mode})
+    train(cfg)
+    selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+    assert len(selection) == 20
+    assert sum(score is not None for score in selection.scores) == competing
+    if empty_kept is not None:
+        assert all((i in kept(cfg)) == empty_kept for i in IDS[3:5])
+
+
+def test_the_loss_is_weighted_by_the_mask(voc, config):
+    voc("all")
+    trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.WARMUP": 0.0}))
+    trainer.pruner.mask.logits.copy_(torch.linspace(-30, 30, 20))
+    step = trainer._trainer
+    data = next(step._data_loader_iter)
+    weights = torch.sigmoid(0.1 * torch.linspace(-30, 30, 20))
+    expected = np.mean(
+        [weights[r["image_index"]].item() * known_loss(r["image"]).item() for r in data]
+    )
+    losses = step.losses(data)
+    assert sum(losses.values()).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_mixed_precision_runs_on_this_device_and_gives_float32_losses(voc, config):
+    voc("all")
+    trainer = AdaPrunerTrainer(config(**YOLO, **{"SOLVER.AMP.ENABLED": True}))
+    seen = []
+    hook = trainer.model.head.register_forward_hook(lambda m, i, o: seen.append(o[0].dtype))
+    step = trainer._trainer
+    losses = step.losses(next(step._data_loader_iter))
+    hook.remove()
+    assert seen == [torch.bfloat16]
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+    assert trainer.cfg.SOLVER.AMP.ENABLED
+
+
+def test_training_on_a_selection_sees_what_it_keeps_and_nothing_else(voc, config):
+    pruning = config(**{"DATASETS.TRAIN": (voc("all"),)})
+    train(pruning)
+    cfg = config(
+        folder="retrain",
+        **{
+            "ADAPRUNER.ENABLED": False,
+            "DATASETS.SELECTION": pruning.OUTPUT_DIR + "/selection",
+            "DATALOADER.FILTER_EMPTY_ANNOTATIONS": False,
+        },
+    )
+    trainer = AdaPrunerTrainer(cfg)
+    batches = [next(trainer._trainer._data_loader_iter) for _ in range(10)]
+    assert {record["image_id"] for batch in batches for record in batch} == kept(pruning)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_images(voc, config, monkeypatch):
+    voc("all")
+    trainer = AdaPrunerTrainer(config())
+    bad = lambda data: {"loss": torch.full((len(data),), float("nan"))}  # noqa: E731
+    monkeypatch.setattr(trainer._trainer, "forward", bad)
+    with pytest.raises(FloatingPointError, match=r"not finite.*img\d\d.jpg"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"model": "GeneralizedRCNN"}, "GeneralizedRCNN does not give its losses image by image"),
+        ({"SOLVER.MAX_ITER": 5}, "raise SOLVER.MAX_ITER to at least 10"),
+        ({"DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler"}, "use TrainingSampler"),
+        ({"ADAPRUNER.EMPTY_IMAGES": "maybe"}, "'maybe'; it can be prune, keep, drop"),
+        ({"DATASETS.TRAIN": ()}, "DATASETS.TRAIN names no data set"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):
+    voc("all")
+    with pytest.raises(ValueError, match=message):
+        AdaPrunerTrainer(config(**overrides))
