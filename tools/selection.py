@@ -127,7 +127,10 @@ def _add_ratio(command):
 
 def _add_data(command):
     command.add_argument("--config-file", default="", help="config that names the data (DATASETS)")
-    command.add_argument("--register", nargs="+", default=[], metavar="NAME=voc:DIR:SPLIT[:CLASSES]")
+    command.add_argument(
+        "--register", action="append", default=[], metavar="NAME=voc:DIR:SPLIT[:CLASSES]",
+        help="a data set of your own, as in train_net.py",
+    )  # fmt: skip
     command.add_argument("opts", nargs="*", default=[], help="KEY VALUE pairs, as in train_net.py")
 
 

@@ -25,7 +25,7 @@ Prune your own PASCAL VOC folder to 80%, no Python needed:
 
 Train on what is left and evaluate:
     python tools/train_net.py --config-file configs/voc/train_faster_rcnn_R50_FPN.yaml \\
-        --register my_train=voc:/data/mine:trainval my_test=voc:/data/mine:test \\
+        --register my_train=voc:/data/mine:trainval --register my_test=voc:/data/mine:test \\
         --selection output/mine/selection OUTPUT_DIR output/mine_frcnn
 
 KEY VALUE pairs at the end override the config, as everywhere in Detectron2.
@@ -41,11 +41,12 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--register",
-        nargs="+",
+        action="append",
         default=[],
         metavar="NAME=voc:DIR:SPLIT[:CLASS1,CLASS2]",
-        help="data sets of your own; class names are read from the annotations unless given. Unless "
-        "DATASETS.TRAIN is overridden, the first is trained on and the second, if any, evaluated on",
+        help="a data set of your own; class names are read from the annotations unless given. Can be "
+        "repeated: unless DATASETS.TRAIN is overridden, the first is trained on and the second "
+        "evaluated on",
     )
     parser.add_argument(
         "--selection",

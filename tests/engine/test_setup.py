@@ -1,0 +1,58 @@
+import pytest
+from conftest import write_voc_folder
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from adapruner_det.engine import argument_parser, setup
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A VOC folder; data sets the test registers are forgotten afterwards."""
+    before = set(DatasetCatalog.list())
+    yield write_voc_folder(tmp_path / "voc", {"train": ["a", "b", "c"], "test": ["d"]})
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def run(*arguments, output):
+    return setup(argument_parser().parse_args([*map(str, arguments), "OUTPUT_DIR", str(output)]))
+
+
+def test_registered_data_is_trained_on_and_evaluated_on(folder, tmp_path):
+    specs = ["--register", f"mine=voc:{folder}:train", "--register", f"mine_test=voc:{folder}:test"]
+    cfg = run(*specs, output=tmp_path / "out")
+    assert cfg.DATASETS.TRAIN == ("mine",) and cfg.DATASETS.TEST == ("mine_test",)
+    assert len(DatasetCatalog.get("mine")) == 3
+
+
+def test_heads_predict_the_classes_of_the_data(folder, tmp_path):
+    cfg = run("--register", f"mine=voc:{folder}:train:black,grey,white", output=tmp_path / "out")
+    heads = cfg.MODEL.YOLO, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET
+    assert [head.NUM_CLASSES for head in heads] == [3, 3, 3]
+
+
+def test_data_sets_with_other_classes_are_refused(folder, tmp_path):
+    train, test = f"mine=voc:{folder}:train", f"mine_test=voc:{folder}:test:white,black"
+    with pytest.raises(ValueError, match="mine_test has the classes.*give both the same list"):
+        run("--register", train, "--register", test, output=tmp_path / "out")
+
+
+def test_an_explicit_training_set_wins_over_the_order_of_registration(folder, tmp_path):
+    specs = ["--register", f"mine=voc:{folder}:train", "--register", f"other=voc:{folder}:test"]
+    cfg = run(*specs, "DATASETS.TRAIN", "('other',)", output=tmp_path / "out")
+    assert cfg.DATASETS.TRAIN == ("other",)
+
+
+def test_selection_on_the_command_line_is_the_config_key(folder, tmp_path):
+    cfg = run("--selection", "some/folder", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()",
+              output=tmp_path / "out")  # fmt: skip
+    assert cfg.DATASETS.SELECTION == "some/folder"
+
+
+def test_a_random_seed_is_written_down_and_taken_up_again_on_resume(tmp_path):
+    nothing = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
+    first = run(*nothing, output=tmp_path / "out").SEED
+    assert first >= 0
+    assert run("--resume", *nothing, output=tmp_path / "out").SEED == first
+    assert run(*nothing, output=tmp_path / "other").SEED != first

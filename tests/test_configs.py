@@ -1,0 +1,32 @@
+"""Every config file of the tree loads and builds."""
+from pathlib import Path
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+
+from adapruner_det.detection.per_image import return_per_image_losses
+from adapruner_det.engine import add_adapruner_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_config_builds(path):
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    cfg.merge_from_file(str(path))
+    model = build_model(cfg)
+    optimizer = build_optimizer(cfg, model)
+    build_lr_scheduler(cfg, optimizer)
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert not frozen, f"training from random initialisation must not freeze {frozen[:3]}"
+    if cfg.ADAPRUNER.ENABLED:
+        return_per_image_losses(model)
+        assert not cfg.DATASETS.TEST, "a pruning run has no business with a test list"
+
+
+def test_there_are_configs():
+    assert len(FILES) > 10
