@@ -1,0 +1,303 @@
+"""datasets/make_demo_set.py: what it writes, and that the record of what was planted is true."""
+
+import hashlib
+import importlib.util
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "make_demo_set.py"
+SMALL = dict(images=40, test_images=10, duplicates=0.2, wrong_labels=0.15)
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("make_demo_set", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+demo = load_script()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small demo set: its folder and its record."""
+    folder = tmp_path_factory.mktemp("small") / "demo"
+    return folder, demo.make_demo_set(folder, **SMALL)
+
+
+def digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def read_list(folder, name):
+    return (folder / "ImageSets" / "Main" / f"{name}.txt").read_text().split()
+
+
+def read_objects(folder, image_id):
+    """[(class name, [xmin, ymin, xmax, ymax])] of an annotation file."""
+    root = ET.parse(folder / "Annotations" / f"{image_id}.xml").getroot()
+    return [
+        (
+            node.findtext("name"),
+            [int(node.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")],
+        )
+        for node in root.iter("object")
+    ]
+
+
+def read_image(folder, image_id):
+    return cv2.imread(str(folder / "JPEGImages" / f"{image_id}.jpg"))
+
+
+def iou(a, b):
+    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    overlap = max(width, 0) * max(height, 0)
+    area = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
+    return overlap / (sum(area) - overlap)
+
+
+def test_is_a_voc_folder_with_boxes_inside_the_images(small):
+    folder, record = small
+    trainval, test = read_list(folder, "trainval"), read_list(folder, "test")
+    assert len(trainval) == 40 and len(test) == 10
+    assert len(set(trainval + test)) == 50
+    assert trainval == sorted(trainval)
+    for image_id in trainval + test:
+        assert read_image(folder, image_id).shape == (demo.IMAGE_SIZE, demo.IMAGE_SIZE, 3)
+        objects = read_objects(folder, image_id)
+        assert 1 <= len(objects) <= demo.MAX_DIGITS
+        for name, (xmin, ymin, xmax, ymax) in objects:
+            assert name in record["classes"]
+            assert 1 <= xmin < xmax <= demo.IMAGE_SIZE and 1 <= ymin < ymax <= demo.IMAGE_SIZE
+
+
+def test_detectron2_reads_it(small):
+    from detectron2.data.datasets.pascal_voc import load_voc_instances
+
+    folder, record = small
+    dicts = load_voc_instances(str(folder), "trainval", record["classes"])
+    assert len(dicts) == 40
+    assert all(item["annotations"] for item in dicts)
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(small, tmp_path):
+    folder, _ = small
+    demo.make_demo_set(tmp_path / "again", **SMALL)
+    assert digests(tmp_path / "again") == digests(folder)
+    demo.make_demo_set(tmp_path / "other", seed=1, **SMALL)
+    assert not set(digests(tmp_path / "other").values()) & set(digests(folder).values())
+
+
+def test_boxes_are_tight_around_what_is_seen_and_no_digit_is_buried(monkeypatch):
+    """Hard-edged digits on black, each of a grey value of its own, make the picture a label map."""
+    drawn, last = [], []  # areas of the strokes that were drawn in a scene; the last one made
+    enlarge = demo.enlarge_digit
+
+    def hard_edged(rng, digit):
+        last[:] = [(enlarge(rng, digit) > 0.5).astype(np.float32)]
+        return last[0]
+
+    def own_grey(rng, background):
+        drawn.append(last[0].sum())
+        return np.full(3, len(drawn))
+
+    monkeypatch.setattr(demo, "enlarge_digit", hard_edged)
+    monkeypatch.setattr(demo, "stroke_colour", own_grey)
+    rng = np.random.default_rng(0)
+    train, _ = demo.load_sources()
+    train.photographs = [np.zeros((200, 200, 3), np.uint8)]
+    partly_covered = 0
+    for _ in range(50):
+        drawn.clear()
+        scene = demo.draw_scene(rng, train)
+        assert len(scene.objects) == len(drawn) >= 1
+        for number, (item, area) in enumerate(zip(scene.objects, drawn), start=1):
+            seen = scene.canvas[:, :, 0] == number
+            assert item.box == demo.tight_box(seen)
+            assert seen.sum() >= demo.MIN_VISIBLE * area
+            partly_covered += seen.sum() < area
+    assert partly_covered > 5
+
+
+def test_tight_box_is_half_open_and_voc_counts_from_one():
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[3:7, 5:16] = True
+    assert demo.tight_box(mask) == (5, 3, 16, 7)
+    assert demo.voc_box((5, 3, 16, 7)) == [6, 4, 16, 7]
+    assert demo.voc_box((0, 0, 128, 128)) == [1, 1, 128, 128]
+
+
+def test_shifts_are_never_nothing_and_moved_boxes_never_still_fit():
+    rng = np.random.default_rng(0)
+    shifts = {demo.nonzero_shift(rng) for _ in range(1000)}
+    assert len(shifts) == (2 * demo.MAX_SHIFT + 1) ** 2 - 1 and (0, 0) not in shifts
+    for _ in range(200):
+        x0, y0, x1, y1 = demo.shifted_box(rng, (40, 30, 80, 90))
+        assert (x1 - x0, y1 - y0) == (40, 60)
+        assert 0 <= x0 and 0 <= y0 and x1 <= demo.IMAGE_SIZE and y1 <= demo.IMAGE_SIZE
+        assert iou(demo.voc_box((x0, y0, x1, y1)), demo.voc_box((40, 30, 80, 90))) < 0.3
+
+
+def test_test_images_share_no_digit_and_no_background_with_training_images():
+    train, test = demo.load_sources()
+    for name in demo.CLASSES:
+        seen = {sample.tobytes() for sample in train.digits[name]}
+        assert len(train.digits[name]) > 50 and len(test.digits[name]) > 50
+        assert not seen & {sample.tobytes() for sample in test.digits[name]}
+    whole = demo.load_sample_images().images
+    for photograph, upper, lower in zip(whole, train.photographs, test.photographs):
+        assert upper.shape[0] + lower.shape[0] == photograph.shape[0]
+        assert np.array_equal(np.concatenate([upper, lower])[:, :, ::-1], photograph)
+
+
+def test_near_duplicates_are_shifted_copies_of_their_parents(small):
+    folder, record = small
+    pairs = record["near_duplicate_of"]
+    assert len(pairs) == 8
+    trainval = read_list(folder, "trainval")
+    for image_id, parent in pairs.items():
+        assert image_id in trainval and parent in trainval and parent not in pairs
+        assert parent not in record["wrong_label"] and image_id not in record["wrong_label"]
+        ours, theirs = read_objects(folder, image_id), read_objects(folder, parent)
+        assert [name for name, _ in ours] == [name for name, _ in theirs]
+        shifts = {tuple(np.subtract(a, b)) for (_, a), (_, b) in zip(theirs, ours)}
+        assert len(shifts) == 1  # all objects moved alike
+        x, y = shifts.pop()[:2]
+        assert (x or y) and max(abs(x), abs(y)) <= demo.MAX_SHIFT
+        image, original = read_image(folder, image_id), read_image(folder, parent)
+        size, margin = demo.IMAGE_SIZE, demo.MAX_SHIFT
+        inner = image[margin : size - margin, margin : size - margin].astype(float)
+        moved = original[margin + y : size - margin + y, margin + x : size - margin + x]
+        assert np.abs(inner - moved).mean() < 16
+        assert (folder / "JPEGImages" / f"{image_id}.jpg").read_bytes() != (
+            folder / "JPEGImages" / f"{parent}.jpg"
+        ).read_bytes()
+
+
+def test_wrong_labels_are_wrong_in_the_recorded_way(small, tmp_path):
+    folder, record = small
+    faults = record["wrong_label"]
+    assert len(faults) == 6
+    assert {fault["kind"] for fault in faults.values()} == {"class", "box", "missing"}
+    assert not set(faults) & set(read_list(folder, "test"))
+    for image_id, fault in faults.items():
+        written = read_objects(folder, image_id)
+        assert fault["objects"]
+        for truth in fault["objects"]:
+            assert (truth["name"], truth["bndbox"]) not in written
+            same_place = [name for name, box in written if box == truth["bndbox"]]
+            if fault["kind"] == "class":
+                assert len(same_place) == 1 and same_place[0] != truth["name"]
+            elif fault["kind"] == "box":
+                x0, y0, x1, y1 = truth["bndbox"]
+                sizes = [(name, box[2] - box[0], box[3] - box[1]) for name, box in written]
+                assert (truth["name"], x1 - x0, y1 - y0) in sizes
+            else:
+                assert not same_place
+
+
+def test_without_faults_the_same_scenes_have_true_labels(small, tmp_path):
+    """The recorded truth is what a set without wrong labels holds for the same image."""
+    folder, record = small
+    demo.make_demo_set(tmp_path / "clean", **{**SMALL, "wrong_labels": 0.0})
+    for image_id in read_list(folder, "trainval"):
+        fault = record["wrong_label"].get(image_id)
+        if image_id in record["near_duplicate_of"]:
+            continue  # parents are drawn after the wrong labels, so they may differ
+        true = read_objects(tmp_path / "clean", image_id)
+        written = read_objects(folder, image_id)
+        if fault is None:
+            assert written == true
+        else:
+            recorded = [(item["name"], item["bndbox"]) for item in fault["objects"]]
+            assert all(item in true for item in recorded) and written != true
+
+
+def test_ids_do_not_tell_what_was_planted(small):
+    folder, record = small
+    trainval = read_list(folder, "trainval")
+    assert all(image_id.isdigit() and len(image_id) == 6 for image_id in trainval)
+    for planted in (record["near_duplicate_of"], record["wrong_label"]):
+        positions = [trainval.index(image_id) for image_id in planted]
+        assert min(positions) < 20 <= max(positions)  # in both halves of the list
+    test = read_list(folder, "test")
+    assert min(test) < max(trainval) and min(trainval) < max(test)
+
+
+def test_second_run_leaves_the_files_alone_and_repairs_missing_ones(tmp_path):
+    folder = tmp_path / "demo"
+    record = demo.make_demo_set(folder, **SMALL)
+    before = digests(folder)
+    image = next((folder / "JPEGImages").iterdir())
+    inode = image.stat().st_ino
+    assert demo.make_demo_set(folder, **SMALL) == record
+    assert image.stat().st_ino == inode
+    image.unlink()
+    demo.make_demo_set(folder, **SMALL)
+    assert digests(folder) == before
+
+
+def test_other_settings_replace_its_own_folder_only(tmp_path):
+    folder = tmp_path / "demo"
+    demo.make_demo_set(folder, images=6, test_images=2, duplicates=0, wrong_labels=0)
+    record = demo.make_demo_set(folder, images=5, test_images=2, duplicates=0, wrong_labels=0)
+    assert record["settings"]["images"] == 5
+    assert json.loads((folder / "planted.json").read_text()) == record
+    assert len(list((folder / "JPEGImages").iterdir())) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]  # nothing left beside
+
+
+@pytest.mark.parametrize("planted", [None, "[]", '{"made_by": "somebody"}', "broken"])
+def test_refuses_a_folder_that_it_did_not_make(tmp_path, planted):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    if planted is not None:
+        (tmp_path / "planted.json").write_text(planted)
+    before = digests(tmp_path)
+    with pytest.raises(FileExistsError, match="--output") as error:
+        demo.make_demo_set(tmp_path, **SMALL)
+    assert str(tmp_path) in str(error.value)
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"images": 0}, {"test_images": 0}, {"duplicates": 0.6}, {"wrong_labels": -0.1}, {"seed": -1}],
+)
+def test_refuses_settings_out_of_range(tmp_path, setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        demo.make_demo_set(tmp_path / "demo", **{**SMALL, **setting})
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_images_for_the_wrong_labels_is_said(tmp_path):
+    with pytest.raises(ValueError, match="wrong_labels asks for 1 images, but only 0"):
+        for seed in range(20):  # one image in four has one digit only
+            demo.DemoSetWriter(tmp_path / str(seed), seed, 1, 1).write_trainval(1, 0, 1)
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "demo"
+    arguments = (
+        f"--output {folder} --images 20 --test-images 4 --duplicates 0.1 --wrong-labels 0.15"
+    )
+    monkeypatch.setattr(sys, "argv", ["make_demo_set.py", *arguments.split()])
+    demo.main()
+    printed = capsys.readouterr().out
+    assert "2 near-duplicates" in printed and "3 with wrong labels" in printed
+    assert str(folder / "planted.json") in printed
+    (folder / "planted.json").unlink()
+    with pytest.raises(SystemExit, match="was not made by"):
+        demo.main()
