@@ -1,0 +1,4 @@
+"""Detection on top of `pruning`: importing this package registers its models with Detectron2."""
+from .yolov3_tiny import YOLOv3Tiny
+
+__all__ = ["YOLOv3Tiny"]

@@ -329,9 +329,9 @@ def _load_records(
         raise InvalidDatasetError(
             heading,
             problems,
-            "Correct these files, or pass on_invalid='skip_objects' to drop the bad objects (and "
-            "the images that cannot be used at all) or on_invalid='skip_images' to drop every "
-            "image with a problem.",
+            "Correct these files, or set DATASETS.ON_INVALID (in Python: on_invalid) to "
+            "'skip_objects' to drop the bad objects and the images that cannot be used at all, or to "
+            "'skip_images' to drop every image with a problem.",
         )
     if not records:
         raise InvalidDatasetError(

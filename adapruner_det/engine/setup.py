@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from ..detection.registration import register_from_spec
 from .config import add_adapruner_config
@@ -79,6 +80,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.SEED = _seed(cfg, args.resume)
     cfg.freeze()
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
     return cfg
 
 

@@ -1,0 +1,95 @@
+"""The main job by its commands, on a tree of VOC07+12's shape with the VOC configs."""
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write_voc_folder
+
+from adapruner_det.pruning import Selection
+
+# Only the length and the input size differ from what the configs say.
+SMALL = ("SOLVER.MAX_ITER", "4", "INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64")
+
+
+@pytest.fixture(scope="module")
+def voc_root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("datasets")
+    classes = ("dog", "person", "train")
+    ids = {2007: [f"00{i:04d}" for i in range(10)], 2012: [f"2008_00{i:04d}" for i in range(8)]}
+    test = [f"09{i:04d}" for i in range(3)]
+    write_voc_folder(root / "VOC2007", {"trainval": ids[2007], "test": test}, classes=classes)
+    write_voc_folder(root / "VOC2012", {"trainval": ids[2012]}, seed=1, classes=classes)
+    return root
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "inference/voc_2007_test/evaluation.json").read_text())["bbox"]
+
+
+def test_prune_then_retrain_then_map_on_voc07_12(voc_root, run_tool, tmp_path):
+    environment = {"DETECTRON2_DATASETS": str(voc_root)}
+    run_tool("train_net.py", "--config-file", "configs/voc/prune_yolov3_tiny_R50.yaml",
+             "OUTPUT_DIR", tmp_path / "prune", *SMALL, **environment)  # fmt: skip
+    lists = {p.name: p.read_text().split() for p in (tmp_path / "prune/selection").rglob("*.txt")}
+    assert set(lists) == {
+        "voc_2007_trainval_adapruner_0.90.txt", "voc_2012_trainval_adapruner_0.90.txt"
+    }  # fmt: skip
+    assert sum(map(len, lists.values())) == 16  # 90% of 18
+    assert all(i.startswith("2008_") for i in lists["voc_2012_trainval_adapruner_0.90.txt"])
+
+    out = run_tool("train_net.py", "--config-file", "configs/voc/train_yolov3_tiny_R50.yaml",
+                   "--selection", tmp_path / "prune/selection",
+                   "OUTPUT_DIR", tmp_path / "train", *SMALL, **environment)  # fmt: skip
+    assert "voc_2007_trainval: training on" in out and "selected by adapruner" in out
+    trained = metrics(tmp_path / "train")
+    assert {"AP", "AP50", "AP75", "AP50-11point", "AP50-area", "AP50-dog"} <= trained.keys()
+
+    run_tool("train_net.py", "--eval-only", "--config-file", "configs/voc/train_yolov3_tiny_R50.yaml",
+             "MODEL.WEIGHTS", tmp_path / "train/model_final.pth",
+             "OUTPUT_DIR", tmp_path / "eval", *SMALL, **environment)  # fmt: skip
+    assert metrics(tmp_path / "eval") == pytest.approx(trained, nan_ok=True)
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn_R50_FPN", "faster_rcnn_R50_C4"])
+def test_faster_rcnn_trains_on_voc07_12(voc_root, run_tool, tmp_path, detector):
+    run_tool("train_net.py", "--config-file", f"configs/voc/train_{detector}.yaml",
+             "OUTPUT_DIR", tmp_path, *SMALL, "SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2",
+             DETECTRON2_DATASETS=str(voc_root))  # fmt: skip
+    assert "AP50" in metrics(tmp_path)
+
+
+def test_own_data_is_pruned_by_one_command_and_cut_by_another(run_tool, tmp_path):
+    folder = write_voc_folder(tmp_path / "mine", {"all": [f"i{n}" for n in range(12)]}, empty=["i3"])
+    small = ("MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64")
+    out = run_tool("train_net.py", "--config-file", "configs/voc/prune_yolov3_tiny_R50.yaml",
+                   "--register", f"mine=voc:{folder}:all", *small, *SMALL,
+                   "ADAPRUNER.KEEP_RATIO", "0.75", "OUTPUT_DIR", tmp_path / "out")  # fmt: skip
+    assert "9 of 12 images kept" in out
+    selection = Selection.load(tmp_path / "out/selection")
+    assert selection.reached_ratio == 0.75 and selection.provenance["classes"][""]["images"] == 1
+
+    out = run_tool("selection.py", "cut", tmp_path / "out/selection", "--keep-ratio", "0.5",
+                   "--output", tmp_path / "half")  # fmt: skip
+    assert "6 of 12 images kept" in out
+    half = Selection.load(tmp_path / "half")
+    assert half.kept_ids("mine") < selection.kept_ids("mine")
+    assert (tmp_path / "half/ImageSets/Main/mine_adapruner_0.50.txt").is_file()
+
+    run_tool("selection.py", "pictures", tmp_path / "out/selection",
+             "--register", f"mine=voc:{folder}:all")  # fmt: skip
+    assert (tmp_path / "out/selection/images.png").stat().st_size > 10_000
+
+    out = run_tool("selection.py", "random", "--register", f"mine=voc:{folder}:all", "--seed", "3",
+                   "--keep-ratio", "0.75", "--output", tmp_path / "random")  # fmt: skip
+    assert "random: 9 of 12 images kept" in out
+
+
+def test_broken_data_is_reported_before_training(run_tool, tmp_path):
+    folder = write_voc_folder(tmp_path / "mine", {"all": [f"i{n}" for n in range(4)]})
+    (folder / "JPEGImages/i1.jpg").unlink()
+    (folder / "Annotations/i2.xml").write_text("<annotation><object>")
+    arguments = ("--config-file", "configs/voc/train_yolov3_tiny_R50.yaml",
+                 "--register", f"mine=voc:{folder}:all", "OUTPUT_DIR", tmp_path / "out")  # fmt: skip
+    out = run_tool("train_net.py", *arguments, expect=1)
+    assert "i1" in out and "i2.xml" in out and "DATASETS.ON_INVALID" in out
+    assert "Starting training" not in out
