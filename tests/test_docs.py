@@ -1,0 +1,29 @@
+"""What the documents say of the code is still so."""
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+QUOTE = re.compile(r"`(adapruner_det/[\w/]+\.py)` \| `([^`]+)` \|")
+
+
+def quotes():
+    return QUOTE.findall((ROOT / "docs" / "method.md").read_text())
+
+
+@pytest.mark.parametrize("path, line", quotes())
+def test_quoted_line_stands_where_the_page_says(path, line):
+    assert line in (ROOT / path).read_text()
+
+
+def test_every_equation_is_quoted():
+    assert len(quotes()) >= 12
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/results.md", "datasets/README.md"])
+def test_paths_named_in_pages_exist(page):
+    named = re.findall(r"(?:configs|tools|adapruner_det|tests|docs)/[\w./-]+\.(?:py|yaml|md|sh)",
+                       (ROOT / page).read_text())  # fmt: skip
+    missing = sorted({path for path in named if not (ROOT / path).exists()})
+    assert not missing
