@@ -23,6 +23,13 @@ def bce(logit, target):
     return softplus - target * logit
 
 
+def divergence(logit, share):
+    """Kullback-Leibler divergence of a predicted share from the true one: 0 where they are equal."""
+    p = sigmoid(logit)
+    terms = [(share, p), (1 - share, 1 - p)]
+    return sum(true * math.log(true / guess) for true, guess in terms if true > 0)
+
+
 def image_loss(predictions, boxes, classes, image_size, levels, anchors, threshold):
     """The four sums of one image.
 
@@ -72,7 +79,7 @@ def image_loss(predictions, boxes, classes, image_size, levels, anchors, thresho
             weight = 2 - (box_width / width) * (box_height / height)
             share_x = (box[0] + box[2]) / 2 / stride - column
             share_y = (box[1] + box[3]) / 2 / stride - row
-            sums["loss_xy"] += weight * (bce(x, share_x) + bce(y, share_y))
+            sums["loss_xy"] += weight * (divergence(x, share_x) + divergence(y, share_y))
             error_w = w - math.log(box_width / anchors[anchor][0])
             error_h = h - math.log(box_height / anchors[anchor][1])
             sums["loss_wh"] += weight * (error_w**2 + error_h**2) / 2
