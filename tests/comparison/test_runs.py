@@ -1,0 +1,66 @@
+import json
+import sys
+
+import pytest
+
+from adapruner_det.comparison.runs import (
+    Run,
+    RunChangedError,
+    RunFailedError,
+    execute,
+    seconds_of,
+)
+
+APPEND = "import sys; open(sys.argv[1], 'a').write(sys.argv[2])"
+
+
+def append(name, path, text, **settings):
+    return Run(name, (sys.executable, "-c", APPEND, str(path), text), **settings)
+
+
+def test_runs_follow_those_they_depend_on(tmp_path):
+    log = tmp_path / "log"
+    slow = "import sys, time; time.sleep(0.5); open(sys.argv[1], 'a').write('a')"
+    first = Run("first", (sys.executable, "-c", slow, str(log)))
+    execute([first, append("second", log, "b", after=("first",))], tmp_path / "out", jobs=2)
+    assert log.read_text() == "ab"
+    assert seconds_of(tmp_path / "out/first") >= 0.5
+
+
+def test_finished_runs_are_not_repeated(tmp_path):
+    log = tmp_path / "log"
+    runs = [append("one", log, "1"), append("two", log, "2")]
+    execute(runs[:1], tmp_path / "out", jobs=1)
+    execute(runs, tmp_path / "out", jobs=1)
+    assert log.read_text() == "12"
+
+
+def test_a_changed_command_or_config_is_not_mixed_with_old_results(tmp_path):
+    log = tmp_path / "log"
+    execute([append("one", log, "1", fingerprint="a")], tmp_path / "out", jobs=1)
+    for changed in (append("one", log, "x", fingerprint="a"), append("one", log, "1", fingerprint="b")):
+        with pytest.raises(RunChangedError, match="one holds a run with another command, config"):
+            execute([changed], tmp_path / "out", jobs=1)
+    assert log.read_text() == "1"
+
+
+def test_a_failure_names_the_command_and_shows_its_last_words(tmp_path):
+    log = tmp_path / "log"
+    bad = Run("bad", (sys.executable, "-c", "print('out of luck'); raise SystemExit(3)"))
+    with pytest.raises(RunFailedError, match="(?s)status 3.*console.txt.*out of luck"):
+        execute([bad, append("after", log, "x", after=("bad",))], tmp_path / "out", jobs=1)
+    assert not log.exists()
+
+
+def test_a_failed_run_goes_on_and_its_seconds_add_up(tmp_path):
+    marker = tmp_path / "marker"
+    code = (
+        "import pathlib, sys, time; time.sleep(0.3); m = pathlib.Path(sys.argv[1]); e = m.exists(); "
+        "m.touch(); sys.exit(not e)"
+    )
+    run = Run("twice", (sys.executable, "-c", code, str(marker)))
+    with pytest.raises(RunFailedError):
+        execute([run], tmp_path / "out", jobs=1)
+    execute([run], tmp_path / "out", jobs=1)
+    assert seconds_of(tmp_path / "out/twice") >= 0.6
+    assert json.loads((tmp_path / "out/twice/run.json").read_text())["seconds"] >= 0.3

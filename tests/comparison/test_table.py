@@ -1,0 +1,60 @@
+import json
+
+import pandas as pd
+import pytest
+
+from adapruner_det.comparison.plan import Comparison, plan, selection_run, training_run
+from adapruner_det.comparison.table import collect, summarise
+from adapruner_det.pruning import Selection
+
+PRUNE = "configs/bccd/prune_yolov3_tiny_R18.yaml"
+TRAIN = {"YOLOv3-Tiny": "configs/bccd/train_yolov3_tiny_R18.yaml"}
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch):
+    from conftest import ROOT
+
+    monkeypatch.chdir(ROOT)
+
+
+def test_plan_trains_after_selecting_with_equal_iterations(tmp_path):
+    comparison = Comparison(PRUNE, TRAIN, keep_ratios=(0.8, 0.5), seeds=(0, 1))
+    runs = plan(comparison, tmp_path)
+    assert len({run.name for run in runs}) == len(runs) == 2 * (2 * 2 + 1 + 2 * 2)
+    by_name = {run.name: run for run in runs}
+    pruned = by_name[training_run("YOLOv3-Tiny", "adapruner", 0.5, 1)]
+    assert pruned.after == (selection_run("adapruner", 0.5, 1),)
+    assert str(tmp_path / pruned.after[0] / "selection") in pruned.command
+    full = by_name[training_run("YOLOv3-Tiny", "full", 1.0, 1)]
+    assert not full.after and full.iterations == pruned.iterations == 300
+    order = [run.name for run in runs]
+    assert all(order.index(before) < order.index(run.name) for run in runs for before in run.after)
+    for run in runs:
+        option = "SEED" if "SEED" in run.command else "--seed"
+        assert run.name.endswith(f"seed{run.command[run.command.index(option) + 1]}")
+
+
+def write_result(folder, ap50, seconds):
+    evaluation = folder / "inference" / "bccd_test"
+    evaluation.mkdir(parents=True)
+    (evaluation / "evaluation.json").write_text(json.dumps({"bbox": {"AP50": ap50, "AP": ap50 / 2}}))
+    (folder / "done.json").write_text(json.dumps({"seconds": seconds}))
+
+
+def test_table_gives_means_spreads_images_and_seconds(tmp_path):
+    comparison = Comparison(PRUNE, TRAIN, seeds=(0, 1), methods=("full", "adapruner"))
+    for seed in (0, 1):
+        write_result(tmp_path / training_run("YOLOv3-Tiny", "full", 1.0, seed), 80 + 2 * seed, 100)
+        write_result(tmp_path / training_run("YOLOv3-Tiny", "adapruner", 0.8, seed), 81 + 4 * seed, 90)
+        Selection(
+            ["d"] * 5, list("abcde"), [5, 4, 3, 2, 1], [True] * 4 + [False], 0.8, "adapruner",
+            provenance={"seconds": 30.0 + seed},
+        ).save(tmp_path / selection_run("adapruner", 0.8, seed) / "selection")  # fmt: skip
+    frame = collect(comparison, tmp_path)
+    assert frame["images"].tolist() == [5, 5, 4, 4]
+    assert frame["select_seconds"].tolist() == [0, 0, 30, 31]
+    table = summarise(frame)
+    assert table["AP50"].tolist() == ["81.0 ± 1.4", "83.0 ± 2.8"]
+    assert table["trained on"].tolist() == ["full", "adapruner 0.80"]
+    assert isinstance(frame, pd.DataFrame) and table["seeds"].tolist() == [2, 2]
