@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 MAKER = "adapruner_det/datasets/make_demo_set.py"
 # Raise it whenever the same settings give other bytes: folders of an older version are made anew.
-VERSION = 1
+VERSION = 2
 
 # Four digits that are hard to mistake for each other, so that a network learns them in a minute.
 CLASSES = {"zero": 0, "one": 1, "four": 4, "seven": 7}
@@ -33,7 +33,8 @@ IMAGE_SIZE = 128  # pixels
 DIGIT_SIZE = (32, 60)  # pixels, the side of the square that the 8x8 sample is enlarged to
 MAX_DIGITS = 4
 MIN_VISIBLE = 0.85  # share of a digit's stroke that later digits have to leave uncovered
-CONTRAST = (0.75, 1.0)  # from the background's colour (0) to black or white (1)
+BRIGHTNESS = (0.3, 0.7)  # of a photograph: dark enough for light strokes to stand out
+CONTRAST = (0.75, 1.0)  # of a stroke, from the background's colour (0) to white (1)
 MAX_SHIFT = 3  # pixels between a near-duplicate and its parent
 TRAIN_SHARE = 0.6  # of each photograph's height and of each digit's samples
 WRONG_LABEL_KINDS = ("class", "box", "missing")
@@ -98,7 +99,7 @@ def draw_background(rng: np.random.Generator, photographs: List[np.ndarray]) -> 
         crop = crop[:, ::-1]
     size = IMAGE_SIZE + 2 * MAX_SHIFT
     crop = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_AREA)
-    return crop.astype(np.float32) * rng.uniform(0.6, 1.1)
+    return crop.astype(np.float32) * rng.uniform(*BRIGHTNESS)
 
 
 def enlarge_digit(rng: np.random.Generator, digit: np.ndarray) -> np.ndarray:
@@ -112,11 +113,10 @@ def enlarge_digit(rng: np.random.Generator, digit: np.ndarray) -> np.ndarray:
 
 
 def stroke_colour(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """A tinted colour that stands out against the pixels `background` (height, width, 3)."""
+    """A tinted colour, lighter than the pixels `background` (height, width, 3)."""
     mean = background.mean(axis=(0, 1))
-    extreme = np.full(3, 255.0 if mean.mean() < 110 else 0.0)
     tint = rng.uniform(-40, 40, size=3)
-    return np.clip(mean + rng.uniform(*CONTRAST) * (extreme - mean) + tint, 0, 255)
+    return np.clip(mean + rng.uniform(*CONTRAST) * (255.0 - mean) + tint, 0, 255)
 
 
 def tight_box(mask: np.ndarray) -> Tuple[int, int, int, int]:
