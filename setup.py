@@ -20,17 +20,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["adapruner_det", "adapruner_det.*"]),
     python_requires=">=3.10",
-    install_requires=[
-        "defusedxml",
-        "fvcore",
-        "matplotlib",
-        "numpy",
-        "opencv-python",
-        "pandas",
-        "pycocotools",
-        "scikit-learn",
-        "tabulate",
-        "tqdm",
-    ],
-    extras_require={"test": ["pytest"]},
+    # OpenCV and pycocotools come with Detectron2; asking for them again could pull in another numpy.
+    install_requires=["Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "tabulate", "tqdm"],
+    extras_require={"demo": ["opencv-python", "scikit-learn"], "test": ["pytest"]},
 )

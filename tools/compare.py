@@ -57,6 +57,7 @@ if __name__ == "__main__":
     print(
         compare(
             Comparison(
+                Path(__file__).resolve().parent,
                 args.prune_config,
                 dict(item.split("=", 1) for item in args.train_configs),
                 tuple(args.methods),

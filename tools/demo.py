@@ -28,6 +28,7 @@ from adapruner_det.pruning import Selection  # noqa: E402
 DATA = Path("datasets/demo")
 KEEP_RATIO = 0.8
 COMPARISON = Comparison(
+    tools=HERE,
     prune_config="configs/demo/prune_yolov3_tiny_R18.yaml",
     train_configs={
         "YOLOv3-Tiny": "configs/demo/train_yolov3_tiny_R18.yaml",

@@ -18,9 +18,6 @@ Pictures of a selection need the data, so the config or --register it was made w
 import argparse
 from pathlib import Path
 
-from detectron2.config import get_cfg
-from detectron2.data import MetadataCatalog
-
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.detection.pruned_datasets import split_records
 from adapruner_det.detection.registration import register_from_spec
@@ -30,6 +27,9 @@ from adapruner_det.detection.training_data import load_dataset, load_records
 from adapruner_det.engine import add_adapruner_config
 from adapruner_det.pruning import Selection
 from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
+
+from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog
 
 
 def show(args):

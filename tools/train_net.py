@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Prunes, trains and evaluates detectors: `--help` shows the commands."""
+from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # first: it quiets imports
+
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import launch
-
-from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup
 
 
 def main(args):

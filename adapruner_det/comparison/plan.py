@@ -10,7 +10,6 @@ from detectron2.config import CfgNode, get_cfg
 from ..engine import add_adapruner_config
 from .runs import Run
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 FULL, RANDOM, ADAPRUNER = "full", "random", "adapruner"
 METHODS = (FULL, RANDOM, ADAPRUNER)
 
@@ -20,6 +19,7 @@ class Comparison:
     """What to compare.
 
     Attributes:
+        tools: the folder with train_net.py and selection.py.
         prune_config: config of the pruning run.
         train_configs: configs of the detectors to retrain, by the name to print.
         methods: of METHODS.
@@ -28,6 +28,7 @@ class Comparison:
         overrides: KEY VALUE pairs for every run.
     """
 
+    tools: Path
     prune_config: str
     train_configs: Dict[str, str]
     methods: Tuple[str, ...] = METHODS
@@ -82,7 +83,7 @@ def _selecting(comparison: Comparison, method: str, ratio: float, seed: int, out
     name = selection_run(method, ratio, seed)
     cfg = load_config(comparison.prune_config, comparison.overrides)
     if method == RANDOM:
-        tool = (str(TOOLS / "selection.py"), "random", "--config-file", comparison.prune_config)
+        tool = (str(comparison.tools / "selection.py"), "random", "--config-file", comparison.prune_config)
         folder = str(output / name / "selection")
         options = ("--keep-ratio", str(ratio), "--seed", str(seed), "--output", folder)
         command = (sys.executable, *tool, *options, *comparison.overrides)
@@ -109,7 +110,7 @@ def _training(
 
 def _train_net(comparison: Comparison, config: str, folder: Path, seed: int, *options: str):
     return (
-        *(sys.executable, str(TOOLS / "train_net.py"), "--resume", "--config-file", config),
+        *(sys.executable, str(comparison.tools / "train_net.py"), "--resume", "--config-file", config),
         *comparison.overrides,
         *options,
         *("SEED", str(seed), "OUTPUT_DIR", str(folder)),

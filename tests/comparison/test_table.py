@@ -2,6 +2,7 @@ import json
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from adapruner_det.comparison.plan import Comparison, plan, selection_run, training_run
 from adapruner_det.comparison.table import collect, summarise
@@ -11,15 +12,16 @@ PRUNE = "configs/bccd/prune_yolov3_tiny_R18.yaml"
 TRAIN = {"YOLOv3-Tiny": "configs/bccd/train_yolov3_tiny_R18.yaml"}
 
 
+TOOLS = ROOT / "tools"
+
+
 @pytest.fixture(autouse=True)
 def in_root(monkeypatch):
-    from conftest import ROOT
-
     monkeypatch.chdir(ROOT)
 
 
 def test_plan_trains_after_selecting_with_equal_iterations(tmp_path):
-    comparison = Comparison(PRUNE, TRAIN, keep_ratios=(0.8, 0.5), seeds=(0, 1))
+    comparison = Comparison(TOOLS, PRUNE, TRAIN, keep_ratios=(0.8, 0.5), seeds=(0, 1))
     runs = plan(comparison, tmp_path)
     assert len({run.name for run in runs}) == len(runs) == 2 * (2 * 2 + 1 + 2 * 2)
     by_name = {run.name: run for run in runs}
@@ -43,7 +45,7 @@ def write_result(folder, ap50, seconds):
 
 
 def test_table_gives_means_spreads_images_and_seconds(tmp_path):
-    comparison = Comparison(PRUNE, TRAIN, seeds=(0, 1), methods=("full", "adapruner"))
+    comparison = Comparison(TOOLS, PRUNE, TRAIN, seeds=(0, 1), methods=("full", "adapruner"))
     for seed in (0, 1):
         write_result(tmp_path / training_run("YOLOv3-Tiny", "full", 1.0, seed), 80 + 2 * seed, 100)
         write_result(tmp_path / training_run("YOLOv3-Tiny", "adapruner", 0.8, seed), 81 + 4 * seed, 90)
