@@ -81,7 +81,7 @@ def main():
     start = time.perf_counter()
     print(f"== 1/3 the demo set, in {DATA}")
     make_demo_set(DATA)
-    print("== 2/3 pruning and training: 1 pruning run, 6 trainings")
+    print("== 2/3 pruning and training: 1 pruning run, 1 random selection, 6 trainings")
     table = compare(COMPARISON, args.output, args.jobs)
     print("== 3/3 pictures")
     pictures = draw_pictures(args.output)

@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -133,15 +134,16 @@ def _call(run: Run, folder: Path, threads: int) -> float:
 def _show_progress(runs: Sequence[Run], output: Path, futures: Dict[str, Future]) -> None:
     """Until all are done: iterations trained of all iterations, and how many runs are left."""
     total = sum(run.iterations for run in runs)
-    with tqdm(total=total, unit="it", desc="training", dynamic_ncols=True) as bar:
-        bar.initial = bar.n = sum(_iterations_done(run, output / run.name) for run in runs)
+    done = sum(_iterations_done(run, output / run.name) for run in runs)
+    every = 1 if sys.stderr.isatty() else 30  # seconds; a log file need not hold every step
+    with tqdm(total=total, initial=done, unit="it", desc="training", mininterval=every) as bar:
         while not all(future.done() for future in futures.values()):
             if any(future.done() and future.exception() for future in futures.values()):
                 return
             time.sleep(_POLL_SECONDS)
-            bar.n = sum(_iterations_done(run, output / run.name) for run in runs)
             finished = sum(future.done() for future in futures.values())
-            bar.set_postfix_str(f"{finished} of {len(runs)} runs finished")
+            bar.set_postfix_str(f"{finished} of {len(runs)} runs finished", refresh=False)
+            bar.update(sum(_iterations_done(run, output / run.name) for run in runs) - bar.n)
 
 
 def _iterations_done(run: Run, folder: Path) -> int:
