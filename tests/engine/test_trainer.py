@@ -109,6 +109,30 @@ YOLO = {
 }
 
 
+FASTER_RCNN = {
+    "model": "GeneralizedRCNN",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.RESNETS.OUT_FEATURES": ["res4", "res5"],
+    "MODEL.FPN.IN_FEATURES": ["res4", "res5"],
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.RPN.IN_FEATURES": ["p4", "p5"],
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [32]],
+    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    "MODEL.ROI_HEADS.IN_FEATURES": ["p4", "p5"],
+    "MODEL.ROI_HEADS.NUM_CLASSES": 2,
+    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 1,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+    "SOLVER.MAX_ITER": 12,
+    "ADAPRUNER.WARMUP": 0.25,
+}
+
+
 def train(cfg, resume=False):
     seed_all_rng(cfg.SEED)  # as default_setup does
     trainer = AdaPrunerTrainer(cfg)
@@ -216,6 +240,16 @@ def test_resuming_a_plain_training_as_pruning_is_refused(voc, config):
         train(config(**YOLO), resume=True)
 
 
+def test_a_detector_of_detectron2_prunes(voc, config):
+    voc("all")
+    cfg = config(**FASTER_RCNN)
+    trainer = train(cfg)
+    assert len(kept(cfg)) == 15
+    assert {"loss_rpn_loc", "loss_box_reg"} <= set(trainer.storage.latest())
+    rows = Selection.load(cfg.OUTPUT_DIR + "/selection").table()
+    assert rows["last_loss"].nunique() == 20
+
+
 @pytest.mark.parametrize(
     "mode, competing, empty_kept", [("prune", 20, None), ("keep", 18, True), ("drop", 18, False)]
 )
@@ -284,7 +318,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_images(voc, config, m
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        ({"model": "GeneralizedRCNN"}, "GeneralizedRCNN does not give its losses image by image"),
         ({"SOLVER.MAX_ITER": 5}, "raise SOLVER.MAX_ITER to at least 10"),
         ({"DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler"}, "use TrainingSampler"),
         ({"ADAPRUNER.EMPTY_IMAGES": "maybe"}, "'maybe'; it can be prune, keep, drop"),
