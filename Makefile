@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-STAMP := $(VENV)/.installed
+DETECTRON2 ?= wheel
+STAMP := $(VENV)/.installed-$(DETECTRON2)
 
 .PHONY: help setup demo test clean
 
@@ -17,7 +18,7 @@ help:
 setup: $(STAMP)
 
 $(STAMP): requirements.txt setup.py tools/install_detectron2.sh
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else "Python %d.%d found, 3.10 to 3.12 needed: make PYTHON=/path/to/python3.11 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else "Python %d.%d found, 3.11 or 3.12 needed: make PYTHON=/path/to/python3.11 ..." % v)'
 	@echo "== making the virtual environment $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "== installing torch, torchvision and the libraries of requirements.txt (about two minutes)"

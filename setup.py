@@ -19,7 +19,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["adapruner_det", "adapruner_det.*"]),
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     # OpenCV and pycocotools come with Detectron2; asking for them again could pull in another numpy.
     install_requires=["Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "tabulate", "tqdm"],
     extras_require={"demo": ["opencv-python", "scikit-learn"], "test": ["pytest"]},

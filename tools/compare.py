@@ -29,6 +29,13 @@ def compare(comparison: Comparison, output: Path, jobs: int) -> str:
     return table
 
 
+def _named_config(text: str):
+    name, equals, path = text.partition("=")
+    if not (name and equals and Path(path).is_file()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=CONFIG with an existing config file")
+    return name, path
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -38,6 +45,7 @@ def parse_arguments():
         "--train-configs",
         required=True,
         nargs="+",
+        type=_named_config,
         metavar="NAME=CONFIG",
         help="detectors to train and evaluate",
     )
@@ -48,7 +56,9 @@ def parse_arguments():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, sharing the cores")
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("opts", nargs="*", default=[], help="KEY VALUE overrides for every run")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run, at the end"
+    )
     return parser.parse_args()
 
 
@@ -59,7 +69,7 @@ if __name__ == "__main__":
             Comparison(
                 Path(__file__).resolve().parent,
                 args.prune_config,
-                dict(item.split("=", 1) for item in args.train_configs),
+                dict(args.train_configs),
                 tuple(args.methods),
                 tuple(args.keep_ratios),
                 tuple(args.seeds),

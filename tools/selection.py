@@ -20,15 +20,13 @@ from pathlib import Path
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.detection.pruned_datasets import split_records
-from adapruner_det.detection.registration import register_from_spec
 from adapruner_det.detection.selection_lists import write_selection
 from adapruner_det.detection.selection_record import make_selection, summary
-from adapruner_det.detection.training_data import load_dataset, load_records
-from adapruner_det.engine import add_adapruner_config
+from adapruner_det.detection.training_data import load_dataset, load_records, split_competing
+from adapruner_det.engine import load_config
 from adapruner_det.pruning import Selection
 from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
 
-from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 
 
@@ -37,19 +35,21 @@ def show(args):
 
 
 def cut(args):
+    if Path(args.output).resolve() == Path(args.folder).resolve():
+        raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
     selection = Selection.load(args.folder).cut(args.keep_ratio)
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
 
 
 def random(args):
-    cfg = _config(args)
-    records = load_records(cfg)
-    scores = random_scores(len(records), args.seed)
+    cfg = load_config(args.config_file, args.register, args.opts)
+    competing, others = split_competing(load_records(cfg), cfg.ADAPRUNER.EMPTY_IMAGES)
+    scores = random_scores(len(competing), args.seed).tolist()
     whole = make_selection(
-        records,
-        scores.tolist(),
-        [True] * len(records),
+        competing + others,
+        scores + [None] * len(others),
+        [True] * len(competing) + [cfg.ADAPRUNER.EMPTY_IMAGES == "keep"] * len(others),
         keep_ratio=1.0,
         method=METHOD,
         provenance={"seed": args.seed, "seconds": 0.0},
@@ -61,31 +61,16 @@ def random(args):
 
 def pictures(args):
     selection = Selection.load(args.folder)
-    _config(args)
+    cfg = load_config(args.config_file, args.register, args.opts)
     names = selection.dataset_names()
-    kept, pruned = split_records(selection, {name: load_dataset(name) for name in names})
+    by_name = {name: load_dataset(name, cfg.DATASETS.ON_INVALID) for name in names}
+    kept, pruned = split_records(selection, by_name)
     class_names = MetadataCatalog.get(names[0]).thing_classes
     sheet, histogram = Path(args.folder) / "images.png", Path(args.folder) / "scores.png"
     save_selection_sheet(str(sheet), kept, pruned, class_names)
     scored = [(s, k) for s, k in zip(selection.scores, selection.kept) if s is not None]
     save_score_histogram(str(histogram), *zip(*scored))
     print(f"{sheet}\n{histogram}")
-
-
-def _config(args):
-    """The config of the arguments, with its data sets registered."""
-    cfg = get_cfg()
-    add_adapruner_config(cfg)
-    if args.config_file:
-        cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
-    names = [
-        register_from_spec(spec, on_invalid=cfg.DATASETS.ON_INVALID)
-        for spec in (*cfg.DATASETS.REGISTER, *args.register)
-    ]
-    if args.register and "DATASETS.TRAIN" not in args.opts:
-        cfg.DATASETS.TRAIN = (names[-len(args.register)],)
-    return cfg
 
 
 def parse_arguments():
@@ -115,7 +100,12 @@ def parse_arguments():
     command.set_defaults(run=pictures)
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_data(command)
-    return parser.parse_args()
+    # What is left over, not REMAINDER: that would swallow the options behind a positional argument.
+    args, left_over = parser.parse_known_args()
+    args.opts = left_over
+    if args.opts and (not getattr(args, "takes_opts", False) or args.opts[0].startswith("-")):
+        parser.error(f"unrecognized arguments: {' '.join(args.opts)}")
+    return args
 
 
 def _add_ratio(command):
@@ -131,7 +121,8 @@ def _add_data(command):
         "--register", action="append", default=[], metavar="NAME=voc:DIR:SPLIT[:CLASSES]",
         help="a data set of your own, as in train_net.py",
     )  # fmt: skip
-    command.add_argument("opts", nargs="*", default=[], help="KEY VALUE pairs, as in train_net.py")
+    command.set_defaults(takes_opts=True)
+    command.epilog = "KEY VALUE pairs at the end override the config, as in train_net.py"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """Which runs a comparison needs: select by each method, train each detector on each selection."""
+import functools
 import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
-from ..engine import add_adapruner_config
+from ..detection.selection_record import fingerprint
+from ..detection.training_data import load_dataset
+from ..engine import load_config
+from ..pruning.selection import ratio_label
 from .runs import Run
 
 FULL, RANDOM, ADAPRUNER = "full", "random", "adapruner"
@@ -45,16 +49,22 @@ class Comparison:
 
 def selection_run(method: str, keep_ratio: float, seed: int) -> str:
     """Name of the run that selects; its selection lies in `selection` below it."""
-    return f"select/{method}_{keep_ratio:.2f}_seed{seed}"
+    return f"select/{method}_{ratio_label(keep_ratio)}_seed{seed}"
 
 
 def training_run(detector: str, method: str, keep_ratio: float, seed: int) -> str:
     """Name of the run that trains a detector and evaluates it."""
-    return f"train/{detector.replace(' ', '_')}/{method}_{keep_ratio:.2f}_seed{seed}"
+    return f"train/{detector.replace(' ', '_')}/{method}_{ratio_label(keep_ratio)}_seed{seed}"
 
 
 def plan(comparison: Comparison, output: Path) -> List[Run]:
-    """All runs, each after those it needs; selections come first, as others wait for them."""
+    """All runs, each after those it needs; selections come first, as others wait for them.
+
+    Raises:
+        ValueError: a training config that does not evaluate on exactly one data set.
+    """
+    for name in comparison.train_configs:
+        test_set(comparison, name)
     selecting = [
         _selecting(comparison, method, ratio, seed, output)
         for seed in comparison.seeds
@@ -70,18 +80,22 @@ def plan(comparison: Comparison, output: Path) -> List[Run]:
     return selecting + training
 
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> CfgNode:
-    """A config file with its bases and overrides."""
-    cfg = get_cfg()
-    add_adapruner_config(cfg)
-    cfg.merge_from_file(path)
-    cfg.merge_from_list(list(overrides))
-    return cfg
+def test_set(comparison: Comparison, detector: str) -> str:
+    """The one data set a detector is evaluated on.
+
+    Raises:
+        ValueError: its config names none or several.
+    """
+    path = comparison.train_configs[detector]
+    names = load_config(path, opts=comparison.overrides).DATASETS.TEST
+    if len(names) != 1:
+        raise ValueError(f"{path}: DATASETS.TEST has to name one data set to compare on, not {names}")
+    return names[0]
 
 
 def _selecting(comparison: Comparison, method: str, ratio: float, seed: int, output: Path) -> Run:
     name = selection_run(method, ratio, seed)
-    cfg = load_config(comparison.prune_config, comparison.overrides)
+    cfg = load_config(comparison.prune_config, opts=comparison.overrides)
     if method == RANDOM:
         tool = (str(comparison.tools / "selection.py"), "random", "--config-file", comparison.prune_config)
         folder = str(output / name / "selection")
@@ -99,13 +113,14 @@ def _training(
 ) -> Run:
     name = training_run(detector, method, ratio, seed)
     config = comparison.train_configs[detector]
-    cfg = load_config(config, comparison.overrides)
-    after, selection = (), ()
+    cfg = load_config(config, opts=comparison.overrides)
+    after, selection, made_by = (), (), ""
     if method != FULL:
-        after = (selection_run(method, ratio, seed),)
-        selection = ("DATASETS.SELECTION", str(output / after[0] / "selection"))
+        selecting = _selecting(comparison, method, ratio, seed, output)
+        after, made_by = (selecting.name,), selecting.fingerprint
+        selection = ("DATASETS.SELECTION", str(output / selecting.name / "selection"))
     command = _train_net(comparison, config, output / name, seed, *selection)
-    return Run(name, command, _fingerprint(cfg), cfg.SOLVER.MAX_ITER, after)
+    return Run(name, command, _fingerprint(cfg) + made_by, cfg.SOLVER.MAX_ITER, after)
 
 
 def _train_net(comparison: Comparison, config: str, folder: Path, seed: int, *options: str):
@@ -118,4 +133,12 @@ def _train_net(comparison: Comparison, config: str, folder: Path, seed: int, *op
 
 
 def _fingerprint(cfg: CfgNode) -> str:
-    return hashlib.sha256(cfg.dump().encode()).hexdigest()[:16]
+    """Of the config and of the data sets it names."""
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    data = "".join(_data_fingerprint(name, cfg.DATASETS.ON_INVALID) for name in names)
+    return hashlib.sha256((cfg.dump() + data).encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=None)
+def _data_fingerprint(name: str, on_invalid: str) -> str:
+    return fingerprint(load_dataset(name, on_invalid))

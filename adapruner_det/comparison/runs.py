@@ -1,4 +1,5 @@
 """Runs that depend on each other, several at once, each of them once."""
+import fcntl
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Dict, List, Sequence, Tuple
+from typing import IO, Dict, List, Sequence, Tuple
 
 from tqdm import tqdm
 
@@ -52,10 +53,13 @@ def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
     the machine are shared out evenly.
 
     Raises:
+        ValueError: two runs of one name, or no job at a time.
         RunChangedError: before anything starts.
         RunFailedError: the first failure; runs under way are waited for, no other is started.
     """
     output = Path(output)
+    if jobs < 1 or len({run.name for run in runs}) < len(runs):
+        raise ValueError(f"{jobs} jobs at a time, or two runs of the same name: {_names(runs)}")
     for run in runs:
         _check_unchanged(run, output / run.name)
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -88,6 +92,10 @@ def _check_unchanged(run: Run, folder: Path) -> None:
         )
 
 
+def _names(runs: Sequence[Run]) -> List[str]:
+    return sorted(run.name for run in runs)
+
+
 def _identity(run: Run) -> dict:
     return {"command": list(run.command), "fingerprint": run.fingerprint}
 
@@ -98,37 +106,62 @@ def _execute_one(run: Run, folder: Path, before: List[Future], threads: int, sto
     if (folder / DONE).exists() or stop.is_set():
         return
     try:
-        seconds = _spent(folder) + _call(run, folder, threads)
-    except BaseException:
+        seconds = _call(run, folder, threads)
+    except BaseException as error:
         stop.set()
+        tqdm.write(f"failed: {run.name} ({error.__class__.__name__}); waiting for what is under way")
         raise
     write_text(folder / DONE, json.dumps({"seconds": round(seconds, 1)}) + "\n")
 
 
 def _spent(folder: Path) -> float:
-    plan = folder / PLAN
-    return json.loads(plan.read_text())["seconds"] if plan.exists() else 0.0
+    """Seconds of earlier attempts; one that was killed lasted until its last word."""
+    if not (folder / PLAN).exists():
+        return 0.0
+    plan = json.loads((folder / PLAN).read_text())
+    return plan["seconds"] + max(0.0, (folder / CONSOLE).stat().st_mtime - plan["started"])
 
 
 def _call(run: Run, folder: Path, threads: int) -> float:
-    spent = _spent(folder)
-    write_text(folder / PLAN, json.dumps({"identity": _identity(run), "seconds": spent}, indent=1))
-    start = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     with open(folder / CONSOLE, "ab") as console:
+        _lock(console, folder)
+        spent, start = _spent(folder), time.time()
+        _write_plan(run, folder, spent)
         status = subprocess.call(
             run.command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environment
         )
-    seconds = time.perf_counter() - start
+    seconds = spent + time.time() - start
     if status:
-        plan = {"identity": _identity(run), "seconds": spent + seconds}
-        write_text(folder / PLAN, json.dumps(plan, indent=1))
+        _write_plan(run, folder, seconds)
         tail = (folder / CONSOLE).read_text(errors="replace").splitlines()[-12:]
         raise RunFailedError(
             f"{' '.join(run.command)}\nended with status {status}; last lines of {folder / CONSOLE}:\n"
             + "\n".join(tail)
+            + "\nRun the same command again to go on where this one stopped."
         )
     return seconds
+
+
+def _write_plan(run: Run, folder: Path, seconds: float) -> None:
+    """Notes what runs here, the seconds spent before, and now."""
+    plan = {"identity": _identity(run), "seconds": seconds, "started": time.time()}
+    write_text(folder / PLAN, json.dumps(plan, indent=1))
+
+
+def _lock(console: IO, folder: Path) -> None:
+    """Holds the folder until the file is closed, by us and by the command that writes to it too.
+
+    So a command that outlived its killed parent keeps others out.
+    """
+    try:
+        fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunFailedError(
+            f"{folder} is in use: another comparison, or a command of one that was killed, still runs "
+            "there. Wait for it or stop it"
+        ) from error
 
 
 def _show_progress(runs: Sequence[Run], output: Path, futures: Dict[str, Future]) -> None:

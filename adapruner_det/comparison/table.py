@@ -6,7 +6,8 @@ from typing import List
 import pandas as pd
 
 from ..pruning import Selection
-from .plan import ADAPRUNER, FULL, Comparison, load_config, selection_run, training_run
+from ..pruning.selection import ratio_label
+from .plan import ADAPRUNER, FULL, Comparison, selection_run, test_set, training_run
 from .runs import seconds_of
 
 METRICS = ("AP50", "AP")
@@ -18,8 +19,8 @@ def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
     `select_seconds` is what making the selection took, 0 for everything and for random.
     """
     rows: List[dict] = []
-    for detector, config in comparison.train_configs.items():
-        (test,) = load_config(config, comparison.overrides).DATASETS.TEST
+    for detector in comparison.train_configs:
+        test = test_set(comparison, detector)
         for method, ratio in comparison.cells():
             for seed in comparison.seeds:
                 folder = output / training_run(detector, method, ratio, seed)
@@ -38,7 +39,7 @@ def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
                 )
     frame = pd.DataFrame(rows)
     # The full set has no selection of its own: its size is that of any selection's data.
-    frame["images"] = frame["images"].fillna(frame["of"].max()).astype(int)
+    frame["images"] = frame["images"].fillna(frame["of"].max()).astype("Int64")
     return frame.drop(columns="of")
 
 
@@ -59,8 +60,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "detector": detector,
-                "trained on": method if method == FULL else f"{method} {ratio:.2f}",
-                "images": round(group["images"].mean()),
+                "trained on": method if method == FULL else f"{method} {ratio_label(ratio)}",
+                "images": "all" if group["images"].isna().any() else f"{group['images'].mean():.0f}",
                 **{name: _mean_and_spread(group[name]) for name in METRICS},
                 "train s": f"{group['seconds'].mean():.0f}",
                 "select s": f"{group['select_seconds'].mean():.0f}",

@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..pruning import Selection
+from ..pruning.selection import ratio_label
 
 logger = logging.getLogger(__name__)
 
@@ -140,4 +141,4 @@ def register_pruned_dataset(name: str, base: str, selection: "Selection | str") 
 
 def pruned_name(dataset_name: str, selection: Selection) -> str:
     """For example voc_2007_trainval_adapruner_0.90."""
-    return f"{dataset_name}_{selection.method}_{selection.keep_ratio:.2f}"
+    return f"{dataset_name}_{selection.method}_{ratio_label(selection.keep_ratio)}"

@@ -23,9 +23,9 @@ def register_voc(
 
     The images are read when Detectron2 first asks for the dataset. The metadata gets thing_classes,
     dirname, split, on_invalid (for an evaluator that has to judge by the same objects),
-    evaluator_type "pascal_voc", and year. The year is 2007 if the folder's name ends so, otherwise
-    2012, whatever the data: Detectron2's own `PascalVOCDetectionEvaluator` insists on one of the
-    two, to choose between 11-point AP and the area under the curve. Nothing else may rely on it.
+    evaluator_type "pascal_voc", and year: 2012 whatever the data, which means the area under the
+    curve rather than 11-point AP, to Detectron2's own `PascalVOCDetectionEvaluator` (it insists on
+    one of 2007 and 2012) as well as to ours.
 
     Registering a name again with the same arguments does nothing.
 
@@ -51,7 +51,7 @@ def register_voc(
         "dirname": os.fspath(dirname),
         "split": split,
         "on_invalid": on_invalid,
-        "year": 2007 if os.path.abspath(dirname).endswith("2007") else 2012,
+        "year": 2012,
         "evaluator_type": "pascal_voc",
     }
     if name in DatasetCatalog:

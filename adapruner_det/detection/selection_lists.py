@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
+from ..pruning.selection import RECORD
 from .pruned_datasets import pruned_name
 from .selection_record import class_counts
 
@@ -23,7 +24,18 @@ def write_voc_lists(selection: Selection, folder: "str | Path") -> None:
 
 
 def write_selection(selection: Selection, folder: "str | Path") -> None:
-    """Writes the file of record, the CSV and the lists into `folder`, all of them or none."""
+    """Writes the file of record, the CSV and the lists into `folder`, all of them or none.
+
+    A selection that lies there is replaced.
+
+    Raises:
+        FileExistsError: `folder` holds something else, which is left alone.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / RECORD).is_file() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder} holds files that are no selection, and would be replaced: name a new folder"
+        )
     provenance = {**selection.provenance, "classes": class_counts(selection)}
     with new_folder(folder) as beside:
         replace(selection, provenance=provenance).save(beside)

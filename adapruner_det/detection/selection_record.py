@@ -53,7 +53,10 @@ def make_selection(
         provenance={
             **(provenance or {}),
             "class_names": class_names,
-            "fingerprints": _fingerprints(records, digests),
+            "fingerprints": {
+                name: fingerprint([r for r in records if r["dataset_name"] == name])
+                for name in dict.fromkeys(record["dataset_name"] for record in records)
+            },
             "versions": {
                 "adapruner_det": __version__,
                 "detectron2": detectron2.__version__,
@@ -71,14 +74,14 @@ def _boxes_by_class(record: dict, num_classes: int) -> List[int]:
     return counts
 
 
-def _fingerprints(records: Sequence[dict], digests: Sequence[str]) -> Dict[str, str]:
-    lines: Dict[str, List[str]] = {}
-    for record, digest in zip(records, digests):
-        lines.setdefault(record["dataset_name"], []).append(f"{record['image_id']} {digest}")
-    return {
-        name: hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()
-        for name, own in lines.items()
-    }
+def fingerprint(records: Sequence[dict]) -> str:
+    """SHA-256 of the records' data sets, ids and annotations, in their order."""
+    lines = []
+    for record in records:
+        name = record["dataset_name"]
+        digest = annotations_digest(record, MetadataCatalog.get(name).thing_classes)
+        lines.append(f"{name} {record['image_id']} {digest}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:

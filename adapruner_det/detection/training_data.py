@@ -4,11 +4,11 @@ import logging
 import random
 from collections import Counter
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, List
+from typing import Callable, Iterator, List, Tuple
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, DatasetFromList, MetadataCatalog
+from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, MetadataCatalog
 from detectron2.data.build import (
     check_metadata_consistency,
     filter_images_with_only_crowd_annotations,
@@ -18,8 +18,11 @@ from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Dataset
 
 from .pruned_datasets import apply_selection
+from .voc import load_voc_dataset
 
 logger = logging.getLogger(__name__)
+
+EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
 def load_records(cfg) -> List[dict]:
@@ -32,7 +35,7 @@ def load_records(cfg) -> List[dict]:
     """
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN names no data set to train on")
-    by_name = {name: load_dataset(name) for name in cfg.DATASETS.TRAIN}
+    by_name = {name: load_dataset(name, cfg.DATASETS.ON_INVALID) for name in cfg.DATASETS.TRAIN}
     if cfg.DATASETS.SELECTION:
         by_name = apply_selection(cfg.DATASETS.SELECTION, by_name)
     check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
@@ -41,9 +44,23 @@ def load_records(cfg) -> List[dict]:
     return records
 
 
-def load_dataset(name: str) -> List[dict]:
-    """The dataset dicts of one registered data set, each with its `dataset_name`."""
-    dicts = DatasetCatalog.get(name)
+def load_dataset(name: str, on_invalid: str = "error") -> List[dict]:
+    """The dataset dicts of one registered data set, each with its `dataset_name`.
+
+    Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
+
+    Args:
+        on_invalid: see `load_voc_dataset`; data sets of `register_voc` have their own.
+
+    Raises:
+        InvalidDatasetError: with all problems of a VOC data set.
+        ValueError: no image in it, or an id twice.
+    """
+    metadata = MetadataCatalog.get(name)
+    if {"dirname", "split", "year"} <= metadata.as_dict().keys() and not metadata.get("on_invalid"):
+        dicts = load_voc_dataset(metadata.dirname, metadata.split, metadata.thing_classes, on_invalid)
+    else:
+        dicts = DatasetCatalog.get(name)
     if not dicts:
         raise ValueError(f"data set {name} holds no image")
     times = Counter(record["image_id"] for record in dicts)
@@ -53,9 +70,30 @@ def load_dataset(name: str) -> List[dict]:
     return [{**record, "dataset_name": name} for record in dicts]
 
 
-def without_empty_images(records: List[dict]) -> List[dict]:
-    """What DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves: Detectron2's own rule."""
-    return filter_images_with_only_crowd_annotations(records)
+def split_off_empty(records: List[dict]) -> Tuple[List[dict], List[dict]]:
+    """(with boxes, without): images without a box that is no crowd, by Detectron2's own rule.
+
+    Raises:
+        ValueError: no image has a box.
+    """
+    with_boxes = filter_images_with_only_crowd_annotations(records)
+    if not with_boxes:
+        raise ValueError(f"none of the {len(records)} images has a box to learn from")
+    ours = {id(record) for record in with_boxes}
+    return with_boxes, [record for record in records if id(record) not in ours]
+
+
+def split_competing(records: List[dict], empty_images: str) -> Tuple[List[dict], List[dict]]:
+    """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
+
+    Raises:
+        ValueError: `empty_images` is not one of EMPTY_IMAGES.
+    """
+    if empty_images not in EMPTY_IMAGES:
+        raise ValueError(
+            f"ADAPRUNER.EMPTY_IMAGES is {empty_images!r}; it can be {', '.join(EMPTY_IMAGES)}"
+        )
+    return (records, []) if empty_images == "prune" else split_off_empty(records)
 
 
 class ResumableSampler(TrainingSampler):
@@ -76,30 +114,25 @@ class ResumableSampler(TrainingSampler):
 
 
 class NumberedRecords(Dataset):
-    """Records with their `image_index`, and the number of the draw that asked for them."""
+    """Mapped records with their `image_index`, augmented with random numbers of each draw's own.
 
-    def __init__(self, records: List[dict]):
-        self._records = DatasetFromList([{**r, "image_index": i} for i, r in enumerate(records)])
+    So what a draw looks like depends on the seed and its number, not on the worker or the run it
+    happens in. A record the mapper refuses (by returning None) is replaced by Detectron2's
+    MapDataset; the one that comes brings its own `image_index`.
+    """
+
+    def __init__(self, records: List[dict], mapper: Callable[[dict], dict], seed: int):
+        numbered = [{**record, "image_index": i} for i, record in enumerate(records)]
+        self._mapped = MapDataset(DatasetFromList(numbered), mapper)
+        self._seed = seed
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._mapped)
 
     def __getitem__(self, numbered: int) -> dict:
         draw, index = divmod(numbered, len(self))
-        return {**self._records[index], "draw": draw}
-
-
-class SeededMapper:
-    """Augments each draw with random numbers of its own, whichever worker or run it happens in."""
-
-    def __init__(self, mapper: Callable[[dict], dict], seed: int):
-        self.mapper = mapper
-        self.seed = seed
-
-    def __call__(self, record: dict) -> Dict:
-        draw = record.pop("draw")
-        with _random_numbers_from(np.random.SeedSequence([self.seed, draw])):
-            return self.mapper(record)
+        with _random_numbers_from(np.random.SeedSequence([self._seed, draw])):
+            return self._mapped[index]
 
 
 @contextmanager
@@ -109,7 +142,7 @@ def _random_numbers_from(sequence: np.random.SeedSequence) -> Iterator[None]:
     seed = int(sequence.generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that seeds the GPU as well
     try:
         yield
     finally:

@@ -33,7 +33,6 @@ __all__ = [
     "check_on_invalid",
     "collect_class_names",
     "load_voc_dataset",
-    "load_voc_ground_truth",
     "read_annotation",
     "read_image_set",
 ]
@@ -220,7 +219,7 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
     """Reads one annotation file.
 
     Checks what the file alone can tell. Whether a box lies within the picture and whether a class
-    is known is for `load_voc_dataset` and `load_voc_ground_truth` to say.
+    is known is for `load_voc_dataset` to say.
 
     Args:
         path: of the XML file.
@@ -286,21 +285,6 @@ def load_voc_dataset(
     records = _load_records(dirname, split, class_names, on_invalid)
     category_ids = {name: i for i, name in enumerate(class_names)}
     return [_dataset_dict(record, category_ids) for record in records]
-
-
-def load_voc_ground_truth(
-    dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "error"
-) -> Dict[str, Tuple[VOCObject, ...]]:
-    """Loads the objects that an evaluation of a split has to find.
-
-    Takes the arguments of `load_voc_dataset`, raises what it raises, and covers exactly the images
-    and the objects that it returns.
-
-    Returns:
-        image id -> the image's objects, with boxes as written in the file.
-    """
-    records = _load_records(dirname, split, class_names, on_invalid)
-    return {record.image_id: record.objects for record in records}
 
 
 def _load_records(
@@ -393,7 +377,9 @@ class _RecordReader:
     ) -> Optional[Tuple[int, int]]:
         if image_id not in self._images:
             file = os.path.join(self._image_dir, image_id)
-            problems.append(Problem(file, f"no image with one of {', '.join(IMAGE_SUFFIXES)}"))
+            problems.append(
+                Problem(file, f"no image of this id with one of {', '.join(IMAGE_SUFFIXES)}")
+            )
             return None
         file = os.path.join(self._image_dir, self._images[image_id])
         try:

@@ -1,7 +1,14 @@
 """Detectron2's training loop with AdaPruner in it."""
 from .config import add_adapruner_config
 from .hooks import AdaPrunerHook
-from .setup import argument_parser, setup
+from .setup import argument_parser, load_config, setup
 from .trainer import AdaPrunerTrainer
 
-__all__ = ["AdaPrunerHook", "AdaPrunerTrainer", "add_adapruner_config", "argument_parser", "setup"]
+__all__ = [
+    "AdaPrunerHook",
+    "AdaPrunerTrainer",
+    "add_adapruner_config",
+    "argument_parser",
+    "load_config",
+    "setup",
+]

@@ -50,9 +50,12 @@ class AdaPrunerHook(HookBase):
 
     def after_train(self):
         finished = self.trainer.iter >= self.trainer.max_iter  # else an exception ended it
-        if not finished or not comm.is_main_process():
+        if not finished:
             return
-        selection = self._selection()
+        kept = self.trainer.pruner.finish().tolist()  # every process, so that all stop if it fails
+        if not comm.is_main_process():
+            return
+        selection = self._selection(kept)
         write_selection(selection, self.folder)
         logger.info(summary(selection))
         for name in vanished_classes(selection):
@@ -62,8 +65,7 @@ class AdaPrunerHook(HookBase):
             "with the lists in its ImageSets/Main"
         )
 
-    def _selection(self) -> Selection:
-        kept = self.trainer.pruner.finish().tolist()
+    def _selection(self, kept: List[bool]) -> Selection:
         scores = self.trainer.pruner.mask.logits.tolist()
         nothing = [None] * len(self.others)
         columns = {

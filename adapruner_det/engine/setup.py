@@ -2,7 +2,7 @@
 import argparse
 import logging
 import os
-from typing import List
+from typing import Sequence
 
 import numpy as np
 from detectron2.config import CfgNode, get_cfg
@@ -66,16 +66,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Raises:
         ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec.
     """
-    cfg = get_cfg()
-    add_adapruner_config(cfg)
-    if args.config_file:
-        cfg.merge_from_file(args.config_file)
-    _add_registered(cfg, args.register, args.opts)
+    cfg = load_config(args.config_file, args.register, args.opts)
     if args.selection:
         cfg.DATASETS.SELECTION = args.selection
-    cfg.merge_from_list(args.opts)
-    for spec in cfg.DATASETS.REGISTER:
-        register_from_spec(spec, on_invalid=cfg.DATASETS.ON_INVALID)
+    if args.eval_only:
+        _check_evaluation(cfg, args)
     set_num_classes(cfg)
     cfg.SEED = _seed(cfg, args.resume)
     cfg.freeze()
@@ -84,7 +79,40 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def _add_registered(cfg: CfgNode, specs: List[str], opts: List[str]) -> None:
+def load_config(
+    config_file: str = "", register: Sequence[str] = (), opts: Sequence[str] = ()
+) -> CfgNode:
+    """A config file, then the data sets to register, then KEY VALUE pairs; registers the data sets.
+
+    Args:
+        register: specs as of --register; see there what they do to DATASETS.TRAIN and TEST.
+    """
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    if config_file:
+        cfg.merge_from_file(config_file)
+    _add_registered(cfg, register, opts)
+    cfg.merge_from_list(list(opts))
+    for spec in cfg.DATASETS.REGISTER:
+        register_from_spec(spec, on_invalid=cfg.DATASETS.ON_INVALID)
+    return cfg
+
+
+def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """--eval-only takes a single registered data set as the one to evaluate on."""
+    if len(args.register) == 1 and not cfg.DATASETS.TEST:
+        cfg.DATASETS.TEST = cfg.DATASETS.TRAIN
+    if not cfg.DATASETS.TEST:
+        raise ValueError("--eval-only: DATASETS.TEST names no data set to evaluate on")
+    checkpoint = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
+    if not cfg.MODEL.WEIGHTS and not (args.resume and os.path.isfile(checkpoint)):
+        raise ValueError(
+            "--eval-only: no weights to evaluate; name them, MODEL.WEIGHTS PATH, or use --resume with the "
+            "OUTPUT_DIR of a training"
+        )
+
+
+def _add_registered(cfg: CfgNode, specs: Sequence[str], opts: Sequence[str]) -> None:
     if not specs:
         return
     names = [spec.split("=", 1)[0] for spec in specs]
@@ -110,7 +138,7 @@ def set_num_classes(cfg: CfgNode) -> None:
         if list(own) != list(wanted):
             raise ValueError(
                 f"data set {name} has the classes {own}, {first} has {wanted}: give both the same list, "
-                "NAME=voc:DIR:SPLIT:class1,class2"
+                "NAME=voc:DIR:SPLIT:class1,class2, or set DATASETS.TEST as well as DATASETS.TRAIN"
             )
     for head in (cfg.MODEL.YOLO, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):
         head.NUM_CLASSES = len(wanted)

@@ -65,11 +65,24 @@ class AdaPrunerStep(MixedPrecisionTrainer):
 
     The model has to return one value an image for each loss term. Every process applies the updates
     of all processes, in rank order, so that all hold the same mask.
+
+    Args:
+        pruner: the mask over the images the loader draws from, by their `image_index`.
+        identity: fingerprint of these images in their order. A checkpoint of other images is refused.
     """
 
-    def __init__(self, model, data_loader, optimizer, pruner: AdaPruner, mixed_precision: bool = False):
+    def __init__(
+        self,
+        model,
+        data_loader,
+        optimizer,
+        pruner: AdaPruner,
+        identity: str,
+        mixed_precision: bool = False,
+    ):
         super().__init__(model, data_loader, optimizer, mixed_precision)
         self.pruner = pruner
+        self.identity = identity
         self.visits = torch.zeros(pruner.num_samples, dtype=torch.long)
         self.loss_sum = torch.zeros(pruner.num_samples, dtype=torch.float64)
         self.last_loss = torch.full((pruner.num_samples,), float("nan"))
@@ -111,18 +124,25 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         return {
             **super().state_dict(),
             "pruner": self.pruner.state_dict(),
+            "identity": self.identity,
             "visits": self.visits.clone(),
             "loss_sum": self.loss_sum.clone(),
             "last_loss": self.last_loss.clone(),
         }
 
     def load_state_dict(self, state_dict):
-        super().load_state_dict(state_dict)
         if "pruner" not in state_dict:
             raise ValueError(
                 "the checkpoint holds no mask: it is from a training without ADAPRUNER.ENABLED; start "
                 "the pruning run in another OUTPUT_DIR"
             )
+        if state_dict["identity"] != self.identity:
+            raise ValueError(
+                "the checkpoint's mask is for other images, other annotations, or the same images in "
+                "another order than DATASETS.TRAIN gives now: resume with the data the run was started "
+                "with, or start a new run in another OUTPUT_DIR"
+            )
+        super().load_state_dict(state_dict)
         self.pruner.load_state_dict(state_dict["pruner"])
         self.visits.copy_(state_dict["visits"])
         self.loss_sum.copy_(state_dict["loss_sum"])

@@ -2,7 +2,7 @@
 import logging
 import math
 import os
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_train_loader
@@ -10,20 +10,20 @@ from detectron2.engine import DefaultTrainer
 
 from ..detection.evaluation import VOCEvaluator
 from ..detection.per_image import return_per_image_losses
+from ..detection.selection_record import fingerprint
 from ..detection.training_data import (
     NumberedRecords,
     ResumableSampler,
-    SeededMapper,
+    load_dataset,
     load_records,
-    without_empty_images,
+    split_competing,
+    split_off_empty,
 )
 from ..pruning import AdaPruner, Objective
 from .hooks import AdaPrunerHook
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer
 
 logger = logging.getLogger(__name__)
-
-EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
 class AdaPrunerTrainer(DefaultTrainer):
@@ -36,8 +36,11 @@ class AdaPrunerTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode):
         self.pruning = cfg.ADAPRUNER.ENABLED
-        self._others: List[dict] = []
-        self._records = self._select_records(cfg, load_records(cfg))
+        if self.pruning:
+            check_pruning(cfg)
+        for name in cfg.DATASETS.TEST:  # so that what is wrong with it is said before training
+            load_dataset(name, cfg.DATASETS.ON_INVALID)
+        self._records, self._others = self._choose_records(cfg)
         self._sampler = ResumableSampler(len(self._records), seed=cfg.SEED if cfg.SEED >= 0 else None)
         if self.pruning:
             check_run_length(cfg, len(self._records))
@@ -49,22 +52,15 @@ class AdaPrunerTrainer(DefaultTrainer):
         self.cfg = cfg
         self._trainer = self._build_step(cfg)
 
-    def _select_records(self, cfg: CfgNode, records: List[dict]) -> List[dict]:
-        """The records to train on; with pruning, those that compete (sets `_others`)."""
+    def _choose_records(self, cfg: CfgNode) -> Tuple[List[dict], List[dict]]:
+        """(what to train on, the rest). With pruning, the first compete for their place."""
+        records = load_records(cfg)
         if self.pruning:
-            if cfg.ADAPRUNER.EMPTY_IMAGES not in EMPTY_IMAGES:
-                raise ValueError(
-                    f"ADAPRUNER.EMPTY_IMAGES is {cfg.ADAPRUNER.EMPTY_IMAGES!r}; it can be "
-                    + ", ".join(EMPTY_IMAGES)
-                )
-            if cfg.ADAPRUNER.EMPTY_IMAGES == "prune":
-                return records
-        elif not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-            return records
-        with_boxes = without_empty_images(records)
-        kept = {id(record) for record in with_boxes}
-        self._others = [record for record in records if id(record) not in kept]
-        return with_boxes
+            return split_competing(records, cfg.ADAPRUNER.EMPTY_IMAGES)
+        # What a selection keeps is trained on, images without boxes too.
+        if cfg.DATASETS.SELECTION or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            return records, []
+        return split_off_empty(records)
 
     def _build_step(self, cfg: CfgNode) -> MixedPrecisionTrainer:
         model, loader, optimizer = (
@@ -76,7 +72,8 @@ class AdaPrunerTrainer(DefaultTrainer):
             return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED)
         return_per_image_losses(model)
         pruner = build_pruner(cfg, len(self._records))
-        return AdaPrunerStep(model, loader, optimizer, pruner, cfg.SOLVER.AMP.ENABLED)
+        identity = fingerprint(self._records)
+        return AdaPrunerStep(model, loader, optimizer, pruner, identity, cfg.SOLVER.AMP.ENABLED)
 
     @property
     def pruner(self) -> AdaPruner:
@@ -117,8 +114,8 @@ class AdaPrunerTrainer(DefaultTrainer):
                 "other order. Switch it off for exact resuming."
             )
         return build_detection_train_loader(
-            NumberedRecords(self._records),
-            mapper=SeededMapper(DatasetMapper(cfg, is_train=True), max(cfg.SEED, 0)),
+            NumberedRecords(self._records, DatasetMapper(cfg, is_train=True), max(cfg.SEED, 0)),
+            mapper=None,  # NumberedRecords has it
             sampler=self._sampler,
             total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
@@ -152,6 +149,24 @@ def build_pruner(cfg: CfgNode, num_images: int) -> AdaPruner:
     )
 
 
+def check_pruning(cfg: CfgNode) -> None:
+    """Raises ValueError for a setting of cfg.ADAPRUNER that cannot work, before any data is read."""
+    if not 0 <= cfg.ADAPRUNER.WARMUP < 1:
+        raise ValueError(
+            f"ADAPRUNER.WARMUP is {cfg.ADAPRUNER.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 "
+            "and below 1"
+        )
+    if cfg.DATASETS.SELECTION:
+        raise ValueError(
+            "ADAPRUNER.ENABLED prunes the whole training set, but DATASETS.SELECTION is set: leave it "
+            "away to prune; cut a selection further with tools/selection.py cut"
+        )
+    try:
+        build_pruner(cfg, num_images=100)
+    except ValueError as error:
+        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
+
+
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
     """Raises ValueError if pruning would last less than two epochs: too short to learn a mask."""
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
@@ -161,7 +176,7 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
             f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less "
             f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images twice "
             f"takes {needed}: raise SOLVER.MAX_ITER to at least "
-            f"{math.ceil(needed / max(1e-9, 1 - cfg.ADAPRUNER.WARMUP) - 1e-6)}"
+            f"{math.ceil(needed / (1 - cfg.ADAPRUNER.WARMUP) - 1e-6)}"
         )
     epochs = pruning * cfg.SOLVER.IMS_PER_BATCH / num_images
     logger.info(

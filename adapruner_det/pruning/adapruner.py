@@ -1,6 +1,6 @@
 """AdaPruner for any training loop that knows the loss of each sample.
 
-    pruner = AdaPruner(num_samples=len(dataset), keep_ratio=0.9, total_steps=steps)
+    pruner = AdaPruner(len(dataset), keep_ratio=0.9, total_steps=steps, device=device)
     loss = (pruner.weights(index) * per_sample_loss).mean()      # then backward, optimizer step
     pruner.update(index, per_sample_loss.detach())
 
@@ -252,7 +252,11 @@ class AdaPruner:
             f"{k} was {v}, is {ours[k]}" for k, v in state["settings"].items() if v != ours[k]
         ]
         if changed:
-            raise ValueError("cannot resume pruning with other settings: " + "; ".join(changed))
+            raise ValueError(
+                "cannot resume pruning with other settings than it was started with: "
+                + "; ".join(changed)
+                + ". Use those again, or start a new run elsewhere"
+            )
         self.mask.load_state_dict(state["mask"])
         self.alpha = state["alpha"]
         self.step = state["step"]
@@ -304,7 +308,7 @@ class AdaPruner:
         return force
 
     def _note_terms(self, index: Tensor, losses: Tensor) -> None:
-        s = self.weights(index)
+        s = 1.0 if self.warming_up else self.mask.soft(index, self.alpha)
         self.last_terms = {
             "classification_loss": float(classification_loss(s, losses)),
             "selection_loss": float(selection_loss(s, self._scaled(losses))),

@@ -15,12 +15,12 @@ def soft_mask(logits: Tensor, alpha: float) -> Tensor:
     return torch.sigmoid(alpha * logits)
 
 
-def classification_loss(s: Tensor, losses: Tensor) -> Tensor:
+def classification_loss(s: "Tensor | float", losses: Tensor) -> Tensor:
     """Eq. 4: sum_i s_i L_i / N. The task's loss on what is kept (a detector's loss, for us)."""
     return (s * losses).mean()
 
 
-def selection_loss(s: Tensor, losses: Tensor) -> Tensor:
+def selection_loss(s: "Tensor | float", losses: Tensor) -> Tensor:
     """Eq. 5: sum_i s_i [-log L_i] / N with L detached: keeping an easy sample costs most."""
     return (s * selection_cost(losses)).mean()
 

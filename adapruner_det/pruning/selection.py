@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Set
 
-import pandas as pd
-
 from ..files import write_text
 
 RECORD = "selection.json"
@@ -104,8 +102,10 @@ class Selection:
             kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
 
-    def table(self) -> pd.DataFrame:
-        """One row a sample: dataset, id, kept, score and the further columns."""
+    def table(self):
+        """A pandas DataFrame, one row a sample: dataset, id, kept, score and the further columns."""
+        import pandas as pd  # here, so that the method itself needs nothing but torch
+
         return pd.DataFrame(
             {
                 "dataset": self.datasets,
@@ -169,6 +169,12 @@ class Selection:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
+
+
+def ratio_label(keep_ratio: float) -> str:
+    """A ratio for names: two decimals, more where they are needed to tell it from others."""
+    label = f"{keep_ratio:.2f}"
+    return label if float(label) == keep_ratio else f"{keep_ratio:g}"
 
 
 def _dump(record: Dict[str, Any], samples: Dict[str, list]) -> str:

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import sys
 
@@ -64,3 +65,20 @@ def test_a_failed_run_goes_on_and_its_seconds_add_up(tmp_path):
     execute([run], tmp_path / "out", jobs=1)
     assert seconds_of(tmp_path / "out/twice") >= 0.6
     assert json.loads((tmp_path / "out/twice/run.json").read_text())["seconds"] >= 0.3
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    folder = tmp_path / "out/one"
+    folder.mkdir(parents=True)
+    with open(folder / "console.txt", "ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RunFailedError, match="one is in use"):
+            execute([append("one", tmp_path / "log", "1")], tmp_path / "out", jobs=1)
+    execute([append("one", tmp_path / "log", "1")], tmp_path / "out", jobs=1)
+    assert (tmp_path / "log").read_text() == "1"
+
+
+@pytest.mark.parametrize("names, jobs", [(("one", "one"), 1), (("one",), 0)])
+def test_two_runs_of_one_name_and_no_jobs_are_refused(tmp_path, names, jobs):
+    with pytest.raises(ValueError, match="jobs at a time, or two runs of the same name"):
+        execute([append(name, tmp_path / "log", "1") for name in names], tmp_path / "out", jobs)

@@ -2,9 +2,16 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_voc_folder, write_voc_image
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from adapruner_det.comparison.plan import Comparison, plan, selection_run, training_run
+from adapruner_det.comparison.plan import (
+    Comparison,
+    _data_fingerprint,
+    plan,
+    selection_run,
+    training_run,
+)
 from adapruner_det.comparison.table import collect, summarise
 from adapruner_det.pruning import Selection
 
@@ -16,8 +23,30 @@ TOOLS = ROOT / "tools"
 
 
 @pytest.fixture(autouse=True)
-def in_root(monkeypatch):
+def data(monkeypatch, tmp_path):
+    """A small folder in place of BCCD, and the repository as working folder."""
+    folder = write_voc_folder(tmp_path / "data/bccd", {"trainval": ["a", "b"], "test": ["c"]})
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    yield folder
+    _data_fingerprint.cache_clear()
+    for name in ("bccd_trainval", "bccd_test"):
+        if name in DatasetCatalog:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def test_changed_settings_of_pruning_or_changed_boxes_change_what_depends_on_them(data, tmp_path):
+    def fingerprints(**options):
+        _data_fingerprint.cache_clear()
+        return [r.fingerprint for r in plan(Comparison(TOOLS, PRUNE, TRAIN, **options), tmp_path)]
+
+    first, same = fingerprints(), fingerprints()
+    longer = fingerprints(overrides=("ADAPRUNER.MASK_LR", "1.0"))
+    write_voc_image(data, "b", [("black", 5, 5, 20, 20)])
+    moved = fingerprints()
+    assert first == same
+    assert all(a != b for a, b in zip(first, longer)) and all(a != b for a, b in zip(first, moved))
 
 
 def test_plan_trains_after_selecting_with_equal_iterations(tmp_path):

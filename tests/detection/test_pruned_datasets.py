@@ -1,6 +1,7 @@
 import pytest
 from conftest import write_voc_folder, write_voc_image
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_pascal_voc
 
 from adapruner_det.detection.pruned_datasets import (
     SelectionMismatchError,
@@ -19,6 +20,7 @@ from adapruner_det.detection.selection_record import (
     vanished_classes,
 )
 from adapruner_det.detection.training_data import load_dataset
+from adapruner_det.detection.voc import InvalidDatasetError
 from adapruner_det.pruning import Selection
 
 IDS = ["a", "b", "c", "d"]
@@ -172,3 +174,28 @@ def test_split_records_pairs_each_image_with_its_score(folder):
     kept, pruned = split_records(select(), {"whole": load_dataset("whole")})
     assert [(r["image_id"], score) for r, score in pruned] == [("a", float(ord("a")))]
     assert [r["image_id"] for r, _ in kept] == ["b", "c", "d"]
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(folder, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "model_final.pth").write_text("weights")
+    with pytest.raises(FileExistsError, match="work holds files that are no selection"):
+        write_selection(select(), tmp_path / "work")
+    assert (tmp_path / "work" / "model_final.pth").read_text() == "weights"
+
+
+def test_a_selection_replaces_a_selection(folder, tmp_path):
+    write_selection(select("abcd"), tmp_path / "selection")
+    write_selection(select("b"), tmp_path / "selection")
+    assert Selection.load(tmp_path / "selection").kept_ids("whole") == {"b"}
+
+
+def test_detectron2_s_own_voc_names_are_checked_as_well(folder):
+    register_pascal_voc("usual", str(folder), "train", 2012, ["black", "white"])
+    assert load_dataset("usual")[0]["annotations"][0]["difficult"] == 0
+    (folder / "JPEGImages" / "a.jpg").unlink()
+    (folder / "Annotations" / "b.xml").write_text("<annotation>")
+    with pytest.raises(InvalidDatasetError) as error:
+        load_dataset("usual")
+    assert len(error.value.problems) == 2
+    assert [r["image_id"] for r in load_dataset("usual", "skip_objects")] == ["c", "d"]

@@ -58,9 +58,9 @@ def test_dataset_and_metadata(voc):
     PascalVOCDetectionEvaluator("animals_train")  # asserts on metadata that it cannot use
 
 
-def test_year_2007_comes_from_the_folder_name(tmp_path):
-    register_voc("year_train", make_voc(tmp_path / "VOC2007"), "train")
-    assert MetadataCatalog.get("year_train").year == 2007
+def test_a_folder_s_name_does_not_choose_the_metric(tmp_path):
+    register_voc("year_train", make_voc(tmp_path / "parts_2007"), "train")
+    assert MetadataCatalog.get("year_train").year == 2012
 
 
 def test_given_class_names_keep_their_order(voc):

@@ -56,3 +56,21 @@ def test_a_random_seed_is_written_down_and_taken_up_again_on_resume(tmp_path):
     assert first >= 0
     assert run("--resume", *nothing, output=tmp_path / "out").SEED == first
     assert run(*nothing, output=tmp_path / "other").SEED != first
+
+
+def test_a_single_data_set_is_evaluated_on_when_only_evaluating(folder, tmp_path):
+    cfg = run("--eval-only", "--register", f"mine=voc:{folder}:test", "MODEL.WEIGHTS", "x.pth",
+              output=tmp_path / "out")  # fmt: skip
+    assert cfg.DATASETS.TEST == ("mine",)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("MODEL.WEIGHTS", "x.pth", "DATASETS.TEST", "()"), "no data set to evaluate on"),
+        (("DATASETS.TEST", "('coco_2017_val',)"), "no weights to evaluate.*MODEL.WEIGHTS PATH"),
+    ],
+)
+def test_evaluating_nothing_or_random_weights_is_refused(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run("--eval-only", *arguments, output=tmp_path / "out")

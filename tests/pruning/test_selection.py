@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from adapruner_det.pruning import Selection
+from adapruner_det.pruning.selection import ratio_label
 
 
 def make(**changes):
@@ -94,3 +95,8 @@ def test_missing_and_broken_records_are_named(tmp_path):
 def test_cutting_at_no_ratio_is_refused(ratio):
     with pytest.raises(ValueError, match="share that stays"):
         make().cut(ratio)
+
+
+@pytest.mark.parametrize("ratio, label", [(0.9, "0.90"), (0.95, "0.95"), (0.925, "0.925")])
+def test_names_tell_ratios_apart(ratio, label):
+    assert ratio_label(ratio) == label

@@ -75,8 +75,12 @@ def test_own_data_is_pruned_by_one_command_and_cut_by_another(run_tool, tmp_path
     assert half.kept_ids("mine") < selection.kept_ids("mine")
     assert (tmp_path / "half/ImageSets/Main/mine_adapruner_0.50.txt").is_file()
 
+    out = run_tool("selection.py", "cut", tmp_path / "half", "--keep-ratio", "0.25",
+                   "--output", tmp_path / "half", expect=1)  # fmt: skip
+    assert "is the selection to cut" in out and Selection.load(tmp_path / "half") == half
+
     run_tool("selection.py", "pictures", tmp_path / "out/selection",
-             "--register", f"mine=voc:{folder}:all")  # fmt: skip
+             "--register", f"mine=voc:{folder}:all", "DATASETS.ON_INVALID", "skip_objects")  # fmt: skip
     assert (tmp_path / "out/selection/images.png").stat().st_size > 10_000
 
     out = run_tool("selection.py", "random", "--register", f"mine=voc:{folder}:all", "--seed", "3",
