@@ -17,7 +17,8 @@ def add_adapruner_config(cfg: CN) -> None:
 
     # Data sets to register before anything else: "NAME=voc:DIR:SPLIT[:class1,class2]", as --register.
     cfg.DATASETS.REGISTER = ()
-    # What to do about broken images and boxes: "error", "skip_objects" or "skip_images".
+    # What to do about broken images and boxes of VOC data sets: "error" reports all of them before
+    # training, "skip_objects" or "skip_images" leave them out.
     cfg.DATASETS.ON_INVALID = "error"
     # Folder of a selection: the data sets of DATASETS.TRAIN it covers are reduced to what it keeps.
     cfg.DATASETS.SELECTION = ""
@@ -36,7 +37,7 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.MASK_LR = 0.3
     # How far the ratio reached may be from KEEP_RATIO.
     cfg.ADAPRUNER.TOLERANCE = 0.02
-    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7 as printed.
+    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6.
     cfg.ADAPRUNER.RATIO_CONTROL = "projection"
     # s_scale of Eq. 7.
     cfg.ADAPRUNER.COMPRESSION_SCALE = COMPRESSION_SCALE
@@ -47,5 +48,6 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.SELECTION_LOSS = True
     cfg.ADAPRUNER.COMPRESSION_LOSS = True
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
-    # "drop" leaves all of them out. DATALOADER.FILTER_EMPTY_ANNOTATIONS is not looked at for pruning.
+    # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
+    # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.
     cfg.ADAPRUNER.EMPTY_IMAGES = "prune"

@@ -42,7 +42,8 @@ class Objective:
             imposed once, on the finished mask.
         compression_scale: s_scale of Eq. 7.
         ratio_control: "projection" shifts all logits once an epoch so that exactly c of them are
-            above zero (Eq. 6 as a constraint); "penalty" is Eq. 6 and 7 as printed, which overshoots.
+            above zero (Eq. 6 as a constraint); "penalty" is Eq. 6 and 7 with r for ||s||_1 / N, which
+            overshoots.
         loss_scale: "mean" divides each loss by the mean loss of the epoch before, so that
             L - log L, smallest at L = 1, means the same for a cross-entropy and for a detector's
             summed loss; "none" takes the loss as it is.
