@@ -27,3 +27,8 @@ def test_paths_named_in_pages_exist(page):
                        (ROOT / page).read_text())  # fmt: skip
     missing = sorted({path for path in named if not (ROOT / path).exists()})
     assert not missing
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/results.md"])
+def test_no_page_waits_for_a_number(page):
+    assert not re.findall(r"^[A-Z]+_(?:TABLE|TEXT)$", (ROOT / page).read_text(), re.MULTILINE)

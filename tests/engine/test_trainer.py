@@ -14,6 +14,7 @@ from detectron2.utils.env import seed_all_rng
 from torch import nn
 
 from adapruner_det.detection.registration import register_voc
+from adapruner_det.detection.voc import InvalidDatasetError
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config
 from adapruner_det.engine import trainer as trainer_module
 from adapruner_det.pruning import Selection
@@ -232,6 +233,14 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, workers):
     assert scores(parts) == scores(whole)
 
 
+def test_resuming_on_the_same_images_in_another_order_is_refused(voc, config):
+    voc("all")
+    train(config())
+    voc("backwards")
+    with pytest.raises(ValueError, match="in another order than DATASETS.TRAIN gives now"):
+        train(config(), resume=True)
+
+
 def test_resuming_a_plain_training_as_pruning_is_refused(voc, config):
     voc("all")
     plain = {**YOLO, "ADAPRUNER.ENABLED": False, "SOLVER.MAX_ITER": 2}
@@ -291,14 +300,14 @@ def test_mixed_precision_runs_on_this_device_and_gives_float32_losses(voc, confi
 
 
 def test_training_on_a_selection_sees_what_it_keeps_and_nothing_else(voc, config):
-    pruning = config(**{"DATASETS.TRAIN": (voc("all"),)})
+    pruning = config(**{"DATASETS.TRAIN": (voc("all"),), "ADAPRUNER.EMPTY_IMAGES": "keep"})
     train(pruning)
+    assert kept(pruning) >= set(IDS[3:5])  # images without boxes are trained on as well
     cfg = config(
         folder="retrain",
         **{
             "ADAPRUNER.ENABLED": False,
             "DATASETS.SELECTION": pruning.OUTPUT_DIR + "/selection",
-            "DATALOADER.FILTER_EMPTY_ANNOTATIONS": False,
         },
     )
     trainer = AdaPrunerTrainer(cfg)
@@ -322,9 +331,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_images(voc, config, m
         ({"DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler"}, "use TrainingSampler"),
         ({"ADAPRUNER.EMPTY_IMAGES": "maybe"}, "'maybe'; it can be prune, keep, drop"),
         ({"DATASETS.TRAIN": ()}, "DATASETS.TRAIN names no data set"),
+        ({"ADAPRUNER.WARMUP": 150.0}, "ADAPRUNER.WARMUP is 150.0; it is a share"),
+        ({"ADAPRUNER.KEEP_RATIO": 80.0}, "settings of ADAPRUNER do not work: keep_ratio"),
+        ({"DATASETS.SELECTION": "some/folder"}, "DATASETS.SELECTION is set"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):
     voc("all")
     with pytest.raises(ValueError, match=message):
         AdaPrunerTrainer(config(**overrides))
+
+
+def test_a_broken_test_set_is_reported_before_training(voc, config, tmp_path):
+    voc("all")
+    folder = write_voc_folder(tmp_path / "test", {"test": ["a", "b"]})
+    register_voc("broken_test", str(folder), "test")
+    (folder / "JPEGImages" / "b.jpg").unlink()
+    try:
+        with pytest.raises(InvalidDatasetError, match="JPEGImages.b: no image"):
+            AdaPrunerTrainer(config(**{"DATASETS.TEST": ("broken_test",)}))
+    finally:
+        DatasetCatalog.remove("broken_test")
+        MetadataCatalog.remove("broken_test")
