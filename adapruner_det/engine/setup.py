@@ -4,7 +4,6 @@ import logging
 import os
 from typing import Sequence
 
-import numpy as np
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
@@ -152,8 +151,4 @@ def _seed(cfg: CfgNode, resume: bool) -> int:
     if resume and os.path.isfile(written):
         with open(written, encoding="utf-8") as f:
             return CfgNode.load_cfg(f).SEED
-    return comm.shared_random_seed() % 2**31 if comm.get_world_size() > 1 else _random_seed()
-
-
-def _random_seed() -> int:
-    return int(np.random.SeedSequence().generate_state(1)[0] % 2**31)
+    return comm.shared_random_seed()

@@ -7,6 +7,7 @@ from typing import Dict, List, Tuple
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_train_loader
 from detectron2.engine import DefaultTrainer
+from detectron2.utils import comm
 
 from ..detection.evaluation import VOCEvaluator
 from ..detection.per_image import return_per_image_losses
@@ -35,6 +36,7 @@ class AdaPrunerTrainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode):
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())  # as Detectron2 will do
         self.pruning = cfg.ADAPRUNER.ENABLED
         if self.pruning:
             check_pruning(cfg)
