@@ -117,7 +117,10 @@ def _find_folder(dirname: str) -> str:
     for folder in (given, root / given):
         if folder.is_dir():
             return str(folder)
-    raise FileNotFoundError(f"there is no folder {given}, nor {root / given}")
+    raise FileNotFoundError(
+        f"there is no folder {given}, nor {root / given}: give a path, or set DETECTRON2_DATASETS to "
+        "the folder it lies in"
+    )
 
 
 def _check_same(name: str, metadata: Dict[str, object]) -> None:

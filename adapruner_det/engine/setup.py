@@ -83,6 +83,9 @@ def load_config(
 ) -> CfgNode:
     """A config file, then the data sets to register, then KEY VALUE pairs; registers the data sets.
 
+    Those of DATASETS.REGISTER that are neither trained nor evaluated on are left alone: with data of
+    one's own a config serves without its data.
+
     Args:
         register: specs as of --register; see there what they do to DATASETS.TRAIN and TEST.
     """
@@ -92,8 +95,10 @@ def load_config(
         cfg.merge_from_file(config_file)
     _add_registered(cfg, register, opts)
     cfg.merge_from_list(list(opts))
+    used = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     for spec in cfg.DATASETS.REGISTER:
-        register_from_spec(spec, on_invalid=cfg.DATASETS.ON_INVALID)
+        if spec in register or spec.split("=", 1)[0] in used:
+            register_from_spec(spec, on_invalid=cfg.DATASETS.ON_INVALID)
     return cfg
 
 

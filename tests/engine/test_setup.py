@@ -1,5 +1,5 @@
 import pytest
-from conftest import write_voc_folder
+from conftest import ROOT, write_voc_folder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from adapruner_det.engine import argument_parser, setup
@@ -48,6 +48,15 @@ def test_selection_on_the_command_line_is_the_config_key(folder, tmp_path):
     cfg = run("--selection", "some/folder", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()",
               output=tmp_path / "out")  # fmt: skip
     assert cfg.DATASETS.SELECTION == "some/folder"
+
+
+def test_a_config_s_own_data_need_not_be_there_to_use_others(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nothing"))
+    config = ("--config-file", ROOT / "configs/bccd/prune_yolov3_tiny_R18.yaml")
+    cfg = run(*config, "--register", f"mine=voc:{folder}:train", output=tmp_path / "out")
+    assert cfg.DATASETS.TRAIN == ("mine",)
+    with pytest.raises(ValueError, match="there is no folder bccd"):
+        run(*config, output=tmp_path / "out")
 
 
 def test_a_random_seed_is_written_down_and_taken_up_again_on_resume(tmp_path):
