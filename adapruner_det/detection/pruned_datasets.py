@@ -13,7 +13,6 @@ from ..pruning.selection import ratio_label
 logger = logging.getLogger(__name__)
 
 ANNOTATIONS_COLUMN = "annotations"  # of a Selection: `annotations_digest` of each image
-Scored = Tuple[dict, float]  # a dataset dict and its score
 _NAMED = 5  # so many ids are named in an error
 
 
@@ -73,7 +72,7 @@ def filter_records(selection: Selection, dataset_name: str, records: List[dict])
 
 def split_records(
     selection: Selection, by_name: Dict[str, List[dict]]
-) -> "Tuple[List[Scored], List[Scored]]":
+) -> Tuple[List[Tuple[dict, float]], List[Tuple[dict, float]]]:
     """(kept, pruned): each record that competed, with its score; checks that the selection fits."""
     kept, pruned = [], []
     records = {}

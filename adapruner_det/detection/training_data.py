@@ -1,6 +1,5 @@
 """The records a detector trains on, and the order they come in."""
 import itertools
-import logging
 import random
 from collections import Counter
 from contextlib import contextmanager
@@ -19,8 +18,6 @@ from torch.utils.data import Dataset
 
 from .pruned_datasets import apply_selection
 from .voc import load_voc_dataset
-
-logger = logging.getLogger(__name__)
 
 EMPTY_IMAGES = ("prune", "keep", "drop")
 

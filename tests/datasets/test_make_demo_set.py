@@ -1,7 +1,6 @@
 """datasets/make_demo_set.py: what it writes, and that the record of what was planted is true."""
 
 import hashlib
-import importlib.util
 import json
 import sys
 import xml.etree.ElementTree as ET
@@ -10,20 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import load_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "make_demo_set.py"
 SMALL = dict(images=40, test_images=10, duplicates=0.2, wrong_labels=0.15)
 
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("make_demo_set", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-demo = load_script()
+demo = load_script(SCRIPT)
 
 
 @pytest.fixture(scope="module")

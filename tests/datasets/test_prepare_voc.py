@@ -1,28 +1,18 @@
 """datasets/prepare_voc.py against small archives, served by a server of this test's own."""
 
 import hashlib
-import importlib.util
 import io
-import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from conftest import load_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_voc.py"
 
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("prepare_voc", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare_voc = load_script()
+prepare_voc = load_script(SCRIPT)
 
 
 def tar_bytes(files):
