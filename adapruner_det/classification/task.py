@@ -1,0 +1,136 @@
+"""What training, pruning and evaluating a classifier need to know of image classification."""
+import os
+from functools import partial
+from typing import List, Tuple
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.build import check_metadata_consistency
+from torch import Tensor, nn
+
+from ..data.records import checked_records, training_records
+from ..data.sampling import ResumableSampler
+from .augmentation import Augmentation
+from .batches import TestBatches, TrainBatches, labels_of, pixel_statistics
+from .datasets import read_images
+from .evaluation import ClassificationEvaluator
+from .label_noise import flip_labels
+
+_FLIPS = ("horizontal", "none")
+# So many images, evenly spread over the data, tell their mean and deviation well enough.
+_STATISTICS_IMAGES = 10_000
+
+
+class ClassificationTask:
+    """Images with one class each; see `engine.tasks.Task`."""
+
+    @staticmethod
+    def load_dataset(cfg: CfgNode, name: str) -> List[dict]:
+        """
+        Raises:
+            ValueError: `name` is no classification data set, holds no image, or an id twice.
+        """
+        kind = MetadataCatalog.get(name).get("evaluator_type")
+        if name not in DatasetCatalog or kind != "classification":
+            raise ValueError(
+                f"data set {name} is not registered for classification, which "
+                "MODEL.META_ARCHITECTURE ImageClassifier needs: register it with "
+                f"--register {name}=images:PATH"
+            )
+        return checked_records(name, DatasetCatalog.get(name))
+
+    @staticmethod
+    def load_records(cfg: CfgNode) -> List[dict]:
+        """With the wrong classes of CLASSIFICATION.LABEL_NOISE, which a selection has to know."""
+
+        def load(name: str) -> List[dict]:
+            records = ClassificationTask.load_dataset(cfg, name)
+            options = cfg.CLASSIFICATION
+            if not options.LABEL_NOISE:
+                return records
+            num_classes = len(MetadataCatalog.get(name).thing_classes)
+            return flip_labels(records, options.LABEL_NOISE, options.LABEL_NOISE_SEED, num_classes)
+
+        records = training_records(cfg, load)
+        check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
+        return records
+
+    @staticmethod
+    def split_competing(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+        return records, []
+
+    @staticmethod
+    def split_trainable(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+        return records, []
+
+    @staticmethod
+    def adapt_model(model: nn.Module, records: List[dict]) -> None:
+        """Gives the model the mean and deviation of its training images.
+
+        Weights of torchvision keep those they were trained with; weights that are loaded later
+        bring theirs.
+        """
+        if model.has_pixel_statistics:
+            return
+        spread = np.linspace(0, len(records) - 1, min(len(records), _STATISTICS_IMAGES)).round()
+        images = read_images([records[int(i)] for i in spread], model.image_size)
+        model.set_pixel_statistics(*pixel_statistics(images))
+
+    @staticmethod
+    def train_loader(cfg: CfgNode, records: List[dict], sampler: ResumableSampler) -> TrainBatches:
+        return TrainBatches(
+            read_images(records, cfg.INPUT.IMAGE_SIZE),
+            labels_of(records),
+            sampler,
+            batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            augmentation=_augmentation(cfg),
+            seed=max(cfg.SEED, 0),
+            device=cfg.MODEL.DEVICE,
+            keep_on_device=cfg.INPUT.KEEP_ON_DEVICE,
+        )
+
+    @staticmethod
+    def test_loader(cfg: CfgNode, name: str) -> TestBatches:
+        return TestBatches(
+            ClassificationTask.load_dataset(cfg, name),
+            partial(read_images, size=cfg.INPUT.IMAGE_SIZE),
+            cfg.SOLVER.IMS_PER_BATCH,
+            cfg.MODEL.DEVICE,
+        )
+
+    @staticmethod
+    def evaluator(cfg: CfgNode, name: str) -> ClassificationEvaluator:
+        return ClassificationEvaluator(name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+
+    @staticmethod
+    def return_per_image_losses(model: nn.Module) -> None:
+        model.per_image_losses = True
+
+    @staticmethod
+    def groups(cfg: CfgNode, records: List[dict]) -> Tensor:
+        return labels_of(records)
+
+    @staticmethod
+    def image_indices(batch: dict) -> Tensor:
+        return batch["image_index"]
+
+    @staticmethod
+    def describe(batch: dict, records: List[dict]) -> List[str]:
+        own = (records[i] for i in batch["image_index"].tolist())
+        return [f"{record['dataset_name']} {record['image_id']}" for record in own]
+
+
+def _augmentation(cfg: CfgNode) -> Augmentation:
+    options = cfg.INPUT
+    if options.RANDOM_FLIP not in _FLIPS:
+        raise ValueError(
+            f"INPUT.RANDOM_FLIP is {options.RANDOM_FLIP!r}; for classification it can be "
+            f"{', '.join(_FLIPS)}"
+        )
+    for key in ("CROP_PADDING", "CUTOUT"):
+        if not 0 <= options[key] <= options.IMAGE_SIZE:
+            raise ValueError(
+                f"INPUT.{key} is {options[key]}; it can be 0 to INPUT.IMAGE_SIZE, {options.IMAGE_SIZE}"
+            )
+    return Augmentation(options.CROP_PADDING, options.RANDOM_FLIP == "horizontal", options.CUTOUT)
