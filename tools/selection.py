@@ -19,9 +19,9 @@ import argparse
 from pathlib import Path
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
-from adapruner_det.detection.pruned_datasets import split_records
-from adapruner_det.detection.selection_lists import write_selection
-from adapruner_det.detection.selection_record import make_selection, summary
+from adapruner_det.data.pruned_datasets import split_records
+from adapruner_det.data.selection_lists import write_selection
+from adapruner_det.data.selection_record import make_selection, summary
 from adapruner_det.detection.training_data import load_dataset, load_records, split_competing
 from adapruner_det.engine import load_config
 from adapruner_det.pruning import Selection

@@ -1,144 +1,139 @@
-"""Which runs a comparison needs: select by each method, train each detector on each selection."""
-import functools
+"""Which runs a comparison needs: select by each method, train each model on each selection."""
 import hashlib
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Tuple
 
 from detectron2.config import CfgNode
 
-from ..detection.selection_record import fingerprint
-from ..detection.training_data import load_dataset
+from ..data.selection_record import fingerprint
 from ..engine import load_config
-from ..pruning.selection import ratio_label
+from ..engine.tasks import task_of
+from ..engine.trainer import with_max_iter
+from .budgets import length
+from .comparison import FULL, Cell, Comparison, finetuning_run, selection_run, training_run
+from .methods import METHODS, SelectionRequest, cut, training_command
 from .runs import Run
-
-FULL, RANDOM, ADAPRUNER = "full", "random", "adapruner"
-METHODS = (FULL, RANDOM, ADAPRUNER)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What to compare.
-
-    Attributes:
-        tools: the folder with train_net.py and selection.py.
-        prune_config: config of the pruning run.
-        train_configs: configs of the detectors to retrain, by the name to print.
-        methods: of METHODS.
-        keep_ratios: at which the scores are cut. One pruning run is made for each.
-        seeds: each seed prunes, selects at random and trains.
-        overrides: KEY VALUE pairs for every run.
-    """
-
-    tools: Path
-    prune_config: str
-    train_configs: Dict[str, str]
-    methods: Tuple[str, ...] = METHODS
-    keep_ratios: Tuple[float, ...] = (0.8,)
-    seeds: Tuple[int, ...] = (0,)
-    overrides: Tuple[str, ...] = ()
-
-    def cells(self) -> "List[Tuple[str, float]]":
-        """(method, keep ratio) of every row: everything once, then each method at each ratio."""
-        full = [(FULL, 1.0)] if FULL in self.methods else []
-        others = [m for m in self.methods if m != FULL]
-        return full + [(method, ratio) for ratio in self.keep_ratios for method in others]
-
-
-def selection_run(method: str, keep_ratio: float, seed: int) -> str:
-    """Name of the run that selects; its selection lies in `selection` below it."""
-    return f"select/{method}_{ratio_label(keep_ratio)}_seed{seed}"
-
-
-def training_run(detector: str, method: str, keep_ratio: float, seed: int) -> str:
-    """Name of the run that trains a detector and evaluates it."""
-    return f"train/{detector.replace(' ', '_')}/{method}_{ratio_label(keep_ratio)}_seed{seed}"
 
 
 def plan(comparison: Comparison, output: Path) -> List[Run]:
     """All runs, each after those it needs; selections come first, as others wait for them.
 
-    Raises:
-        ValueError: a training config that does not evaluate on exactly one data set.
-    """
-    for name in comparison.train_configs:
-        test_set(comparison, name)
-    selecting = [
-        _selecting(comparison, method, ratio, seed, output)
-        for seed in comparison.seeds
-        for method, ratio in comparison.cells()
-        if method != FULL
-    ]
-    training = [
-        _training(comparison, detector, method, ratio, seed, output)
-        for seed in comparison.seeds
-        for method, ratio in comparison.cells()
-        for detector in comparison.train_configs
-    ]
-    return selecting + training
-
-
-def test_set(comparison: Comparison, detector: str) -> str:
-    """The one data set a detector is evaluated on.
+    Reads the configs and the data they name.
 
     Raises:
-        ValueError: its config names none or several.
+        ValueError: a config whose result is compared does not evaluate on exactly one data set; and
+            what loading the configs and the data raises.
     """
-    path = comparison.train_configs[detector]
-    names = load_config(path, opts=comparison.overrides).DATASETS.TEST
+    for model in comparison.train_configs:
+        test_set(comparison, model)
+    planner = _Planner(comparison, output)
+    cells = [(cell, seed) for seed in comparison.seeds for cell in comparison.cells()]
+    models = list(comparison.train_configs)
+    runs = planner.selecting_runs()
+    runs += [planner.training(model, cell, seed) for cell, seed in cells for model in models]
+    if comparison.finetune:
+        runs += [planner.finetuning(model, cell, seed) for cell, seed in cells for model in models]
+    return runs
+
+
+def test_set(comparison: Comparison, model: str) -> str:
+    """The one data set that the result of a model is measured on.
+
+    Raises:
+        ValueError: the config of its last stage names none or several.
+    """
+    path, overrides = comparison.last_stage(model)
+    names = load_config(path, opts=overrides).DATASETS.TEST
     if len(names) != 1:
         raise ValueError(f"{path}: DATASETS.TEST has to name one data set to compare on, not {names}")
     return names[0]
 
 
-def _selecting(comparison: Comparison, method: str, ratio: float, seed: int, output: Path) -> Run:
-    name = selection_run(method, ratio, seed)
-    cfg = load_config(comparison.prune_config, opts=comparison.overrides)
-    if method == RANDOM:
-        tool = (str(comparison.tools / "selection.py"), "random", "--config-file", comparison.prune_config)
-        folder = str(output / name / "selection")
-        options = ("--keep-ratio", str(ratio), "--seed", str(seed), "--output", folder)
-        command = (sys.executable, *tool, *options, *comparison.overrides)
-        return Run(name, command, _fingerprint(cfg))
-    command = _train_net(
-        comparison, comparison.prune_config, output / name, seed, "ADAPRUNER.KEEP_RATIO", str(ratio)
-    )
-    return Run(name, command, _fingerprint(cfg), cfg.SOLVER.MAX_ITER)
+class _Planner:
+    """Makes the runs; reads each config and each data set once."""
 
+    def __init__(self, comparison: Comparison, output: Path):
+        self.comparison = comparison
+        self.output = output
+        self._configs: Dict[tuple, CfgNode] = {}
+        self._sizes: Dict[tuple, Tuple[int, int]] = {}
+        self._fingerprints: Dict[tuple, str] = {}
 
-def _training(
-    comparison: Comparison, detector: str, method: str, ratio: float, seed: int, output: Path
-) -> Run:
-    name = training_run(detector, method, ratio, seed)
-    config = comparison.train_configs[detector]
-    cfg = load_config(config, opts=comparison.overrides)
-    after, selection, made_by = (), (), ""
-    if method != FULL:
-        selecting = _selecting(comparison, method, ratio, seed, output)
-        after, made_by = (selecting.name,), selecting.fingerprint
-        selection = ("DATASETS.SELECTION", str(output / selecting.name / "selection"))
-    command = _train_net(comparison, config, output / name, seed, *selection)
-    return Run(name, command, _fingerprint(cfg) + made_by, cfg.SOLVER.MAX_ITER, after)
+    def selecting_runs(self) -> List[Run]:
+        asked = self.comparison.keep_ratios
+        source = self.comparison.cut_from
+        ratios = asked if source is None else (source, *(ratio for ratio in asked if ratio != source))
+        return [
+            self.selecting(method, ratio, seed)
+            for seed in self.comparison.seeds
+            for ratio in ratios
+            for method in self.comparison.selecting_methods()
+        ]
 
+    def selecting(self, method: str, ratio: float, seed: int) -> Run:
+        """The run that makes a selection, of its own or by cutting another."""
+        source = self.comparison.cut_from
+        if source is not None and ratio != source:
+            return self._cutting(method, ratio, seed)
+        comparison = self.comparison
+        name = selection_run(method, ratio, seed)
+        overrides = comparison.overrides_of(method)
+        cfg = self._config(comparison.prune_config, overrides)
+        request = SelectionRequest(
+            comparison.tools, comparison.prune_config, overrides, ratio, seed, self.output / name
+        )
+        how = METHODS[comparison.base_method(method)]
+        iterations = self._pruning_iterations(cfg, overrides) if how.trains else 0
+        return Run(name, how.command(request), self._fingerprint(cfg), iterations)
 
-def _train_net(comparison: Comparison, config: str, folder: Path, seed: int, *options: str):
-    return (
-        *(sys.executable, str(comparison.tools / "train_net.py"), "--resume", "--config-file", config),
-        *comparison.overrides,
-        *options,
-        *("SEED", str(seed), "OUTPUT_DIR", str(folder)),
-    )
+    def training(self, model: str, cell: Cell, seed: int) -> Run:
+        """The run that trains a model on a selection, or on everything, and evaluates it."""
+        comparison = self.comparison
+        name = training_run(model, cell, seed)
+        config, base = comparison.train_configs[model], comparison.train_overrides_of()
+        after, made_by, overrides = (), "", base
+        if cell.method != FULL:
+            selecting = self.selecting(cell.method, cell.keep_ratio, seed)
+            after, made_by = (selecting.name,), selecting.fingerprint
+            selection = ("DATASETS.SELECTION", str(self.output / selecting.name / "selection"))
+            overrides = (*base, *self._length(config, base, cell), *selection)
+        command = training_command(comparison.tools, config, overrides, seed, self.output / name)
+        identity = self._fingerprint(self._config(config, base)) + made_by
+        return Run(name, command, identity, self._training_iterations(config, overrides, cell), after)
 
+    def finetuning(self, model: str, cell: Cell, seed: int) -> Run:
+        """The run that goes on from a finished training, on other data."""
+        comparison = self.comparison
+        before = self.training(model, cell, seed)
+        name = finetuning_run(model, cell, seed)
+        config, base = comparison.last_stage(model)
+        overrides = (*base, "MODEL.WEIGHTS", str(self.output / before.name / "model_final.pth"))
+        command = training_command(comparison.tools, config, overrides, seed, self.output / name)
+        cfg = self._config(config, base)
+        identity = self._fingerprint(cfg) + before.fingerprint
+        iterations = with_max_iter(cfg, self._size(config, base)[0]).SOLVER.MAX_ITER
+        return Run(name, command, identity, iterations, (before.name,))
 
-def _fingerprint(cfg: CfgNode) -> str:
-    """Of the config and of the data sets it names."""
-    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    data = "".join(_data_fingerprint(name, cfg.DATASETS.ON_INVALID) for name in names)
-    return hashlib.sha256((cfg.dump() + data).encode()).hexdigest()[:16]
+    def _cutting(self, method: str, ratio: float, seed: int) -> Run:
+        source = self.selecting(method, self.comparison.cut_from, seed)
+        name = selection_run(method, ratio, seed)
+        command = cut(self.comparison.tools, self.output / source.name, ratio, self.output / name)
+        return Run(name, command, source.fingerprint, after=(source.name,))
 
+    def _length(self, config: str, overrides: Tuple[str, ...], cell: Cell) -> Tuple[str, ...]:
+        cfg = self._config(config, overrides)
+        everything = self._size(config, overrides)[0]
+        return length(cfg, cell.budget, everything, self._kept(config, overrides, cell))
 
-@functools.lru_cache(maxsize=None)
-def _data_fingerprint(name: str, on_invalid: str) -> str:
-    return fingerprint(load_dataset(name, on_invalid))
+    def _kept(self, config: str, overrides: Tuple[str, ...], cell: Cell) -> int:
+        """Images a training on a selection will see: known before the selection is made.
+
+        (AdaPruner with RATIO_CONTROL penalty may come out up to TOLERANCE beside it.)
+        """
+        prune = self._config(self.comparison.prune_config, self.comparison.overrides_of(cell.method))
+        task = task_of(prune)
+        competing, others = task.split_competing(prune, task.load_records(prune))
+        stay = round(cell.keep_ratio * len(competing))
+        stay += len(others) if prune.ADAPRUNER.EMPTY_IMAGES == "keep" else 0
+        covered = len(competing) + len(others)
+        return stay + self._size(config, overrides)[1] - covered

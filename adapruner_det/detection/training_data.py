@@ -1,7 +1,5 @@
-"""The records a detector trains on, and the order they come in."""
-import itertools
+"""The records a detector trains on, and how they come with their index and random numbers."""
 import random
-from collections import Counter
 from contextlib import contextmanager
 from typing import Callable, Iterator, List, Tuple
 
@@ -13,10 +11,9 @@ from detectron2.data.build import (
     filter_images_with_only_crowd_annotations,
     print_instances_class_histogram,
 )
-from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Dataset
 
-from .pruned_datasets import apply_selection
+from ..data.records import checked_records, training_records
 from .voc import load_voc_dataset
 
 EMPTY_IMAGES = ("prune", "keep", "drop")
@@ -25,18 +22,13 @@ EMPTY_IMAGES = ("prune", "keep", "drop")
 def load_records(cfg) -> List[dict]:
     """All dataset dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps.
 
-    Each gets `dataset_name`, so that (dataset_name, image_id) is its identity.
+    Each has `dataset_name`, so that (dataset_name, image_id) is its identity.
 
     Raises:
         ValueError: no data set named, an image id twice in one, or an id that is missing.
     """
-    if not cfg.DATASETS.TRAIN:
-        raise ValueError("DATASETS.TRAIN names no data set to train on")
-    by_name = {name: load_dataset(name, cfg.DATASETS.ON_INVALID) for name in cfg.DATASETS.TRAIN}
-    if cfg.DATASETS.SELECTION:
-        by_name = apply_selection(cfg.DATASETS.SELECTION, by_name)
+    records = training_records(cfg, lambda name: load_dataset(name, cfg.DATASETS.ON_INVALID))
     check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
-    records = list(itertools.chain.from_iterable(by_name.values()))
     print_instances_class_histogram(records, MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
     return records
 
@@ -58,13 +50,7 @@ def load_dataset(name: str, on_invalid: str = "error") -> List[dict]:
         dicts = load_voc_dataset(metadata.dirname, metadata.split, metadata.thing_classes, on_invalid)
     else:
         dicts = DatasetCatalog.get(name)
-    if not dicts:
-        raise ValueError(f"data set {name} holds no image")
-    times = Counter(record["image_id"] for record in dicts)
-    twice = [image_id for image_id, count in times.most_common(5) if count > 1]
-    if twice:
-        raise ValueError(f"data set {name}: image ids that occur more than once: {twice}")
-    return [{**record, "dataset_name": name} for record in dicts]
+    return checked_records(name, dicts)
 
 
 def split_off_empty(records: List[dict]) -> Tuple[List[dict], List[dict]]:
@@ -91,23 +77,6 @@ def split_competing(records: List[dict], empty_images: str) -> Tuple[List[dict],
             f"ADAPRUNER.EMPTY_IMAGES is {empty_images!r}; it can be {', '.join(EMPTY_IMAGES)}"
         )
     return (records, []) if empty_images == "prune" else split_off_empty(records)
-
-
-class ResumableSampler(TrainingSampler):
-    """Detectron2's endless stream of permutations, able to start where an earlier run stopped.
-
-    It yields draw * size + index, where `draw` counts the images drawn by all processes since
-    iteration 0; `NumberedRecords` takes the two apart. `start` is the first draw.
-    """
-
-    start = 0
-
-    def __iter__(self) -> Iterator[int]:
-        drawn = itertools.islice(
-            enumerate(self._infinite_indices()), self.start + self._rank, None, self._world_size
-        )
-        for draw, index in drawn:
-            yield draw * self._size + index
 
 
 class NumberedRecords(Dataset):

@@ -3,6 +3,10 @@ import torch
 from detectron2.config import CfgNode as CN
 
 from ..detection.config import add_yolov3_tiny_config
+try:  # TEMPORARY
+    from ..classification.config import add_classification_config
+except ImportError:
+    add_classification_config = None
 from ..pruning.objective import COMPRESSION_SCALE
 
 
@@ -14,14 +18,18 @@ def add_adapruner_config(cfg: CN) -> None:
     """
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     add_yolov3_tiny_config(cfg)
+    if add_classification_config: add_classification_config(cfg)
 
-    # Data sets to register before anything else: "NAME=voc:DIR:SPLIT[:class1,class2]", as --register.
+    # Data sets to register before anything else: "NAME=voc:DIR:SPLIT" and other formats, as --register.
     cfg.DATASETS.REGISTER = ()
     # What to do about broken images and boxes of VOC data sets: "error" reports all of them before
     # training, "skip_objects" or "skip_images" leave them out.
     cfg.DATASETS.ON_INVALID = "error"
     # Folder of a selection: the data sets of DATASETS.TRAIN it covers are reduced to what it keeps.
     cfg.DATASETS.SELECTION = ""
+
+    # Passes over the images that are trained on; sets SOLVER.MAX_ITER. 0: MAX_ITER is what it says.
+    cfg.SOLVER.MAX_EPOCHS = 0.0
 
     cfg.ADAPRUNER = CN()
     # Learn a mask over the training images while the detector trains.
@@ -47,6 +55,8 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.CLASSIFICATION_LOSS = True
     cfg.ADAPRUNER.SELECTION_LOSS = True
     cfg.ADAPRUNER.COMPRESSION_LOSS = True
+    # Classification: hold every class to KEEP_RATIO, not only the whole set (the paper does not).
+    cfg.ADAPRUNER.CLASS_BALANCE = False
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.

@@ -6,8 +6,8 @@ from typing import List
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..detection.selection_lists import write_selection
-from ..detection.selection_record import make_selection, summary, vanished_classes
+from ..data.selection_lists import write_selection
+from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
 
 logger = logging.getLogger(__name__)
@@ -59,10 +59,10 @@ class AdaPrunerHook(HookBase):
         write_selection(selection, self.folder)
         logger.info(summary(selection))
         for name in vanished_classes(selection):
-            logger.warning(f"no image with a box of class {name} is kept: raise ADAPRUNER.KEEP_RATIO")
+            logger.warning(f"nothing of class {name} is kept: raise ADAPRUNER.KEEP_RATIO")
         logger.info(
             f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or "
-            "with the lists in its ImageSets/Main"
+            "with the lists in it"
         )
 
     def _selection(self, kept: List[bool]) -> Selection:

@@ -10,8 +10,14 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..detection.registration import register_from_spec
+from ..data.specs import register_from_spec
+from ..detection import registration as detection_registration
 from .config import add_adapruner_config
+try:  # TEMPORARY until classification/ is there
+    from ..classification import registration as classification_registration
+    FORMATS = {**detection_registration.FORMATS, **classification_registration.FORMATS}
+except ImportError:
+    FORMATS = detection_registration.FORMATS
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +42,18 @@ def argument_parser() -> argparse.ArgumentParser:
     """Detectron2's arguments, and --register and --selection."""
     parser = default_argument_parser(epilog=EPILOG)
     parser.description = (
-        "Prunes a detection training set with AdaPruner, trains a detector on everything or on a "
-        "selection, and evaluates mAP; which of these is up to the config."
+        "Prunes a training set with AdaPruner, trains a detector or a classifier on everything or "
+        "on a selection, and evaluates it; which of these is up to the config."
     )
     parser.add_argument(
         "--register",
         action="append",
         default=[],
-        metavar="NAME=voc:DIR:SPLIT[:CLASS1,CLASS2]",
-        help="a data set of your own; class names are read from the annotations unless given. Can be "
-        "repeated: unless DATASETS.TRAIN is overridden, the first is trained on and the second "
-        "evaluated on",
+        metavar="NAME=FORMAT:...",
+        help="a data set of your own. FORMAT and what follows: "
+        + "; ".join(known.form.replace("%", "%%") for known in FORMATS.values())
+        + ". Class names are read from the data unless given. Can be repeated: unless DATASETS.TRAIN "
+        "is overridden, the first is trained on and the second evaluated on",
     )
     parser.add_argument(
         "--selection",
@@ -84,7 +91,8 @@ def load_config(
     """A config file, then the data sets to register, then KEY VALUE pairs; registers the data sets.
 
     Those of DATASETS.REGISTER that are neither trained nor evaluated on are left alone: with data of
-    one's own a config serves without its data.
+    one's own a config serves without its data. A spec of `register` takes the place of the config's
+    for the same name.
 
     Args:
         register: specs as of --register; see there what they do to DATASETS.TRAIN and TEST.
@@ -97,8 +105,8 @@ def load_config(
     cfg.merge_from_list(list(opts))
     used = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     for spec in cfg.DATASETS.REGISTER:
-        if spec in register or spec.split("=", 1)[0] in used:
-            register_from_spec(spec, on_invalid=cfg.DATASETS.ON_INVALID)
+        if spec in register or _name(spec) in used:
+            register_from_spec(spec, FORMATS, on_invalid=cfg.DATASETS.ON_INVALID)
     return cfg
 
 
@@ -119,11 +127,16 @@ def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:
 def _add_registered(cfg: CfgNode, specs: Sequence[str], opts: Sequence[str]) -> None:
     if not specs:
         return
-    names = [spec.split("=", 1)[0] for spec in specs]
-    cfg.DATASETS.REGISTER = (*cfg.DATASETS.REGISTER, *specs)
+    names = [_name(spec) for spec in specs]
+    others = [spec for spec in cfg.DATASETS.REGISTER if _name(spec) not in names]
+    cfg.DATASETS.REGISTER = (*others, *specs)
     if "DATASETS.TRAIN" not in opts:
         cfg.DATASETS.TRAIN = (names[0],)
         cfg.DATASETS.TEST = tuple(names[1:2])
+
+
+def _name(spec: str) -> str:
+    return spec.split("=", 1)[0]
 
 
 def set_num_classes(cfg: CfgNode) -> None:
@@ -144,8 +157,8 @@ def set_num_classes(cfg: CfgNode) -> None:
                 f"data set {name} has the classes {own}, {first} has {wanted}: give both the same list, "
                 "NAME=voc:DIR:SPLIT:class1,class2, or set DATASETS.TEST as well as DATASETS.TRAIN"
             )
-    for head in (cfg.MODEL.YOLO, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):
-        head.NUM_CLASSES = len(wanted)
+    for head in ("YOLO", "ROI_HEADS", "RETINANET", "CLASSIFIER"):
+        if head in cfg.MODEL: cfg.MODEL[head].NUM_CLASSES = len(wanted)
 
 
 def _seed(cfg: CfgNode, resume: bool) -> int:

@@ -1,6 +1,6 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
 import time
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import torch
 from detectron2.engine import SimpleTrainer
@@ -8,6 +8,8 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ..pruning import AdaPruner
+from .image_statistics import ImageStatistics
+from .tasks import Task
 
 
 class MixedPrecisionTrainer(SimpleTrainer):
@@ -34,11 +36,11 @@ class MixedPrecisionTrainer(SimpleTrainer):
         self._write_metrics(losses, data_time)
         self.optimizer.step()
 
-    def losses(self, data: List[dict]) -> Dict[str, Tensor]:
+    def losses(self, data: Any) -> Dict[str, Tensor]:
         """The scalars whose sum is minimised."""
         return self.forward(data)
 
-    def forward(self, data: List[dict]) -> Dict[str, Tensor]:
+    def forward(self, data: Any) -> Dict[str, Tensor]:
         """The model's dict of losses."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
             return self.model(data)
@@ -64,10 +66,13 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     """Weights each image's loss by its mask (Eq. 4) and lets the losses move the mask (Eq. 5-7).
 
     The model has to return one value an image for each loss term. Every process applies the updates
-    of all processes, in rank order, so that all hold the same mask.
+    of all processes, in rank order, so that all hold the same mask; what travels for it is the
+    batch's indices and losses.
 
     Args:
-        pruner: the mask over the images the loader draws from, by their `image_index`.
+        pruner: the mask over `records`, by their `image_index`.
+        task: how to read a batch.
+        records: what the loader draws from.
         identity: fingerprint of these images in their order. A checkpoint of other images is refused.
     """
 
@@ -77,47 +82,38 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         data_loader,
         optimizer,
         pruner: AdaPruner,
+        task: Task,
+        records: List[dict],
         identity: str,
         mixed_precision: bool = False,
     ):
         super().__init__(model, data_loader, optimizer, mixed_precision)
         self.pruner = pruner
+        self.task = task
+        self.records = records
         self.identity = identity
-        self.visits = torch.zeros(pruner.num_samples, dtype=torch.long)
-        self.loss_sum = torch.zeros(pruner.num_samples, dtype=torch.float64)
-        self.last_loss = torch.full((pruner.num_samples,), float("nan"))
+        self.statistics = ImageStatistics(pruner.num_samples)
 
-    def losses(self, data: List[dict]) -> Dict[str, Tensor]:
-        index = torch.tensor([record["image_index"] for record in data])
+    def losses(self, data: Any) -> Dict[str, Tensor]:
+        index = self.task.image_indices(data)
         per_image = {name: values.float() for name, values in self.forward(data).items()}
-        total = sum(values.detach() for values in per_image.values())
-        weights = self.pruner.weights(index).to(total.device)
-        self._learn(index, total.cpu(), data)
+        weights = self.pruner.weights(index).to(self.device)
+        terms = torch.stack([values.detach() for values in per_image.values()], dim=1)
+        self._learn(index, list(per_image), terms.cpu(), data)
         return {name: (weights * values).mean() for name, values in per_image.items()}
 
-    def _learn(self, index: Tensor, total: Tensor, data: List[dict]) -> None:
-        index, total = (torch.cat(parts) for parts in zip(*comm.all_gather((index, total))))
+    def _learn(self, index: Tensor, names: List[str], terms: Tensor, data: Any) -> None:
+        """Moves the mask by the losses of all processes: (B,) indices, (B, terms) losses."""
+        index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((index, terms))))
         try:
-            self.pruner.update(index, total)
+            self.pruner.update(index, sum(terms.unbind(dim=1)))
         except FloatingPointError as error:
-            names = [record["file_name"] for record in data]
+            images = ", ".join(self.task.describe(data, self.records))
             raise FloatingPointError(
-                f"{error}. Images of this process's batch: {', '.join(names)}. A lower "
-                "SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
+                f"{error}. Images of this process's batch: {images}. A lower SOLVER.BASE_LR or "
+                "SOLVER.CLIP_GRADIENTS usually helps"
             ) from error
-        self.visits.index_add_(0, index, torch.ones_like(index))
-        self.loss_sum.index_add_(0, index, total.double())
-        self.last_loss[index] = total
-
-    def image_statistics(self) -> Dict[str, list]:
-        """visits, mean_loss and last_loss of every sample; None where it was never visited."""
-        mean = (self.loss_sum / self.visits).tolist()
-        seen = (self.visits > 0).tolist()
-        return {
-            "visits": self.visits.tolist(),
-            "mean_loss": [m if known else None for m, known in zip(mean, seen)],
-            "last_loss": [m if known else None for m, known in zip(self.last_loss.tolist(), seen)],
-        }
+        self.statistics.add(index, names, terms)
 
     def state_dict(self):
         """The optimizer's state, and the pruner's with its per-image statistics."""
@@ -125,9 +121,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
             **super().state_dict(),
             "pruner": self.pruner.state_dict(),
             "identity": self.identity,
-            "visits": self.visits.clone(),
-            "loss_sum": self.loss_sum.clone(),
-            "last_loss": self.last_loss.clone(),
+            "statistics": self.statistics.state_dict(),
         }
 
     def load_state_dict(self, state_dict):
@@ -144,6 +138,4 @@ class AdaPrunerStep(MixedPrecisionTrainer):
             )
         super().load_state_dict(state_dict)
         self.pruner.load_state_dict(state_dict["pruner"])
-        self.visits.copy_(state_dict["visits"])
-        self.loss_sum.copy_(state_dict["loss_sum"])
-        self.last_loss.copy_(state_dict["last_loss"])
+        self.statistics.load_state_dict(state_dict["statistics"])

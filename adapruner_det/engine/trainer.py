@@ -2,47 +2,44 @@
 import logging
 import math
 import os
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_train_loader
+from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
+from torch import Tensor
 
-from ..detection.evaluation import VOCEvaluator
-from ..detection.per_image import return_per_image_losses
-from ..detection.selection_record import fingerprint
-from ..detection.training_data import (
-    NumberedRecords,
-    ResumableSampler,
-    load_dataset,
-    load_records,
-    split_competing,
-    split_off_empty,
-)
+from ..data.sampling import ResumableSampler
+from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner, Objective
+from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
+from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer
 
 logger = logging.getLogger(__name__)
 
 
 class AdaPrunerTrainer(DefaultTrainer):
-    """Trains a detector, on everything or on a selection; with ADAPRUNER.ENABLED it also prunes.
+    """Trains a model, on everything or on a selection; with ADAPRUNER.ENABLED it also prunes.
 
-    What a step does is in `train_loop`, what a run leaves in `hooks`; this class puts them together.
-    With a seed (SEED >= 0) the order of the images and their augmentation depend on the seed and the
-    iteration alone, so that a resumed run sees what an uninterrupted one sees.
+    What a step does is in `train_loop`, what a run leaves in `hooks`, what is special to detection
+    or classification in a `Task`; this class puts them together. With a seed (SEED >= 0) the order
+    of the images and their augmentation depend on the seed and the iteration alone, so that a
+    resumed run sees what an uninterrupted one sees.
     """
 
     def __init__(self, cfg: CfgNode):
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())  # as Detectron2 will do
         self.pruning = cfg.ADAPRUNER.ENABLED
+        self.task = task_of(cfg)
         if self.pruning:
             check_pruning(cfg)
         for name in cfg.DATASETS.TEST:  # so that what is wrong with it is said before training
-            load_dataset(name, cfg.DATASETS.ON_INVALID)
+            self.task.load_dataset(cfg, name)
         self._records, self._others = self._choose_records(cfg)
+        cfg = with_max_iter(cfg, len(self._records))
         self._sampler = ResumableSampler(len(self._records), seed=cfg.SEED if cfg.SEED >= 0 else None)
         if self.pruning:
             check_run_length(cfg, len(self._records))
@@ -50,19 +47,16 @@ class AdaPrunerTrainer(DefaultTrainer):
         without_amp = cfg.clone()
         without_amp.defrost()
         without_amp.SOLVER.AMP.ENABLED = False
-        super().__init__(without_amp)
+        init_default_trainer(self, without_amp)
         self.cfg = cfg
+        self.task.adapt_model(unwrapped(self.model), self._records)
         self._trainer = self._build_step(cfg)
 
     def _choose_records(self, cfg: CfgNode) -> Tuple[List[dict], List[dict]]:
         """(what to train on, the rest). With pruning, the first compete for their place."""
-        records = load_records(cfg)
-        if self.pruning:
-            return split_competing(records, cfg.ADAPRUNER.EMPTY_IMAGES)
-        # What a selection keeps is trained on, images without boxes too.
-        if cfg.DATASETS.SELECTION or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-            return records, []
-        return split_off_empty(records)
+        records = self.task.load_records(cfg)
+        split = self.task.split_competing if self.pruning else self.task.split_trainable
+        return split(cfg, records)
 
     def _build_step(self, cfg: CfgNode) -> MixedPrecisionTrainer:
         model, loader, optimizer = (
@@ -72,10 +66,17 @@ class AdaPrunerTrainer(DefaultTrainer):
         )
         if not self.pruning:
             return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED)
-        return_per_image_losses(model)
-        pruner = build_pruner(cfg, len(self._records))
-        identity = fingerprint(self._records)
-        return AdaPrunerStep(model, loader, optimizer, pruner, identity, cfg.SOLVER.AMP.ENABLED)
+        self.task.return_per_image_losses(unwrapped(model))
+        return AdaPrunerStep(
+            model,
+            loader,
+            optimizer,
+            build_pruner(cfg, len(self._records), self.task.groups(cfg, self._records)),
+            self.task,
+            self._records,
+            fingerprint(self._records),
+            cfg.SOLVER.AMP.ENABLED,
+        )
 
     @property
     def pruner(self) -> AdaPruner:
@@ -83,8 +84,8 @@ class AdaPrunerTrainer(DefaultTrainer):
         return self._trainer.pruner
 
     def image_statistics(self) -> Dict[str, list]:
-        """How often each image was visited, and its loss: columns for the selection's table."""
-        return self._trainer.image_statistics()
+        """How often each image was visited, and its losses: columns for the selection's table."""
+        return self._trainer.statistics.columns()
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
@@ -115,22 +116,30 @@ class AdaPrunerTrainer(DefaultTrainer):
                 "DATALOADER.ASPECT_RATIO_GROUPING holds images back: a resumed run will see a slightly "
                 "other order. Switch it off for exact resuming."
             )
-        return build_detection_train_loader(
-            NumberedRecords(self._records, DatasetMapper(cfg, is_train=True), max(cfg.SEED, 0)),
-            mapper=None,  # NumberedRecords has it
-            sampler=self._sampler,
-            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-        )
+        return self.task.train_loader(cfg, self._records, self._sampler)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        return task_of(cfg).test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
-        return VOCEvaluator(dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name))
+        return task_of(cfg).evaluator(cfg, dataset_name)
 
 
-def build_pruner(cfg: CfgNode, num_images: int) -> AdaPruner:
-    """The pruner that cfg.ADAPRUNER describes, for `num_images` images."""
+def with_max_iter(cfg: CfgNode, num_images: int) -> CfgNode:
+    """The config with SOLVER.MAX_ITER worked out of SOLVER.MAX_EPOCHS, if that is set."""
+    if not cfg.SOLVER.MAX_EPOCHS:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.MAX_ITER = max(1, round(cfg.SOLVER.MAX_EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH))
+    cfg.freeze()
+    return cfg
+
+
+def build_pruner(cfg: CfgNode, num_images: int, groups: Optional[Tensor] = None) -> AdaPruner:
+    """The pruner that cfg.ADAPRUNER describes, for `num_images` images of these classes."""
     options = cfg.ADAPRUNER
     return AdaPruner(
         num_images,

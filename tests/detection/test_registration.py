@@ -5,8 +5,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 from PIL import Image
 
-from adapruner_det.detection import registration
-from adapruner_det.detection.registration import register_from_spec, register_voc
+from adapruner_det.data.specs import Format, register_from_spec
+from adapruner_det.detection.registration import FORMATS, register_voc
 from adapruner_det.detection.voc import InvalidDatasetError
 
 XML = """<annotation><size><width>20</width><height>10</height></size>
@@ -124,14 +124,18 @@ def test_names_of_detectron2_are_not_taken_over(voc):
 # --- specs
 
 
+def register_spec(spec, formats=FORMATS, **options):
+    return register_from_spec(spec, formats, **options)
+
+
 def test_spec(voc):
-    assert register_from_spec(f"mine=voc:{voc}:train") == "mine"
+    assert register_spec(f"mine=voc:{voc}:train") == "mine"
     assert MetadataCatalog.get("mine").thing_classes == ["cat", "dog"]
     assert len(DatasetCatalog.get("mine")) == 1
 
 
 def test_spec_with_class_names(voc):
-    register_from_spec(f"mine=voc:{voc}:test:dog, cat", on_invalid="skip_objects")
+    register_spec(f"mine=voc:{voc}:test:dog, cat", on_invalid="skip_objects")
     metadata = MetadataCatalog.get("mine")
     assert metadata.thing_classes == ["dog", "cat"]
     assert (metadata.split, metadata.on_invalid) == ("test", "skip_objects")
@@ -140,8 +144,8 @@ def test_spec_with_class_names(voc):
 def test_spec_folder_is_expanded(voc, monkeypatch):
     monkeypatch.setenv("HOME", str(voc.parent))
     monkeypatch.setenv("ANIMALS", str(voc))
-    register_from_spec("home=voc:~/animals:train")
-    register_from_spec("variable=voc:$ANIMALS:train")
+    register_spec("home=voc:~/animals:train")
+    register_spec("variable=voc:$ANIMALS:train")
     for name in ("home", "variable"):
         assert MetadataCatalog.get(name).dirname == str(voc)
 
@@ -151,16 +155,16 @@ def test_spec_folder_falls_back_to_detectron2s(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "cwd")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "root"))
     below_root = make_voc(tmp_path / "root" / "animals")
-    register_from_spec("from_root=voc:animals:train")
+    register_spec("from_root=voc:animals:train")
     assert MetadataCatalog.get("from_root").dirname == str(below_root)
 
     make_voc(tmp_path / "cwd" / "animals")
-    register_from_spec("from_cwd=voc:animals:train")
+    register_spec("from_cwd=voc:animals:train")
     assert MetadataCatalog.get("from_cwd").dirname == "animals"
 
     monkeypatch.delenv("DETECTRON2_DATASETS")
     make_voc(tmp_path / "cwd" / "datasets" / "birds")
-    register_from_spec("from_default=voc:birds:train")
+    register_spec("from_default=voc:birds:train")
     assert MetadataCatalog.get("from_default").dirname == str(Path("datasets/birds"))
 
 
@@ -177,31 +181,30 @@ def test_spec_folder_falls_back_to_detectron2s(tmp_path, monkeypatch):
         ("mine=voc:{}:train:cat,,dog", "a class name is empty"),
         ("mine=voc:{}:train:cat,cat", "class names are missing or repeat"),
         ("mine=voc:{}:tain", "tain.txt does not exist; lists in that folder: test, train"),
-        ("mine=voc:/no/such/folder:train", "there is no folder /no/such/folder"),
+        ("mine=voc:/no/such/folder:train", "there is no /no/such/folder"),
         ("mine=yolo:{}:train", "unknown format 'yolo'"),
     ],
 )
 def test_bad_spec_is_named_with_the_right_form(voc, spec, message):
     spec = spec.format(voc)
     with pytest.raises(ValueError) as caught:
-        register_from_spec(spec)
+        register_spec(spec)
     assert repr(spec) in str(caught.value)
     assert message in str(caught.value)
     assert "NAME=voc:DIR:SPLIT" in str(caught.value)
     assert "mine" not in DatasetCatalog
 
 
-def test_formats_are_a_table(voc, monkeypatch):
+def test_formats_are_a_table():
     calls = []
-    entry = registration._Format("NAME=other:FILE", lambda *arguments: calls.append(arguments))
-    monkeypatch.setitem(registration._FORMATS, "other", entry)
-    assert register_from_spec("mine=other:some/file:x", on_invalid="skip_images") == "mine"
+    formats = {**FORMATS, "other": Format("NAME=other:FILE", lambda *given: calls.append(given))}
+    assert register_spec("mine=other:some/file:x", formats, on_invalid="skip_images") == "mine"
     assert calls == [("mine", "some/file:x", "skip_images")]
     with pytest.raises(ValueError, match="NAME=voc:DIR:SPLIT.* or NAME=other:FILE"):
-        register_from_spec("mine=yolo:x:y")
+        register_spec("mine=yolo:x:y", formats)
 
 
 def test_real_set_from_a_spec(shared_data):
-    register_from_spec(f"bccd_test=voc:{shared_data / 'bccd'}:test")
+    register_spec(f"bccd_test=voc:{shared_data / 'bccd'}:test")
     assert len(DatasetCatalog.get("bccd_test")) == 72
     assert MetadataCatalog.get("bccd_test").thing_classes == ["Platelets", "RBC", "WBC"]

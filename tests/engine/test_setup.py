@@ -55,7 +55,7 @@ def test_a_config_s_own_data_need_not_be_there_to_use_others(folder, tmp_path, m
     config = ("--config-file", ROOT / "configs/bccd/prune_yolov3_tiny_R18.yaml")
     cfg = run(*config, "--register", f"mine=voc:{folder}:train", output=tmp_path / "out")
     assert cfg.DATASETS.TRAIN == ("mine",)
-    with pytest.raises(ValueError, match="there is no folder bccd"):
+    with pytest.raises(ValueError, match="there is no bccd"):
         run(*config, output=tmp_path / "out")
 
 

@@ -13,10 +13,10 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
+from adapruner_det.detection import task as task_module
 from adapruner_det.detection.registration import register_voc
 from adapruner_det.detection.voc import InvalidDatasetError
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config
-from adapruner_det.engine import trainer as trainer_module
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -195,7 +195,7 @@ def test_an_image_that_the_mapper_replaces_gets_no_others_loss(voc, config, monk
         def __call__(self, record):
             return None if record["image_id"] == "img07" else super().__call__(record)
 
-    monkeypatch.setattr(trainer_module, "DatasetMapper", RefusingMapper)
+    monkeypatch.setattr(task_module, "DatasetMapper", RefusingMapper)
     cfg = config(**{"DATASETS.TRAIN": (voc("all"),)})
     train(cfg)
     selection = Selection.load(cfg.OUTPUT_DIR + "/selection")

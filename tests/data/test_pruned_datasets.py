@@ -3,7 +3,7 @@ from conftest import write_voc_folder, write_voc_image
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 
-from adapruner_det.detection.pruned_datasets import (
+from adapruner_det.data.pruned_datasets import (
     SelectionMismatchError,
     apply_selection,
     check_fits,
@@ -12,8 +12,8 @@ from adapruner_det.detection.pruned_datasets import (
     split_records,
 )
 from adapruner_det.detection.registration import register_voc
-from adapruner_det.detection.selection_lists import write_selection
-from adapruner_det.detection.selection_record import (
+from adapruner_det.data.selection_lists import write_selection
+from adapruner_det.data.selection_record import (
     class_counts,
     make_selection,
     summary,

@@ -1,0 +1,35 @@
+"""The records of registered data sets: dicts, each with the name of its data set and an id in it."""
+import itertools
+from collections import Counter
+from typing import Callable, Dict, List
+
+from .pruned_datasets import apply_selection
+
+
+def checked_records(name: str, dicts: List[dict]) -> List[dict]:
+    """The dicts with their `dataset_name`, so that (dataset_name, image_id) is an image's identity.
+
+    Raises:
+        ValueError: no image in it, or an id twice.
+    """
+    if not dicts:
+        raise ValueError(f"data set {name} holds no image")
+    times = Counter(record["image_id"] for record in dicts)
+    twice = [image_id for image_id, count in times.most_common(5) if count > 1]
+    if twice:
+        raise ValueError(f"data set {name}: image ids that occur more than once: {twice}")
+    return [{**record, "dataset_name": name} for record in dicts]
+
+
+def training_records(cfg, load_dataset: Callable[[str], List[dict]]) -> List[dict]:
+    """All records of DATASETS.TRAIN that DATASETS.SELECTION keeps.
+
+    Raises:
+        ValueError: no data set named; and what `load_dataset` and `apply_selection` raise.
+    """
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN names no data set to train on")
+    by_name: Dict[str, List[dict]] = {name: load_dataset(name) for name in cfg.DATASETS.TRAIN}
+    if cfg.DATASETS.SELECTION:
+        by_name = apply_selection(cfg.DATASETS.SELECTION, by_name)
+    return list(itertools.chain.from_iterable(by_name.values()))

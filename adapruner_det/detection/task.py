@@ -1,0 +1,87 @@
+"""What training, pruning and evaluating a detector need to know of detection."""
+import os
+from typing import List, Optional, Tuple
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, build_detection_test_loader, build_detection_train_loader
+from detectron2.evaluation import DatasetEvaluator
+from torch import Tensor, nn
+
+from ..data.sampling import ResumableSampler
+from . import training_data
+from .evaluation import VOCEvaluator
+from .per_image import return_per_image_losses
+from .training_data import NumberedRecords, split_off_empty
+
+
+class DetectionTask:
+    """Images with boxes; see `engine.tasks.Task`."""
+
+    @staticmethod
+    def load_dataset(cfg: CfgNode, name: str) -> List[dict]:
+        return training_data.load_dataset(name, cfg.DATASETS.ON_INVALID)
+
+    @staticmethod
+    def load_records(cfg: CfgNode) -> List[dict]:
+        return training_data.load_records(cfg)
+
+    @staticmethod
+    def split_competing(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+        return training_data.split_competing(records, cfg.ADAPRUNER.EMPTY_IMAGES)
+
+    @staticmethod
+    def split_trainable(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+        # What a selection keeps is trained on, images without boxes too.
+        if cfg.DATASETS.SELECTION or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            return records, []
+        return split_off_empty(records)
+
+    @staticmethod
+    def adapt_model(model: nn.Module, records: List[dict]) -> None:
+        """A detector's pixel statistics are settings: MODEL.PIXEL_MEAN and PIXEL_STD."""
+
+    @staticmethod
+    def train_loader(cfg: CfgNode, records: List[dict], sampler: ResumableSampler):
+        return build_detection_train_loader(
+            NumberedRecords(records, DatasetMapper(cfg, is_train=True), max(cfg.SEED, 0)),
+            mapper=None,  # NumberedRecords has it
+            sampler=sampler,
+            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+
+    @staticmethod
+    def test_loader(cfg: CfgNode, name: str):
+        return build_detection_test_loader(cfg, name)
+
+    @staticmethod
+    def evaluator(cfg: CfgNode, name: str) -> DatasetEvaluator:
+        return VOCEvaluator(name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+
+    @staticmethod
+    def return_per_image_losses(model: nn.Module) -> None:
+        return_per_image_losses(model)
+
+    @staticmethod
+    def groups(cfg: CfgNode, records: List[dict]) -> Optional[Tensor]:
+        """None: an image holds boxes of several classes.
+
+        Raises:
+            ValueError: ADAPRUNER.CLASS_BALANCE asks for groups.
+        """
+        if cfg.ADAPRUNER.CLASS_BALANCE:
+            raise ValueError(
+                "ADAPRUNER.CLASS_BALANCE is for classification: a detection image belongs to no single "
+                "class. Switch it off; the selection's record says how many boxes of each class stay"
+            )
+        return None
+
+    @staticmethod
+    def image_indices(batch: List[dict]) -> Tensor:
+        return torch.tensor([record["image_index"] for record in batch])
+
+    @staticmethod
+    def describe(batch: List[dict], records: List[dict]) -> List[str]:
+        return [record["file_name"] for record in batch]

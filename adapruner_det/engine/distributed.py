@@ -1,0 +1,32 @@
+"""Detectron2's DefaultTrainer on several processes without GPUs."""
+from types import FunctionType
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, create_ddp_model
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def init_default_trainer(trainer: DefaultTrainer, cfg: CfgNode) -> None:
+    """DefaultTrainer.__init__, which also works on several CPU processes.
+
+    Detectron2 gives DistributedDataParallel a GPU's number whatever the device, and torch refuses
+    that for a model on CPUs. There the same code runs with a `create_ddp_model` that names no GPU;
+    nothing of Detectron2 is changed for anybody else.
+    """
+    init = DefaultTrainer.__init__
+    if comm.get_world_size() > 1 and torch.device(cfg.MODEL.DEVICE).type == "cpu":
+        names = {**init.__globals__, "create_ddp_model": _create_ddp_model_on_cpu}
+        init = FunctionType(init.__code__, names, closure=init.__closure__)
+    init(trainer, cfg)
+
+
+def _create_ddp_model_on_cpu(model, **options):
+    return create_ddp_model(model, device_ids=None, **options)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, also when DistributedDataParallel is around it."""
+    return model.module if isinstance(model, DistributedDataParallel) else model

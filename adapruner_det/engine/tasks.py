@@ -1,0 +1,60 @@
+"""The tasks one trainer serves: detection and image classification."""
+from typing import Any, List, Optional, Protocol, Sized, Tuple
+
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
+from torch import Tensor, nn
+
+try:  # TEMPORARY
+    from ..classification.task import ClassificationTask
+except ImportError:
+    ClassificationTask = None
+from ..data.sampling import ResumableSampler
+from ..detection.task import DetectionTask
+
+
+class Task(Protocol):
+    """What the trainer asks of a task. A record is a dict with dataset_name and image_id."""
+
+    def load_dataset(self, cfg: CfgNode, name: str) -> List[dict]:
+        """All records of one registered data set, checked."""
+
+    def load_records(self, cfg: CfgNode) -> List[dict]:
+        """The records of DATASETS.TRAIN that DATASETS.SELECTION keeps."""
+
+    def split_competing(self, cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+        """(those a pruning method chooses among, the others)."""
+
+    def split_trainable(self, cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+        """(those plain training uses, the others)."""
+
+    def adapt_model(self, model: nn.Module, records: List[dict]) -> None:
+        """Gives the model what it has to know of its training data."""
+
+    def train_loader(self, cfg: CfgNode, records: List[dict], sampler: ResumableSampler) -> Any:
+        """Endless batches in the order of `sampler`."""
+
+    def test_loader(self, cfg: CfgNode, name: str) -> Sized:
+        """The batches of one data set, once."""
+
+    def evaluator(self, cfg: CfgNode, name: str) -> DatasetEvaluator:
+        """Leaves OUTPUT_DIR/inference/<name>/evaluation.json."""
+
+    def return_per_image_losses(self, model: nn.Module) -> None:
+        """Makes the values of the model's loss dict (B,) vectors, whose mean was the value."""
+
+    def groups(self, cfg: CfgNode, records: List[dict]) -> Optional[Tensor]:
+        """The class of each record, (N,) integers, where ADAPRUNER.CLASS_BALANCE asks for it."""
+
+    def image_indices(self, batch: Any) -> Tensor:
+        """`image_index` of each image of a batch, (B,) integers."""
+
+    def describe(self, batch: Any, records: List[dict]) -> List[str]:
+        """Names of a batch's images, for error messages."""
+
+
+def task_of(cfg: CfgNode) -> Task:
+    """Classification if the model is an ImageClassifier, else detection."""
+    if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier":
+        return ClassificationTask()
+    return DetectionTask()
