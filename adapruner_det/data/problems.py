@@ -1,11 +1,26 @@
-"""What is wrong with a data set: all problems in one report, instead of the first one alone."""
+"""What is wrong with a data set's files, collected so that all of it comes in one report."""
+import logging
+import os
 from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple, Union
+
+from PIL import Image
+
+logger = logging.getLogger(__name__)
 
 ON_INVALID = ("error", "skip_objects", "skip_images")
-LOGGED_LINES = 5  # so many problems are named in a warning
+_WAY_OUT = (
+    "Correct these files, or set DATASETS.ON_INVALID (in Python: on_invalid) to 'skip_objects' to drop "
+    "the bad objects and the images that cannot be used at all, or to 'skip_images' to drop every image "
+    "with a problem."
+)
 
 _REPORTED_LINES = 50
+LOGGED_LINES = 5
+_EXIF_ORIENTATION = 0x0112
+_EXIF_SIDEWAYS = (5, 6, 7, 8)
+
+PathLike = Union[str, "os.PathLike[str]"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +30,7 @@ class Problem:
     Attributes:
         file: the file at fault.
         message: what is wrong with it.
-        object_number: which `<object>` of the file, counted from 1; None if it is the whole file.
+        object_number: which object of the file, counted from 1; None if it is the whole file.
         class_name: that object's class, where it has one.
     """
 
@@ -51,8 +66,62 @@ def check_on_invalid(on_invalid: str) -> None:
 
 
 def first_lines(items: Sequence[object], count: int) -> List[str]:
-    """The first `count` items, a line each, and how many more there are."""
+    """One indented line an item, for a report; of those beyond `count` the number."""
     lines = [f"  {item}" for item in items[:count]]
     if len(items) > count:
         lines.append(f"  ... and {len(items) - count} more")
     return lines
+
+
+def raise_or_warn(
+    problems: Sequence[Problem],
+    heading: str,
+    on_invalid: str,
+    num_images: int,
+    num_left: int,
+    num_objects: int,
+) -> None:
+    """Ends a reading that met problems, as `on_invalid` says: the report as an error or in the log.
+
+    Args:
+        problems: all of them, at least one.
+        heading: first line of the report.
+        num_images: of the whole data set; `num_left` of them were read.
+        num_objects: that were bad.
+
+    Raises:
+        InvalidDatasetError: `on_invalid` is "error", or no image is left.
+    """
+    if on_invalid == "error":
+        raise InvalidDatasetError(heading, problems, _WAY_OUT)
+    if not num_left:
+        raise InvalidDatasetError(
+            heading, problems, f"on_invalid={on_invalid!r} leaves no image: correct these files."
+        )
+    logger.warning(
+        "%s\n%s\non_invalid='%s' drops %d of %d images; %d objects were bad.",
+        heading,
+        "\n".join(first_lines(problems, LOGGED_LINES)),
+        on_invalid,
+        num_images - num_left,
+        num_images,
+        num_objects,
+    )
+
+
+def picture_size(file: str) -> Tuple[int, int]:
+    """Reads (width, height) from the header, turned by EXIF as `detection_utils.read_image` does.
+
+    Detectron2 compares a dict's size with the picture after that turn, and refuses the image while
+    training if they differ.
+
+    Raises:
+        OSError, PIL.Image.DecompressionBombError: it is missing or no picture.
+    """
+    with Image.open(file) as image:
+        width, height = image.size
+        try:
+            orientation = image.getexif().get(_EXIF_ORIENTATION)
+        except Exception:  # Detectron2 too takes a picture with broken EXIF data as it is
+            orientation = None
+    return (height, width) if orientation in _EXIF_SIDEWAYS else (width, height)

@@ -21,7 +21,9 @@ class SelectionMismatchError(ValueError):
 
 
 def annotations_digest(record: dict, class_names: List[str]) -> str:
-    """A short fingerprint of an image's boxes and classes, whatever their order in the file."""
+    """A short fingerprint of an image's class, or of its boxes and classes in whatever order."""
+    if "category_id" in record:  # of a classification data set
+        return hashlib.sha256(class_names[record["category_id"]].encode()).hexdigest()[:12]
     boxes = []
     for annotation in record.get("annotations", []):
         box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)

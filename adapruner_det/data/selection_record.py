@@ -13,7 +13,9 @@ from .. import __version__
 from ..pruning import Selection
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 
+CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
+NO_BOXES = ""  # stands in class counts for images without boxes
 
 
 def make_selection(
@@ -26,7 +28,7 @@ def make_selection(
     columns: "Dict[str, Sequence[Any]] | None" = None,
     provenance: "Dict[str, Any] | None" = None,
 ) -> Selection:
-    """The selection of N images, with the number of boxes and a digest of the annotations of each.
+    """The selection of N images, with the class or the boxes of each, and a digest of these.
 
     Args:
         records: N dataset dicts with `dataset_name` (see `load_records`).
@@ -45,9 +47,9 @@ def make_selection(
         keep_ratio=keep_ratio,
         method=method,
         columns={
-            "boxes": [len(record.get("annotations", [])) for record in records],
+            **_first_columns(records, class_names),
             **(columns or {}),
-            CLASSES_COLUMN: [_boxes_by_class(record, len(class_names)) for record in records],
+            **_last_columns(records, class_names),
             ANNOTATIONS_COLUMN: digests,
         },
         provenance={
@@ -65,6 +67,26 @@ def make_selection(
             },
         },
     )
+
+
+def _classifies(records: Sequence[dict]) -> bool:
+    return "category_id" in records[0]
+
+
+def _first_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, list]:
+    """What people want to see of each image beside its score."""
+    if not _classifies(records):
+        return {"boxes": [len(record.get("annotations", [])) for record in records]}
+    columns = {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
+    if any("label_flipped" in record for record in records):
+        columns["label_flipped"] = [int(record.get("label_flipped", False)) for record in records]
+    return columns
+
+
+def _last_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, list]:
+    if _classifies(records):
+        return {}
+    return {CLASSES_COLUMN: [_boxes_by_class(record, len(class_names)) for record in records]}
 
 
 def _boxes_by_class(record: dict, num_classes: int) -> List[int]:
@@ -85,14 +107,23 @@ def fingerprint(records: Sequence[dict]) -> str:
 
 
 def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:
-    """Images and boxes of each class before and after pruning, and of the images without boxes.
+    """Images of each class before and after pruning; for detection, boxes too.
 
     Returns:
-        {class: {"images", "kept_images", "boxes", "kept_boxes"}}, with "" for images without boxes.
+        {class: {"images", "kept_images"}}, for detection also "boxes" and "kept_boxes", with NO_BOXES
+        among the classes.
     """
+    names = selection.provenance["class_names"]
+    kept = np.array(selection.kept, dtype=bool)
+    if CLASS_COLUMN in selection.columns:
+        number = {name: i for i, name in enumerate(names)}
+        classes = np.array([number[name] for name in selection.columns[CLASS_COLUMN]], dtype=int)
+        before, after = (np.bincount(c, minlength=len(names)) for c in (classes, classes[kept]))
+        return {
+            name: {"images": int(b), "kept_images": int(a)} for name, b, a in zip(names, before, after)
+        }
     boxes = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
     boxes = np.concatenate([boxes, boxes.sum(axis=1, keepdims=True) == 0], axis=1)
-    kept = np.array(selection.kept, dtype=bool)
     counts = {
         name: {
             "images": int((column > 0).sum()),
@@ -100,38 +131,41 @@ def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:
             "boxes": int(column.sum()),
             "kept_boxes": int(column[kept].sum()),
         }
-        for name, column in zip([*selection.provenance["class_names"], ""], boxes.T)
+        for name, column in zip([*names, NO_BOXES], boxes.T)
     }
-    counts[""].update(boxes=0, kept_boxes=0)
+    counts[NO_BOXES].update(boxes=0, kept_boxes=0)
     return counts
 
 
 def vanished_classes(selection: Selection) -> List[str]:
-    """Classes that had boxes and have none left."""
+    """Classes that had images, or boxes, and have none left."""
     return [
         name
         for name, count in class_counts(selection).items()
-        if count["boxes"] and not count["kept_boxes"]
+        if name != NO_BOXES and count["images"] and not count["kept_images"]
     ]
 
 
 def summary(selection: Selection) -> str:
-    """A table of images and boxes kept, by class."""
+    """A table of images, and boxes, kept by class."""
+    counts = class_counts(selection)
+    if CLASS_COLUMN in selection.columns:
+        headers = ["class", "images", "kept", "share kept"]
+        shown = total = ("images", "kept_images")
+    else:
+        headers = ["class", "images", "kept", "boxes", "kept", "share of boxes kept"]
+        shown, total = ("images", "kept_images", "boxes", "kept_boxes"), ("boxes", "kept_boxes")
     rows = [
-        [name or "(no boxes)", c["images"], c["kept_images"], c["boxes"], c["kept_boxes"], _share(c)]
-        for name, c in class_counts(selection).items()
+        [name or "(no boxes)", *(count[key] for key in shown), _share(*(count[key] for key in total))]
+        for name, count in counts.items()
     ]
     kept = sum(map(bool, selection.kept))
-    table = tabulate(
-        rows,
-        headers=["class", "images", "kept", "boxes", "kept", "share of boxes kept"],
-        tablefmt="github",
-    )
     return (
         f"{selection.method}: {kept} of {len(selection)} images kept; ratio asked for "
-        f"{selection.keep_ratio:.3f}, reached {selection.reached_ratio:.3f}\n{table}"
+        f"{selection.keep_ratio:.3f}, reached {selection.reached_ratio:.3f}\n"
+        + tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3f")
     )
 
 
-def _share(count: Dict[str, int]) -> str:
-    return f"{count['kept_boxes'] / count['boxes']:.3f}" if count["boxes"] else "-"
+def _share(before: int, after: int) -> str:
+    return f"{after / before:.3f}" if before else "-"

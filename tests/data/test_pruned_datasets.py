@@ -12,6 +12,7 @@ from adapruner_det.data.pruned_datasets import (
     split_records,
 )
 from adapruner_det.detection.registration import register_voc
+from adapruner_det.data.records import checked_records
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import (
     class_counts,
@@ -199,3 +200,56 @@ def test_detectron2_s_own_voc_names_are_checked_as_well(folder):
         load_dataset("usual")
     assert len(error.value.problems) == 2
     assert [r["image_id"] for r in load_dataset("usual", "skip_objects")] == ["c", "d"]
+
+
+# --- classification
+
+
+@pytest.fixture
+def pets():
+    """Six classification images, registered as "pets"; one label of them was flipped on purpose."""
+    classes = ["cat", "dog", "rat"]
+    records = [
+        {"image_id": f"{n}.jpg", "category_id": c, "label_flipped": n == 2}
+        for n, c in enumerate([0, 0, 1, 1, 1, 2])
+    ]
+    DatasetCatalog.register("pets", lambda: [dict(record) for record in records])
+    MetadataCatalog.get("pets").set(thing_classes=classes, evaluator_type="classification")
+    yield records
+    DatasetCatalog.remove("pets")
+    MetadataCatalog.remove("pets")
+
+
+def select_pets(kept=(True, False, True, True, False, False)):
+    records = checked_records("pets", DatasetCatalog.get("pets"))
+    return make_selection(
+        records, [0.5] * 6, list(kept), keep_ratio=0.5, method="adapruner", columns={"visits": [3] * 6}
+    )
+
+
+def test_a_classification_selection_shows_each_class_and_flip(pets):
+    table = select_pets().table()
+    assert list(table.columns) == [
+        *("dataset", "id", "kept", "score", "class", "label_flipped", "visits", "annotations")
+    ]
+    assert list(table["class"]) == ["cat", "cat", "dog", "dog", "dog", "rat"]
+    assert list(table["label_flipped"]) == [0, 0, 1, 0, 0, 0]
+
+
+def test_images_of_each_class_before_and_after(pets):
+    selection = select_pets()
+    assert class_counts(selection) == {
+        "cat": {"images": 2, "kept_images": 1},
+        "dog": {"images": 3, "kept_images": 2},
+        "rat": {"images": 1, "kept_images": 0},
+    }
+    assert vanished_classes(selection) == ["rat"]
+    assert "| rat     |        1 |      0 |        0.000 |" in summary(selection)
+
+
+def test_a_changed_class_does_not_fit(pets):
+    selection = select_pets()
+    check_fits(selection, "pets", checked_records("pets", DatasetCatalog.get("pets")))
+    pets[3]["category_id"] = 2
+    with pytest.raises(SelectionMismatchError, match=r"1 images with annotations that have.*3\.jpg"):
+        check_fits(selection, "pets", checked_records("pets", DatasetCatalog.get("pets")))
