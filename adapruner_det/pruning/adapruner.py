@@ -8,10 +8,12 @@
 stays with the sample however the loader shuffles; never its position in the batch.
 """
 from dataclasses import asdict, dataclass
+from typing import Optional
 
 import torch
 from torch import Tensor
 
+from .groups import quotas
 from .mask import Mask
 from .objective import (
     COMPRESSION_SCALE,
@@ -22,6 +24,7 @@ from .objective import (
     selection_cost,
     selection_loss,
 )
+from .running_mean import RunningMean
 from .schedule import Schedule
 
 RATIO_CONTROLS = ("projection", "penalty")
@@ -77,29 +80,6 @@ class Objective:
         return self.projects or not self.compression
 
 
-class _RunningMean:
-    """Mean of the epoch at hand and of the one before; O(1) memory."""
-
-    def __init__(self):
-        self.sum, self.count, self.previous = 0.0, 0, None
-
-    def add(self, values: Tensor) -> None:
-        self.sum += float(values.sum(dtype=torch.float64))
-        self.count += values.numel()
-
-    def next_epoch(self, enough: int) -> None:
-        """Starts over; a remnant of fewer than `enough` values does not replace a whole epoch."""
-        if self.count and (self.previous is None or self.count >= enough):
-            self.previous = self.sum / self.count
-        self.sum, self.count = 0.0, 0
-
-    def value(self) -> float:
-        """The mean of the last whole epoch, which does not depend on the order of this one."""
-        if self.previous is not None:
-            return self.previous
-        return self.sum / self.count
-
-
 class AdaPruner:
     """Learns one mask logit a sample while the model trains (Yang et al. 2023, Eq. 4-7).
 
@@ -113,6 +93,10 @@ class AdaPruner:
         tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is
             always allowed.
         device: where the logits live; `weights` returns its result there.
+        groups: id of each sample's group, (N,) integers from 0, such as its class: every group is then
+            held to `keep_ratio` by itself, and keeps one sample at least. None balances nothing.
+        mask: the mask to learn, where it is not one on `device` that holds all N samples: a
+            `ShardedMask`, which then brings its own device and groups.
 
     Raises:
         ValueError: a setting that cannot work, named.
@@ -129,6 +113,8 @@ class AdaPruner:
         objective: Objective = Objective(),
         tolerance: float = 0.02,
         device: "torch.device | str" = "cpu",
+        groups: Optional[Tensor] = None,
+        mask: Optional[Mask] = None,
     ):
         if num_samples < 2:
             raise ValueError(f"{num_samples} samples are too few to prune")
@@ -140,15 +126,33 @@ class AdaPruner:
         self.tolerance = max(tolerance, 0.5 / num_samples)
         self.objective = objective
         self.schedule = Schedule(total_steps, warmup_steps, *alpha)
-        self.mask = Mask(num_samples, device)
+        self.mask = Mask(num_samples, device, groups) if mask is None else mask
+        self._check_mask(num_samples, groups)
+        self._num_to_keep = quotas(
+            self.mask.group_sizes,
+            min(max(1, round(keep_ratio * num_samples)), num_samples - 1),
+        )
         self.alpha = alpha[0]
         self.step = 0
         self.last_terms: "dict[str, float]" = {}  # Eq. 4-6 on the last batch, to look at
         self._seen_in_epoch = 0
         self._steps_in_epoch = 0
         self._pruning_epochs = 0
-        self._mean_loss = _RunningMean()
-        self._mean_force = _RunningMean()
+        sizes = self.mask.group_sizes
+        self._mean_loss = RunningMean(sizes.sum().reshape(1))
+        self._mean_force = RunningMean(sizes.sum().reshape(1))
+        self._mean_force_of_group = RunningMean(sizes)
+
+    def _check_mask(self, num_samples: int, groups: Optional[Tensor]) -> None:
+        if len(self.mask) != num_samples:
+            raise ValueError(f"the mask is for {len(self.mask)} samples, not for {num_samples}")
+        if groups is not None and self.mask.groups is None:
+            raise ValueError("give the groups to the mask, since it may not hold all samples")
+        if self.mask.groups is not None and not self.objective.projects_at_end:
+            raise ValueError(
+                "groups are held to the ratio by projection: use ratio control 'projection', or none "
+                "(compression off), with groups"
+            )
 
     @property
     def num_samples(self) -> int:
@@ -172,10 +176,10 @@ class AdaPruner:
 
     def weights(self, index: Tensor) -> Tensor:
         """The weight of each sample's loss in Eq. 4: s (B,), or ones during warm-up."""
-        index = self._checked(index)
+        place = self.mask.place(index)
         if self.warming_up:
-            return torch.ones(index.shape, device=self.mask.logits.device)
-        return self.mask.soft(index, self.alpha)
+            return torch.ones(place.shape, device=self.mask.logits.device)
+        return self.mask.soft(place, self.alpha)
 
     def update(self, index: Tensor, losses: Tensor) -> None:
         """Moves the mask by what the model's losses on a batch say; call it once a step.
@@ -185,27 +189,35 @@ class AdaPruner:
             losses: task loss of each, (B,), not negative.
 
         Raises:
-            IndexError: an index outside [0, N).
+            IndexError: an index outside [0, N), or of a sample that a sharded mask does not hold.
             FloatingPointError: a loss that is not finite, with the indices.
             ValueError: a negative loss, of which Eq. 5 has no logarithm, or shapes that differ.
+            RuntimeError: another process, of a sharded mask, refused its batch.
         """
-        index = self._checked(index)
         losses = losses.detach().to(self.mask.logits)
-        self._check_losses(index, losses)
-        self._mean_loss.add(losses)
+        place, refusal = self._examine(index, losses)
+        batch = (0.0, 0) if refusal else (_sum(losses), len(losses))
+        refused, loss_sum, seen = self.mask.totals(float(refusal is not None), *batch)
+        if refused:
+            raise refusal or RuntimeError(
+                "another process refused its batch (its error says why); the mask was not moved"
+            )
+        self._mean_loss.add(loss_sum, seen)
         force = self._force(losses)
-        self._note_terms(index, losses)
+        self._note_terms(place, losses)
         if not self.warming_up:
-            self._move(index, force)
-        self._mean_force.add(force)
-        self._advance(len(index))
+            self._move(place, force)
+        self._note_force(place, force)
+        self._advance(int(seen))
 
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
 
+        With a sharded mask, which of the samples held here; every process has to call it.
+
         Raises:
-            RatioNotReachedError: the ratio is further than the tolerance from the one asked for, or
-                pruning was too short for every sample to be seen.
+            RatioNotReachedError: the ratio, or that of a group, is further than the tolerance from
+                the one asked for, or pruning was too short for every sample to be seen.
         """
         if not self._pruning_epochs:
             raise RatioNotReachedError(
@@ -213,7 +225,7 @@ class AdaPruner:
                 "run longer (at least two epochs after the warm-up) or the warm-up shorter"
             )
         if self.objective.projects_at_end:
-            self.mask.project(self._num_to_keep())
+            self._check_groups(self.mask.project(self._num_to_keep))
         if abs(self.kept_ratio - self.keep_ratio) > self.tolerance + 1e-9:
             raise RatioNotReachedError(
                 f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were "
@@ -228,6 +240,19 @@ class AdaPruner:
             )
         return self.mask.hard()
 
+    def _check_groups(self, kept: Tensor) -> None:
+        """Raises RatioNotReachedError where ties kept a group from its ratio."""
+        wanted, sizes = self._num_to_keep.to(kept.device), self.mask.group_sizes
+        allowed = (self.tolerance * sizes).clamp(min=0.5) + 1e-9
+        off = ((kept - wanted).abs() > allowed).nonzero().flatten().tolist()
+        if self.mask.groups is not None and off:
+            some = ", ".join(f"{g} ({int(kept[g])} of {int(sizes[g])})" for g in off[:5])
+            raise RatioNotReachedError(
+                f"the mask does not keep {self.keep_ratio:.3f} of {len(off)} groups, such as {some}: too "
+                "many of their samples have the same mask logit; train longer or with a larger "
+                "learning rate of the mask"
+            )
+
     def state_dict(self) -> dict:
         """Everything `update` depends on, as tensors and plain Python values."""
         return {
@@ -238,15 +263,17 @@ class AdaPruner:
             "seen_in_epoch": self._seen_in_epoch,
             "steps_in_epoch": self._steps_in_epoch,
             "pruning_epochs": self._pruning_epochs,
-            "mean_loss": dict(vars(self._mean_loss)),
-            "mean_force": dict(vars(self._mean_force)),
+            "mean_loss": self._mean_loss.state_dict(),
+            "mean_force": self._mean_force.state_dict(),
+            "mean_force_of_group": self._mean_force_of_group.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Continues where the saved pruner stood.
 
         Raises:
-            ValueError: the saved state belongs to other settings or another number of samples.
+            ValueError: the saved state belongs to other settings, other groups or another number of
+                samples.
         """
         ours = self._settings()
         changed = [
@@ -264,8 +291,9 @@ class AdaPruner:
         self._seen_in_epoch = state["seen_in_epoch"]
         self._steps_in_epoch = state["steps_in_epoch"]
         self._pruning_epochs = state["pruning_epochs"]
-        vars(self._mean_loss).update(state["mean_loss"])
-        vars(self._mean_force).update(state["mean_force"])
+        self._mean_loss.load_state_dict(state["mean_loss"])
+        self._mean_force.load_state_dict(state["mean_force"])
+        self._mean_force_of_group.load_state_dict(state["mean_force_of_group"])
 
     def _settings(self) -> dict:
         return {
@@ -274,11 +302,14 @@ class AdaPruner:
             **asdict(self.objective),
         }
 
-    def _checked(self, index: Tensor) -> Tensor:
-        index = torch.as_tensor(index, device=self.mask.logits.device)
-        if len(index) and not (0 <= int(index.min()) and int(index.max()) < self.num_samples):
-            raise IndexError(f"sample indices {index.tolist()} are not all in [0, {self.num_samples})")
-        return index
+    def _examine(self, index: Tensor, losses: Tensor) -> "tuple[Tensor, Exception | None]":
+        """Places of a batch, and what is wrong with it: every process has to hear before it is raised."""
+        try:
+            index = torch.as_tensor(index, device=losses.device)
+            self._check_losses(index, losses)
+            return self.mask.place(index), None
+        except (IndexError, FloatingPointError, ValueError) as error:
+            return index, error
 
     @staticmethod
     def _check_losses(index: Tensor, losses: Tensor) -> None:
@@ -308,8 +339,8 @@ class AdaPruner:
             force = force + selection_cost(losses)
         return force
 
-    def _note_terms(self, index: Tensor, losses: Tensor) -> None:
-        s = 1.0 if self.warming_up else self.mask.soft(index, self.alpha)
+    def _note_terms(self, place: Tensor, losses: Tensor) -> None:
+        s = 1.0 if self.warming_up else self.mask.soft(place, self.alpha)
         self.last_terms = {
             "classification_loss": float(classification_loss(s, losses)),
             "selection_loss": float(selection_loss(s, self._scaled(losses))),
@@ -321,21 +352,40 @@ class AdaPruner:
             return losses
         return losses / max(self._mean_loss.value(), 1e-12)
 
-    def _move(self, index: Tensor, force: Tensor) -> None:
+    def _move(self, place: Tensor, force: Tensor) -> None:
         if self.objective.projects:
             # The multiplier of the constraint: what all samples have in common moves no sample past
             # another, except by how often it happened to be visited.
-            force = force - (self._mean_force.value() if self.step else force.mean())
+            force = force - self._multiplier(place, force)
         elif self.objective.compression:
             # Eq. 6 with r, the ratio kept, for ||s||_1 / N: see docs/method.md.
             force = force + 2 * self.compression_weight * (self.kept_ratio - self.keep_ratio)
-        gradient = mask_gradient(self.mask.logits[index], self.alpha, force)
-        self.mask.step(index, -self.objective.learning_rate * gradient)
+        gradient = mask_gradient(self.mask.logits[place], self.alpha, force)
+        self.mask.step(place, -self.objective.learning_rate * gradient)
 
-    def _advance(self, batch_size: int) -> None:
+    def _multiplier(self, place: Tensor, force: Tensor) -> "Tensor | float":
+        """Mean force of all samples, or of each sample's group where each has a constraint."""
+        of_all = self._mean_force.value() if self.step else self.mask.mean(force)
+        if self.mask.groups is None:
+            return of_all
+        of_group = self._mean_force_of_group.values(self.mask.groups[place].long())
+        return torch.where(of_group.isnan(), of_all, of_group).to(force.dtype)
+
+    def _note_force(self, place: Tensor, force: Tensor) -> None:
+        self._mean_force.add(*self.mask.totals(_sum(force), len(force)))
+        if self.mask.groups is None:
+            return
+        group = self.mask.groups[place].long()
+        sums = torch.zeros_like(self._mean_force_of_group.sums)
+        sums.index_add_(0, group, force.double())
+        counts = torch.bincount(group, minlength=self.mask.num_groups).to(sums)
+        self._mean_force_of_group.add(*self.mask.total(torch.stack([sums, counts])))
+
+    def _advance(self, seen: int) -> None:
+        """Counts a step in which `seen` samples were seen, by all processes together."""
         was_warming_up = self.warming_up
         self.step += 1
-        self._seen_in_epoch += batch_size
+        self._seen_in_epoch += seen
         self._steps_in_epoch += 1
         if was_warming_up and not self.warming_up:
             self._start_epoch()
@@ -349,12 +399,14 @@ class AdaPruner:
         self._pruning_epochs += 1
         self.alpha = self.schedule.alpha(self.step, self._steps_in_epoch)
         if self.objective.projects:
-            self.mask.project(self._num_to_keep())
+            self.mask.project(self._num_to_keep)
 
     def _start_epoch(self) -> None:
         self._seen_in_epoch = self._steps_in_epoch = 0
-        self._mean_loss.next_epoch(self.num_samples // 2)
-        self._mean_force.next_epoch(self.num_samples // 2)
+        self._mean_loss.next_epoch()
+        self._mean_force.next_epoch()
+        self._mean_force_of_group.next_epoch()
 
-    def _num_to_keep(self) -> int:
-        return min(max(1, round(self.keep_ratio * self.num_samples)), self.num_samples - 1)
+
+def _sum(values: Tensor) -> float:
+    return float(values.sum(dtype=torch.float64))
