@@ -1,0 +1,1 @@
+"""Image classification: data sets, label noise, and what pruning needs of them."""
