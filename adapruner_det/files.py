@@ -8,11 +8,16 @@ from typing import Iterator
 
 
 def write_text(path: "str | Path", text: str) -> None:
+    """Writes UTF-8 as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: "str | Path", content: bytes) -> None:
     """Writes beside `path` and renames, so that a reader never sees half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8", newline="")
+    beside.write_bytes(content)
     os.replace(beside, path)
 
 

@@ -1,81 +1,167 @@
 #!/usr/bin/env python
-"""Compares detectors trained on everything, on AdaPruner's selection and on a random one.
+"""Compares models trained on everything, on AdaPruner's selection and on a random one.
 
-It prunes, trains and evaluates for every method, ratio and seed, several runs at a time, with equal
-numbers of iterations. Killed, it goes on where it stopped when started again; finished runs are never
-repeated. It leaves results.csv (a row a training) and table.md in --output.
+It prunes, trains and evaluates for every method, ratio and seed, several runs at a time. Killed, it goes
+on where it stopped when started again; finished runs are never repeated. It leaves results.csv (a row a
+training), table.md and figure.png in --output.
 
     python tools/compare.py --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
         --train-configs YOLOv3-Tiny=configs/bccd/train_yolov3_tiny_R18.yaml \\
                         "Faster R-CNN=configs/bccd/train_faster_rcnn_R18_FPN.yaml" \\
         --keep-ratios 0.8 --seeds 0 1 2 --jobs 2 --output output/bccd/compare
+
+An experiment file holds the same options; those given besides take their place:
+    python tools/compare.py --experiment configs/experiments/cifar10_small.yaml --seeds 0 \\
+        --output output/cifar10_small
+
+With --budgets iterations every training is as long as the one on everything, with epochs a training on a
+selection sees its fewer images as often, in fewer iterations.
 """
 import argparse
 from pathlib import Path
 
-from adapruner_det.comparison.plan import METHODS, Comparison, plan
+from adapruner_det.comparison.budgets import BUDGETS
+from adapruner_det.comparison.comparison import FULL, Comparison
+from adapruner_det.comparison.experiment import (
+    build_comparison,
+    config_file,
+    merge,
+    named,
+    read_experiment,
+    split_pairs,
+)
+from adapruner_det.comparison.figure import save_figure
+from adapruner_det.comparison.methods import METHODS
+from adapruner_det.comparison.plan import plan
 from adapruner_det.comparison.runs import execute
-from adapruner_det.comparison.table import collect, summarise
+from adapruner_det.comparison.table import caption, collect, summarise
 from adapruner_det.files import write_text
+
+TOOLS = Path(__file__).resolve().parent
+NO_OPTION = ("experiment", "output", "jobs")  # of a Comparison
 
 
 def compare(comparison: Comparison, output: Path, jobs: int) -> str:
     """Runs the comparison, writes its files and returns its table as Markdown."""
     execute(plan(comparison, output), output, jobs)
     results = collect(comparison, output)
-    table = summarise(results).to_markdown(index=False, disable_numparse=True)
+    summary = summarise(results)
+    table = summary.to_markdown(index=False, disable_numparse=True)
     write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
-    write_text(output / "table.md", table + "\n")
+    write_text(output / "table.md", f"{table}\n\n{caption(summary)}\n")
+    save_figure(results, output / "figure.png")
     return table
 
 
 def _named_config(text: str):
-    name, equals, path = text.partition("=")
-    if not (name and equals and Path(path).is_file()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=CONFIG with an existing config file")
-    return name, path
+    name, path = named(text)
+    return name, config_file(path)
 
 
-def parse_arguments():
+def _variant(text: str):
+    name, pairs = named(text)
+    return name, split_pairs(pairs)
+
+
+def _explained(convert):
+    """For argparse, which hides the message of a ValueError."""
+
+    def explaining(text):
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return explaining
+
+
+def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--prune-config", required=True, help="config of the pruning run")
+    parser.add_argument("--output", required=True, type=Path, help="folder of all runs and the results")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, sharing the cores")
+    parser.add_argument("--experiment", metavar="FILE", help="YAML file with any of the options below")
+    parser.add_argument("--prune-config", type=_explained(config_file), help="config of the pruning run")
     parser.add_argument(
         "--train-configs",
-        required=True,
         nargs="+",
-        type=_named_config,
+        type=_explained(_named_config),
         metavar="NAME=CONFIG",
-        help="detectors to train and evaluate",
+        help="models to train and evaluate",
     )
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=(FULL, *METHODS), help="default: all")
     parser.add_argument(
-        "--keep-ratios", nargs="+", type=float, default=[0.8], help="shares of images that stay"
+        "--keep-ratios", nargs="+", type=float, help="shares of images that stay (default: 0.8)"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, sharing the cores")
-    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0")
+    parser.add_argument(
+        "--budgets", nargs="+", choices=BUDGETS, help="what is equal in all trainings (default: iterations)"
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        dest="variants",
+        type=_explained(_variant),
+        metavar='"NAME=KEY VALUE ..."',
+        help='AdaPruner with other settings, shown as NAME: --variant "no warm-up=ADAPRUNER.WARMUP 0". '
+        "Can be repeated",
+    )
+    parser.add_argument(
+        "--cut-from",
+        type=float,
+        metavar="RATIO",
+        help="select once a seed, at this ratio, and cut the scores at the others",
+    )
+    parser.add_argument(
+        "--finetune",
+        nargs="+",
+        type=_explained(_named_config),
+        metavar="NAME=CONFIG",
+        help="go on from each training of model NAME with CONFIG, on other data; what is compared is "
+        "the result of that",
+    )
+    for stage, what in (("prune", "what selects"), ("train", "the trainings"), ("finetune", "--finetune")):
+        parser.add_argument(
+            f"--{stage}-opts",
+            type=_explained(split_pairs),
+            metavar='"KEY VALUE ..."',
+            help=f"overrides for {what} alone",
+        )
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run, at the end"
     )
-    return parser.parse_args()
+    return parser
+
+
+def comparison_of(args: argparse.Namespace) -> Comparison:
+    """What the command line and its experiment file ask for.
+
+    Raises:
+        ValueError: see `read_experiment` and `Comparison`; names the experiment file.
+    """
+    given = {name: value for name, value in vars(args).items() if name not in NO_OPTION}
+    for name in ("train_configs", "variants", "finetune"):
+        if name in given:
+            given[name] = dict(given[name])
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    experiment = getattr(args, "experiment", None)
+    if experiment is None:
+        return build_comparison(TOOLS, given)
+    options = read_experiment(experiment)
+    try:
+        return build_comparison(TOOLS, merge(options, given))
+    except ValueError as error:
+        raise ValueError(f"{experiment}, with the options given besides: {error}") from error
 
 
 if __name__ == "__main__":
-    args = parse_arguments()
-    print(
-        compare(
-            Comparison(
-                Path(__file__).resolve().parent,
-                args.prune_config,
-                dict(args.train_configs),
-                tuple(args.methods),
-                tuple(args.keep_ratios),
-                tuple(args.seeds),
-                tuple(args.opts),
-            ),
-            args.output,
-            args.jobs,
-        )
-    )
+    parser = argument_parser()
+    arguments = parser.parse_args()
+    try:
+        asked_for = comparison_of(arguments)
+    except ValueError as problem:
+        parser.error(str(problem))
+    print(compare(asked_for, arguments.output, arguments.jobs))

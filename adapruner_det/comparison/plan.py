@@ -1,7 +1,8 @@
 """Which runs a comparison needs: select by each method, train each model on each selection."""
+import functools
 import hashlib
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from detectron2.config import CfgNode
 
@@ -11,7 +12,7 @@ from ..engine.tasks import task_of
 from ..engine.trainer import with_max_iter
 from .budgets import length
 from .comparison import FULL, Cell, Comparison, finetuning_run, selection_run, training_run
-from .methods import METHODS, SelectionRequest, cut, training_command
+from .methods import METHODS, SelectionRequest, Stage, cut, training_command
 from .runs import Run
 
 
@@ -27,13 +28,18 @@ def plan(comparison: Comparison, output: Path) -> List[Run]:
     for model in comparison.train_configs:
         test_set(comparison, model)
     planner = _Planner(comparison, output)
-    cells = [(cell, seed) for seed in comparison.seeds for cell in comparison.cells()]
-    models = list(comparison.train_configs)
-    runs = planner.selecting_runs()
-    runs += [planner.training(model, cell, seed) for cell, seed in cells for model in models]
-    if comparison.finetune:
-        runs += [planner.finetuning(model, cell, seed) for cell, seed in cells for model in models]
-    return runs
+    trainings = [
+        (model, cell, seed)
+        for seed in comparison.seeds
+        for cell in comparison.cells()
+        for model in comparison.train_configs
+    ]
+    finetunings = trainings if comparison.finetune else []
+    return [
+        *planner.selections(),
+        *(planner.training(*training) for training in trainings),
+        *(planner.finetuning(*training) for training in finetunings),
+    ]
 
 
 def test_set(comparison: Comparison, model: str) -> str:
@@ -42,26 +48,35 @@ def test_set(comparison: Comparison, model: str) -> str:
     Raises:
         ValueError: the config of its last stage names none or several.
     """
-    path, overrides = comparison.last_stage(model)
-    names = load_config(path, opts=overrides).DATASETS.TEST
+    stage = comparison.last_stage(model)
+    names = load_config(stage.config, opts=stage.overrides).DATASETS.TEST
     if len(names) != 1:
-        raise ValueError(f"{path}: DATASETS.TEST has to name one data set to compare on, not {names}")
+        raise ValueError(
+            f"{stage.config}: DATASETS.TEST has to name one data set to compare on, not {names}"
+        )
     return names[0]
 
 
+class _Sizes(NamedTuple):
+    """How many images of a config's training sets compete, and how many stay whatever the ratio."""
+
+    competing: int
+    stay: int
+
+
 class _Planner:
-    """Makes the runs; reads each config and each data set once."""
+    """Makes the runs; reads each config, and the data it names, once for each purpose."""
 
     def __init__(self, comparison: Comparison, output: Path):
         self.comparison = comparison
         self.output = output
-        self._configs: Dict[tuple, CfgNode] = {}
-        self._sizes: Dict[tuple, Tuple[int, int]] = {}
-        self._fingerprints: Dict[tuple, str] = {}
+        self._fingerprints: Dict[Tuple[str, str], str] = {}
+        for name in ("_config", "_everything", "_sizes", "_left_alone"):  # once for each plan, not for ever
+            setattr(self, name, functools.lru_cache(maxsize=None)(getattr(self, name)))
 
-    def selecting_runs(self) -> List[Run]:
-        asked = self.comparison.keep_ratios
-        source = self.comparison.cut_from
+    def selections(self) -> List[Run]:
+        """The runs that select, those first whose scores others cut."""
+        asked, source = self.comparison.keep_ratios, self.comparison.cut_from
         ratios = asked if source is None else (source, *(ratio for ratio in asked if ratio != source))
         return [
             self.selecting(method, ratio, seed)
@@ -72,47 +87,14 @@ class _Planner:
 
     def selecting(self, method: str, ratio: float, seed: int) -> Run:
         """The run that makes a selection, of its own or by cutting another."""
-        source = self.comparison.cut_from
-        if source is not None and ratio != source:
+        if self.comparison.cut_from not in (None, ratio):
             return self._cutting(method, ratio, seed)
-        comparison = self.comparison
         name = selection_run(method, ratio, seed)
-        overrides = comparison.overrides_of(method)
-        cfg = self._config(comparison.prune_config, overrides)
-        request = SelectionRequest(
-            comparison.tools, comparison.prune_config, overrides, ratio, seed, self.output / name
-        )
-        how = METHODS[comparison.base_method(method)]
-        iterations = self._pruning_iterations(cfg, overrides) if how.trains else 0
-        return Run(name, how.command(request), self._fingerprint(cfg), iterations)
-
-    def training(self, model: str, cell: Cell, seed: int) -> Run:
-        """The run that trains a model on a selection, or on everything, and evaluates it."""
-        comparison = self.comparison
-        name = training_run(model, cell, seed)
-        config, base = comparison.train_configs[model], comparison.train_overrides_of()
-        after, made_by, overrides = (), "", base
-        if cell.method != FULL:
-            selecting = self.selecting(cell.method, cell.keep_ratio, seed)
-            after, made_by = (selecting.name,), selecting.fingerprint
-            selection = ("DATASETS.SELECTION", str(self.output / selecting.name / "selection"))
-            overrides = (*base, *self._length(config, base, cell), *selection)
-        command = training_command(comparison.tools, config, overrides, seed, self.output / name)
-        identity = self._fingerprint(self._config(config, base)) + made_by
-        return Run(name, command, identity, self._training_iterations(config, overrides, cell), after)
-
-    def finetuning(self, model: str, cell: Cell, seed: int) -> Run:
-        """The run that goes on from a finished training, on other data."""
-        comparison = self.comparison
-        before = self.training(model, cell, seed)
-        name = finetuning_run(model, cell, seed)
-        config, base = comparison.last_stage(model)
-        overrides = (*base, "MODEL.WEIGHTS", str(self.output / before.name / "model_final.pth"))
-        command = training_command(comparison.tools, config, overrides, seed, self.output / name)
-        cfg = self._config(config, base)
-        identity = self._fingerprint(cfg) + before.fingerprint
-        iterations = with_max_iter(cfg, self._size(config, base)[0]).SOLVER.MAX_ITER
-        return Run(name, command, identity, iterations, (before.name,))
+        how = METHODS[self.comparison.base_method(method)]
+        stage = self.comparison.selecting_stage(method)
+        request = SelectionRequest(self.comparison.tools, stage, ratio, seed, self.output / name)
+        iterations = self._iterations(stage, self._sizes(stage).competing) if how.trains else 0
+        return Run(name, how.command(request), self._fingerprint(stage), iterations)
 
     def _cutting(self, method: str, ratio: float, seed: int) -> Run:
         source = self.selecting(method, self.comparison.cut_from, seed)
@@ -120,20 +102,87 @@ class _Planner:
         command = cut(self.comparison.tools, self.output / source.name, ratio, self.output / name)
         return Run(name, command, source.fingerprint, after=(source.name,))
 
-    def _length(self, config: str, overrides: Tuple[str, ...], cell: Cell) -> Tuple[str, ...]:
-        cfg = self._config(config, overrides)
-        everything = self._size(config, overrides)[0]
-        return length(cfg, cell.budget, everything, self._kept(config, overrides, cell))
+    def training(self, model: str, cell: Cell, seed: int) -> Run:
+        """The run that trains a model on everything or on a selection, and evaluates it."""
+        name = training_run(model, cell, seed)
+        stage = self.comparison.training_stage(model)
+        everything = self._everything(stage)
+        if cell.method == FULL:
+            return self._train_net(name, stage, seed, everything)
+        kept = self._kept(stage, cell)
+        stage = stage.plus(*length(self._config(stage), cell.budget, everything, kept))
+        selecting = self.selecting(cell.method, cell.keep_ratio, seed)
+        selection = ("DATASETS.SELECTION", str(self.output / selecting.name / "selection"))
+        return self._train_net(name, stage, seed, kept, selecting, selection)
 
-    def _kept(self, config: str, overrides: Tuple[str, ...], cell: Cell) -> int:
-        """Images a training on a selection will see: known before the selection is made.
+    def finetuning(self, model: str, cell: Cell, seed: int) -> Run:
+        """The run that goes on from a finished training, on other data."""
+        name = finetuning_run(model, cell, seed)
+        stage = self.comparison.last_stage(model)
+        training = self.training(model, cell, seed)
+        weights = ("MODEL.WEIGHTS", str(self.output / training.name / "model_final.pth"))
+        return self._train_net(name, stage, seed, self._everything(stage), training, weights)
 
-        (AdaPruner with RATIO_CONTROL penalty may come out up to TOLERANCE beside it.)
+    def _train_net(
+        self,
+        name: str,
+        stage: Stage,
+        seed: int,
+        images: int,
+        before: Optional[Run] = None,
+        made_before: Tuple[str, ...] = (),
+    ) -> Run:
+        """A training on so many images; `made_before` are KEY VALUE pairs with what `before` made."""
+        command = training_command(
+            self.comparison.tools, stage.plus(*made_before), seed, self.output / name
+        )
+        identity = self._fingerprint(stage) + (before.fingerprint if before else "")
+        after = (before.name,) if before else ()
+        return Run(name, command, identity, self._iterations(stage, images), after)
+
+    def _iterations(self, stage: Stage, images: int) -> int:
+        return with_max_iter(self._config(stage), images).SOLVER.MAX_ITER
+
+    def _config(self, stage: Stage) -> CfgNode:
+        return load_config(stage.config, opts=stage.overrides)
+
+    def _everything(self, stage: Stage) -> int:
+        """How many images a training without a selection trains on."""
+        cfg = self._config(stage)
+        task = task_of(cfg)
+        return len(task.split_trainable(cfg, task.load_records(cfg))[0])
+
+    def _kept(self, stage: Stage, cell: Cell) -> int:
+        """How many images a training on a selection trains on, known before the selection is made.
+
+        AdaPruner with RATIO_CONTROL penalty may come out up to TOLERANCE beside it.
         """
-        prune = self._config(self.comparison.prune_config, self.comparison.overrides_of(cell.method))
-        task = task_of(prune)
-        competing, others = task.split_competing(prune, task.load_records(prune))
-        stay = round(cell.keep_ratio * len(competing))
-        stay += len(others) if prune.ADAPRUNER.EMPTY_IMAGES == "keep" else 0
-        covered = len(competing) + len(others)
-        return stay + self._size(config, overrides)[1] - covered
+        selecting = self.comparison.selecting_stage(cell.method)
+        sizes = self._sizes(selecting)
+        return round(cell.keep_ratio * sizes.competing) + sizes.stay + self._left_alone(stage, selecting)
+
+    def _sizes(self, selecting: Stage) -> _Sizes:
+        cfg = self._config(selecting)
+        task = task_of(cfg)
+        competing, others = task.split_competing(cfg, task.load_records(cfg))
+        return _Sizes(len(competing), len(others) if cfg.ADAPRUNER.EMPTY_IMAGES == "keep" else 0)
+
+    def _left_alone(self, stage: Stage, selecting: Stage) -> int:
+        """How many images the training sets hold beyond those that are selected from."""
+        cfg = self._config(stage)
+        covered = self._config(selecting).DATASETS.TRAIN
+        names = [name for name in cfg.DATASETS.TRAIN if name not in covered]
+        return sum(len(task_of(cfg).load_dataset(cfg, name)) for name in names)
+
+    def _fingerprint(self, stage: Stage) -> str:
+        """Of the config and of the data sets it names."""
+        cfg = self._config(stage)
+        names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+        data = "".join(self._data_fingerprint(cfg, name) for name in names)
+        return hashlib.sha256((cfg.dump() + data).encode()).hexdigest()[:16]
+
+    def _data_fingerprint(self, cfg: CfgNode, name: str) -> str:
+        key = name, cfg.DATASETS.ON_INVALID
+        if key not in self._fingerprints:
+            self._fingerprints[key] = fingerprint(task_of(cfg).load_dataset(cfg, name))
+        return self._fingerprints[key]

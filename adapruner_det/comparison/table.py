@@ -1,76 +1,198 @@
 """What a comparison found: a row a training, and a table of means."""
 import json
+import math
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List, Tuple
 
+import numpy as np
 import pandas as pd
+from scipy.stats import ttest_rel
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
-from .plan import ADAPRUNER, FULL, Comparison, selection_run, test_set, training_run
+from .budgets import EPOCHS
+from .comparison import (
+    ANY_BUDGET,
+    FULL,
+    Cell,
+    Comparison,
+    finetuning_run,
+    selection_run,
+    training_run,
+)
+from .methods import RANDOM
+from .plan import test_set
 from .runs import seconds_of
 
-METRICS = ("AP50", "AP")
+METRICS = {"bbox": ("AP50", "AP"), "classification": ("accuracy",)}  # by task, the main one first
+DECIMALS = {"AP50": 1, "AP": 1, "accuracy": 2}
+SIGNIFICANT = 0.05
+_KEYS = ["model", "budget", "method", "keep_ratio"]
 
 
 def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
-    """One row a training: detector, method, keep_ratio, seed, images, AP50, AP, seconds, ...
+    """One row a training: model, method, keep_ratio, budget, seed, images, metrics in percent, seconds.
 
-    `select_seconds` is what making the selection took, 0 for everything and for random.
+    `train_seconds` is the training's, without a second stage (`finetune_seconds`); `select_seconds` is
+    what the scores of its selection cost, also where several selections are cut from them: 0 for
+    everything and for random.
     """
     rows: List[dict] = []
-    for detector in comparison.train_configs:
-        test = test_set(comparison, detector)
-        for method, ratio in comparison.cells():
-            for seed in comparison.seeds:
-                folder = output / training_run(detector, method, ratio, seed)
-                evaluation = folder / "inference" / test / "evaluation.json"
-                metrics = json.loads(evaluation.read_text())["bbox"]
-                rows.append(
-                    {
-                        "detector": detector,
-                        "method": method,
-                        "keep_ratio": ratio,
-                        "seed": seed,
-                        **_selection_facts(method, ratio, seed, output),
-                        **{name: metrics[name] for name in METRICS},
-                        "seconds": seconds_of(folder),
-                    }
-                )
+    for model in comparison.train_configs:
+        test = test_set(comparison, model)
+        for cell in comparison.cells():
+            rows += [_row(comparison, output, model, test, cell, seed) for seed in comparison.seeds]
     frame = pd.DataFrame(rows)
     # The full set has no selection of its own: its size is that of any selection's data.
     frame["images"] = frame["images"].fillna(frame["of"].max()).astype("Int64")
     return frame.drop(columns="of")
 
 
-def _selection_facts(method: str, ratio: float, seed: int, output: Path) -> dict:
-    if method == FULL:
+def _row(comparison: Comparison, output: Path, model: str, test: str, cell: Cell, seed: int) -> dict:
+    training = output / training_run(model, cell, seed)
+    last = output / finetuning_run(model, cell, seed) if comparison.finetune else training
+    finetune = {"finetune_seconds": seconds_of(last)} if comparison.finetune else {}
+    return {
+        "model": model,
+        **cell._asdict(),
+        "seed": seed,
+        **_selection_facts(cell, seed, output),
+        **_metrics(last / "inference" / test / "evaluation.json"),
+        "train_seconds": seconds_of(training),
+        **finetune,
+    }
+
+
+def _metrics(path: Path) -> Dict[str, float]:
+    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    for task, names in METRICS.items():
+        if task in evaluation:
+            return {name: evaluation[task][name] for name in names}
+    raise ValueError(f"{path} holds results of {list(evaluation)}, none of {', '.join(METRICS)}")
+
+
+def _selection_facts(cell: Cell, seed: int, output: Path) -> dict:
+    if cell.method == FULL:
         return {"images": None, "of": None, "select_seconds": 0.0}
-    selection = Selection.load(output / selection_run(method, ratio, seed) / "selection")
-    seconds = selection.provenance["seconds"] if method == ADAPRUNER else 0.0
+    selection = Selection.load(output / selection_run(cell.method, cell.keep_ratio, seed) / "selection")
+    seconds = selection.provenance["seconds"]
     return {"images": sum(selection.kept), "of": len(selection), "select_seconds": seconds}
 
 
+def metrics_of(frame: pd.DataFrame) -> List[str]:
+    """The metrics a frame of `collect` holds, the main one first."""
+    return [name for names in METRICS.values() for name in names if name in frame]
+
+
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds, with the standard deviation where there are several, one row a cell."""
-    rows = []
-    for (detector, method, ratio), group in frame.groupby(
-        ["detector", "method", "keep_ratio"], sort=False
-    ):
-        rows.append(
-            {
-                "detector": detector,
-                "trained on": method if method == FULL else f"{method} {ratio_label(ratio)}",
-                "images": "all" if group["images"].isna().any() else f"{group['images'].mean():.0f}",
-                **{name: _mean_and_spread(group[name]) for name in METRICS},
-                "train s": f"{group['seconds'].mean():.0f}",
-                "select s": f"{group['select_seconds'].mean():.0f}",
-                "seeds": len(group),
-            }
-        )
-    return pd.DataFrame(rows)
+    """Means over seeds, one row a cell, as text; columns that say nothing are left away.
+
+    Args:
+        frame: see `collect`.
+    """
+    rows = [
+        _summary_row(frame, dict(zip(_KEYS, key)), group)
+        for key, group in frame.groupby(_KEYS, sort=False)
+    ]
+    table = pd.DataFrame(rows)
+    return table.loc[:, [column for column in table if (table[column] != "").any()]]
 
 
-def _mean_and_spread(values: pd.Series) -> str:
-    spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}"
+def _summary_row(frame: pd.DataFrame, cell: Dict[str, Any], group: pd.DataFrame) -> Dict[str, Any]:
+    method, ratio = cell["method"], cell["keep_ratio"]
+    own = frame[frame["model"] == cell["model"]]
+    full = own[own["method"] == FULL]
+    metrics = metrics_of(frame)
+    return {
+        "model": cell["model"],
+        "trained on": method if method == FULL else f"{method} {ratio_label(ratio)}",
+        "budget": "" if method == FULL else cell["budget"],
+        "images": "all" if group["images"].isna().any() else f"{group['images'].mean():.0f}",
+        **{name: _mean_and_spread(group[name], DECIMALS[name]) for name in metrics},
+        **{f"{name} - random": _difference(own, cell, name) for name in metrics},
+        "train s": f"{group['train_seconds'].mean():.0f}",
+        "select s": f"{group['select_seconds'].mean():.0f}",
+        "select / full training": _relative_cost(group, full),
+        "pays after": _break_even(group, full, cell["budget"]),
+        "finetune s": f"{group['finetune_seconds'].mean():.0f}" if "finetune_seconds" in group else "",
+        "seeds": len(group),
+    }
+
+
+def _mean_and_spread(values: pd.Series, decimals: int) -> str:
+    spread = f" ± {values.std():.{decimals}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{decimals}f}{spread}"
+
+
+def paired_differences(own: pd.DataFrame, cell: Dict[str, Any], metric: str) -> np.ndarray:
+    """A cell's metric less that of random selection at the same ratio and budget, seed by seed.
+
+    Args:
+        own: the rows of the cell's model.
+    """
+    same = (own["budget"] == cell["budget"]) & (own["keep_ratio"] == cell["keep_ratio"])
+    by_seed = own[same].pivot(index="seed", columns="method", values=metric)
+    if RANDOM not in by_seed or cell["method"] in (RANDOM, FULL):
+        return np.array([])
+    return (by_seed[cell["method"]] - by_seed[RANDOM]).dropna().to_numpy()
+
+
+def paired_p(differences: np.ndarray) -> float:
+    """p of the two-sided paired t-test over seeds; NaN for fewer than two, or if all are the same."""
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return math.nan
+    return float(ttest_rel(differences, np.zeros(len(differences))).pvalue)
+
+
+def _difference(own: pd.DataFrame, cell: Dict[str, Any], metric: str) -> str:
+    differences = paired_differences(own, cell, metric)
+    if not len(differences):
+        return ""
+    mean = f"{differences.mean():+.{DECIMALS[metric]}f}"
+    p = paired_p(differences)
+    if math.isnan(p):
+        return mean
+    return f"{mean} (p {p:.3f}){' *' if p < SIGNIFICANT else ''}"
+
+
+def _relative_cost(group: pd.DataFrame, full: pd.DataFrame) -> str:
+    if full.empty or group["method"].iloc[0] == FULL:
+        return ""
+    return f"{group['select_seconds'].mean() / full['train_seconds'].mean():.2f}"
+
+
+def _break_even(group: pd.DataFrame, full: pd.DataFrame, budget: str) -> str:
+    """After how many trainings on the selection selecting has paid for itself."""
+    if full.empty or budget != EPOCHS:
+        return ""  # only equal epochs make a training shorter
+    spared = full["train_seconds"].mean() - group["train_seconds"].mean()
+    cost = group["select_seconds"].mean()
+    if cost == 0:
+        return "0"
+    return "never" if spared <= 0 else str(math.ceil(cost / spared))
+
+
+_EXPLAINED: Tuple[Tuple[str, str], ...] = (
+    ("budget", "budget: what a training on a selection has in common with that on everything"),
+    (
+        " - random",
+        "- random: mean of the differences to random selection of the same seed, ratio and budget, with "
+        f"the p of a two-sided paired t-test over the seeds (* below {SIGNIFICANT}; not corrected for "
+        "the number of rows)",
+    ),
+    ("train s", "train s, select s: wall-clock seconds of a training and of making its selection, means"),
+    ("select / full training", "select / full training: select s over the train s of everything"),
+    (
+        "pays after",
+        "pays after: trainings on the selection after which select s is won back, as each is shorter "
+        "than one on everything",
+    ),
+)
+
+
+def caption(summary: pd.DataFrame) -> str:
+    """What the columns of `summarise` mean, as a paragraph."""
+    spread = ["mean ± standard deviation over seeds"] if (summary["seeds"] > 1).any() else []
+    columns = [text for name, text in _EXPLAINED if any(column.endswith(name) for column in summary)]
+    text = "; ".join([*spread, *columns])
+    return f"Metrics in percent; {text}."

@@ -1,0 +1,167 @@
+"""What is compared, and what the folders of its runs are called."""
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..pruning.selection import ratio_label
+from .budgets import BUDGETS, ITERATIONS
+from .methods import ADAPRUNER, METHODS, Stage
+
+FULL = "full"
+ANY_BUDGET = "any"  # of the training on everything, which all budgets measure the others by
+
+
+class Cell(NamedTuple):
+    """What a model is trained on, and for how long."""
+
+    method: str
+    keep_ratio: float
+    budget: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare.
+
+    KEY VALUE pairs go in the order config file, `opts`, those of the stage, those of the variant:
+    later ones win.
+
+    Attributes:
+        tools: the folder with train_net.py and selection.py.
+        prune_config: config of the pruning run.
+        train_configs: configs of the models to train, by the name to print.
+        methods: "full" and those of METHODS.
+        keep_ratios: shares of the images that stay. One pruning run is made for each, but see `cut_from`.
+        seeds: each seed prunes, selects at random and trains.
+        budgets: of BUDGETS; what is equal between a training on everything and one on a selection.
+        variants: further methods, by the name to print: AdaPruner with KEY VALUE pairs of its own.
+        opts: KEY VALUE pairs for every run.
+        prune_opts: KEY VALUE pairs for what selects.
+        train_opts: KEY VALUE pairs for the trainings.
+        finetune: configs of a second stage by model name: its weights are the training's, and its
+            result is what is compared.
+        finetune_opts: KEY VALUE pairs for the second stage.
+        cut_from: if given, select at this ratio only and cut the scores at the others.
+
+    Raises:
+        ValueError: what is asked for cannot be compared; the message opens with the field's name.
+    """
+
+    tools: Path
+    prune_config: str
+    train_configs: Dict[str, str]
+    methods: Tuple[str, ...] = (FULL, *METHODS)
+    keep_ratios: Tuple[float, ...] = (0.8,)
+    seeds: Tuple[int, ...] = (0,)
+    budgets: Tuple[str, ...] = (ITERATIONS,)
+    variants: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
+    opts: Tuple[str, ...] = ()
+    prune_opts: Tuple[str, ...] = ()
+    train_opts: Tuple[str, ...] = ()
+    finetune: Dict[str, str] = field(default_factory=dict)
+    finetune_opts: Tuple[str, ...] = ()
+    cut_from: Optional[float] = None
+
+    def __post_init__(self):
+        _check_choice("methods", self.methods, (FULL, *METHODS))
+        _check_choice("budgets", self.budgets, BUDGETS)
+        for name in ("methods", "keep_ratios", "seeds", "budgets"):
+            _check_once(name, getattr(self, name))
+        ratios = self.keep_ratios if self.cut_from is None else (*self.keep_ratios, self.cut_from)
+        wrong = [ratio for ratio in ratios if not 0 < ratio < 1]
+        if wrong:
+            raise ValueError(f"keep_ratios, cut_from: {wrong} are no shares that stay, between 0 and 1")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)}; a seed is at least 0, to get the same run again")
+        _check_folders("train_configs", self.train_configs)
+        _check_folders("variants", (FULL, *METHODS, *self.variants))
+        for name in ("opts", "prune_opts", "train_opts", "finetune_opts"):
+            _check_pairs(name, getattr(self, name))
+        for name, pairs in self.variants.items():
+            _check_pairs(f"variants: {name}", pairs)
+        if self.finetune and self.finetune.keys() != self.train_configs.keys():
+            raise ValueError(
+                f"finetune: names the models {sorted(self.finetune)}, but those trained are "
+                f"{sorted(self.train_configs)}; give each of them a config of its second stage, or none"
+            )
+
+    def cells(self) -> List[Cell]:
+        """Every row: everything once, then each method at each ratio, by budget."""
+        full = [Cell(FULL, 1.0, ANY_BUDGET)] if FULL in self.methods else []
+        return full + [
+            Cell(method, ratio, budget)
+            for budget in self.budgets
+            for ratio in self.keep_ratios
+            for method in self.selecting_methods()
+        ]
+
+    def selecting_methods(self) -> List[str]:
+        """The methods that make a selection: all but "full", the variants behind the others."""
+        return [method for method in (*self.methods, *self.variants) if method != FULL]
+
+    def base_method(self, method: str) -> str:
+        """The entry of METHODS that `method` is, or is a variant of."""
+        return ADAPRUNER if method in self.variants else method
+
+    def selecting_stage(self, method: str) -> Stage:
+        """How `method` selects."""
+        variant = self.variants.get(method, ())
+        return Stage(self.prune_config, (*self.opts, *self.prune_opts, *variant))
+
+    def training_stage(self, model: str) -> Stage:
+        """How a model is trained."""
+        return Stage(self.train_configs[model], (*self.opts, *self.train_opts))
+
+    def last_stage(self, model: str) -> Stage:
+        """The stage whose result is compared: the training, or what comes after it."""
+        if not self.finetune:
+            return self.training_stage(model)
+        return Stage(self.finetune[model], (*self.opts, *self.finetune_opts))
+
+
+def selection_run(method: str, keep_ratio: float, seed: int) -> str:
+    """Name of the run that selects; its selection lies in `selection` below it."""
+    return f"select/{_folder(method)}_{ratio_label(keep_ratio)}_seed{seed}"
+
+
+def training_run(model: str, cell: Cell, seed: int) -> str:
+    """Name of the run that trains a model on a selection or on everything, and evaluates it."""
+    budget = "" if cell.budget in (ITERATIONS, ANY_BUDGET) else f"_{cell.budget}"
+    return f"train/{_folder(model)}/{_folder(cell.method)}_{ratio_label(cell.keep_ratio)}{budget}_seed{seed}"
+
+
+def finetuning_run(model: str, cell: Cell, seed: int) -> str:
+    """Name of the run that goes on from a training on other data."""
+    return training_run(model, cell, seed).replace("train/", "finetune/", 1)
+
+
+def _folder(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name)
+
+
+def _check_choice(field_name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{field_name}: {name!r} is none of {', '.join(known)}")
+
+
+def _check_once(field_name: str, values: Sequence) -> None:
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"{field_name}: needs at least one value and none twice, not {list(values)}")
+
+
+def _check_folders(field_name: str, names: Sequence[str]) -> None:
+    """Every name needs a folder of its own."""
+    folders = [_folder(name) for name in names]
+    if not folders or len(set(folders)) < len(folders):
+        raise ValueError(
+            f"{field_name}: needs at least one name, and names that are different folders, "
+            f"not {', '.join(names) or 'none'}"
+        )
+
+
+def _check_pairs(field_name: str, pairs: Sequence[str]) -> None:
+    keys = pairs[::2]
+    if len(pairs) % 2 or not all(re.fullmatch(r"\w+(\.\w+)+", key) for key in keys):
+        raise ValueError(f"{field_name}: {' '.join(pairs)!r} is not a list of config keys and their values")

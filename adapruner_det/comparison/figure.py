@@ -1,0 +1,77 @@
+"""The picture of a comparison: the main metric against the share of images that stays."""
+import io
+from pathlib import Path
+from typing import List
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from ..files import write_bytes
+from .comparison import ANY_BUDGET, FULL
+from .table import metrics_of
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart, without yellow; black is the full set's.
+COLOURS = "#E69F00 #0072B2 #009E73 #D55E00 #CC79A7 #56B4E9".split()
+MARKERS, LINES = "osD^v<>PX", ("-", "--", ":")
+PANEL = 4.2, 3.4  # inches
+DPI = 150
+
+
+def save_figure(frame: pd.DataFrame, path: "str | Path") -> None:
+    """Writes a PNG with a panel for each model (rows) and budget (columns), a line for each method.
+
+    Bands and bars are one standard deviation over the seeds, where there are several.
+
+    Args:
+        frame: see `table.collect`.
+    """
+    models = list(dict.fromkeys(frame["model"]))
+    budgets = [budget for budget in dict.fromkeys(frame["budget"]) if budget != ANY_BUDGET]
+    methods = [method for method in dict.fromkeys(frame["method"]) if method != FULL]
+    metric = metrics_of(frame)[0]
+    rows, columns = len(models), max(1, len(budgets))
+    figure = Figure((PANEL[0] * columns + 1.6, PANEL[1] * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
+    for model, row in zip(models, panels):
+        own = frame[frame["model"] == model]
+        for budget, panel in zip(budgets or [ANY_BUDGET], row):
+            _draw_full(panel, own[own["method"] == FULL][metric])
+            for number, method in enumerate(methods):
+                cell = own[(own["budget"] == budget) & (own["method"] == method)]
+                _draw_method(panel, number, method, cell.groupby("keep_ratio")[metric])
+            _label(panel, f"{model}, equal {budget}" if budgets else model, metric)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI)
+    write_bytes(path, picture.getvalue())
+
+
+def _draw_full(panel: Axes, values: pd.Series) -> None:
+    if values.empty:
+        return
+    mean, spread = values.mean(), values.std() if len(values) > 1 else 0.0
+    panel.axhspan(mean - spread, mean + spread, color="black", alpha=0.1, linewidth=0)
+    panel.axhline(mean, color="black", linestyle="--", linewidth=1, label=FULL)
+
+
+def _draw_method(panel: Axes, number: int, method: str, by_ratio) -> None:
+    mean, spread = by_ratio.mean(), by_ratio.std().fillna(0.0)
+    colour = COLOURS[number % len(COLOURS)]
+    line = LINES[number // len(COLOURS) % len(LINES)]
+    marker = MARKERS[number % len(MARKERS)]
+    panel.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    panel.plot(mean.index, mean, color=colour, linestyle=line, marker=marker, markersize=5, label=method)
+    if len(mean) == 1:  # a band has no width there
+        panel.errorbar(mean.index, mean, spread, color=colour, capsize=3, linestyle="none")
+
+
+def _label(panel: Axes, title: str, metric: str) -> None:
+    panel.set_title(title, fontsize=10)
+    panel.set_xlabel("images kept")
+    panel.set_ylabel(f"{metric} (%)")
+    panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)

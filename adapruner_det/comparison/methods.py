@@ -1,0 +1,96 @@
+"""How each method makes its selection: the one place to enter a new method."""
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, NamedTuple, Tuple
+
+RANDOM, ADAPRUNER = "random", "adapruner"
+
+
+class Stage(NamedTuple):
+    """One training: a config file, and KEY VALUE pairs on top of it."""
+
+    config: str
+    overrides: Tuple[str, ...]
+
+    def plus(self, *overrides: str) -> "Stage":
+        """The same with further KEY VALUE pairs, which win over those before."""
+        return Stage(self.config, (*self.overrides, *overrides))
+
+
+@dataclass(frozen=True)
+class SelectionRequest:
+    """One selection to be made.
+
+    Attributes:
+        tools: the folder with train_net.py and selection.py.
+        stage: the pruning run; it names the data.
+        keep_ratio: the share of the images that stays.
+        seed: of whatever is random.
+        folder: of the run. The selection has to come to lie in `selection` below it.
+    """
+
+    tools: Path
+    stage: Stage
+    keep_ratio: float
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method makes its selection.
+
+    Attributes:
+        command: what to execute for a request. Executed again, it has to go on where it stopped.
+        trains: whether it trains by the config of the pruning run, for as long as that says.
+    """
+
+    command: Callable[[SelectionRequest], Tuple[str, ...]]
+    trains: bool = False
+
+
+def training_command(tools: Path, stage: Stage, seed: int, folder: Path) -> Tuple[str, ...]:
+    """train_net.py, able to go on where it stopped."""
+    return (
+        *(sys.executable, str(tools / "train_net.py"), "--resume", "--config-file", stage.config),
+        *stage.overrides,
+        *("SEED", str(seed), "OUTPUT_DIR", str(folder)),
+    )
+
+
+def pruning_run(request: SelectionRequest) -> Tuple[str, ...]:
+    """A pruning run; the variants of AdaPruner differ from it in their overrides."""
+    stage = request.stage.plus("ADAPRUNER.KEEP_RATIO", str(request.keep_ratio))
+    return training_command(request.tools, stage, request.seed, request.folder)
+
+
+def scored_by(script: str, *arguments: str) -> Method:
+    """A method whose scores a tool computes, given as `selection.py random` is.
+
+    The tool has to understand --config-file, --keep-ratio, --seed, --output and KEY VALUE pairs.
+    """
+
+    def command(request: SelectionRequest) -> Tuple[str, ...]:
+        return (
+            *(sys.executable, str(request.tools / script), *arguments),
+            *("--config-file", request.stage.config, "--keep-ratio", str(request.keep_ratio)),
+            *("--seed", str(request.seed), "--output", str(request.folder / "selection")),
+            *request.stage.overrides,
+        )
+
+    return Method(command)
+
+
+def cut(tools: Path, source: Path, keep_ratio: float, folder: Path) -> Tuple[str, ...]:
+    """The selection of run `source` cut at another ratio."""
+    return (
+        *(sys.executable, str(tools / "selection.py"), "cut", str(source / "selection")),
+        *("--keep-ratio", str(keep_ratio), "--output", str(folder / "selection")),
+    )
+
+
+METHODS: Dict[str, Method] = {
+    RANDOM: scored_by("selection.py", "random"),
+    ADAPRUNER: Method(pruning_run, trains=True),
+}

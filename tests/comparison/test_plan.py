@@ -1,0 +1,217 @@
+from collections import Counter
+
+import pytest
+from conftest import ROOT, write_voc_folder, write_voc_image
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from adapruner_det.comparison.comparison import (
+    Cell,
+    Comparison,
+    finetuning_run,
+    selection_run,
+    training_run,
+)
+from adapruner_det.comparison.plan import plan
+
+PRUNE = "configs/bccd/prune_yolov3_tiny_R18.yaml"
+TRAIN = {"YOLOv3-Tiny": "configs/bccd/train_yolov3_tiny_R18.yaml"}
+MODEL = "YOLOv3-Tiny"
+TOOLS = ROOT / "tools"
+BATCH = 8  # of the configs
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch, tmp_path):
+    """Ten images, one of them empty, in place of BCCD; the repository as working folder."""
+    ids = [f"i{n}" for n in range(10)]
+    splits = {"trainval": ids, "test": ["t"], "more": ["m1", "m2"]}
+    folder = write_voc_folder(tmp_path / "data/bccd", splits, empty=["i3"])
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    before = set(DatasetCatalog.list())
+    yield folder
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def runs_of(tmp_path, **options):
+    """The planned runs by name."""
+    runs = plan(Comparison(TOOLS, PRUNE, TRAIN, **options), tmp_path)
+    order = [run.name for run in runs]
+    assert len(set(order)) == len(order)
+    assert all(order.index(before) < order.index(run.name) for run in runs for before in run.after)
+    return {run.name: run for run in runs}
+
+
+def settings(run):
+    """The KEY VALUE pairs of a train_net.py command, the last of each key."""
+    pairs = run.command[run.command.index("--config-file") + 2 :]
+    return dict(zip(pairs[::2], pairs[1::2]))
+
+
+def training(method, ratio=0.8, budget="iterations", seed=0, model=MODEL):
+    return training_run(model, Cell(method, ratio, budget), seed)
+
+
+FULL_RUN = training("full", 1.0, "any")
+
+
+def test_plan_trains_after_selecting(tmp_path):
+    runs = runs_of(tmp_path, keep_ratios=(0.8, 0.5), seeds=(0, 1))
+    assert len(runs) == 2 * (2 * 2 + 1 + 2 * 2)
+    pruned = runs[training("adapruner", 0.5, seed=1)]
+    assert pruned.after == (selection_run("adapruner", 0.5, 1),)
+    assert settings(pruned)["DATASETS.SELECTION"] == str(tmp_path / pruned.after[0] / "selection")
+    assert settings(runs[pruned.after[0]])["ADAPRUNER.KEEP_RATIO"] == "0.5"
+    full = runs[training("full", 1.0, "any", seed=1)]
+    assert not full.after and "DATASETS.SELECTION" not in settings(full)
+    for run in runs.values():
+        option = "SEED" if "SEED" in run.command else "--seed"
+        assert run.name.endswith(f"seed{run.command[run.command.index(option) + 1]}")
+
+
+def test_changed_settings_of_pruning_or_changed_boxes_change_what_depends_on_them(data, tmp_path):
+    def fingerprints(**options):
+        return {name: run.fingerprint for name, run in runs_of(tmp_path, **options).items()}
+
+    first, same = fingerprints(), fingerprints()
+    slower = fingerprints(opts=("ADAPRUNER.MASK_LR", "1.0"))
+    only_pruning = fingerprints(prune_opts=("ADAPRUNER.MASK_LR", "1.0"))
+    write_voc_image(data, "i1", [("black", 5, 5, 20, 20)])
+    moved = fingerprints()
+    assert first == same
+    assert not first.items() & slower.items() and not first.items() & moved.items()
+    assert first.keys() - dict(first.items() & only_pruning.items()) == {
+        *(selection_run(method, 0.8, 0) for method in ("random", "adapruner")),
+        *(training(method) for method in ("random", "adapruner")),
+    }
+
+
+def test_equal_iterations_are_the_full_training_s_whatever_its_length_is_given_in(tmp_path):
+    runs = runs_of(tmp_path, keep_ratios=(0.5,))
+    assert runs[FULL_RUN].iterations == runs[training("adapruner", 0.5)].iterations == 300
+    assert "SOLVER.MAX_ITER" not in settings(runs[training("adapruner", 0.5)])
+
+    # nine images have a box; 20 passes over them in batches of 8
+    runs = runs_of(tmp_path, keep_ratios=(0.5,), train_opts=("SOLVER.MAX_EPOCHS", "20.0"))
+    pruned = runs[training("adapruner", 0.5)]
+    assert runs[FULL_RUN].iterations == pruned.iterations == 22
+    assert settings(pruned)["SOLVER.MAX_ITER"] == "22" and settings(pruned)["SOLVER.MAX_EPOCHS"] == "0.0"
+    assert settings(runs[FULL_RUN])["SOLVER.MAX_EPOCHS"] == "20.0"
+
+
+def test_equal_epochs_shorten_iterations_warm_up_and_steps_by_what_is_kept(tmp_path):
+    schedule = ("SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(180, 270)",
+                "SOLVER.WARMUP_ITERS", "45")  # fmt: skip
+    runs = runs_of(tmp_path, keep_ratios=(0.6,), budgets=("epochs",), train_opts=schedule)
+    # 6 of the 10 images, where the full training sees the 9 with boxes
+    pruned = runs[training("adapruner", 0.6, "epochs")]
+    expected = {"SOLVER.MAX_ITER": "200", "SOLVER.STEPS": "(120, 180)", "SOLVER.WARMUP_ITERS": "30"}
+    assert expected.items() <= settings(pruned).items() and pruned.iterations == 200
+    assert settings(runs[FULL_RUN])["SOLVER.STEPS"] == "(180, 270)" and runs[FULL_RUN].iterations == 300
+
+    in_epochs = ("SOLVER.MAX_EPOCHS", "20.0", "SOLVER.WARMUP_ITERS", "0")
+    runs = runs_of(tmp_path, keep_ratios=(0.6,), budgets=("epochs",), train_opts=in_epochs)
+    pruned = runs[training("adapruner", 0.6, "epochs")]
+    assert "SOLVER.MAX_ITER" not in settings(pruned) and "SOLVER.STEPS" not in settings(pruned)
+    assert pruned.iterations == 15  # 20 * 6 / 8
+
+
+def test_what_stays_counts_images_kept_anyway_and_data_sets_not_selected_from(tmp_path):
+    more = ("DATASETS.REGISTER", "('bccd_trainval=voc:bccd:trainval','bccd_test=voc:bccd:test',"
+            "'bccd_more=voc:bccd:more')", "DATASETS.TRAIN", "('bccd_trainval','bccd_more')")  # fmt: skip
+    empty = ("ADAPRUNER.EMPTY_IMAGES", "keep")
+    runs = runs_of(tmp_path, keep_ratios=(0.5,), budgets=("epochs",), prune_opts=empty, train_opts=more)
+    pruned = runs[training("adapruner", 0.5, "epochs")]
+    # round(0.5 * 9) + 1 empty one + 2 of the other set, of 9 + 2 the full training sees
+    assert pruned.iterations == round(300 * (4 + 1 + 2) / 11)
+
+
+def test_both_budgets_share_the_selections_and_the_full_training(tmp_path):
+    one, both = runs_of(tmp_path), runs_of(tmp_path, budgets=("iterations", "epochs"))
+    assert one.items() <= both.items()
+    assert both.keys() - one.keys() == {training(m, 0.8, "epochs") for m in ("random", "adapruner")}
+
+
+def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
+    variants = {"no warm-up": ("ADAPRUNER.WARMUP", "0.0")}
+    runs = runs_of(tmp_path, variants=variants, methods=("full", "adapruner"))
+    other, usual = (runs[selection_run(method, 0.8, 0)] for method in ("no warm-up", "adapruner"))
+    assert other.name == "select/no_warm-up_0.80_seed0"
+    changed = dict(settings(other).items() - settings(usual).items())
+    assert changed == {"ADAPRUNER.WARMUP": "0.0", "OUTPUT_DIR": str(tmp_path / other.name)}
+    assert other.fingerprint != usual.fingerprint and other.iterations == usual.iterations == 480
+    assert runs[training("no warm-up")].after == (other.name,)
+
+
+def test_overrides_of_a_stage_reach_that_stage_alone_and_win(tmp_path):
+    runs = runs_of(
+        tmp_path,
+        opts=("SOLVER.BASE_LR", "0.1"),
+        prune_opts=("SOLVER.BASE_LR", "0.2"),
+        train_opts=("SOLVER.IMS_PER_BATCH", "4"),
+    )
+    prune, train = runs[selection_run("adapruner", 0.8, 0)], runs[training("adapruner")]
+    assert settings(prune)["SOLVER.BASE_LR"] == "0.2" and settings(train)["SOLVER.BASE_LR"] == "0.1"
+    assert settings(train)["SOLVER.IMS_PER_BATCH"] == "4"
+    assert "SOLVER.IMS_PER_BATCH" not in settings(prune)
+
+
+def test_cutting_prunes_once_a_seed_and_cuts_the_rest(tmp_path):
+    runs = runs_of(tmp_path, keep_ratios=(0.9, 0.5), cut_from=0.7, seeds=(0, 1))
+    pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
+    assert pruning == [selection_run("adapruner", 0.7, seed) for seed in (0, 1)]
+    cut = runs[selection_run("adapruner", 0.9, 1)]
+    assert cut.after == (pruning[1],) and str(tmp_path / pruning[1] / "selection") in cut.command
+    assert cut.command[2] == "cut" and cut.iterations == 0
+    assert cut.fingerprint == runs[pruning[1]].fingerprint
+    assert Counter(run.split("/")[0] for run in runs) == {"select": 12, "train": 2 * (1 + 4)}
+    # a ratio that is asked for is not cut from itself
+    assert "cut" not in runs_of(tmp_path, cut_from=0.8)[selection_run("adapruner", 0.8, 0)].command
+
+
+def test_fine_tuning_starts_from_the_training_and_ends_the_comparison(tmp_path):
+    second = {MODEL: "configs/bccd/train_yolov3_tiny_R18.yaml"}
+    runs = runs_of(
+        tmp_path,
+        finetune=second,
+        finetune_opts=("SOLVER.MAX_ITER", "50"),
+        train_opts=("DATASETS.TEST", "()"),  # only the last stage has to be evaluated
+        methods=("full", "adapruner"),
+    )
+    cell = Cell("adapruner", 0.8, "iterations")
+    tuned, trained = runs[finetuning_run(MODEL, cell, 0)], runs[training_run(MODEL, cell, 0)]
+    assert tuned.after == (trained.name,) and tuned.name == "finetune/YOLOv3-Tiny/adapruner_0.80_seed0"
+    assert settings(tuned)["MODEL.WEIGHTS"] == str(tmp_path / trained.name / "model_final.pth")
+    assert "DATASETS.SELECTION" not in settings(tuned)
+    assert (tuned.iterations, trained.iterations) == (50, 300)
+    assert tuned.fingerprint.endswith(trained.fingerprint)
+
+
+@pytest.mark.parametrize("names", ["()", "('bccd_test', 'bccd_trainval')"])
+def test_a_comparison_needs_one_test_set(tmp_path, names):
+    with pytest.raises(ValueError, match="train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one"):
+        runs_of(tmp_path, train_opts=("DATASETS.TEST", names))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"methods": ("full", "forgetful")}, "methods: 'forgetful' is none of full, random, adapruner"),
+        ({"methods": ()}, "methods: needs at least one"),
+        ({"budgets": ("hours",)}, "budgets: 'hours'"),
+        ({"keep_ratios": (0.8, 80)}, r"keep_ratios, cut_from: \[80\]"),
+        ({"keep_ratios": (0.8, 0.8)}, "keep_ratios: needs at least one value and none twice"),
+        ({"cut_from": 1.5}, "cut_from"),
+        ({"seeds": (-1,)}, "seeds"),
+        ({"variants": {"adapruner": ()}}, "variants: needs .* different folders"),
+        ({"variants": {"a b": (), "a_b": ()}}, "variants: needs"),
+        ({"variants": {"x": ("ADAPRUNER.WARMUP",)}}, "variants: x: 'ADAPRUNER.WARMUP' is not a list"),
+        ({"train_opts": ("--lr", "1")}, "train_opts"),
+        ({"finetune": {"YOLO": TRAIN[MODEL]}}, r"finetune: names the models \['YOLO'\], but those trained"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_naming_the_field(options, message):
+    with pytest.raises(ValueError, match=message):
+        Comparison(TOOLS, PRUNE, TRAIN, **options)
