@@ -1,1 +1,4 @@
-"""Image classification: data sets, label noise, and what pruning needs of them."""
+"""Image classification: importing this package registers its model with Detectron2."""
+from .models import ImageClassifier
+
+__all__ = ["ImageClassifier"]
