@@ -29,7 +29,7 @@ def sum_over_processes(
     """
 
     def reduce(values: Tensor) -> Tensor:
-        values = values.clone()
+        values = values.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(values, group=process_group)
         return values
 

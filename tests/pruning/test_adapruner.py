@@ -243,3 +243,109 @@ def test_unknown_ratio_control_names_the_known_ones():
 
 def test_schedule_with_less_than_an_epoch_left_ends_at_the_last_alpha():
     assert Schedule(10, 0).alpha(5, steps_per_epoch=20) == 5.0
+
+
+def classes(num=N):
+    """Four classes of very unequal size; the losses of the last are the lowest by far."""
+    groups = torch.zeros(num, dtype=torch.long)
+    groups[num // 2 : num - 21] = 1
+    groups[num - 21 : num - 1] = 2
+    groups[num - 1] = 3
+    losses = sample_losses(num) * torch.tensor([1.0, 2.0, 0.05, 0.01])[groups]
+    return groups, losses
+
+
+def run_with(groups, losses, keep_ratio=0.6, **objective):
+    pruner = AdaPruner(
+        N, keep_ratio, STEPS, warmup_steps=STEPS // 5, groups=groups, objective=Objective(**objective)
+    )
+    return pruner, run(pruner, losses)
+
+
+@pytest.mark.parametrize("compression", [True, False])
+def test_every_class_is_held_to_the_ratio(compression):
+    groups, losses = classes()
+    _, free = run_with(None, losses, compression=compression)
+    assert int(free[groups == 2].sum()) < 6  # unbalanced, the easy class is pruned away
+    pruner, kept = run_with(groups, losses, compression=compression)
+    assert torch.bincount(groups[kept]).tolist() == [120, 107, 12, 1]
+    assert int(kept.sum()) == 240 and pruner.kept_ratio == 0.6
+
+
+def test_within_a_class_the_order_is_that_of_the_method():
+    groups, losses = classes()
+    losses = torch.where(groups == 2, torch.linspace(0.001, 0.02, N), losses)
+    _, kept = run_with(groups, losses)
+    assert losses[(groups == 2) & kept].min() > losses[(groups == 2) & ~kept].max()
+
+
+def test_visits_do_not_decide_inside_a_class_whose_losses_lie_apart():
+    """The multiplier is the class's own mean force, not that of all samples."""
+    groups = torch.arange(N) % 2
+    losses = torch.where(groups == 0, 1.0, 1e-4) * torch.linspace(0.9, 1.1, N)
+    pruner = AdaPruner(N, 0.5, STEPS, groups=groups, alpha=(1.0, 1.0))
+    for index in torch.arange(N).split(BATCH):
+        pruner.update(index, losses[index])
+    before = pruner.mask.logits.clone()
+    middle = torch.arange(N // 2 - 4, N // 2 + 4)
+    pruner.update(middle, losses[middle])
+    moved = (pruner.mask.logits - before)[middle]
+    # Their forces lie 3.5 above and below the mean of all, but near that of their own class.
+    assert float(moved.abs().max()) < 0.02
+
+
+def test_groups_of_one_change_nothing_to_the_last_bit():
+    losses = sample_losses()
+    plain, grouped = make_pruner(0.7), AdaPruner(
+        N, 0.7, STEPS, warmup_steps=STEPS // 5, groups=torch.zeros(N, dtype=torch.long)
+    )
+    for index in batches(0):
+        plain.update(index, losses[index])
+        grouped.update(index, losses[index])
+    assert torch.equal(plain.finish(), grouped.finish())
+    torch.testing.assert_close(plain.mask.logits, grouped.mask.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_balanced_run_resumes_with_the_same_mask_and_refuses_other_groups():
+    groups, losses = classes()
+    make = lambda g: AdaPruner(N, 0.6, STEPS, groups=g)  # noqa: E731
+    whole, first, second = make(groups), make(groups), make(groups)
+    for step, index in enumerate(batches(0)):
+        whole.update(index, losses[index])
+        (first if step < 217 else second).update(index, losses[index])
+        if step == 216:
+            state = pickle.loads(pickle.dumps(first.state_dict()))
+            second.load_state_dict(state)
+    assert torch.equal(whole.mask.logits, second.mask.logits)
+    for other in (None, groups.flip(0)):
+        with pytest.raises(ValueError, match="other groups"):
+            make(other).load_state_dict(state)
+    assert torch.equal(whole.finish(), second.finish())
+
+
+def test_a_class_whose_samples_cannot_be_told_apart_is_named():
+    groups = torch.arange(20) % 2
+    losses = torch.where(groups == 0, torch.linspace(0.1, 2.0, 20), torch.ones(20))
+    pruner = AdaPruner(20, 0.5, 40, groups=groups)
+    for _ in range(40):
+        pruner.update(torch.arange(20), losses)
+    with pytest.raises(RatioNotReachedError, match=r"1 groups, such as 1 \((0|10) of 10\)"):
+        pruner.finish()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(groups=torch.arange(10)), "10 groups cannot each keep"),
+        (dict(groups=torch.zeros(9, dtype=torch.long)), "one integer a sample"),
+        (
+            dict(groups=torch.arange(10) % 2, objective=Objective(ratio_control="penalty")),
+            "projection",
+        ),
+        (dict(mask=Mask(11)), "11 samples, not for 10"),
+        (dict(mask=Mask(10), groups=torch.arange(10) % 2), "give the groups to the mask"),
+    ],
+)
+def test_groups_and_masks_that_cannot_work_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AdaPruner(10, 0.5, 100, **arguments)
