@@ -1,12 +1,11 @@
 """The picture of a comparison: the main metric against the share of images that stays."""
 import io
 from pathlib import Path
-from typing import List
+from typing import Iterable
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from ..files import write_bytes
 from .comparison import ANY_BUDGET, FULL
@@ -20,9 +19,17 @@ DPI = 150
 
 
 def save_figure(frame: pd.DataFrame, path: "str | Path") -> None:
-    """Writes a PNG with a panel for each model (rows) and budget (columns), a line for each method.
+    """Writes `figure_of(frame)` as a PNG, whole or not at all."""
+    picture = io.BytesIO()
+    figure_of(frame).savefig(picture, format="png", dpi=DPI)
+    write_bytes(path, picture.getvalue())
 
-    Bands and bars are one standard deviation over the seeds, where there are several.
+
+def figure_of(frame: pd.DataFrame) -> Figure:
+    """A panel for each model (rows) and budget (columns), with a line for each method.
+
+    Bands and bars are one standard deviation over the seeds, where there are several; training on
+    everything is a horizontal line.
 
     Args:
         frame: see `table.collect`.
@@ -41,12 +48,13 @@ def save_figure(frame: pd.DataFrame, path: "str | Path") -> None:
             for number, method in enumerate(methods):
                 cell = own[(own["budget"] == budget) & (own["method"] == method)]
                 _draw_method(panel, number, method, cell.groupby("keep_ratio")[metric])
-            _label(panel, f"{model}, equal {budget}" if budgets else model, metric)
+            _label(panel, f"{model}, equal {budget}" if budgets else model)
+        row[0].set_ylabel(f"{metric} (%)")
+    for panel in panels[-1]:
+        _label_ratios(panel, sorted(frame[frame["method"] != FULL]["keep_ratio"].unique()))
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DPI)
-    write_bytes(path, picture.getvalue())
+    return figure
 
 
 def _draw_full(panel: Axes, values: pd.Series) -> None:
@@ -68,10 +76,12 @@ def _draw_method(panel: Axes, number: int, method: str, by_ratio) -> None:
         panel.errorbar(mean.index, mean, spread, color=colour, capsize=3, linestyle="none")
 
 
-def _label(panel: Axes, title: str, metric: str) -> None:
+def _label(panel: Axes, title: str) -> None:
     panel.set_title(title, fontsize=10)
-    panel.set_xlabel("images kept")
-    panel.set_ylabel(f"{metric} (%)")
-    panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _label_ratios(panel: Axes, ratios: Iterable[float]) -> None:
+    panel.set_xticks(list(ratios), [f"{100 * ratio:g}%" for ratio in ratios])
+    panel.set_xlabel("images kept")

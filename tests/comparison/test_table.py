@@ -1,91 +1,153 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, write_voc_folder, write_voc_image
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from adapruner_det.comparison.plan import (
+from adapruner_det.comparison.comparison import (
+    Cell,
     Comparison,
-    _data_fingerprint,
-    plan,
+    finetuning_run,
     selection_run,
     training_run,
 )
-from adapruner_det.comparison.table import collect, summarise
+from adapruner_det.comparison.table import caption, collect, paired_p, summarise
 from adapruner_det.pruning import Selection
 
-PRUNE = "configs/bccd/prune_yolov3_tiny_R18.yaml"
-TRAIN = {"YOLOv3-Tiny": "configs/bccd/train_yolov3_tiny_R18.yaml"}
+FULL = Cell("full", 1.0, "any")
 
 
-TOOLS = ROOT / "tools"
+@pytest.fixture
+def config(tmp_path):
+    """A config that is evaluated on the (never loaded) data set `test`."""
+    path = tmp_path / "train.yaml"
+    path.write_text("DATASETS: {TEST: ['test']}\nVERSION: 2\n")
+    return str(path)
 
 
-@pytest.fixture(autouse=True)
-def data(monkeypatch, tmp_path):
-    """A small folder in place of BCCD, and the repository as working folder."""
-    folder = write_voc_folder(tmp_path / "data/bccd", {"trainval": ["a", "b"], "test": ["c"]})
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
-    yield folder
-    _data_fingerprint.cache_clear()
-    for name in ("bccd_trainval", "bccd_test"):
-        if name in DatasetCatalog:
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-
-
-def test_changed_settings_of_pruning_or_changed_boxes_change_what_depends_on_them(data, tmp_path):
-    def fingerprints(**options):
-        _data_fingerprint.cache_clear()
-        return [r.fingerprint for r in plan(Comparison(TOOLS, PRUNE, TRAIN, **options), tmp_path)]
-
-    first, same = fingerprints(), fingerprints()
-    longer = fingerprints(overrides=("ADAPRUNER.MASK_LR", "1.0"))
-    write_voc_image(data, "b", [("black", 5, 5, 20, 20)])
-    moved = fingerprints()
-    assert first == same
-    assert all(a != b for a, b in zip(first, longer)) and all(a != b for a, b in zip(first, moved))
-
-
-def test_plan_trains_after_selecting_with_equal_iterations(tmp_path):
-    comparison = Comparison(TOOLS, PRUNE, TRAIN, keep_ratios=(0.8, 0.5), seeds=(0, 1))
-    runs = plan(comparison, tmp_path)
-    assert len({run.name for run in runs}) == len(runs) == 2 * (2 * 2 + 1 + 2 * 2)
-    by_name = {run.name: run for run in runs}
-    pruned = by_name[training_run("YOLOv3-Tiny", "adapruner", 0.5, 1)]
-    assert pruned.after == (selection_run("adapruner", 0.5, 1),)
-    assert str(tmp_path / pruned.after[0] / "selection") in pruned.command
-    full = by_name[training_run("YOLOv3-Tiny", "full", 1.0, 1)]
-    assert not full.after and full.iterations == pruned.iterations == 300
-    order = [run.name for run in runs]
-    assert all(order.index(before) < order.index(run.name) for run in runs for before in run.after)
-    for run in runs:
-        option = "SEED" if "SEED" in run.command else "--seed"
-        assert run.name.endswith(f"seed{run.command[run.command.index(option) + 1]}")
-
-
-def write_result(folder, ap50, seconds):
-    evaluation = folder / "inference" / "bccd_test"
+def write_result(folder, results, seconds):
+    evaluation = folder / "inference" / "test"
     evaluation.mkdir(parents=True)
-    (evaluation / "evaluation.json").write_text(json.dumps({"bbox": {"AP50": ap50, "AP": ap50 / 2}}))
+    (evaluation / "evaluation.json").write_text(json.dumps(results))
     (folder / "done.json").write_text(json.dumps({"seconds": seconds}))
 
 
-def test_table_gives_means_spreads_images_and_seconds(tmp_path):
-    comparison = Comparison(TOOLS, PRUNE, TRAIN, seeds=(0, 1), methods=("full", "adapruner"))
+def write_selection(folder, method, seconds):
+    kept = [True] * 4 + [False]
+    Selection(["d"] * 5, list("abcde"), [5, 4, 3, 2, 1], kept, 0.8, method,
+              provenance={"seconds": seconds}).save(folder / "selection")  # fmt: skip
+
+
+def test_collect_reads_a_row_a_training(tmp_path, config):
+    comparison = Comparison(tmp_path, "unused", {"M": config}, ("full",), (0.8,), (0, 1),
+                            budgets=("iterations", "epochs"), variants={"no warm-up": ()})  # fmt: skip
     for seed in (0, 1):
-        write_result(tmp_path / training_run("YOLOv3-Tiny", "full", 1.0, seed), 80 + 2 * seed, 100)
-        write_result(tmp_path / training_run("YOLOv3-Tiny", "adapruner", 0.8, seed), 81 + 4 * seed, 90)
-        Selection(
-            ["d"] * 5, list("abcde"), [5, 4, 3, 2, 1], [True] * 4 + [False], 0.8, "adapruner",
-            provenance={"seconds": 30.0 + seed},
-        ).save(tmp_path / selection_run("adapruner", 0.8, seed) / "selection")  # fmt: skip
+        for number, cell in enumerate(comparison.cells()):
+            boxes = {"AP50": 80 + number, "AP": 40 + seed, "AP75": 1.0}
+            write_result(tmp_path / training_run("M", cell, seed), {"bbox": boxes}, 100 + number)
+        write_selection(tmp_path / selection_run("no warm-up", 0.8, seed), "adapruner", 30.0 + seed)
     frame = collect(comparison, tmp_path)
-    assert frame["images"].tolist() == [5, 5, 4, 4]
-    assert frame["select_seconds"].tolist() == [0, 0, 30, 31]
-    table = summarise(frame)
-    assert table["AP50"].tolist() == ["81.0 ± 1.4", "83.0 ± 2.8"]
-    assert table["trained on"].tolist() == ["full", "adapruner 0.80"]
-    assert isinstance(frame, pd.DataFrame) and table["seeds"].tolist() == [2, 2]
+    assert frame["budget"].tolist() == ["any", "any", "iterations", "iterations", "epochs", "epochs"]
+    assert frame["method"].tolist() == ["full"] * 2 + ["no warm-up"] * 4
+    assert frame["images"].tolist() == [5, 5, 4, 4, 4, 4]
+    assert frame["select_seconds"].tolist() == [0, 0, 30, 31, 30, 31]
+    assert frame["AP50"].tolist() == [80, 80, 81, 81, 82, 82] and frame["AP"].tolist() == [40, 41] * 3
+    assert frame["train_seconds"].tolist() == [100, 100, 101, 101, 102, 102]
+    assert "AP75" not in frame and "finetune_seconds" not in frame
+
+
+def test_collect_takes_the_metrics_of_the_second_stage_and_the_seconds_of_both(tmp_path, config):
+    comparison = Comparison(tmp_path, "unused", {"M": config}, ("full",), finetune={"M": config})
+    write_result(tmp_path / training_run("M", FULL, 0), {"classification": {"accuracy": 70.0}}, 100)
+    write_result(tmp_path / finetuning_run("M", FULL, 0), {"classification": {"accuracy": 90.0}}, 20)
+    row = collect(comparison, tmp_path).iloc[0]
+    assert (row["accuracy"], row["train_seconds"], row["finetune_seconds"]) == (90.0, 100, 20)
+    assert summarise(collect(comparison, tmp_path))["finetune s"].tolist() == ["20"]
+
+
+def test_results_of_an_unknown_task_are_refused_naming_the_file(tmp_path, config):
+    write_result(tmp_path / training_run("M", FULL, 0), {"panoptic": {}}, 1)
+    with pytest.raises(ValueError, match="evaluation.json holds results of .'panoptic'., none of bbox"):
+        collect(Comparison(tmp_path, "unused", {"M": config}, ("full",)), tmp_path)
+
+
+def frame_of(cells, seeds=(0, 1, 2)):
+    """cells: (method, budget, AP50 by seed, AP by seed, train seconds, select seconds)."""
+    return pd.DataFrame(
+        {
+            "model": "M", "method": method, "keep_ratio": 1.0 if method == "full" else 0.8,
+            "budget": budget, "seed": seed, "images": 10 if method == "full" else 8,
+            "AP50": ap50[seed], "AP": ap[seed], "train_seconds": train, "select_seconds": select,
+        }
+        for method, budget, ap50, ap, train, select in cells
+        for seed in seeds
+    )  # fmt: skip
+
+
+WORKED = [
+    ("full", "any", (83, 84, 85), (40, 41, 42), 100.0, 0.0),
+    ("random", "iterations", (80, 82, 81), (40.0, 41.0, 39.0), 100.0, 0.0),
+    ("adapruner", "iterations", (84, 81, 84), (41.1, 41.9, 40.0), 98.0, 30.0),
+    ("random", "epochs", (80, 80, 80), (40, 40, 40), 80.0, 0.0),
+    ("adapruner", "epochs", (81, 81, 81), (40, 40, 40), 80.0, 30.0),
+    ("slow", "epochs", (81, 82, 83), (40, 40, 40), 100.0, 250.0),
+]
+
+
+def test_table_by_hand():
+    table = summarise(frame_of(WORKED)).set_index(["trained on", "budget"])
+    full, pruned = table.loc[("full", "")], table.loc[("adapruner 0.80", "iterations")]
+    assert full["AP50"] == "84.0 ± 1.0" and full["images"] == "10" and full["seeds"] == 3
+    assert pruned["AP50"] == "83.0 ± 1.7" and pruned["AP"] == "41.0 ± 1.0"
+    # AP50: +4, -1, +3: mean 2, sd sqrt(7), t = 2 / sqrt(7 / 3); two degrees of freedom make
+    # p = 1 - t / sqrt(2 + t^2) = 0.321. AP: +1.1, +0.9, +1.0: t = 10 sqrt(3), p = 0.003.
+    assert pruned["AP50 - random"] == "+2.0 (p 0.321)" and pruned["AP - random"] == "+1.0 (p 0.003) *"
+    # every seed the same difference: nothing to test
+    assert table.loc[("adapruner 0.80", "epochs"), "AP50 - random"] == "+1.0"
+    assert table.loc[("adapruner 0.80", "epochs"), "AP - random"] == "+0.0"
+    assert full["AP50 - random"] == table.loc[("random 0.80", "epochs"), "AP50 - random"] == ""
+
+    assert full["train s"] == "100" and pruned["select s"] == "30"
+    relative = table["select / full training"]
+    assert relative.tolist() == ["", "0.00", "0.30", "0.00", "0.30", "2.50"]
+    # 30 s to select, 20 s spared a training: two trainings; equal iterations spare nothing by design
+    assert table["pays after"].tolist() == ["", "", "", "0", "2", "never"]
+
+
+def test_differences_are_paired_by_seed_and_of_the_same_ratio_and_budget():
+    frame = frame_of(WORKED[1:3])
+    shuffled = frame.sample(frac=1, random_state=0).sort_values("method", kind="stable")
+    other = frame[frame["method"] == "random"].assign(keep_ratio=0.5, AP50=0.0)
+    table = summarise(pd.concat([other, shuffled])).set_index("trained on")
+    assert table.loc["adapruner 0.80", "AP50 - random"] == "+2.0 (p 0.321)"
+
+
+def test_models_are_not_mixed():
+    frame = frame_of(WORKED)
+    other = frame.assign(model="N", AP50=frame["AP50"] + 10, train_seconds=frame["train_seconds"] * 2)
+    table = summarise(pd.concat([frame, other]))
+    for _, own in table.groupby("model"):
+        assert own["AP50 - random"].tolist() == table["AP50 - random"].tolist()[: len(own)]
+    assert table["select / full training"].tolist()[6:] == ["", "0.00", "0.15", "0.00", "0.15", "1.25"]
+
+
+def test_one_seed_has_neither_spread_nor_p_and_columns_without_content_go():
+    table = summarise(frame_of(WORKED[1:3], seeds=(0,)))
+    assert table["AP50"].tolist() == ["80.0", "84.0"] and table["AP50 - random"].tolist() == ["", "+4.0"]
+    assert not {"select / full training", "pays after", "finetune s"} & set(table)
+    assert "±" not in caption(table) and "t-test" in caption(table)
+    assert "t-test" not in caption(summarise(frame_of(WORKED[:1])))
+    assert "mean ± standard deviation over seeds" in caption(summarise(frame_of(WORKED)))
+
+
+def test_accuracy_is_shown_to_a_hundredth():
+    frame = frame_of(WORKED[:2]).drop(columns=["AP50", "AP"]).assign(accuracy=np.arange(6) / 8)
+    assert summarise(frame)["accuracy"].tolist() == ["0.12 ± 0.12", "0.50 ± 0.12"]
+
+
+def test_p_of_the_paired_t_test():
+    t = 2 / np.sqrt(7 / 3)
+    assert paired_p(np.array([4.0, -1.0, 3.0])) == pytest.approx(1 - t / np.sqrt(2 + t * t))
+    # one degree of freedom: p = 1 - 2 atan(t) / pi, t = 3
+    assert paired_p(np.array([1.0, 2.0])) == pytest.approx(1 - 2 * np.arctan(3) / np.pi)
+    assert np.isnan(paired_p(np.array([1.0]))) and np.isnan(paired_p(np.array([1.0, 1.0])))
