@@ -9,7 +9,7 @@ import os
 import posixpath
 from collections import defaultdict
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Set
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -82,15 +82,19 @@ def find_class_names(path: PathLike, class_names: Optional[Sequence[str]] = None
         ValueError: a class repeats or has no folder, or there is no class folder at all.
         FileNotFoundError: see `ImageTree`.
     """
-    present = ImageTree(path, class_names).class_names()
+    return _choose_classes(ImageTree(path, class_names), class_names)
+
+
+def _choose_classes(tree: ImageTree, class_names: Optional[Sequence[str]]) -> List[str]:
+    present = tree.class_names()
     if not present:
-        raise ValueError(f"{path} holds no class folder: images lie in one folder a class")
+        raise ValueError(f"{tree.path} holds no class folder: images lie in one folder a class")
     if class_names is None:
         return present
     missing = [name for name in class_names if name not in present]
     if missing or len(set(class_names)) < len(class_names) or not class_names:
         raise ValueError(
-            f"class names are missing, repeat, or have no folder in {path}: {', '.join(class_names)}; "
+            f"class names are missing, repeat, or have no folder in {tree.path}: {', '.join(class_names)}; "
             f"folders there: {', '.join(first_names(present))}"
         )
     return list(class_names)
@@ -118,7 +122,8 @@ def load_images_dataset(
         ValueError: a class without a picture, or what `find_class_names` raises.
     """
     check_on_invalid(on_invalid)
-    tree = ImageTree(path, find_class_names(path, class_names))
+    tree = ImageTree(path, class_names)
+    _choose_classes(tree, class_names)
     records, others, empty = [], tree.stray_files(), []
     for category_id, name in enumerate(class_names):
         files = tree.files(name)
@@ -190,7 +195,7 @@ def _list_folder(folder: str, root: str) -> List[str]:
     return sorted(files, key=posixpath.split)
 
 
-def _list_archive(path: PathLike) -> "tuple[Dict[str, str], Set[str]]":
+def _list_archive(path: PathLike) -> Tuple[Dict[str, str], Set[str]]:
     """(path -> member of all files, paths of all folders) of an archive, without hidden folders."""
     members: Dict[str, str] = {}
     folders: Set[str] = set()
@@ -219,7 +224,7 @@ def _list_archive(path: PathLike) -> "tuple[Dict[str, str], Set[str]]":
 
 def _below_common_folder(
     members: Dict[str, str], folders: Set[str], class_names: Sequence[str]
-) -> "tuple[Dict[str, str], Set[str]]":
+) -> Tuple[Dict[str, str], Set[str]]:
     """Goes down while all folders lie in a single one that is no class folder itself.
 
     A folder is a class folder if it is named as one, or if no folder in it holds a picture.

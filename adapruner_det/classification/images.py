@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, Dict, Iterator, List, Mapping, Optional, Sequence
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
@@ -30,6 +30,7 @@ Archives = Mapping[str, zipfile.ZipFile]
 
 _CHUNK = 128  # images a thread reads at a time
 _BUFFER = 1 << 16  # bytes; Pillow reads headers in small pieces
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 # What Pillow, zipfile (an encrypted or damaged member) and the file system raise.
 _UNREADABLE = (
     OSError,
@@ -39,6 +40,7 @@ _UNREADABLE = (
     SyntaxError,
     ValueError,
     Image.DecompressionBombError,
+    cv2.error,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -163,17 +165,12 @@ def _check_pixels(pixels: np.ndarray) -> np.ndarray:
 
 
 def _decode(data: bytes) -> np.ndarray:
-    """(H, W, 3) uint8 RGB; the same pixels as Pillow's, at a quarter of the time for JPEG and PNG."""
-    try:
-        image = decode_image(
-            torch.frombuffer(bytearray(data), dtype=torch.uint8),
-            ImageReadMode.RGB,
-            apply_exif_orientation=True,
-        )
-        if image.ndim == 3:  # an animation has a dimension more
-            return F.to_dtype(image, torch.uint8, scale=True).permute(1, 2, 0).numpy()
-    except (RuntimeError, ValueError):
-        pass  # a format or colour space it lacks; of broken files Pillow says more clearly what they are
+    """(H, W, 3) uint8 RGB."""
+    # OpenCV gives Pillow's pixels at a quarter of the time, but also the half of a JPEG that is cut off.
+    if data.startswith(_JPEG_START) and data.endswith(_JPEG_END):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if image is not None:
+            return image[:, :, ::-1]
     with Image.open(io.BytesIO(data)) as image:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):  # `convert` would clip it at 255
