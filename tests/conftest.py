@@ -79,7 +79,7 @@ def write_voc_folder(folder: Path, splits, seed=0, empty=(), classes=("black", "
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_tool():
     """Runs one of the tools as a user would; returns its output, fails with it if it fails."""
 

@@ -108,7 +108,7 @@ class ClassificationTask:
         model.per_image_losses = True
 
     @staticmethod
-    def groups(cfg: CfgNode, records: List[dict]) -> Tensor:
+    def groups(records: List[dict]) -> Tensor:
         return labels_of(records)
 
     @staticmethod

@@ -1,6 +1,6 @@
 """What training, pruning and evaluating a detector need to know of detection."""
 import os
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
 import torch
 from detectron2.config import CfgNode
@@ -65,18 +65,15 @@ class DetectionTask:
         return_per_image_losses(model)
 
     @staticmethod
-    def groups(cfg: CfgNode, records: List[dict]) -> Optional[Tensor]:
-        """None: an image holds boxes of several classes.
-
-        Raises:
-            ValueError: ADAPRUNER.CLASS_BALANCE asks for groups.
+    def groups(records: List[dict]) -> Tensor:
         """
-        if cfg.ADAPRUNER.CLASS_BALANCE:
-            raise ValueError(
-                "ADAPRUNER.CLASS_BALANCE is for classification: a detection image belongs to no single "
-                "class. Switch it off; the selection's record says how many boxes of each class stay"
-            )
-        return None
+        Raises:
+            ValueError: always, since an image holds boxes of several classes.
+        """
+        raise ValueError(
+            "ADAPRUNER.CLASS_BALANCE is for classification: a detection image belongs to no single "
+            "class. Switch it off; the selection's record says how many boxes of each class stay"
+        )
 
     @staticmethod
     def image_indices(batch: List[dict]) -> Tensor:

@@ -2,11 +2,8 @@
 import torch
 from detectron2.config import CfgNode as CN
 
+from ..classification.config import add_classification_config
 from ..detection.config import add_yolov3_tiny_config
-try:  # TEMPORARY
-    from ..classification.config import add_classification_config
-except ImportError:
-    add_classification_config = None
 from ..pruning.objective import COMPRESSION_SCALE
 
 
@@ -18,7 +15,7 @@ def add_adapruner_config(cfg: CN) -> None:
     """
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     add_yolov3_tiny_config(cfg)
-    if add_classification_config: add_classification_config(cfg)
+    add_classification_config(cfg)
 
     # Data sets to register before anything else: "NAME=voc:DIR:SPLIT" and other formats, as --register.
     cfg.DATASETS.REGISTER = ()

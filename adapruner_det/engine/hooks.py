@@ -1,10 +1,12 @@
 """The hook that watches a pruning run and writes down its selection."""
+import hashlib
 import logging
 import time
 from typing import List
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from torch import Tensor
 
 from ..data.selection_lists import write_selection
 from ..data.selection_record import make_selection, summary, vanished_classes
@@ -13,6 +15,17 @@ from ..pruning import Selection
 logger = logging.getLogger(__name__)
 
 METHOD = "adapruner"
+
+
+def check_same_mask(logits: Tensor) -> None:
+    """Raises RuntimeError unless all processes hold the same logits (N,), bit for bit."""
+    digests = comm.all_gather(hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest())
+    if len(set(digests)) > 1:
+        raise RuntimeError(
+            "the processes hold different masks, so none of them can be trusted: all have to see the "
+            "losses of all. Machines with different versions of torch, or a model that changes its loss "
+            "dict from step to step, are possible reasons"
+        )
 
 
 class AdaPrunerHook(HookBase):
@@ -53,6 +66,7 @@ class AdaPrunerHook(HookBase):
         if not finished:
             return
         kept = self.trainer.pruner.finish().tolist()  # every process, so that all stop if it fails
+        check_same_mask(self.trainer.pruner.mask.logits)
         if not comm.is_main_process():
             return
         selection = self._selection(kept)

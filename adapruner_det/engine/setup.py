@@ -2,7 +2,8 @@
 import argparse
 import logging
 import os
-from typing import Sequence
+import re
+from typing import List, Sequence
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
@@ -10,14 +11,12 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..classification import registration as classification
 from ..data.specs import register_from_spec
-from ..detection import registration as detection_registration
+from ..detection import registration as detection
 from .config import add_adapruner_config
-try:  # TEMPORARY until classification/ is there
-    from ..classification import registration as classification_registration
-    FORMATS = {**detection_registration.FORMATS, **classification_registration.FORMATS}
-except ImportError:
-    FORMATS = detection_registration.FORMATS
+
+FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +101,24 @@ def load_config(
     if config_file:
         cfg.merge_from_file(config_file)
     _add_registered(cfg, register, opts)
-    cfg.merge_from_list(list(opts))
+    cfg.merge_from_list(_with_floats(cfg, opts))
     used = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     for spec in cfg.DATASETS.REGISTER:
         if spec in register or _name(spec) in used:
             register_from_spec(spec, FORMATS, on_invalid=cfg.DATASETS.ON_INVALID)
     return cfg
+
+
+def _with_floats(cfg: CfgNode, opts: Sequence[str]) -> List[str]:
+    """The pairs with `0` as `0.0` where the key holds a float: yacs would refuse the whole number."""
+    pairs = list(opts)
+    for at, (key, value) in enumerate(zip(pairs[::2], pairs[1::2])):
+        node = cfg
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        if isinstance(node, float) and re.fullmatch(r"[+-]?\d+", value):
+            pairs[2 * at + 1] = f"{value}.0"
+    return pairs
 
 
 def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -158,7 +169,7 @@ def set_num_classes(cfg: CfgNode) -> None:
                 "NAME=voc:DIR:SPLIT:class1,class2, or set DATASETS.TEST as well as DATASETS.TRAIN"
             )
     for head in ("YOLO", "ROI_HEADS", "RETINANET", "CLASSIFIER"):
-        if head in cfg.MODEL: cfg.MODEL[head].NUM_CLASSES = len(wanted)
+        cfg.MODEL[head].NUM_CLASSES = len(wanted)
 
 
 def _seed(cfg: CfgNode, resume: bool) -> int:

@@ -1,14 +1,11 @@
 """The tasks one trainer serves: detection and image classification."""
-from typing import Any, List, Optional, Protocol, Sized, Tuple
+from typing import Any, List, Protocol, Sized, Tuple
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
-try:  # TEMPORARY
-    from ..classification.task import ClassificationTask
-except ImportError:
-    ClassificationTask = None
+from ..classification.task import ClassificationTask
 from ..data.sampling import ResumableSampler
 from ..detection.task import DetectionTask
 
@@ -43,8 +40,8 @@ class Task(Protocol):
     def return_per_image_losses(self, model: nn.Module) -> None:
         """Makes the values of the model's loss dict (B,) vectors, whose mean was the value."""
 
-    def groups(self, cfg: CfgNode, records: List[dict]) -> Optional[Tensor]:
-        """The class of each record, (N,) integers, where ADAPRUNER.CLASS_BALANCE asks for it."""
+    def groups(self, records: List[dict]) -> Tensor:
+        """The class of each record, (N,) integers, for ADAPRUNER.CLASS_BALANCE."""
 
     def image_indices(self, batch: Any) -> Tensor:
         """`image_index` of each image of a batch, (B,) integers."""

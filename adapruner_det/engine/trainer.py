@@ -67,11 +67,12 @@ class AdaPrunerTrainer(DefaultTrainer):
         if not self.pruning:
             return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED)
         self.task.return_per_image_losses(unwrapped(model))
+        groups = self.task.groups(self._records) if cfg.ADAPRUNER.CLASS_BALANCE else None
         return AdaPrunerStep(
             model,
             loader,
             optimizer,
-            build_pruner(cfg, len(self._records), self.task.groups(cfg, self._records)),
+            build_pruner(cfg, len(self._records), groups),
             self.task,
             self._records,
             fingerprint(self._records),

@@ -59,6 +59,15 @@ def test_a_config_s_own_data_need_not_be_there_to_use_others(folder, tmp_path, m
         run(*config, output=tmp_path / "out")
 
 
+def test_a_whole_number_will_do_for_a_key_that_holds_a_float(tmp_path):
+    nothing = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
+    cfg = run(*nothing, "ADAPRUNER.WARMUP", "0", "SOLVER.MAX_EPOCHS", "12", "SOLVER.MAX_ITER", "7",
+              output=tmp_path / "out")  # fmt: skip
+    assert (cfg.ADAPRUNER.WARMUP, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.MAX_ITER) == (0.0, 12.0, 7)
+    with pytest.raises(ValueError, match="SOLVER.MAX_ITER"):
+        run(*nothing, "SOLVER.MAX_ITER", "7.5", output=tmp_path / "out")
+
+
 def test_a_random_seed_is_written_down_and_taken_up_again_on_resume(tmp_path):
     nothing = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
     first = run(*nothing, output=tmp_path / "out").SEED
