@@ -2,7 +2,7 @@
 import hashlib
 import json
 import logging
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -26,10 +26,20 @@ def annotations_digest(record: dict, class_names: List[str]) -> str:
         return hashlib.sha256(class_names[record["category_id"]].encode()).hexdigest()[:12]
     boxes = []
     for annotation in record.get("annotations", []):
-        box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
         name = class_names[annotation["category_id"]]
-        boxes.append([name, *(f"{value:.1f}" for value in box)])
+        # Rounded twice: a box that was converted from XYWH differs from the same in XYXY in its last bits.
+        corners = (f"{round(value, 3):.1f}" for value in _corners(annotation))
+        boxes.append([name, *corners, *(["crowd"] if annotation.get("iscrowd") else [])])
     return hashlib.sha256(json.dumps(sorted(boxes)).encode()).hexdigest()[:12]
+
+
+def _corners(annotation: dict) -> Sequence[float]:
+    """(xmin, ymin, xmax, ymax) of its box. BoxMode makes a tensor of each, which takes 20 times as long."""
+    box, mode = annotation["bbox"], annotation["bbox_mode"]
+    if mode == BoxMode.XYWH_ABS:
+        x, y, width, height = box
+        return x, y, x + width, y + height
+    return box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
 
 
 def check_fits(selection: Selection, dataset_name: str, records: List[dict]) -> None:

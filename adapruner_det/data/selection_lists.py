@@ -1,26 +1,86 @@
 """Ready lists of what a selection keeps, in the formats other tools read."""
+import json
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import List
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
 from ..pruning.selection import RECORD
+from .coco_json import only_images, read_coco_json
 from .pruned_datasets import pruned_name
 from .selection_record import class_counts
 
 VOC_LISTS = Path("ImageSets") / "Main"
+COCO_FILES = Path("annotations")
+ID_LISTS = Path("lists")
+
+logger = logging.getLogger(__name__)
 
 
-def write_voc_lists(selection: Selection, folder: "str | Path") -> None:
-    """Writes ImageSets/Main/<data set>_<method>_<ratio>.txt, one list a data set, ids in its order.
+def kept_in_order(selection: Selection, dataset: str) -> List[str]:
+    """The ids kept of a data set, in its order."""
+    rows = zip(selection.datasets, selection.ids, selection.kept)
+    return [image_id for name, image_id, keep in rows if name == dataset and keep]
 
-    The lists can be copied into the ImageSets/Main of the VOC folder the data set lies in.
+
+def write_ids(selection: Selection, dataset: str, folder: "str | Path") -> Path:
+    """Writes <data set>_<method>_<ratio>.txt, an id a line, and returns its path.
+
+    The lists of VOC data sets can be copied into the ImageSets/Main of their folder.
     """
+    path = Path(folder) / f"{pruned_name(dataset, selection)}.txt"
+    write_text(path, "".join(f"{image_id}\n" for image_id in kept_in_order(selection, dataset)))
+    return path
+
+
+def write_coco_json(
+    selection: Selection, dataset: str, json_file: "str | Path", folder: "str | Path"
+) -> Path:
+    """Writes <data set>_<method>_<ratio>.json: `json_file` without the images that were pruned.
+
+    Their annotations go with them; all else stays as it is, in its order. Images that the selection
+    does not know (those that DATASETS.ON_INVALID left out) are left out too.
+
+    Raises:
+        FileNotFoundError: there is no `json_file` any more.
+        ValueError: it is no COCO file, or lacks images of the selection.
+    """
+    content = read_coco_json(json_file)
+    try:
+        only_images(content, selection.known_ids(dataset))
+        kept = only_images(content, selection.kept_ids(dataset))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{json_file} is not the file the selection was made on: {error}. Restore it, or prune anew"
+        ) from error
+    path = Path(folder) / f"{pruned_name(dataset, selection)}.json"
+    write_text(path, json.dumps(kept))
+    return path
+
+
+def write_lists(selection: Selection, folder: "str | Path") -> None:
+    """Writes for each data set what its own format wants, into `folder`.
+
+    VOC: a list in ImageSets/Main. COCO: a JSON file in annotations, made from the one the data set was
+    registered with; a list of ids in lists instead, and a warning, where that file is gone or has
+    changed, for the selection must not be lost over it. Others: a list of ids in lists.
+    """
+    sources = selection.provenance.get("sources", {})
     for dataset in selection.dataset_names():
-        kept = selection.kept_ids(dataset)
-        in_order = [i for d, i in zip(selection.datasets, selection.ids) if d == dataset and i in kept]
-        path = Path(folder) / VOC_LISTS / f"{pruned_name(dataset, selection)}.txt"
-        write_text(path, "".join(f"{image_id}\n" for image_id in in_order))
+        source = sources.get(dataset, {"format": "voc"})  # earlier versions knew no other
+        if source["format"] == "coco":
+            try:
+                write_coco_json(selection, dataset, source["json_file"], Path(folder) / COCO_FILES)
+                continue
+            except (ValueError, OSError) as error:
+                logger.warning(
+                    f"{dataset}: no COCO file of what is kept is written, a list of ids is: {error}"
+                )
+        write_ids(
+            selection, dataset, Path(folder) / (VOC_LISTS if source["format"] == "voc" else ID_LISTS)
+        )
 
 
 def write_selection(selection: Selection, folder: "str | Path") -> None:
@@ -39,4 +99,4 @@ def write_selection(selection: Selection, folder: "str | Path") -> None:
     provenance = {**selection.provenance, "classes": class_counts(selection)}
     with new_folder(folder) as beside:
         replace(selection, provenance=provenance).save(beside)
-        write_voc_lists(selection, beside)
+        write_lists(selection, beside)

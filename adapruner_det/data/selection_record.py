@@ -1,5 +1,6 @@
 """A Selection of detection images: what people and `check_fits` need to know about each."""
 import hashlib
+import os
 import platform
 from typing import Any, Dict, List, Sequence
 
@@ -15,6 +16,11 @@ from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
+# format, metadata that tells where it is, which of these are paths
+SOURCES = (
+    ("coco", ("json_file", "image_root"), ("json_file", "image_root")),
+    ("voc", ("dirname", "split"), ("dirname",)),
+)
 NO_BOXES = ""  # stands in class counts for images without boxes
 
 
@@ -38,6 +44,7 @@ def make_selection(
         provenance: further facts on how it was made.
     """
     class_names = list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
+    names = list(dict.fromkeys(record["dataset_name"] for record in records))
     digests = [annotations_digest(record, class_names) for record in records]
     return Selection(
         datasets=[record["dataset_name"] for record in records],
@@ -57,8 +64,9 @@ def make_selection(
             "class_names": class_names,
             "fingerprints": {
                 name: fingerprint([r for r in records if r["dataset_name"] == name])
-                for name in dict.fromkeys(record["dataset_name"] for record in records)
+                for name in names
             },
+            "sources": {name: source_of(name) for name in names},
             "versions": {
                 "adapruner_det": __version__,
                 "detectron2": detectron2.__version__,
@@ -69,6 +77,21 @@ def make_selection(
     )
 
 
+def source_of(dataset_name: str) -> Dict[str, str]:
+    """Where a registered data set comes from, for those who make lists of it later.
+
+    Returns:
+        {"format": "coco", "json_file", "image_root"}, {"format": "voc", "dirname", "split"} (absolute
+        paths) or {"format": "other"}.
+    """
+    known = MetadataCatalog.get(dataset_name).as_dict()
+    for name, keys, paths in SOURCES:
+        if all(known.get(key) for key in keys):
+            own = {key: os.path.abspath(known[key]) if key in paths else known[key] for key in keys}
+            return {"format": name, **own}
+    return {"format": "other"}
+
+
 def _classifies(records: Sequence[dict]) -> bool:
     return "category_id" in records[0]
 
@@ -76,7 +99,9 @@ def _classifies(records: Sequence[dict]) -> bool:
 def _first_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, list]:
     """What people want to see of each image beside its score."""
     if not _classifies(records):
-        return {"boxes": [len(record.get("annotations", [])) for record in records]}
+        crowds = [sum(map(_is_crowd, record.get("annotations", []))) for record in records]
+        boxes = [len(record.get("annotations", [])) - own for record, own in zip(records, crowds)]
+        return {"boxes": boxes, **({"crowds": crowds} if any(crowds) else {})}
     columns = {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
     if any("label_flipped" in record for record in records):
         columns["label_flipped"] = [int(record.get("label_flipped", False)) for record in records]
@@ -92,8 +117,13 @@ def _last_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, 
 def _boxes_by_class(record: dict, num_classes: int) -> List[int]:
     counts = [0] * num_classes
     for annotation in record.get("annotations", []):
-        counts[annotation["category_id"]] += 1
+        counts[annotation["category_id"]] += not _is_crowd(annotation)
     return counts
+
+
+def _is_crowd(annotation: dict) -> bool:
+    """Whether it marks a region nobody has to find: neither trained on nor counted."""
+    return bool(annotation.get("iscrowd", 0))
 
 
 def fingerprint(records: Sequence[dict]) -> str:

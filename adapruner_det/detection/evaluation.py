@@ -26,6 +26,7 @@ from tabulate import tabulate
 from torchvision.ops import box_iou
 
 from ..files import write_text
+from .coco_evaluation import COCOFileEvaluator
 from .voc import InvalidDatasetError, read_annotation
 
 # As Detectron2 makes them: an IoU that is exactly a threshold has to fall on the same side.
@@ -407,6 +408,14 @@ class VOCEvaluator(DatasetEvaluator):
         write_text(out / "per_class_ap.csv", table.getvalue())
         write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
         write_text(out / "predictions.json", json.dumps(_coco_results(predictions)))
+
+
+def build_evaluator(dataset_name: str, output_dir: Optional[str] = None) -> DatasetEvaluator:
+    """COCO's evaluation for data sets that come from a COCO file, VOC's for all others."""
+    metadata = MetadataCatalog.get(dataset_name)
+    if metadata.get("evaluator_type") == "coco" and metadata.get("json_file"):
+        return COCOFileEvaluator(dataset_name, output_dir)
+    return VOCEvaluator(dataset_name, output_dir)
 
 
 def _to_numpy(instances) -> ImagePredictions:

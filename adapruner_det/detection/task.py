@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data.sampling import ResumableSampler
 from . import training_data
-from .evaluation import VOCEvaluator
+from .evaluation import build_evaluator
 from .per_image import return_per_image_losses
 from .training_data import NumberedRecords, split_off_empty
 
@@ -58,7 +58,7 @@ class DetectionTask:
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> DatasetEvaluator:
-        return VOCEvaluator(name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+        return build_evaluator(name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
 
     @staticmethod
     def return_per_image_losses(model: nn.Module) -> None:

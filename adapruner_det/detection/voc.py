@@ -17,12 +17,24 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from defusedxml.ElementTree import ParseError, parse
 from detectron2.structures import BoxMode
 from PIL import Image
 from tqdm import tqdm
+
+from ..data.problems import (
+    LOGGED_LINES,
+    ON_INVALID,
+    InvalidDatasetError,
+    PathLike,
+    Problem,
+    check_on_invalid,
+    first_lines,
+    picture_size,
+    raise_or_warn,
+)
 
 __all__ = [
     "InvalidDatasetError",
@@ -39,54 +51,12 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-ON_INVALID = ("error", "skip_objects", "skip_images")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")  # of two files with one stem, the earlier wins
 
-_REPORTED_LINES = 50
-_LOGGED_LINES = 5
 _DIFFICULT = {"": 0, "0": 0, "1": 1, "false": 0, "true": 1}
 _TWO_COLUMNS = re.compile(r"(\S.*?)\s+(?:-1|0|1)")
-_EXIF_ORIENTATION = 0x0112
-_EXIF_SIDEWAYS = (5, 6, 7, 8)
 
-PathLike = Union[str, "os.PathLike[str]"]
 Box = Tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a dataset.
-
-    Attributes:
-        file: the file at fault.
-        message: what is wrong with it.
-        object_number: which `<object>` of the file, counted from 1; None if it is the whole file.
-        class_name: that object's class, where it has one.
-    """
-
-    file: str
-    message: str
-    object_number: Optional[int] = None
-    class_name: Optional[str] = None
-
-    def __str__(self) -> str:
-        if self.object_number is None:
-            return f"{self.file}: {self.message}"
-        name = self.class_name or "no class"
-        return f"{self.file}: object {self.object_number} ({name}): {self.message}"
-
-
-class InvalidDatasetError(ValueError):
-    """A dataset has problems.
-
-    Attributes:
-        problems: all of them; the message shows the first 50.
-    """
-
-    def __init__(self, heading: str, problems: Sequence[Problem], way_out: str):
-        self.problems = list(problems)
-        lines = _first_lines(self.problems, _REPORTED_LINES)
-        super().__init__("\n".join([heading, *lines, way_out]))
 
 
 @dataclass(frozen=True)
@@ -133,12 +103,6 @@ class _Record:
     objects: Tuple[VOCObject, ...]
 
 
-def check_on_invalid(on_invalid: str) -> None:
-    """Raises ValueError unless `on_invalid` is one of `ON_INVALID`."""
-    if on_invalid not in ON_INVALID:
-        raise ValueError(f"on_invalid is {on_invalid!r}, not one of {', '.join(ON_INVALID)}")
-
-
 def read_image_set(dirname: PathLike, split: str) -> List[str]:
     """Reads the image ids of `ImageSets/Main/<split>.txt`.
 
@@ -178,7 +142,7 @@ def read_image_set(dirname: PathLike, split: str) -> List[str]:
             "%s lists %d ids more than once; each is used once:\n%s",
             path,
             len(repeated),
-            "\n".join(_first_lines(repeated, _LOGGED_LINES)),
+            "\n".join(first_lines(repeated, LOGGED_LINES)),
         )
     return list(counts)
 
@@ -303,33 +267,12 @@ def _load_records(
         num_objects += sum(problem.object_number is not None for problem in found)
         if record is not None and not (found and on_invalid == "skip_images"):
             records.append(record)
-    if not problems:
-        return records
-    heading = (
-        f"{len(problems)} problems in split {split!r} of {dirname} "
-        f"(classes: {', '.join(class_names)}):"
-    )
-    if on_invalid == "error":
-        raise InvalidDatasetError(
-            heading,
-            problems,
-            "Correct these files, or set DATASETS.ON_INVALID (in Python: on_invalid) to "
-            "'skip_objects' to drop the bad objects and the images that cannot be used at all, or to "
-            "'skip_images' to drop every image with a problem.",
+    if problems:
+        heading = (
+            f"{len(problems)} problems in split {split!r} of {dirname} "
+            f"(classes: {', '.join(class_names)}):"
         )
-    if not records:
-        raise InvalidDatasetError(
-            heading, problems, f"on_invalid={on_invalid!r} leaves no image: correct these files."
-        )
-    logger.warning(
-        "%s\n%s\non_invalid='%s' drops %d of %d images; %d objects were bad.",
-        heading,
-        "\n".join(_first_lines(problems, _LOGGED_LINES)),
-        on_invalid,
-        len(image_ids) - len(records),
-        len(image_ids),
-        num_objects,
-    )
+        raise_or_warn(problems, heading, on_invalid, len(image_ids), len(records), num_objects)
     return records
 
 
@@ -383,7 +326,7 @@ class _RecordReader:
             return None
         file = os.path.join(self._image_dir, self._images[image_id])
         try:
-            return _picture_size(file)
+            return picture_size(file)
         except (OSError, Image.DecompressionBombError) as error:
             problems.append(Problem(file, f"not readable as an image: {error}"))
             return None
@@ -444,21 +387,6 @@ def _dataset_dict(record: _Record, category_ids: Dict[str, int]) -> dict:
     }
 
 
-def _picture_size(file: str) -> Tuple[int, int]:
-    """Reads (width, height) from the header, turned by EXIF as `detection_utils.read_image` does.
-
-    Detectron2 compares a dict's size with the picture after that turn, and refuses the image while
-    training if they differ.
-    """
-    with Image.open(file) as image:
-        width, height = image.size
-        try:
-            orientation = image.getexif().get(_EXIF_ORIENTATION)
-        except Exception:  # Detectron2 too takes a picture with broken EXIF data as it is
-            orientation = None
-    return (height, width) if orientation in _EXIF_SIDEWAYS else (width, height)
-
-
 def _read_size(root) -> Tuple[Optional[int], Optional[int]]:
     texts = {tag: _text(root, f"size/{tag}") for tag in ("width", "height")}
     sizes = {tag: _number(text, f"size/{tag}") if text else 0.0 for tag, text in texts.items()}
@@ -516,13 +444,6 @@ def _index_files(folder: Path, suffixes: Sequence[str]) -> Dict[str, str]:
             candidate = (suffixes.index(suffix.lower()), file)
             index[stem] = min(candidate, index.get(stem, candidate))
     return {stem: file for stem, (_, file) in index.items()}
-
-
-def _first_lines(items: Sequence[object], count: int) -> List[str]:
-    lines = [f"  {item}" for item in items[:count]]
-    if len(items) > count:
-        lines.append(f"  ... and {len(items) - count} more")
-    return lines
 
 
 def _progress(items: Sequence[str], description: str):
