@@ -83,7 +83,9 @@ class TrainBatches:
         if keep_on_device:
             self._images = self._images.to(self._device)
         self._labels = labels
-        self._fill = pixel_statistics(images)[0].round().to(self._device)
+        # What is blanked gets the mean colour, which normalisation makes (nearly) zero.
+        fill = pixel_statistics(images)[0].round() if augmentation.cutout else torch.zeros(3)
+        self._fill = fill.to(self._device)
 
     def __iter__(self) -> Iterator[Dict[str, Tensor]]:
         numbered = iter(self._sampler)
