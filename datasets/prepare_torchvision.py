@@ -33,7 +33,7 @@ def download(kind: str, folder: Path) -> None:
             load_torchvision_dataset(kind, folder, split)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise PrepareError(
-            f"{kind}: cannot be downloaded ({error}). Run again, or put its official files into "
+            f"{kind}: cannot be downloaded ({str(error).strip()}). Run again, or put its official files into "
             f"OUTPUT/{TORCHVISION_FOLDERS[kind]} in another way."
         ) from error
 

@@ -54,8 +54,8 @@ def load_torchvision_dataset(kind: str, root: PathLike, split: str) -> List[dict
         image (a view of torchvision's array; grey images have three equal channels).
 
     Raises:
-        FileNotFoundError: the files are not there, or not the official ones.
-        ValueError: no such `kind` or `split`, or a file that is damaged.
+        FileNotFoundError: the files are not there, or damaged.
+        ValueError: no such `kind` or `split`, or not as many labels as images.
     """
     dataset = _load_torchvision(kind, root, split)
     images = np.asarray(dataset.data)
@@ -76,12 +76,10 @@ def _load_torchvision(kind: str, root: PathLike, split: str) -> torchvision.data
     way_out = f"fetch it with: python datasets/prepare_torchvision.py {kind} --output {root}"
     try:
         dataset = getattr(torchvision.datasets, kind)(root, train=split == "train", download=False)
-    except RuntimeError as error:  # torchvision's for files that it misses, or with another checksum
+    except Exception as error:  # of a damaged file torchvision raises whatever its parsers stumble over
         raise FileNotFoundError(
             f"{kind}: its official files are missing or damaged in {folder}; {way_out}"
         ) from error
-    except Exception as error:  # of a damaged file torchvision's parsers raise whatever they stumble over
-        raise ValueError(f"{kind}: a file in {folder} is damaged ({error}); {way_out}") from error
     if len(dataset.data) != len(dataset.targets):
         raise ValueError(
             f"{kind}: {len(dataset.data)} images but {len(dataset.targets)} labels in {folder}; {way_out}"
@@ -120,9 +118,7 @@ def read_tiny_imagenet_classes(root: PathLike) -> Dict[str, str]:
     lines = _read_text(os.path.join(folder, "words.txt")).splitlines()
     words = dict(line.split("\t", 1) for line in lines if "\t" in line)
     names = [words.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]
-    return {
-        wnid: name if names.count(name) == 1 else f"{name} ({wnid})" for wnid, name in zip(wnids, names)
-    }
+    return {wnid: name if names.count(name) == 1 else f"{name} ({wnid})" for wnid, name in zip(wnids, names)}
 
 
 def load_tiny_imagenet(root: PathLike, split: str, on_invalid: str = "error") -> List[dict]:

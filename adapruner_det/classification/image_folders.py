@@ -100,9 +100,7 @@ def _choose_classes(tree: ImageTree, class_names: Optional[Sequence[str]]) -> Li
     return list(class_names)
 
 
-def load_images_dataset(
-    path: PathLike, class_names: Sequence[str], on_invalid: str = "error"
-) -> List[dict]:
+def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> List[dict]:
     """Lists the pictures of a folder of class folders, or of a zip archive of them.
 
     Of each picture the header is read. Files without a picture's ending are passed over, with a warning.
@@ -131,9 +129,7 @@ def load_images_dataset(
         others += [file for file in files if not is_picture(file)]
         if not pictures:
             empty.append(name)
-        records += [
-            {**tree.source(file), "image_id": file, "category_id": category_id} for file in pictures
-        ]
+        records += [{**tree.source(file), "image_id": file, "category_id": category_id} for file in pictures]
     if empty:
         raise ValueError(
             f"{path}: no picture ({', '.join(IMG_EXTENSIONS)}) in {len(empty)} of {len(class_names)} "

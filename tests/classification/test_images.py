@@ -29,7 +29,9 @@ def test_arrays_files_and_members_come_in_order(tmp_path):
     encoded = [picture(seed) for seed in range(300)]  # more than one thread's share
     archives = [
         write_zip(tmp_path / "a.zip", {f"x/{i}.png": d for i, d in enumerate(encoded)}),
-        write_zip(tmp_path / "b.zip", {f"x/{i}.png": d for i, d in enumerate(encoded[::-1])}, zipfile.ZIP_DEFLATED),
+        write_zip(
+            tmp_path / "b.zip", {f"x/{i}.png": d for i, d in enumerate(encoded[::-1])}, zipfile.ZIP_DEFLATED
+        ),
     ]
     records = []
     for i, data in enumerate(encoded):
@@ -58,7 +60,8 @@ def test_an_archive_is_opened_once_for_all_threads(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "format, mode", [("PNG", "RGB"), ("PNG", "L"), ("JPEG", "RGB"), ("JPEG", "L"), ("BMP", "RGB"), ("TIFF", "RGB")]
+    "format, mode",
+    [("PNG", "RGB"), ("PNG", "L"), ("JPEG", "RGB"), ("JPEG", "L"), ("BMP", "RGB"), ("TIFF", "RGB")],
 )
 def test_pixels_are_pillows(tmp_path, format, mode):
     data = picture(3, (16, 16), mode, format)
