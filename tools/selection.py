@@ -12,6 +12,9 @@ A random selection of the training set of a config, for comparison:
     python tools/selection.py random --config-file configs/voc/train_yolov3_tiny_R50.yaml \\
         --keep-ratio 0.8 --seed 0 --output output/voc/random_0.80
 
+The kept images as a list for another detector's tools (no image is copied):
+    python tools/selection.py export output/my/selection --format yolo --output /data/mine/lists
+
 Pictures of a selection need the data, so the config or --register it was made with:
     python tools/selection.py pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
@@ -22,8 +25,9 @@ from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import make_selection, summary
-from adapruner_det.detection.training_data import load_dataset, load_records, split_competing
+from adapruner_det.detection.export import FORMATS, export_selection, register_sources
 from adapruner_det.engine import load_config
+from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
 
@@ -44,7 +48,8 @@ def cut(args):
 
 def random(args):
     cfg = load_config(args.config_file, args.register, args.opts)
-    competing, others = split_competing(load_records(cfg), cfg.ADAPRUNER.EMPTY_IMAGES)
+    task = task_of(cfg)
+    competing, others = task.split_competing(cfg, task.load_records(cfg))
     scores = random_scores(len(competing), args.seed).tolist()
     whole = make_selection(
         competing + others,
@@ -59,11 +64,22 @@ def random(args):
     print(f"{summary(selection)}\nwritten to {args.output}")
 
 
+def export(args):
+    selection = Selection.load(args.folder)
+    cfg = load_config(args.config_file, args.register, args.opts)
+    if args.format != "ids":
+        register_sources(selection)
+    paths = export_selection(
+        selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name)
+    )
+    print("\n".join(map(str, paths)))
+
+
 def pictures(args):
     selection = Selection.load(args.folder)
     cfg = load_config(args.config_file, args.register, args.opts)
     names = selection.dataset_names()
-    by_name = {name: load_dataset(name, cfg.DATASETS.ON_INVALID) for name in names}
+    by_name = {name: task_of(cfg).load_dataset(cfg, name) for name in names}
     kept, pruned = split_records(selection, by_name)
     class_names = MetadataCatalog.get(names[0]).thing_classes
     sheet, histogram = Path(args.folder) / "images.png", Path(args.folder) / "scores.png"
@@ -77,7 +93,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="show | cut | random | pictures")
+    commands = parser.add_subparsers(required=True, metavar="show | cut | random | export | pictures")
 
     command = commands.add_parser("show", help="print a selection's ratio and classes")
     command.set_defaults(run=show)
@@ -92,6 +108,19 @@ def parse_arguments():
     command.set_defaults(run=random)
     _add_ratio(command)
     command.add_argument("--seed", type=int, default=0)
+    _add_data(command)
+
+    command = commands.add_parser("export", help="list the kept images for another tool")
+    command.set_defaults(run=export)
+    command.add_argument("folder", help="the `selection` folder of a pruning run")
+    command.add_argument(
+        "--format",
+        required=True,
+        choices=list(FORMATS),
+        help="yolo: image paths, as darknet and ultralytics read them; voc: a list for ImageSets/Main; "
+        "coco: a JSON; ids: the ids of the data set",
+    )
+    command.add_argument("--output", required=True, metavar="DIR", help="where the files go")
     _add_data(command)
 
     command = commands.add_parser(
@@ -118,7 +147,7 @@ def _add_ratio(command):
 def _add_data(command):
     command.add_argument("--config-file", default="", help="config that names the data (DATASETS)")
     command.add_argument(
-        "--register", action="append", default=[], metavar="NAME=voc:DIR:SPLIT[:CLASSES]",
+        "--register", action="append", default=[], metavar="NAME=FORMAT:...",
         help="a data set of your own, as in train_net.py",
     )  # fmt: skip
     command.set_defaults(takes_opts=True)

@@ -16,11 +16,8 @@ from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
-# format, metadata that tells where it is, which of these are paths
-SOURCES = (
-    ("coco", ("json_file", "image_root"), ("json_file", "image_root")),
-    ("voc", ("dirname", "split"), ("dirname",)),
-)
+# format, metadata that tells where it is: paths and other strings
+SOURCES = (("coco", ("json_file", "image_root"), ()), ("voc", ("dirname",), ("split",)))
 NO_BOXES = ""  # stands in class counts for images without boxes
 
 
@@ -82,13 +79,14 @@ def source_of(dataset_name: str) -> Dict[str, str]:
 
     Returns:
         {"format": "coco", "json_file", "image_root"}, {"format": "voc", "dirname", "split"} (absolute
-        paths) or {"format": "other"}.
+        paths), both with "on_invalid", or {"format": "other"}.
     """
     known = MetadataCatalog.get(dataset_name).as_dict()
-    for name, keys, paths in SOURCES:
-        if all(known.get(key) for key in keys):
-            own = {key: os.path.abspath(known[key]) if key in paths else known[key] for key in keys}
-            return {"format": name, **own}
+    for name, paths, others in SOURCES:
+        if all(known.get(key) for key in (*paths, *others)):
+            own = {key: os.path.abspath(known[key]) for key in paths}
+            own.update({key: known[key] for key in others})
+            return {"format": name, **own, "on_invalid": known.get("on_invalid", "error")}
     return {"format": "other"}
 
 

@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence, Set
 
+import numpy as np
 import pycocotools.mask
 from detectron2.structures import BoxMode
 from PIL import Image
@@ -240,6 +241,39 @@ class _Reader:
         if segmentation:
             read["segmentation"] = segmentation
         return read
+
+
+def coco_content(
+    records: Sequence[dict], class_names: Sequence[str], image_root: PathLike
+) -> Dict[str, Any]:
+    """Dataset dicts as the content of a COCO file that gives the same boxes when it is read.
+
+    Images are numbered from 1 in their order, since not every tool takes strings; `file_name` is
+    relative to `image_root`. VOC's difficult objects are objects like any other, as Detectron2 trains
+    on them, with `difficult` 1.
+    """
+    images, annotations = [], []
+    for image_id, record in enumerate(records, start=1):
+        size = {key: record[key] for key in ("width", "height")}
+        name = os.path.relpath(record["file_name"], image_root)
+        images.append({"id": image_id, "file_name": name, **size})
+        for own in record.get("annotations", []):
+            # float64 arrays, since BoxMode would round lists to float32
+            box = np.array([own["bbox"]], np.float64)
+            x, y, w, h = BoxMode.convert(box, own["bbox_mode"], BoxMode.XYWH_ABS)[0].tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": own["category_id"] + 1,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": own.get("iscrowd", 0),
+                    **{key: own[key] for key in ("segmentation", "difficult") if own.get(key)},
+                }
+            )
+    categories = [{"id": place, "name": name} for place, name in enumerate(class_names, start=1)]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
 def find_box_fault(box: Any, width: int, height: int) -> Optional[str]:
