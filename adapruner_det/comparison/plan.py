@@ -1,8 +1,7 @@
 """Which runs a comparison needs: select by each method, train each model on each selection."""
-import functools
 import hashlib
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from detectron2.config import CfgNode
 
@@ -57,22 +56,49 @@ def test_set(comparison: Comparison, model: str) -> str:
     return names[0]
 
 
-class _Sizes(NamedTuple):
-    """How many images of a config's training sets compete, and how many stay whatever the ratio."""
+class _Data:
+    """The records that configs name; each data set is read once."""
 
-    competing: int
-    stay: int
+    def __init__(self):
+        self._training: Dict[tuple, List[dict]] = {}
+        self._fingerprints: Dict[tuple, str] = {}
+
+    def training(self, cfg: CfgNode) -> List[dict]:
+        """The records of DATASETS.TRAIN."""
+        key = self._key(cfg)
+        if key not in self._training:
+            self._training[key] = task_of(cfg).load_records(cfg)
+        return self._training[key]
+
+    def fingerprints(self, cfg: CfgNode) -> str:
+        """Of what is trained on and of every data set that is evaluated on."""
+        key = self._key(cfg)
+        if key not in self._fingerprints:
+            self._fingerprints[key] = fingerprint(self.training(cfg))
+        return self._fingerprints[key] + "".join(self._of_test(cfg, name) for name in cfg.DATASETS.TEST)
+
+    def _of_test(self, cfg: CfgNode, name: str) -> str:
+        key = name, cfg.DATASETS.ON_INVALID
+        if key not in self._fingerprints:
+            self._fingerprints[key] = fingerprint(task_of(cfg).load_dataset(cfg, name))
+        return self._fingerprints[key]
+
+    @staticmethod
+    def _key(cfg: CfgNode) -> tuple:
+        """What the training records depend on; a name means one data set in a process."""
+        data = cfg.DATASETS
+        task = cfg.MODEL.META_ARCHITECTURE, cfg.CLASSIFICATION.dump()
+        return (*task, tuple(data.TRAIN), data.ON_INVALID, data.SELECTION)
 
 
 class _Planner:
-    """Makes the runs; reads each config, and the data it names, once for each purpose."""
+    """Makes the runs; reads each config once."""
 
     def __init__(self, comparison: Comparison, output: Path):
         self.comparison = comparison
         self.output = output
-        self._fingerprints: Dict[Tuple[str, str], str] = {}
-        for name in ("_config", "_everything", "_sizes", "_left_alone"):  # once for each plan, not for ever
-            setattr(self, name, functools.lru_cache(maxsize=None)(getattr(self, name)))
+        self._data = _Data()
+        self._configs: Dict[Stage, CfgNode] = {}
 
     def selections(self) -> List[Run]:
         """The runs that select, those first whose scores others cut."""
@@ -93,7 +119,7 @@ class _Planner:
         how = METHODS[self.comparison.base_method(method)]
         stage = self.comparison.selecting_stage(method)
         request = SelectionRequest(self.comparison.tools, stage, ratio, seed, self.output / name)
-        iterations = self._iterations(stage, self._sizes(stage).competing) if how.trains else 0
+        iterations = self._iterations(stage, len(self._competing(stage)[0])) if how.trains else 0
         return Run(name, how.command(request), self._fingerprint(stage), iterations)
 
     def _cutting(self, method: str, ratio: float, seed: int) -> Run:
@@ -144,13 +170,19 @@ class _Planner:
         return with_max_iter(self._config(stage), images).SOLVER.MAX_ITER
 
     def _config(self, stage: Stage) -> CfgNode:
-        return load_config(stage.config, opts=stage.overrides)
+        if stage not in self._configs:
+            self._configs[stage] = load_config(stage.config, opts=stage.overrides)
+        return self._configs[stage]
 
     def _everything(self, stage: Stage) -> int:
         """How many images a training without a selection trains on."""
         cfg = self._config(stage)
-        task = task_of(cfg)
-        return len(task.split_trainable(cfg, task.load_records(cfg))[0])
+        return len(task_of(cfg).split_trainable(cfg, self._data.training(cfg))[0])
+
+    def _competing(self, selecting: Stage) -> Tuple[List[dict], List[dict]]:
+        """(the records a method chooses among, the others)."""
+        cfg = self._config(selecting)
+        return task_of(cfg).split_competing(cfg, self._data.training(cfg))
 
     def _kept(self, stage: Stage, cell: Cell) -> int:
         """How many images a training on a selection trains on, known before the selection is made.
@@ -158,31 +190,15 @@ class _Planner:
         AdaPruner with RATIO_CONTROL penalty may come out up to TOLERANCE beside it.
         """
         selecting = self.comparison.selecting_stage(cell.method)
-        sizes = self._sizes(selecting)
-        return round(cell.keep_ratio * sizes.competing) + sizes.stay + self._left_alone(stage, selecting)
-
-    def _sizes(self, selecting: Stage) -> _Sizes:
+        competing, others = self._competing(selecting)
         cfg = self._config(selecting)
-        task = task_of(cfg)
-        competing, others = task.split_competing(cfg, task.load_records(cfg))
-        return _Sizes(len(competing), len(others) if cfg.ADAPRUNER.EMPTY_IMAGES == "keep" else 0)
-
-    def _left_alone(self, stage: Stage, selecting: Stage) -> int:
-        """How many images the training sets hold beyond those that are selected from."""
-        cfg = self._config(stage)
-        covered = self._config(selecting).DATASETS.TRAIN
-        names = [name for name in cfg.DATASETS.TRAIN if name not in covered]
-        return sum(len(task_of(cfg).load_dataset(cfg, name)) for name in names)
+        kept = round(cell.keep_ratio * len(competing))
+        kept += len(others) if cfg.ADAPRUNER.EMPTY_IMAGES == "keep" else 0
+        records = self._data.training(self._config(stage))
+        not_covered = sum(record["dataset_name"] not in cfg.DATASETS.TRAIN for record in records)
+        return kept + not_covered
 
     def _fingerprint(self, stage: Stage) -> str:
         """Of the config and of the data sets it names."""
         cfg = self._config(stage)
-        names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-        data = "".join(self._data_fingerprint(cfg, name) for name in names)
-        return hashlib.sha256((cfg.dump() + data).encode()).hexdigest()[:16]
-
-    def _data_fingerprint(self, cfg: CfgNode, name: str) -> str:
-        key = name, cfg.DATASETS.ON_INVALID
-        if key not in self._fingerprints:
-            self._fingerprints[key] = fingerprint(task_of(cfg).load_dataset(cfg, name))
-        return self._fingerprints[key]
+        return hashlib.sha256((cfg.dump() + self._data.fingerprints(cfg)).encode()).hexdigest()[:16]

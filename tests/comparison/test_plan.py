@@ -135,12 +135,12 @@ def test_both_budgets_share_the_selections_and_the_full_training(tmp_path):
 
 
 def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
-    variants = {"no warm-up": ("ADAPRUNER.WARMUP", "0.0")}
+    variants = {"no warm-up": ("ADAPRUNER.WARMUP", "0")}
     runs = runs_of(tmp_path, variants=variants, methods=("full", "adapruner"))
     other, usual = (runs[selection_run(method, 0.8, 0)] for method in ("no warm-up", "adapruner"))
     assert other.name == "select/no_warm-up_0.80_seed0"
     changed = dict(settings(other).items() - settings(usual).items())
-    assert changed == {"ADAPRUNER.WARMUP": "0.0", "OUTPUT_DIR": str(tmp_path / other.name)}
+    assert changed == {"ADAPRUNER.WARMUP": "0", "OUTPUT_DIR": str(tmp_path / other.name)}
     assert other.fingerprint != usual.fingerprint and other.iterations == usual.iterations == 480
     assert runs[training("no warm-up")].after == (other.name,)
 
