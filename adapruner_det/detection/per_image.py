@@ -85,7 +85,7 @@ def return_per_image_losses(model: nn.Module) -> None:
             "image, and BatchNorm in training mode sees single images. To avoid this, register "
             "per-image losses (see adapruner_det/detection/per_image.py)."
         )
-        inner.forward = MethodType(_forward_one_at_a_time, inner)
+        inner.forward = MethodType(forward_one_at_a_time, inner)
 
 
 @singledispatch
@@ -284,7 +284,8 @@ def _dense_losses(
     return {term: values * (num_images / normalizer) for term, values in sums.items()}
 
 
-def _forward_one_at_a_time(self: nn.Module, batched_inputs: List[dict], *args, **kwargs):
+def forward_one_at_a_time(self: nn.Module, batched_inputs: List[dict], *args, **kwargs):
+    """The forward pass of a model whose losses cannot be taken apart, bound to it as a method."""
     if not self.training:
         return type(self).forward(self, batched_inputs, *args, **kwargs)
 

@@ -128,7 +128,7 @@ class AdaPruner:
         self.schedule = Schedule(total_steps, warmup_steps, *alpha)
         self.mask = Mask(num_samples, device, groups) if mask is None else mask
         self._check_mask(num_samples, groups)
-        self._num_to_keep = quotas(
+        self.num_to_keep = quotas(
             self.mask.group_sizes,
             min(max(1, round(keep_ratio * num_samples)), num_samples - 1),
         )
@@ -225,7 +225,7 @@ class AdaPruner:
                 "run longer (at least two epochs after the warm-up) or the warm-up shorter"
             )
         if self.objective.projects_at_end:
-            self._check_groups(self.mask.project(self._num_to_keep))
+            self._check_groups(self.mask.project(self.num_to_keep))
         if abs(self.kept_ratio - self.keep_ratio) > self.tolerance + 1e-9:
             raise RatioNotReachedError(
                 f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were "
@@ -242,7 +242,7 @@ class AdaPruner:
 
     def _check_groups(self, kept: Tensor) -> None:
         """Raises RatioNotReachedError where ties kept a group from its ratio."""
-        wanted, sizes = self._num_to_keep.to(kept.device), self.mask.group_sizes
+        wanted, sizes = self.num_to_keep.to(kept.device), self.mask.group_sizes
         allowed = (self.tolerance * sizes).clamp(min=0.5) + 1e-9
         off = ((kept - wanted).abs() > allowed).nonzero().flatten().tolist()
         if self.mask.groups is not None and off:
@@ -399,7 +399,7 @@ class AdaPruner:
         self._pruning_epochs += 1
         self.alpha = self.schedule.alpha(self.step, self._steps_in_epoch)
         if self.objective.projects:
-            self.mask.project(self._num_to_keep)
+            self.mask.project(self.num_to_keep)
 
     def _start_epoch(self) -> None:
         self._seen_in_epoch = self._steps_in_epoch = 0

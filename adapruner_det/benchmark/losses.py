@@ -1,0 +1,132 @@
+"""A detector's native batch loss, its losses image by image, and its images one at a time."""
+import copy
+from pathlib import Path
+from statistics import median
+from types import MethodType
+from typing import Any, Dict, List, Tuple
+
+import torch
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..detection.per_image import forward_one_at_a_time, return_per_image_losses
+from .detectors import build_detector, detector_config, make_batches
+from .timing import Times, alternate, ratio, spread
+
+NATIVE, PER_IMAGE, ONE_AT_A_TIME = "native", "per image", "one at a time"
+Call = Tuple[str, tuple]  # a module's name, and what its `losses` was called with
+
+
+def measure_losses(
+    names: List[str],
+    configs: Path,
+    *,
+    device: str,
+    small: bool,
+    batch_size: int,
+    image_size: int,
+    rounds: int,
+    mixed_precision: bool,
+) -> List[dict]:
+    """One row a detector, forward and backward: the whole model's three ways, and the loss alone's two.
+
+    The loss alone is what the modules' `losses` methods take, with the gradient back to the predictions;
+    a YOLOv3-Tiny, whose loss is per image by construction, has no two ways of it.
+    """
+    (batch,) = make_batches(1, batch_size, image_size, num_images=batch_size)
+    rows = []
+    for name in tqdm(names, desc="losses"):
+        cfg = detector_config(name, configs, small, device)
+        models = _three_ways(build_detector(name, cfg))
+        run = {key: _whole(model, batch, device, mixed_precision) for key, model in models.items()}
+        times = alternate(run, rounds, device=device, name=name)
+        row = {"detector": name, **_compared(times, NATIVE, PER_IMAGE, "model")}
+        row["one_at_a_time_ratio"] = ratio(times[ONE_AT_A_TIME].wall, times[NATIVE].wall)
+        calls = _recorded(models, batch, device, mixed_precision)
+        if calls:
+            alone = {key: _alone(models[key], calls) for key in (NATIVE, PER_IMAGE)}
+            times = alternate(alone, rounds, device=device, name=f"{name}, loss alone")
+            row.update(_compared(times, NATIVE, PER_IMAGE, "loss"))
+        rows.append({**row, "rounds": rounds})
+    return rows
+
+
+def _compared(times: Dict[str, Times], baseline: str, ours: str, prefix: str) -> dict:
+    native, own = times[baseline], times[ours]
+    first, third = spread(own.wall, native.wall)
+    return {
+        f"{prefix}_native_ms": 1e3 * median(native.wall),
+        f"{prefix}_per_image_ms": 1e3 * median(own.wall),
+        f"{prefix}_ratio": ratio(own.wall, native.wall),
+        f"{prefix}_ratio_first_quartile": first,
+        f"{prefix}_ratio_third_quartile": third,
+    }
+
+
+def _three_ways(model: nn.Module) -> Dict[str, nn.Module]:
+    per_image, one_at_a_time = copy.deepcopy(model), copy.deepcopy(model)
+    return_per_image_losses(per_image)
+    one_at_a_time.forward = MethodType(forward_one_at_a_time, one_at_a_time)
+    return {NATIVE: model, PER_IMAGE: per_image, ONE_AT_A_TIME: one_at_a_time}
+
+
+def _whole(model: nn.Module, batch: List[dict], device: str, mixed_precision: bool):
+    def run(turn: int) -> None:
+        model.zero_grad()
+        _backward(_forward(model, batch, device, mixed_precision, turn))
+
+    return run
+
+
+def _forward(model, batch, device, mixed_precision, seed) -> Dict[str, Tensor]:
+    torch.manual_seed(seed)  # anchors and proposals are sampled
+    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed_precision)
+    with EventStorage(), autocast:
+        return model(batch)
+
+
+def _backward(losses: Dict[str, Tensor]) -> None:
+    sum(values.mean() for values in losses.values()).backward()
+
+
+def _recorded(models, batch, device, mixed_precision) -> List[Call]:
+    """What the native model hands to those `losses` methods that the per-image one replaces."""
+    replaced = [n for n, m in models[PER_IMAGE].named_modules() if "losses" in vars(m)]
+    modules, calls = dict(models[NATIVE].named_modules()), []
+    for name in replaced:
+        modules[name].losses = _recorder(name, modules[name].losses, calls)
+    try:
+        _forward(models[NATIVE], batch, device, mixed_precision, seed=0)
+    finally:
+        for name in replaced:
+            del modules[name].losses
+    return calls
+
+
+def _recorder(name: str, native, calls: List[Call]):
+    def losses(*arguments):
+        calls.append((name, arguments))
+        return native(*arguments)
+
+    return losses
+
+
+def _alone(model: nn.Module, calls: List[Call]):
+    modules = dict(model.named_modules())
+
+    def run(turn: int) -> None:
+        with EventStorage():
+            for name, arguments in calls:
+                _backward(modules[name].losses(*_cut_off(arguments)))
+
+    return run
+
+
+def _cut_off(thing: Any) -> Any:
+    """The same arguments, their predictions being leaves that gradients flow to."""
+    if isinstance(thing, Tensor):
+        return thing.detach().requires_grad_() if thing.requires_grad else thing
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(_cut_off(part) for part in thing)
+    return thing
