@@ -20,7 +20,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..data.coco_json import read_coco_json, without_garbage_collection
-from ..data.problems import PathLike, Problem, check_on_invalid, picture_size, raise_or_warn
+from ..data.problems import (
+    InvalidDatasetError,
+    PathLike,
+    Problem,
+    check_on_invalid,
+    picture_size,
+    raise_or_warn,
+)
 
 logger = logging.getLogger(__name__)
 

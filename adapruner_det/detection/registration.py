@@ -6,9 +6,9 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..data.problems import PathLike, check_on_invalid
 from ..data.specs import Format, check_same_metadata, find_path
 from .coco import contiguous_ids, load_coco_dataset, read_categories
-from .problems import PathLike, check_on_invalid
 from .voc import collect_class_names, load_voc_dataset, read_image_set
 
 __all__ = ["FORMATS", "register_coco", "register_voc"]
