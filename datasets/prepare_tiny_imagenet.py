@@ -54,7 +54,8 @@ def find_fault(folder: Path, official: Official) -> Optional[str]:
     labelled = {line.split("\t")[0] for line in labels if line.strip()}
     present = {path.name for path in (folder / "val" / "images").glob("*.JPEG")}
     if labelled != present or len(present) != official.val_images:
-        return f"val holds {len(present)} images and labels of {len(labelled)}, not {official.val_images} of both"
+        found = f"{len(present)} images and labels of {len(labelled)}"
+        return f"val holds {found}, not {official.val_images} of both"
     return None
 
 

@@ -12,11 +12,11 @@ from .samples import picture, pixels, write_tree, write_zip
 FILES = {
     "frog/00010.png": picture(0),
     "frog/00002.JPG": picture(1, format="JPEG"),
-    "frog/pond/00003.png": picture(2),
+    "frog/0 pond/00003.png": picture(2),
     "Cat/a.bmp": picture(3, format="BMP"),
     "cat/a b.png": picture(4),
 }
-IDS = ["Cat/a.bmp", "cat/a b.png", "frog/00002.JPG", "frog/00010.png", "frog/pond/00003.png"]
+IDS = ["Cat/a.bmp", "cat/a b.png", "frog/00002.JPG", "frog/00010.png", "frog/0 pond/00003.png"]
 
 
 def make(tmp_path, kind, files, prefix=""):
@@ -187,8 +187,10 @@ def test_links_to_folders_are_followed(tmp_path):
     write_tree(tmp_path / "real", {"pond/1.png": picture()})
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "frog").symlink_to(tmp_path / "real", target_is_directory=True)
+    (tmp_path / "real" / "lake").symlink_to(write_tree(tmp_path / "far", {"2.png": picture()}))
     assert find_class_names(tmp_path / "data") == ["frog"]
-    assert load_images_dataset(tmp_path / "data", ["frog"])[0]["image_id"] == "frog/pond/1.png"
+    records = load_images_dataset(tmp_path / "data", ["frog"])
+    assert [record["image_id"] for record in records] == ["frog/lake/2.png", "frog/pond/1.png"]
 
 
 def test_cifar10_out_of_its_archive(shared_data):
