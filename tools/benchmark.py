@@ -22,32 +22,37 @@ import json
 import platform
 from pathlib import Path
 
-from adapruner_det.engine import load_config  # noqa: F401 - first: it quiets imports
-
 import pandas as pd
 import torch
 
-from adapruner_det.benchmark.detectors import DETECTORS
-from adapruner_det.benchmark.losses import measure_losses
+from adapruner_det.benchmark import DETECTORS
 from adapruner_det.benchmark.mask import NotEnoughMemory, measure_masks, measure_sharded
-from adapruner_det.benchmark.training import measure_overhead
 from adapruner_det.files import write_text
+
+# Detectron2 is imported by those who need it: the processes that hold a mask start with this file.
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def mask(args):
-    rows = measure_masks(args.sizes, args.batch_size, args.steps, args.device) if args.sizes else []
+    measurement = (args.batch_size, args.steps, args.projections)
+    rows = measure_masks(args.sizes, *measurement, args.device) if args.sizes else []
     if args.sharded:
-        rows.append(measure_sharded(args.sharded, args.processes, args.batch_size, args.steps))
+        rows.append(measure_sharded(args.sharded, args.processes, *measurement))
     return rows
 
 
 def overhead(args):
+    import adapruner_det.engine  # noqa: F401 - first: it quiets imports
+    from adapruner_det.benchmark.training import measure_overhead
+
     return measure_overhead(args.detectors, **_setting(args), num_images=args.num_images)
 
 
 def losses(args):
+    import adapruner_det.engine  # noqa: F401 - first: it quiets imports
+    from adapruner_det.benchmark.losses import measure_losses
+
     return measure_losses(args.detectors, **_setting(args))
 
 
@@ -113,6 +118,9 @@ def parse_arguments():
     )
     command.add_argument("--processes", type=_positive, default=4, help="of --sharded; default 4")
     command.add_argument("--steps", type=_positive, default=300, help="timed steps; default 300")
+    command.add_argument(
+        "--projections", type=_positive, default=3, help="timed projections; default 3"
+    )
     _add_common(command, batch_size=256)
 
     command = commands.add_parser(

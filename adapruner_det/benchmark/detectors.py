@@ -27,7 +27,7 @@ _MASK = {"MODEL.MASK_ON": True, "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampl
 _CASCADE = {"MODEL.ROI_HEADS.NAME": "CascadeROIHeads",
             "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True}  # fmt: skip
 # Name: config of configs/ ({} is where the small version has its suffix), and what differs from it.
-DETECTORS = {
+RECIPES = {
     "YOLOv3-Tiny": (YOLO, {}),
     "Faster R-CNN": (FASTER, {}),
     "RetinaNet": (FASTER, _DENSE),
@@ -38,8 +38,8 @@ DETECTORS = {
 
 
 def detector_config(name: str, configs: Path, small: bool, device: str) -> CfgNode:
-    """The config of one of DETECTORS on ResNet-18 (`small`) or ResNet-50, randomly initialised."""
-    file, changes = DETECTORS[name]
+    """The config of one of RECIPES on ResNet-18 (`small`) or ResNet-50, randomly initialised."""
+    file, changes = RECIPES[name]
     settings = {
         **changes,
         "MODEL.DEVICE": device,

@@ -25,23 +25,27 @@ class NotEnoughMemory(RuntimeError):
     """The masks asked for would not fit on this machine."""
 
 
-def measure_masks(sizes: List[int], batch_size: int, steps: int, device: str) -> List[dict]:
+def measure_masks(
+    sizes: List[int], batch_size: int, steps: int, projections: int, device: str
+) -> List[dict]:
     """One row a size, each from a process of its own, so that none sees another's memory."""
     check_memory(max(sizes))
     rows = []
     for size in tqdm(sizes, desc="mask"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            rows.append(pool.submit(_measure, size, batch_size, steps, device, None).result())
+            rows.append(pool.submit(_measure, size, batch_size, steps, projections, device).result())
     return rows
 
 
-def measure_sharded(num_samples: int, processes: int, batch_size: int, steps: int) -> dict:
+def measure_sharded(
+    num_samples: int, processes: int, batch_size: int, steps: int, projections: int
+) -> dict:
     """A row for one mask over several processes on this machine, joined by gloo: the slowest's times."""
     check_memory(num_samples)
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.start_processes(
             _measure_shard,
-            args=(processes, num_samples, batch_size, steps, folder),
+            args=(processes, folder, num_samples, batch_size, steps, projections),
             nprocs=processes,
             start_method="spawn",
         )
@@ -61,9 +65,7 @@ def check_memory(num_samples: int) -> None:
         )
 
 
-def _measure_shard(
-    rank: int, processes: int, num_samples: int, batch_size: int, steps: int, folder: str
-) -> None:
+def _measure_shard(rank: int, processes: int, folder: str, *measurement) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     distributed.init_process_group(
         "gloo",
@@ -72,13 +74,18 @@ def _measure_shard(
         world_size=processes,
         timeout=timedelta(hours=1),  # the others may wait long for one that counts slowly
     )
-    row = _measure(num_samples, batch_size, steps, "cpu", (rank, processes))
+    row = _measure(*measurement, "cpu", (rank, processes))
     write_text(Path(folder) / f"{rank}.json", json.dumps(row))
     distributed.destroy_process_group()
 
 
 def _measure(
-    num_samples: int, batch_size: int, steps: int, device: str, shard: "Optional[tuple[int, int]]"
+    num_samples: int,
+    batch_size: int,
+    steps: int,
+    projections: int,
+    device: str,
+    shard: "Optional[tuple[int, int]]" = None,
 ) -> dict:
     torch.manual_seed(shard[0] if shard else 0)
     warm = AdaPruner(10, KEEP_RATIO, 10, device=device)  # so that torch's own start is not counted
@@ -93,7 +100,7 @@ def _measure(
     for _ in range(steps):
         index = start + torch.randint(len(mask.logits), (batch_size,), device=device)
         step_seconds.append(_step(pruner, index, torch.rand(batch_size, device=device)))
-    seconds, extra = _project(pruner)
+    seconds, extra = _project(pruner, projections)
     here = len(mask.logits)
     return {
         "samples": num_samples,
@@ -117,7 +124,7 @@ def _step(pruner: AdaPruner, index: torch.Tensor, losses: torch.Tensor) -> float
     return time.perf_counter() - start
 
 
-def _project(pruner: AdaPruner, repeats: int = 3) -> "tuple[float, Optional[int]]":
+def _project(pruner: AdaPruner, repeats: int) -> "tuple[float, Optional[int]]":
     """(median seconds, most bytes beyond what was there) of a projection of random logits."""
     seconds, extras = [], []
     for _ in range(repeats):

@@ -1,0 +1,20 @@
+import pytest
+
+from adapruner_det.benchmark.mask import measure_masks, measure_sharded
+
+
+def test_a_row_says_what_a_sample_takes():
+    (large,) = measure_masks([3_000_000], 16, steps=3, projections=1, device="cpu")
+    assert large["samples"] == 3_000_000
+    assert large["tensor_bytes_per_sample"] == pytest.approx(4, abs=0.01)
+    assert large["step_ms"] > 0 and large["projection_s"] > 0
+    assert large["kept_ratio"] == pytest.approx(0.8, abs=1e-6)  # random float32 logits tie now and then
+    if large["rss_mb"] is not None:  # where the system tells
+        assert 11 < large["rss_mb"] < 20
+        assert large["projection_extra_mb"] < 8  # sorting would take 36
+
+
+def test_a_mask_over_processes_keeps_the_ratio_of_all_together():
+    row = measure_sharded(5000, 2, 8, steps=2, projections=1)
+    assert row["samples"] == 5000 and row["processes"] == 2
+    assert row["kept_ratio"] == pytest.approx(0.8, abs=1e-3)
