@@ -162,6 +162,8 @@ def _check_folders(field_name: str, names: Sequence[str]) -> None:
 
 
 def _check_pairs(field_name: str, pairs: Sequence[str]) -> None:
-    keys = pairs[::2]
-    if len(pairs) % 2 or not all(re.fullmatch(r"\w+(\.\w+)+", key) for key in keys):
-        raise ValueError(f"{field_name}: {' '.join(pairs)!r} is not a list of config keys and their values")
+    for key in pairs[::2]:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
+            raise ValueError(f"{field_name}: {key!r} is no config key; KEY VALUE pairs are needed")
+    if len(pairs) % 2:
+        raise ValueError(f"{field_name}: {pairs[-1]} has no value; KEY VALUE pairs are needed")

@@ -207,8 +207,8 @@ def test_a_comparison_needs_one_test_set(tmp_path, names):
         ({"seeds": (-1,)}, "seeds"),
         ({"variants": {"adapruner": ()}}, "variants: needs .* different folders"),
         ({"variants": {"a b": (), "a_b": ()}}, "variants: needs"),
-        ({"variants": {"x": ("ADAPRUNER.WARMUP",)}}, "variants: x: 'ADAPRUNER.WARMUP' is not a list"),
-        ({"train_opts": ("--lr", "1")}, "train_opts"),
+        ({"variants": {"x": ("ADAPRUNER.WARMUP",)}}, "variants: x: ADAPRUNER.WARMUP has no value"),
+        ({"train_opts": ("--lr", "1")}, "train_opts: '--lr' is no config key"),
         ({"finetune": {"YOLO": TRAIN[MODEL]}}, r"finetune: names the models \['YOLO'\], but those trained"),
     ],
 )

@@ -1,0 +1,158 @@
+import sys
+
+import pytest
+from conftest import ROOT
+
+from adapruner_det.comparison.comparison import Comparison
+from adapruner_det.comparison.experiment import (
+    build_comparison,
+    config_file,
+    merge,
+    named,
+    read_experiment,
+    split_pairs,
+)
+from adapruner_det.engine import load_config
+
+EXPERIMENTS = sorted((ROOT / "configs/experiments").glob("*.yaml"))
+TOOLS = ROOT / "tools"
+
+WHOLE = """
+prune_config: ../prune.yaml
+train_configs: {Small net: ../train.yaml}
+methods: [full, adapruner]
+keep_ratios: [0.9, 0.5]
+seeds: [0, 1]
+budgets: [iterations, epochs]
+variants:
+  no warm-up: {ADAPRUNER.WARMUP: 0, ADAPRUNER.SELECTION_LOSS: false}
+opts:
+  DATASETS.REGISTER: ["a=images:x y.zip", "b=images:z.zip"]
+  INPUT.RANDOM_FLIP: none
+prune_opts: {SOLVER.BASE_LR: 0.1}
+train_opts: {DATASETS.TEST: []}
+finetune: {Small net: ../train.yaml}
+finetune_opts: {DATASETS.TRAIN: [a]}
+cut_from: 0.7
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes an experiment file in a tree with prune.yaml and train.yaml; returns its path."""
+    for name in ("prune.yaml", "train.yaml"):
+        (tmp_path / name).write_text("VERSION: 2\n")
+    (tmp_path / "experiments").mkdir()
+
+    def write(text):
+        path = tmp_path / "experiments" / "mine.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_an_experiment_file_can_hold_every_option(write, tmp_path):
+    comparison = build_comparison(TOOLS, read_experiment(write(WHOLE)))
+    assert comparison == Comparison(
+        tools=TOOLS,
+        prune_config=str(tmp_path / "prune.yaml"),
+        train_configs={"Small net": str(tmp_path / "train.yaml")},
+        methods=("full", "adapruner"),
+        keep_ratios=(0.9, 0.5),
+        seeds=(0, 1),
+        budgets=("iterations", "epochs"),
+        variants={"no warm-up": ("ADAPRUNER.WARMUP", "0", "ADAPRUNER.SELECTION_LOSS", "False")},
+        opts=("DATASETS.REGISTER", "('a=images:x y.zip', 'b=images:z.zip')", "INPUT.RANDOM_FLIP", "none"),
+        prune_opts=("SOLVER.BASE_LR", "0.1"),
+        train_opts=("DATASETS.TEST", "()"),
+        finetune={"Small net": str(tmp_path / "train.yaml")},
+        finetune_opts=("DATASETS.TRAIN", "('a',)"),
+        cut_from=0.7,
+    )
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("keep_ratio: [0.9]", "mine.yaml: keep_ratio is no option; it can hold prune_config"),
+        ("keep_ratios: 0.9", "mine.yaml: keep_ratios: 0.9 is not a list"),
+        ("keep_ratios: [most]", "mine.yaml: keep_ratios: 'most' is not a number"),
+        ("seeds: [0.5]", "mine.yaml: seeds: 0.5 is not a whole number"),
+        ("seeds: [yes]", "mine.yaml: seeds: True is not a whole number"),
+        ("methods: full", "mine.yaml: methods: 'full' is not a list"),
+        ("prune_config: gone.yaml", "mine.yaml: prune_config: there is no config file .*gone.yaml"),
+        ("train_configs: [a.yaml]", "mine.yaml: train_configs: .* is not `name: value` lines"),
+        ("train_opts: {SOLVER: {MAX_ITER: 3}}", "mine.yaml: train_opts: SOLVER needs a value; the parts"),
+        ("opts: {SEED: }", "mine.yaml: opts: SEED needs a value"),
+        ("variants: {a: ADAPRUNER.WARMUP 0}", "mine.yaml: variants: 'ADAPRUNER.WARMUP 0' is not `name"),
+        ("seeds: [0", "mine.yaml cannot be read as an experiment file"),
+        ("- seeds", "mine.yaml is no experiment file"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_name_and_the_key(write, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_experiment(write(text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nowhere.yaml cannot be read as an experiment file"):
+        read_experiment(tmp_path / "nowhere.yaml")
+
+
+def test_given_options_replace_the_file_s_and_pairs_come_behind():
+    from_file = {"seeds": (0, 1), "budgets": ("epochs",), "opts": ("A.B", "1"), "variants": {"x": ("C.D", "1")}}
+    given = {"seeds": (5,), "opts": ("A.B", "2"), "train_opts": ("E.F", "3"), "variants": {"y": ()}}
+    assert merge(from_file, given) == {
+        "seeds": (5,),
+        "budgets": ("epochs",),
+        "opts": ("A.B", "1", "A.B", "2"),
+        "train_opts": ("E.F", "3"),
+        "variants": {"x": ("C.D", "1"), "y": ()},
+    }
+    assert from_file["seeds"] == (0, 1) and list(from_file["variants"]) == ["x"]
+
+
+def test_configs_are_needed():
+    with pytest.raises(ValueError, match="prune_config, train_configs: needed, on the command line or in"):
+        build_comparison(TOOLS, {"seeds": (0,)})
+
+
+def test_pairs_and_names_on_a_command_line(tmp_path):
+    assert named("no warm-up=ADAPRUNER.WARMUP 0") == ("no warm-up", "ADAPRUNER.WARMUP 0")
+    assert split_pairs("A.B 0 C.D \"('x y',)\"") == ("A.B", "0", "C.D", "('x y',)")
+    for text in ("no warm-up", "=A.B 1", "x="):
+        with pytest.raises(ValueError, match="not of the form NAME="):
+            named(text)
+    with pytest.raises(ValueError):
+        split_pairs("A.B 'x")
+    with pytest.raises(ValueError, match="there is no config file"):
+        config_file(str(tmp_path))
+
+
+def config_of(stage):
+    return load_config(stage.config, opts=stage.overrides)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_of_the_tree_fits_the_configs(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    setup = sys.modules[load_config.__module__]
+    monkeypatch.setattr(setup, "register_from_spec", lambda *_, **__: None)  # the data need not be there
+    assert path.read_text().startswith("# ") and "Costs" in path.read_text()
+    comparison = build_comparison(TOOLS, read_experiment(path.relative_to(ROOT)))
+    assert len(comparison.seeds) >= 3, "fewer prove nothing"
+    for model in comparison.train_configs:
+        training, last = comparison.training_stage(model), comparison.last_stage(model)
+        sets = [config_of(stage).DATASETS for stage in (training, last)]
+        assert len(sets[1].TEST) == 1
+        for method in comparison.selecting_methods():
+            pruning = config_of(comparison.selecting_stage(method))
+            assert pruning.ADAPRUNER.ENABLED and pruning.DATASETS.TRAIN == sets[0].TRAIN
+        for used in (pruning.DATASETS, *sets):
+            registered = {spec.partition("=")[0] for spec in used.REGISTER}
+            assert {*used.TRAIN, *used.TEST} <= registered
+
+
+def test_there_are_experiments():
+    assert len(EXPERIMENTS) >= 9

@@ -1,0 +1,126 @@
+"""The comparison as a user runs it: prune, train, fine-tune and evaluate, then the table."""
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, load_script
+
+CLASSES = {"dark": 40, "grey": 120, "light": 210}
+
+EXPERIMENT = """
+prune_config: {configs}/prune_small.yaml
+train_configs: {{tiny: {configs}/train_small.yaml}}
+methods: [adapruner]
+keep_ratios: [0.9]
+budgets: [epochs]
+finetune: {{tiny: {configs}/train_small.yaml}}
+opts:
+  DATASETS.REGISTER:
+    - "source=images:{data}/train"
+    - "target=images:{data}/train:dark,light"
+    - "target_test=images:{data}/test:dark,light"
+  SOLVER.IMS_PER_BATCH: 8
+  SOLVER.MAX_EPOCHS: 4
+  SOLVER.WARMUP_ITERS: 0
+  MODEL.DEVICE: cpu
+prune_opts: {{DATASETS.TRAIN: [source]}}
+train_opts: {{DATASETS.TRAIN: [source], DATASETS.TEST: []}}
+finetune_opts: {{DATASETS.TRAIN: [target], DATASETS.TEST: [target_test], SOLVER.MAX_EPOCHS: 1}}
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """An experiment file over pictures of three classes that differ in brightness."""
+    rng = np.random.default_rng(0)
+    for split, images in (("train", 8), ("test", 3)):
+        for name, brightness in CLASSES.items():
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for number in range(images):
+                image = np.clip(rng.normal(brightness, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
+                cv2.imwrite(str(folder / f"{number}.png"), image)
+    path = tmp_path / "mine.yaml"
+    path.write_text(EXPERIMENT.format(configs=ROOT / "configs/cifar10", data=tmp_path / "data"))
+    return path
+
+
+def iterations(folder):
+    """How many a finished training took; evaluation writes a line of its own behind them."""
+    records = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    return max(record["iteration"] for record in records if "total_loss" in record) + 1
+
+
+def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path):
+    output = tmp_path / "out"
+    out = run_tool("compare.py", "--experiment", experiment, "--seeds", "3", "--keep-ratios", "0.75",
+                   "--output", output)  # fmt: skip
+    runs = sorted(str(path.parent.relative_to(output)) for path in output.rglob("done.json"))
+    assert runs == [
+        "finetune/tiny/adapruner_0.75_epochs_seed3",
+        "select/adapruner_0.75_seed3",
+        "train/tiny/adapruner_0.75_epochs_seed3",
+    ]
+    # 4 passes over 24 images, over the 18 kept, and one over the 16 of the target, in batches of 8
+    assert iterations(output / runs[1]) == 12
+    assert iterations(output / runs[2]) == 9
+    assert iterations(output / runs[0]) == 2
+    tuned = (output / runs[0] / "console.txt").read_text()
+    assert str(output / runs[2] / "model_final.pth") in tuned
+
+    results = pd.read_csv(output / "results.csv")
+    assert len(results) == 1
+    row = results.iloc[0]
+    assert (row["method"], row["images"], row["seed"], row["budget"]) == ("adapruner", 18, 3, "epochs")
+    evaluation = output / runs[0] / "inference/target_test/evaluation.json"
+    assert row["accuracy"] == json.loads(evaluation.read_text())["classification"]["accuracy"]
+    table = (output / "table.md").read_text()
+    assert "| adapruner 0.75 |" in table and table.split("\n\n")[0] in out
+    assert (output / "figure.png").stat().st_size > 5000
+
+
+def test_options_given_besides_an_experiment_take_the_place_of_its_own(experiment):
+    compare = load_script(ROOT / "tools/compare.py")
+    arguments = ["--experiment", str(experiment), "--output", "out", "--budgets", "iterations", "--variant",
+                 "no warm-up=ADAPRUNER.WARMUP 0", "--prune-opts", "SOLVER.BASE_LR 0.5", "SEED", "7"]  # fmt: skip
+    comparison = compare.comparison_of(compare.argument_parser().parse_args(arguments))
+    assert comparison.budgets == ("iterations",) and comparison.keep_ratios == (0.9,)
+    assert comparison.variants == {"no warm-up": ("ADAPRUNER.WARMUP", "0")}
+    assert comparison.prune_opts[-2:] == ("SOLVER.BASE_LR", "0.5") and "DATASETS.TRAIN" in comparison.prune_opts
+    assert comparison.opts[-2:] == ("SEED", "7") and comparison.seeds == (0,)
+
+
+def test_options_alone_are_enough():
+    compare = load_script(ROOT / "tools/compare.py")
+    config = str(ROOT / "configs/cifar10/train_small.yaml")
+    arguments = ["--output", "out", "--prune-config", config, "--train-configs", f"A b={config}", f"C={config}",
+                 "--finetune", f"A b={config}", f"C={config}", "--seeds", "1", "2"]  # fmt: skip
+    comparison = compare.comparison_of(compare.argument_parser().parse_args(arguments))
+    assert comparison.train_configs == comparison.finetune == {"A b": config, "C": config}
+    assert comparison.methods == ("full", "random", "adapruner") and comparison.seeds == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--keep-ratios", "90"), r"mine.yaml, with the options given besides: keep_ratios, .*\[90.0\]"),
+        (("--finetune", f"B={ROOT / 'configs/cifar10/train_small.yaml'}"), "finetune: names the models"),
+        (("SEED",), "opts: SEED has no value"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_with_the_file_and_the_option(experiment, arguments, message):
+    compare = load_script(ROOT / "tools/compare.py")
+    parsed = compare.argument_parser().parse_args(
+        ["--experiment", str(experiment), "--output", "out", *arguments]
+    )
+    with pytest.raises(ValueError, match=message):
+        compare.comparison_of(parsed)
+
+
+def test_a_bad_argument_is_explained(capsys):
+    compare = load_script(ROOT / "tools/compare.py")
+    with pytest.raises(SystemExit):
+        compare.argument_parser().parse_args(["--output", "out", "--prune-config", "nowhere.yaml"])
+    assert "there is no config file nowhere.yaml" in capsys.readouterr().err
