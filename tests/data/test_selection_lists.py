@@ -1,0 +1,206 @@
+import contextlib
+import io
+import json
+import logging
+
+import pytest
+from coco_files import annotation, coco_content, write_coco
+from conftest import write_voc_folder
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from pycocotools.coco import COCO
+
+from adapruner_det.data.coco_json import only_images
+from adapruner_det.data.pruned_datasets import SelectionMismatchError, annotations_digest, check_fits
+from adapruner_det.data.records import checked_records
+from adapruner_det.data.selection_lists import write_coco_json, write_selection
+from adapruner_det.data.selection_record import class_counts, make_selection
+from adapruner_det.detection.registration import register_coco, register_voc
+from adapruner_det.detection.training_data import load_dataset
+from adapruner_det.pruning import Selection
+
+
+@pytest.fixture(autouse=True)
+def clean_catalogs():
+    before = set(DatasetCatalog), set(MetadataCatalog)
+    yield
+    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before):
+        for name in set(catalog) - names:
+            catalog.remove(name)
+
+
+@pytest.fixture
+def squares(tmp_path):
+    """Registers 4 images, with a crowd in image 10; gives the JSON's path."""
+    content = coco_content()
+    content["annotations"].append(annotation(900, 10, [0, 0, 60, 40], 7, iscrowd=1))
+    path = write_coco(tmp_path / "squares", content)
+    register_coco("squares", path, tmp_path / "squares/images")
+    return path
+
+
+def select(*kept, names=("squares",)):
+    records = [record for name in names for record in load_dataset(name)]
+    return make_selection(
+        records,
+        [float(i) for i in range(len(records))],
+        [str(record["image_id"]) in kept for record in records],
+        keep_ratio=0.5,
+        method="adapruner",
+    )
+
+
+def test_the_json_loses_the_pruned_images_and_nothing_else(squares, tmp_path):
+    write_selection(select("10", "30"), tmp_path / "selection")
+    (path,) = (tmp_path / "selection/annotations").iterdir()
+    assert path.name == "squares_adapruner_0.50.json"
+    before, after = json.loads(squares.read_text()), json.loads(path.read_text())
+    assert list(after) == list(before)
+    for key in ("info", "licenses", "categories", "extra"):
+        assert after[key] == before[key]
+    assert [image["id"] for image in after["images"]] == [30, 10]  # the file's order
+    assert after["images"] == [i for i in before["images"] if i["id"] in (10, 30)]
+    assert after["annotations"] == [a for a in before["annotations"] if a["image_id"] in (10, 30)]
+    assert not (tmp_path / "selection/ImageSets").exists()
+    with contextlib.redirect_stdout(io.StringIO()):
+        api = COCO(str(path))
+    assert sorted(api.imgs) == [10, 30] and len(api.anns) == len(after["annotations"])
+
+
+def test_the_json_trains_on_what_the_selection_keeps(squares, tmp_path):
+    selection = select("20", "30")
+    write_selection(selection, tmp_path / "selection")
+    (path,) = (tmp_path / "selection/annotations").iterdir()
+    register_coco("pruned", path, tmp_path / "squares/images")
+    kept = [record for record in DatasetCatalog.get("squares") if record["image_id"] in (20, 30)]
+    assert DatasetCatalog.get("pruned") == kept
+
+
+def test_each_data_set_is_written_in_its_own_format(squares, tmp_path):
+    folder = write_voc_folder(tmp_path / "voc", {"train": ["a", "b", "c"]})
+    register_voc("parts", folder, "train", ["black", "white"])
+    records = [r for name in ("squares", "parts") for r in load_dataset(name)]
+    selection = make_selection(records, [None] * 7, [True] * 7, keep_ratio=0.5, method="random")
+    selection.provenance["sources"]["other"] = {"format": "other"}
+    both = Selection(
+        [*selection.datasets, "other"], [*selection.ids, "zero"], [*selection.scores, 1.0],
+        [*selection.kept, True], 0.5, "random",
+        {name: [*column, column[0]] for name, column in selection.columns.items()}, selection.provenance,
+    )  # fmt: skip
+    write_selection(both, tmp_path / "selection")
+    written = {str(p.relative_to(tmp_path / "selection")) for p in (tmp_path / "selection").rglob("*.*")}
+    assert written == {
+        "selection.json",
+        "images.csv",
+        "annotations/squares_random_0.50.json",
+        "ImageSets/Main/parts_random_0.50.txt",
+        "lists/other_random_0.50.txt",
+    }
+    assert (tmp_path / "selection/ImageSets/Main/parts_random_0.50.txt").read_text() == "a\nb\nc\n"
+    assert (tmp_path / "selection/lists/other_random_0.50.txt").read_text() == "zero\n"
+
+
+def test_the_source_is_on_record_so_that_a_cut_needs_no_registration(squares, tmp_path):
+    write_selection(select("10"), tmp_path / "selection")
+    DatasetCatalog.remove("squares")
+    MetadataCatalog.remove("squares")
+    selection = Selection.load(tmp_path / "selection")
+    assert selection.provenance["sources"] == {
+        "squares": {
+            "format": "coco",
+            "json_file": str(squares),
+            "image_root": str(tmp_path / "squares/images"),
+            "on_invalid": "error",
+        }
+    }
+    write_selection(selection.cut(0.25), tmp_path / "cut")
+    path = tmp_path / "cut/annotations/squares_adapruner_0.25.json"
+    assert [image["id"] for image in json.loads(path.read_text())["images"]] == [40]  # the highest score
+
+
+def vanish(path):
+    path.unlink()
+
+
+def lose_image(path):
+    content = json.loads(path.read_text())
+    content["images"] = content["images"][1:]  # 40, which is pruned
+    path.write_text(json.dumps(content))
+
+
+def break_json(path):
+    path.write_text("{")
+
+
+def lose_ids(path):
+    content = json.loads(path.read_text())
+    del content["annotations"][0]["image_id"]
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("spoil", [vanish, lose_image, break_json, lose_ids])
+def test_a_json_that_is_gone_or_has_changed_costs_no_selection(squares, tmp_path, caplog, spoil):
+    selection = select("10", "30")
+    spoil(squares)
+    with caplog.at_level(logging.WARNING):
+        write_selection(selection, tmp_path / "selection")
+    assert Selection.load(tmp_path / "selection").kept_ids("squares") == {"10", "30"}
+    assert (tmp_path / "selection/lists/squares_adapruner_0.50.txt").read_text() == "10\n30\n"
+    assert not (tmp_path / "selection/annotations").exists()
+    assert "squares: no COCO file" in caplog.text and str(squares) in caplog.text
+    with pytest.raises((ValueError, OSError), match=squares.name):
+        write_coco_json(selection, "squares", squares, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_missing_ids_are_named():
+    content = {"images": [{"id": i} for i in range(9)], "annotations": [], "categories": []}
+    with pytest.raises(ValueError, match=r"7 images are not in it \(10, 11, 12, 13, 14, \.\.\.\)"):
+        only_images(content, {*map(str, range(10, 17)), "1"})
+
+
+def test_crowds_have_a_column_of_their_own_and_are_no_boxes(squares):
+    selection = select("10")
+    at = selection.ids.index("10")
+    annotations = next(r for r in load_dataset("squares") if r["image_id"] == 10)["annotations"]
+    assert selection.columns["boxes"][at] == len(annotations) - 1
+    assert selection.columns["crowds"] == [int(i == "10") for i in selection.ids]
+    boxes = sum(c["boxes"] for c in class_counts(selection).values())
+    assert boxes == sum(selection.columns["boxes"])
+
+
+def test_without_crowds_there_is_no_such_column(tmp_path):
+    register_coco("plain", write_coco(tmp_path, coco_content()), tmp_path / "images")
+    assert "crowds" not in select(names=["plain"]).columns
+
+
+def test_a_box_that_becomes_a_crowd_is_a_change(squares):
+    selection = select("10")
+    records = load_dataset("squares")
+    records[1]["annotations"][0]["iscrowd"] = 1
+    with pytest.raises(SelectionMismatchError, match=r"annotations that have changed since \(20\)"):
+        check_fits(selection, "squares", records)
+
+
+def test_a_digest_is_the_same_in_xywh_and_xyxy_and_by_either_reader(squares, tmp_path):
+    names = ["black", "white"]
+    theirs = load_coco_json(str(squares), str(tmp_path / "squares/images"), "oracle")
+    for ours, other in zip(load_dataset("squares"), checked_records("oracle", theirs)):
+        assert annotations_digest(ours, names) == annotations_digest(other, names)
+        corners = {
+            **ours,
+            "annotations": [
+                {**a, "bbox": [x, y, x + w, y + h], "bbox_mode": 0}
+                for a in ours["annotations"]
+                for x, y, w, h in [a["bbox"]]
+            ],
+        }
+        assert annotations_digest(ours, names) == annotations_digest(corners, names)
+
+
+def test_a_digest_does_not_hang_on_the_last_bits():
+    x, xmax = 0.1, 0.45
+    assert f"{x + (xmax - x):.1f}" != f"{xmax:.1f}"
+    boxes = {"bbox": [x, 0, xmax - x, 5], "bbox_mode": 1}, {"bbox": [x, 0, xmax, 5], "bbox_mode": 0}
+    digests = {annotations_digest({"annotations": [{**box, "category_id": 0}]}, ["c"]) for box in boxes}
+    assert len(digests) == 1
