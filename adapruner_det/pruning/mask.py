@@ -102,7 +102,10 @@ class Mask:
         before = self.logits[touched]
         after = before.index_add(0, which, change.to(before.dtype))
         self.logits[touched] = after
-        self.num_kept += int(self.total((after > 0).sum() - (before > 0).sum()))
+        self._count(int((after > 0).sum() - (before > 0).sum()))
+
+    def _count(self, change: int) -> None:
+        self.num_kept += change
 
     def project(self, num_kept: "int | Tensor") -> Tensor:
         """Shifts the logits of each group by one number so that its highest are above zero.

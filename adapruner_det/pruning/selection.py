@@ -5,9 +5,12 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
+
+import torch
 
 from ..files import write_text
+from .groups import quotas
 
 RECORD = "selection.json"
 TABLE = "images.csv"
@@ -82,14 +85,17 @@ class Selection:
     def kept_ids(self, dataset: str) -> Set[str]:
         return {i for d, i, k in zip(self.datasets, self.ids, self.kept) if d == dataset and k}
 
-    def cut(self, keep_ratio: float) -> "Selection":
+    def cut(self, keep_ratio: float, balance_by: Optional[str] = None) -> "Selection":
         """The same scores cut at another ratio: the highest round(keep_ratio * N) are kept.
 
         Samples with equal scores are ordered by a hash of their id, so that neither the order of the
         data set nor the alphabet decides.
 
+        Args:
+            balance_by: a column; each of its values is held to the ratio (`groups.quotas`).
+
         Raises:
-            ValueError: a ratio outside (0, 1].
+            ValueError: a ratio outside (0, 1], or too few samples for each value to keep one.
         """
         if not 0 < keep_ratio <= 1:
             raise ValueError(
@@ -98,9 +104,19 @@ class Selection:
         competing = [i for i, score in enumerate(self.scores) if score is not None]
         competing.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
         kept = [k and score is None for k, score in zip(self.kept, self.scores)]
-        for i in competing[: round(keep_ratio * len(competing))]:
+        total = round(keep_ratio * len(competing))
+        for i in competing[:total] if balance_by is None else self._balanced(competing, total, balance_by):
             kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
+
+    def _balanced(self, ordered: List[int], total: int, column: str) -> Iterator[int]:
+        """The first of `ordered` of each value of a column, `total` together."""
+        by_value: Dict[Any, List[int]] = {value: [] for value in self.columns[column]}
+        for i in ordered:
+            by_value[self.columns[column][i]].append(i)
+        sizes = torch.tensor([len(own) for own in by_value.values()])
+        for own, places in zip(by_value.values(), quotas(sizes, total).tolist()):
+            yield from own[:places]
 
     def table(self):
         """A pandas DataFrame, one row a sample: dataset, id, kept, score and the further columns."""

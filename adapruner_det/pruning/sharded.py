@@ -1,8 +1,8 @@
 """A mask spread over processes, each of which holds the logits of the samples it reads.
 
-Logits never travel. What the processes add up is counts and sums: twice a projection a histogram of the
-logits' digits (see `ranking`), and a few numbers a step, so that kept ratio, running means and the end of
-an epoch are those of all samples together.
+Logits never travel. What the processes add up is counts and sums: three histograms of the logits' digits a
+projection (see `ranking`), and two times a few numbers a step (with groups, also two numbers a group), so
+that kept ratio, running means and the end of an epoch are those of all samples together.
 
 All processes have to call `AdaPruner.update` equally often, once a step, as DistributedDataParallel
 demands of the backward pass; a process without samples in a step passes empty tensors. An epoch ends when
@@ -82,14 +82,26 @@ class ShardedMask(Mask):
             num_samples * rank // num_shards, num_samples * (rank + 1) // num_shards
         )
         self._reduce = reduce or sum_over_processes()
+        self._uncounted = 0  # by how much the number kept here changed since the last `totals`
         self._set_up(num_samples, len(self.owned), device, groups, num_groups)
 
     def total(self, counts: Tensor) -> Tensor:
         return self._reduce(counts)
 
     def totals(self, *numbers: float) -> "tuple[float, ...]":
+        """The numbers added up; what `step` changed travels along, and `num_kept` is right again."""
+        numbers, self._uncounted = (*numbers, self._uncounted), 0
         sums = torch.tensor(numbers, dtype=torch.float64, device=self.logits.device)
-        return tuple(self.total(sums).tolist())
+        *sums, change = self.total(sums).tolist()
+        self.num_kept += int(change)
+        return tuple(sums)
+
+    def _count(self, change: int) -> None:
+        self._uncounted += change
+
+    def project(self, num_kept: "int | Tensor") -> Tensor:
+        self._uncounted = 0  # everything is counted anew
+        return super().project(num_kept)
 
     def mean(self, values: Tensor) -> float:
         total, count = self.totals(float(values.sum(dtype=torch.float64)), values.numel())
