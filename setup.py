@@ -21,6 +21,6 @@ setup(
     packages=find_packages(include=["adapruner_det", "adapruner_det.*"]),
     python_requires=">=3.11",
     # OpenCV and pycocotools come with Detectron2; asking for them again could pull in another numpy.
-    install_requires=["Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "tabulate", "tqdm"],
+    install_requires=["Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "scipy", "tabulate", "tqdm"],
     extras_require={"demo": ["opencv-python", "scikit-learn"], "test": ["pytest"]},
 )

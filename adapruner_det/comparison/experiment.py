@@ -135,7 +135,13 @@ def _readers(folder: Path) -> Dict[str, Callable[[Any], Any]]:
     }
 
 
-_KINDS = {str: "a text", int: "a whole number", float: "a number", dict: "`name: value` lines", list: "a list"}
+_KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    dict: "`name: value` lines",
+    list: "a list",
+}
 
 
 def _of_type(kind: type, value: Any) -> Any:

@@ -12,7 +12,6 @@ from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from .budgets import EPOCHS
 from .comparison import (
-    ANY_BUDGET,
     FULL,
     Cell,
     Comparison,

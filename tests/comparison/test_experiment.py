@@ -2,6 +2,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from detectron2.data import DatasetCatalog
 
 from adapruner_det.comparison.comparison import Comparison
 from adapruner_det.comparison.experiment import (
@@ -101,7 +102,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_given_options_replace_the_file_s_and_pairs_come_behind():
-    from_file = {"seeds": (0, 1), "budgets": ("epochs",), "opts": ("A.B", "1"), "variants": {"x": ("C.D", "1")}}
+    from_file = {"seeds": (0, 1), "budgets": ("epochs",), "opts": ("A.B", "1"),
+                 "variants": {"x": ("C.D", "1")}}  # fmt: skip
     given = {"seeds": (5,), "opts": ("A.B", "2"), "train_opts": ("E.F", "3"), "variants": {"y": ()}}
     assert merge(from_file, given) == {
         "seeds": (5,),
@@ -150,7 +152,7 @@ def test_every_experiment_of_the_tree_fits_the_configs(path, monkeypatch):
             pruning = config_of(comparison.selecting_stage(method))
             assert pruning.ADAPRUNER.ENABLED and pruning.DATASETS.TRAIN == sets[0].TRAIN
         for used in (pruning.DATASETS, *sets):
-            registered = {spec.partition("=")[0] for spec in used.REGISTER}
+            registered = {spec.partition("=")[0] for spec in used.REGISTER} | set(DatasetCatalog.list())
             assert {*used.TRAIN, *used.TEST} <= registered
 
 
