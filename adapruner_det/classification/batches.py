@@ -3,7 +3,7 @@
 N images of H x W pixels, B of them in a batch of one process.
 """
 import itertools
-from typing import Dict, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -38,6 +38,16 @@ def pixel_statistics(images: np.ndarray) -> Tuple[Tensor, Tensor]:
     variance = mean_of_squares - mean**2
     std = np.where(variance > 1e-6, np.sqrt(np.maximum(variance, 0)), 1.0)
     return torch.tensor(mean).float(), torch.tensor(std).float()
+
+
+def _on_device(images: Tensor, device: torch.device) -> Tensor:
+    try:
+        return images.to(device)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            f"{len(images)} images, {images.nbytes / 2**30:.1f} GiB, do not fit into the memory of {device}: "
+            "set INPUT.KEEP_ON_DEVICE False"
+        ) from error
 
 
 class TrainBatches:
@@ -81,7 +91,7 @@ class TrainBatches:
         self._device = torch.device(device)
         self._images = torch.from_numpy(images)
         if keep_on_device:
-            self._images = self._images.to(self._device)
+            self._images = _on_device(self._images, self._device)
         self._labels = labels
         # What is blanked gets the mean colour, which normalisation makes (nearly) zero.
         fill = pixel_statistics(images)[0].round() if augmentation.cutout else torch.zeros(3)
@@ -118,7 +128,13 @@ class TestBatches:
 
     __test__ = False  # no test, whatever pytest thinks of its name
 
-    def __init__(self, records: List[dict], read_images, batch_size: int, device: "str | torch.device"):
+    def __init__(
+        self,
+        records: List[dict],
+        read_images: Callable[[List[dict]], np.ndarray],
+        batch_size: int,
+        device: "str | torch.device",
+    ):
         self._index = torch.tensor(list(InferenceSampler(len(records))), dtype=torch.long)
         own = [records[i] for i in self._index.tolist()]
         self._images = torch.from_numpy(read_images(own))

@@ -92,6 +92,15 @@ def test_images_kept_on_the_host_make_the_same_batches(images):
     assert all(map(_same, one, other))
 
 
+def test_images_that_do_not_fit_on_the_device_say_what_to_set(images, monkeypatch):
+    def full(self, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    with pytest.raises(MemoryError, match="24 images.*set INPUT.KEEP_ON_DEVICE False"):
+        _batches(images)
+
+
 def test_cutout_blanks_with_the_mean_colour(images):
     mean = images.reshape(-1, 3).mean(0).round()
     batch = next(iter(_batches(images, Augmentation(cutout=16))))  # blanks at least a quarter
