@@ -19,6 +19,7 @@ on a machine that others use.
 """
 import argparse
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -79,8 +80,12 @@ def table(rows) -> str:
 
 def machine(device: str) -> dict:
     """Where the figures come from."""
+    name = platform.processor() or platform.machine()
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
     return {
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor(),
+        "device": name,
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -35,6 +35,7 @@ RECIPES = {
     "Mask R-CNN": (FASTER, _MASK),
     "Cascade R-CNN": (FASTER, _CASCADE),
 }
+FLOAT32_ONLY = ("FCOS",)  # Detectron2's own loss of it fails under autocast
 
 
 def detector_config(name: str, configs: Path, small: bool, device: str) -> CfgNode:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..detection.per_image import forward_one_at_a_time, return_per_image_losses
-from .detectors import build_detector, detector_config, make_batches
+from .detectors import FLOAT32_ONLY, build_detector, detector_config, make_batches
 from .timing import Times, alternate, ratio, spread
 
 NATIVE, PER_IMAGE, ONE_AT_A_TIME = "native", "per image", "one at a time"
@@ -38,14 +38,19 @@ def measure_losses(
     rows = []
     for name in tqdm(names, desc="losses"):
         cfg = detector_config(name, configs, small, device)
+        mixed = mixed_precision and name not in FLOAT32_ONLY
         models = _three_ways(build_detector(name, cfg))
-        run = {key: _whole(model, batch, device, mixed_precision) for key, model in models.items()}
+        run = {key: _whole(model, batch, device, mixed) for key, model in models.items()}
         times = alternate(run, rounds, device=device, name=name)
-        row = {"detector": name, **_compared(times, NATIVE, PER_IMAGE, "model")}
+        precision = "bfloat16" if mixed else "float32"
+        row = {"detector": name, "precision": precision, **_compared(times, NATIVE, PER_IMAGE, "model")}
         row["one_at_a_time_ratio"] = ratio(times[ONE_AT_A_TIME].wall, times[NATIVE].wall)
-        calls = _recorded(models, batch, device, mixed_precision)
+        calls = _recorded(models, batch, device, mixed)
         if calls:
-            alone = {key: _alone(models[key], calls) for key in (NATIVE, PER_IMAGE)}
+            alone = {
+                key: _alone(models[key], calls, device, mixed)
+                for key in (NATIVE, PER_IMAGE)
+            }
             times = alternate(alone, rounds, device=device, name=f"{name}, loss alone")
             row.update(_compared(times, NATIVE, PER_IMAGE, "loss"))
         rows.append({**row, "rounds": rounds})
@@ -81,9 +86,12 @@ def _whole(model: nn.Module, batch: List[dict], device: str, mixed_precision: bo
 
 def _forward(model, batch, device, mixed_precision, seed) -> Dict[str, Tensor]:
     torch.manual_seed(seed)  # anchors and proposals are sampled
-    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed_precision)
-    with EventStorage(), autocast:
+    with EventStorage(), _autocast(device, mixed_precision):
         return model(batch)
+
+
+def _autocast(device: str, mixed_precision: bool) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed_precision)
 
 
 def _backward(losses: Dict[str, Tensor]) -> None:
@@ -112,13 +120,14 @@ def _recorder(name: str, native, calls: List[Call]):
     return losses
 
 
-def _alone(model: nn.Module, calls: List[Call]):
+def _alone(model: nn.Module, calls: List[Call], device: str, mixed_precision: bool):
     modules = dict(model.named_modules())
 
     def run(turn: int) -> None:
-        with EventStorage():
-            for name, arguments in calls:
-                _backward(modules[name].losses(*_cut_off(arguments)))
+        for name, arguments in calls:
+            with EventStorage(), _autocast(device, mixed_precision):
+                losses = modules[name].losses(*_cut_off(arguments))
+            _backward(losses)
 
     return run
 

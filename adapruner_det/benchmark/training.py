@@ -14,7 +14,7 @@ from ..detection.per_image import return_per_image_losses
 from ..detection.task import DetectionTask
 from ..engine.train_loop import AdaPrunerStep, MixedPrecisionTrainer
 from ..pruning import AdaPruner
-from .detectors import build_detector, detector_config, make_batches
+from .detectors import FLOAT32_ONLY, build_detector, detector_config, make_batches
 from .memory import MB, bytes_of, peak_of, tensors_in
 from .timing import alternate, ratio, spread
 
@@ -43,7 +43,8 @@ def measure_overhead(
     rows = []
     for name in tqdm(names, desc="overhead"):
         cfg = detector_config(name, configs, small, device)
-        trainers = _trainers(name, cfg, batches, num_images, mixed_precision)
+        mixed = mixed_precision and name not in FLOAT32_ONLY
+        trainers = _trainers(name, cfg, batches, num_images, mixed)
         steps = {key: _stepper(trainer) for key, trainer in trainers.items()}
         times = alternate(steps, rounds, device=device, name=name)
         plain, ours = times[PLAIN], times[PRUNING]
@@ -52,6 +53,7 @@ def measure_overhead(
         rows.append(
             {
                 "detector": name,
+                "precision": "bfloat16" if mixed else "float32",
                 "plain_ms": 1e3 * median(plain.wall),
                 "pruning_ms": 1e3 * median(ours.wall),
                 "ratio": ratio(ours.wall, plain.wall),

@@ -12,7 +12,7 @@ from adapruner_det.benchmark.detectors import (
 from conftest import ROOT
 
 SETTING = dict(
-    device="cpu", small=True, batch_size=2, image_size=64, rounds=1, mixed_precision=False
+    device="cpu", small=True, batch_size=2, image_size=64, rounds=1, mixed_precision=True
 )
 
 
@@ -57,7 +57,7 @@ def test_recorded_calls_give_the_model_s_own_losses_again(name):
             torch.testing.assert_close(values, native[term], rtol=tolerance, atol=1e-6)
 
 
-def test_rows_of_losses_compare_three_ways():
+def test_rows_of_losses_compare_three_ways_in_mixed_precision():
     rows = losses.measure_losses(["YOLOv3-Tiny", "RetinaNet"], ROOT / "configs", **SETTING)
     assert [row["detector"] for row in rows] == ["YOLOv3-Tiny", "RetinaNet"]
     assert all(row["model_ratio"] > 0 and row["one_at_a_time_ratio"] > 0 for row in rows)
