@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -140,7 +140,7 @@ def ground_truth(
             those objects are taken, else all of an image.
         categories: class names by id, of the file's.
     """
-    read = {record["image_id"]: record["annotations"] for record in records}
+    read = {record["image_id"]: record.get("annotations", []) for record in records}
     known = {a.get("id") for annotations in read.values() for a in annotations}
     images = {i["id"]: i for i in content["images"] if i["id"] in read}
     annotations = []

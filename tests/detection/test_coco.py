@@ -91,8 +91,8 @@ def test_given_classes_keep_their_order_and_one_the_file_lacks_gets_a_new_id(tmp
     assert contiguous_ids(read_categories(path), ["white", "red", "black"]) == {7: 0, 8: 1, 3: 2}
     white_first = load_coco_dataset(path, tmp_path / "images", ["white", "red", "black"])
     as_usual = load_coco_dataset(path, tmp_path / "images", CLASSES)
-    pairs = zip(white_first, as_usual)
-    both = {(a["category_id"], b["category_id"]) for r, s in pairs for a, b in zip(*(r["annotations"], s["annotations"]))}
+    first, usual = ([a for r in own for a in r["annotations"]] for own in (white_first, as_usual))
+    both = {(a["category_id"], b["category_id"]) for a, b in zip(first, usual)}
     assert both == {(0, 1), (2, 0)}
 
 
@@ -132,7 +132,10 @@ BAD_OBJECTS = {
     "edge": ({"bbox": [64, 2, 1, 4]}, "bbox [64, 2, 1, 4] has no area within the 64 x 48 image"),
     "category": ({"category_id": 4}, "category 4 is not one of the classes"),
     "crowd": ({"iscrowd": 2}, "iscrowd and ignore are (2, 0), not 0 or 1"),
-    "line": ({"segmentation": [[1, 2, 3, 4]]}, "segmentation has no polygon of three points or more; an empty one is fine"),
+    "line": (
+        {"segmentation": [[1, 2, 3, 4]]},
+        "segmentation has no polygon of three points or more; an empty one is fine",
+    ),
     "mask": ({"segmentation": {"counts": 3}}, "segmentation is no RLE with counts and size"),
 }  # fmt: skip
 
