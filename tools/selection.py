@@ -19,12 +19,13 @@ Pictures of a selection need the data, so the config or --register it was made w
     python tools/selection.py pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
 import argparse
+from functools import partial
 from pathlib import Path
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
-from adapruner_det.data.selection_record import make_selection, summary
+from adapruner_det.data.selection_record import CLASS_COLUMN, make_selection, summary
 from adapruner_det.detection.export import FORMATS, export_selection, register_sources
 from adapruner_det.engine import load_config
 from adapruner_det.engine.tasks import task_of
@@ -41,7 +42,9 @@ def show(args):
 def cut(args):
     if Path(args.output).resolve() == Path(args.folder).resolve():
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
-    selection = Selection.load(args.folder).cut(args.keep_ratio)
+    whole = Selection.load(args.folder)
+    balanced = whole.provenance.get("class_balance", False)
+    selection = whole.cut(args.keep_ratio, CLASS_COLUMN if balanced else None)
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
 
@@ -79,11 +82,12 @@ def pictures(args):
     selection = Selection.load(args.folder)
     cfg = load_config(args.config_file, args.register, args.opts)
     names = selection.dataset_names()
-    by_name = {name: task_of(cfg).load_dataset(cfg, name) for name in names}
+    task = task_of(cfg)
+    by_name = {name: task.load_dataset(cfg, name) for name in names}
     kept, pruned = split_records(selection, by_name)
     class_names = MetadataCatalog.get(names[0]).thing_classes
     sheet, histogram = Path(args.folder) / "images.png", Path(args.folder) / "scores.png"
-    save_selection_sheet(str(sheet), kept, pruned, class_names)
+    save_selection_sheet(str(sheet), kept, pruned, class_names, partial(task.read_image, cfg))
     scored = [(s, k) for s, k in zip(selection.scores, selection.kept) if s is not None]
     save_score_histogram(str(histogram), *zip(*scored))
     print(f"{sheet}\n{histogram}")

@@ -27,32 +27,21 @@ class ClassificationTask:
 
     @staticmethod
     def load_dataset(cfg: CfgNode, name: str) -> List[dict]:
-        """
+        """A training set has the wrong classes of CLASSIFICATION.LABEL_NOISE.
+
         Raises:
             ValueError: `name` is no classification data set, holds no image, or an id twice.
         """
-        kind = MetadataCatalog.get(name).get("evaluator_type")
-        if name not in DatasetCatalog or kind != "classification":
-            raise ValueError(
-                f"data set {name} is not registered for classification, which "
-                "MODEL.META_ARCHITECTURE ImageClassifier needs: register it with "
-                f"--register {name}=images:PATH"
-            )
-        return checked_records(name, DatasetCatalog.get(name))
+        records = _load_clean(name)
+        options = cfg.CLASSIFICATION
+        if not options.LABEL_NOISE or name not in cfg.DATASETS.TRAIN:
+            return records
+        num_classes = len(MetadataCatalog.get(name).thing_classes)
+        return flip_labels(records, options.LABEL_NOISE, options.LABEL_NOISE_SEED, num_classes)
 
     @staticmethod
     def load_records(cfg: CfgNode) -> List[dict]:
-        """With the wrong classes of CLASSIFICATION.LABEL_NOISE, which a selection has to know."""
-
-        def load(name: str) -> List[dict]:
-            records = ClassificationTask.load_dataset(cfg, name)
-            options = cfg.CLASSIFICATION
-            if not options.LABEL_NOISE:
-                return records
-            num_classes = len(MetadataCatalog.get(name).thing_classes)
-            return flip_labels(records, options.LABEL_NOISE, options.LABEL_NOISE_SEED, num_classes)
-
-        records = training_records(cfg, load)
+        records = training_records(cfg, lambda name: ClassificationTask.load_dataset(cfg, name))
         check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
         return records
 
@@ -93,7 +82,7 @@ class ClassificationTask:
     @staticmethod
     def test_loader(cfg: CfgNode, name: str) -> TestBatches:
         return TestBatches(
-            ClassificationTask.load_dataset(cfg, name),
+            _load_clean(name),
             partial(read_images, size=cfg.INPUT.IMAGE_SIZE),
             cfg.SOLVER.IMS_PER_BATCH,
             cfg.MODEL.DEVICE,
@@ -108,6 +97,10 @@ class ClassificationTask:
         model.per_image_losses = True
 
     @staticmethod
+    def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
+        return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
+
+    @staticmethod
     def groups(records: List[dict]) -> Tensor:
         return labels_of(records)
 
@@ -119,6 +112,18 @@ class ClassificationTask:
     def describe(batch: dict, records: List[dict]) -> List[str]:
         own = (records[i] for i in batch["image_index"].tolist())
         return [f"{record['dataset_name']} {record['image_id']}" for record in own]
+
+
+def _load_clean(name: str) -> List[dict]:
+    """The records of a classification data set, whatever CLASSIFICATION.LABEL_NOISE is."""
+    kind = MetadataCatalog.get(name).get("evaluator_type")
+    if name not in DatasetCatalog or kind != "classification":
+        raise ValueError(
+            f"data set {name} is not registered for classification, which "
+            "MODEL.META_ARCHITECTURE ImageClassifier needs: register it with "
+            f"--register {name}=images:PATH"
+        )
+    return checked_records(name, DatasetCatalog.get(name))
 
 
 def _augmentation(cfg: CfgNode) -> Augmentation:

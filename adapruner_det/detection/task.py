@@ -2,9 +2,11 @@
 import os
 from typing import List, Tuple
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_test_loader, build_detection_train_loader
+from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
@@ -63,6 +65,10 @@ class DetectionTask:
     @staticmethod
     def return_per_image_losses(model: nn.Module) -> None:
         return_per_image_losses(model)
+
+    @staticmethod
+    def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
+        return read_image(record["file_name"], format="RGB")
 
     @staticmethod
     def groups(records: List[dict]) -> Tensor:

@@ -69,6 +69,11 @@ class AdaPrunerHook(HookBase):
         check_same_mask(self.trainer.pruner.mask.logits)
         if not comm.is_main_process():
             return
+        if self.trainer.pruner.num_tied:
+            logger.warning(
+                f"{self.trainer.pruner.num_tied} images had the same mask logit at the threshold (losses "
+                "that have long been zero, for example); which of them stay was drawn at random"
+            )
         selection = self._selection(kept)
         write_selection(selection, self.folder)
         logger.info(summary(selection))
@@ -96,6 +101,7 @@ class AdaPrunerHook(HookBase):
                 "seed": self.trainer.cfg.SEED,
                 "seconds": round(self._seconds(), 1),
                 "iterations": self.trainer.max_iter,
+                "class_balance": self.trainer.cfg.ADAPRUNER.CLASS_BALANCE,
                 "config": self.trainer.cfg.dump(),
             },
         )

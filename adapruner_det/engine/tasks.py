@@ -1,6 +1,7 @@
 """The tasks one trainer serves: detection and image classification."""
 from typing import Any, List, Protocol, Sized, Tuple
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
@@ -39,6 +40,9 @@ class Task(Protocol):
 
     def return_per_image_losses(self, model: nn.Module) -> None:
         """Makes the values of the model's loss dict (B,) vectors, whose mean was the value."""
+
+    def read_image(self, cfg: CfgNode, record: dict) -> np.ndarray:
+        """An image as people see it, (H, W, 3) uint8 RGB."""
 
     def groups(self, records: List[dict]) -> Tensor:
         """The class of each record, (N,) integers, for ADAPRUNER.CLASS_BALANCE."""

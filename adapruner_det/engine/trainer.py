@@ -158,6 +158,7 @@ def build_pruner(cfg: CfgNode, num_images: int, groups: Optional[Tensor] = None)
             learning_rate=options.MASK_LR,
         ),
         tolerance=options.TOLERANCE,
+        groups=groups,
     )
 
 

@@ -134,6 +134,7 @@ class AdaPruner:
         )
         self.alpha = alpha[0]
         self.step = 0
+        self.num_tied = 0  # samples at the threshold that `finish` could only part by drawing
         self.last_terms: "dict[str, float]" = {}  # Eq. 4-6 on the last batch, to look at
         self._seen_in_epoch = 0
         self._steps_in_epoch = 0
@@ -213,6 +214,9 @@ class AdaPruner:
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
 
+        Samples tied at the threshold, such as those whose losses have long been zero, are drawn from
+        with a fixed seed, so that the ratio is exact; `num_tied` says how many there were.
+
         With a sharded mask, which of the samples held here; every process has to call it.
 
         Raises:
@@ -225,7 +229,9 @@ class AdaPruner:
                 "run longer (at least two epochs after the warm-up) or the warm-up shorter"
             )
         if self.objective.projects_at_end:
-            self._check_groups(self.mask.project(self.num_to_keep))
+            self.mask.project(self.num_to_keep)
+            self.num_tied = self.mask.break_ties(self.num_to_keep)
+            self._check_groups(self.mask.kept_by_group())
         if abs(self.kept_ratio - self.keep_ratio) > self.tolerance + 1e-9:
             raise RatioNotReachedError(
                 f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were "

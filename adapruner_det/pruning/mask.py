@@ -8,6 +8,7 @@ from .groups import compact_groups, fingerprint_of_groups
 from .objective import soft_mask
 from .ranking import chunks, count_by_group, ranked
 
+_TIE_GAP = 1e-12  # below the distance of any two other logits
 INITIAL_LOGIT = 1.0  # as in the authors' published code: everything is kept at first
 
 
@@ -129,14 +130,49 @@ class Mask:
                 f"groups of {self.group_sizes.tolist()} samples cannot keep {wanted.tolist()} of them"
             )
         threshold = self._thresholds(wanted)
-        kept = torch.zeros_like(self.group_sizes)
         for part, group in chunks(self.logits, self.groups):
             # In float64: between neighbouring float32 numbers lies no float32 number.
             part.copy_(part.double() - (threshold if group is None else threshold[group]))
-            kept += count_by_group(part > 0, group, self.num_groups)
-        kept = self.total(kept)
+        kept = self.kept_by_group()
         self.num_kept = int(kept.sum())
         return kept
+
+    def kept_by_group(self) -> Tensor:
+        """How many samples of each group are kept, counted anew, (G,) int64."""
+        kept = torch.zeros_like(self.group_sizes)
+        for part, group in chunks(self.logits, self.groups):
+            kept += count_by_group(part > 0, group, self.num_groups)
+        return self.total(kept)
+
+    def break_ties(self, num_kept: "int | Tensor") -> int:
+        """After `project`: parts samples tied at the threshold so that the count is exact.
+
+        Those drawn (with a fixed seed) get the smallest logits above zero, the others below. A group
+        whose samples are all tied stays as it is: there is nothing to tell them apart by.
+
+        Args:
+            num_kept: as of `project`.
+
+        Returns:
+            How many samples were tied and have been parted.
+        """
+        wanted = torch.as_tensor(num_kept, device=self.logits.device).reshape(-1)
+        generator = torch.Generator().manual_seed(0)
+        parted = 0
+        for group, places in enumerate(wanted.tolist()):
+            own = slice(None) if self.groups is None else self.groups == group
+            logits = self.logits[own]
+            tied = (logits == 0).nonzero().flatten()  # at the threshold, which `project` took to zero
+            missing = places - int((logits > 0).sum())
+            if not 0 < missing < len(tied) < len(logits):
+                continue
+            order = torch.randperm(len(tied), generator=generator).to(tied.device)
+            logits[tied] = -_TIE_GAP
+            logits[tied[order[:missing]]] = _TIE_GAP
+            self.logits[own] = logits
+            parted += len(tied)
+        self.num_kept = int(self.hard().sum())
+        return parted
 
     def _thresholds(self, wanted: Tensor) -> Tensor:
         """Halfway between the lowest logit to keep and the next, for each group, (G,) float64."""

@@ -103,6 +103,10 @@ class ShardedMask(Mask):
         self._uncounted = 0  # everything is counted anew
         return super().project(num_kept)
 
+    def break_ties(self, num_kept: "int | Tensor") -> int:
+        """Leaves ties together: the processes share counts, and none knows which of the others' to draw."""
+        return 0
+
     def mean(self, values: Tensor) -> float:
         total, count = self.totals(float(values.sum(dtype=torch.float64)), values.numel())
         return total / count

@@ -5,11 +5,10 @@ touched.
 """
 import math
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import matplotlib.patheffects as patheffects
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,6 +16,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 ScoredImage = Tuple[Dict[str, Any], float]
+ReadImage = Callable[[Dict[str, Any]], np.ndarray]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without black
 CLASS_COLOURS = "#56B4E9 #E69F00 #009E73 #F0E442 #D55E00 #CC79A7 #0072B2".split()
@@ -61,20 +61,22 @@ def save_selection_sheet(
     kept: Sequence[ScoredImage],
     pruned: Sequence[ScoredImage],
     class_names: Sequence[str],
+    read_image: ReadImage,
     columns: int = 6,
 ) -> None:
     """Writes one PNG with the images pruned first and the images kept most firmly.
 
     Both lists may be complete: each block is sorted by score and shows its first `MAX_IMAGES`
     images, and its title says how many there are. Ground-truth boxes are drawn in the colour of
-    their class, with its name where there is room for it. The resolution is lowered until the
+    their class, with its name where there is room for it; an image's own class stands below it. The resolution is lowered until the
     file is at most `MAX_BYTES` long.
 
     Args:
         path: of the PNG; written atomically.
-        kept: (Detectron2 dataset dict, score) of the images that were kept.
+        kept: (dataset dict, score) of the images that were kept.
         pruned: the same of those that were pruned.
-        class_names: indexed by the annotations' `category_id`.
+        class_names: indexed by `category_id`, of the annotations or of a classification image.
+        read_image: from a dataset dict to its (H, W, 3) uint8 RGB pixels.
         columns: thumbnails in a row.
 
     Raises:
@@ -84,8 +86,8 @@ def save_selection_sheet(
     if not kept and not pruned:
         raise ValueError(f"{path}: neither kept nor pruned images were given to draw")
     blocks = [
-        _make_block("Pruned (lowest scores first)", PRUNED_COLOUR, pruned, columns, False),
-        _make_block("Kept (highest scores first)", KEPT_COLOUR, kept, columns, True),
+        _make_block("Pruned (lowest scores first)", PRUNED_COLOUR, pruned, columns, False, read_image),
+        _make_block("Kept (highest scores first)", KEPT_COLOUR, kept, columns, True, read_image),
     ]
     blocks = [block for block in blocks if block.rows]
     used = _used_classes(blocks, class_names)
@@ -174,10 +176,15 @@ def _bin_edges(scores: np.ndarray, threshold: Optional[float]) -> np.ndarray:
 
 
 def _make_block(
-    title: str, colour: str, images: Sequence[ScoredImage], columns: int, highest_first: bool
+    title: str,
+    colour: str,
+    images: Sequence[ScoredImage],
+    columns: int,
+    highest_first: bool,
+    read_image: ReadImage,
 ) -> _Block:
     ordered = sorted(images, key=lambda i: (i[1], str(i[0]["image_id"])), reverse=highest_first)
-    shown = [_read_thumbnail(d, score) for d, score in ordered[:MAX_IMAGES]]
+    shown = [_make_thumbnail(d, score, read_image) for d, score in ordered[:MAX_IMAGES]]
     count = f"{len(images):,} image" + ("s" if len(images) != 1 else "")
     if len(shown) < len(images):
         count = f"{len(shown)} of {count}"
@@ -185,8 +192,8 @@ def _make_block(
     return _Block(f"{title}: {count}", colour, rows)
 
 
-def _read_thumbnail(d: Dict[str, Any], score: float) -> _Thumbnail:
-    image = Image.fromarray(read_image(d["file_name"], format="RGB"))
+def _make_thumbnail(d: Dict[str, Any], score: float, read_image: ReadImage) -> _Thumbnail:
+    image = Image.fromarray(read_image(d))
     width, height = image.size
     image.thumbnail((round(CELL * DPI),) * 2)
     return _Thumbnail(d, score, image, width, height)
@@ -251,7 +258,9 @@ def _draw_thumbnail(ax, thumbnail: _Thumbnail, class_names: Sequence[str]) -> No
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     image_id = _shorten(str(thumbnail.dataset_dict["image_id"]))
-    caption = f"{image_id}\n{thumbnail.score:+.3f}"
+    category = thumbnail.dataset_dict.get("category_id")
+    own_class = "" if category is None else f"{class_names[category]} "
+    caption = f"{image_id}\n{own_class}{thumbnail.score:+.3f}"
     ax.set_xlabel(caption, fontsize=8, labelpad=3, parse_math=False)
     points_per_pixel = 72 * CELL / max(thumbnail.width, thumbnail.height)
     annotations = thumbnail.dataset_dict.get("annotations", [])

@@ -113,3 +113,32 @@ def test_resident_bytes_of_a_sample():
         tensors = {t.data_ptr(): t for t in vars(mask).values() if isinstance(t, torch.Tensor)}
         of_samples = [t for t in tensors.values() if t is not mask.group_sizes]
         assert sum(t.numel() * t.element_size() for t in of_samples) == expected * num
+
+
+def test_ties_are_parted_by_drawing_and_nothing_else_moves():
+    mask = Mask(10)
+    mask.logits = torch.tensor([3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.2])
+    mask.project(5)
+    before = mask.logits.clone()
+    assert mask.break_ties(5) == 6
+    kept = mask.hard()
+    assert kept.sum() == mask.num_kept == 5 and kept[:2].all() and not kept[8:].any()
+    assert kept[2:8].tolist() != [True] * 3 + [False] * 3  # not the first ones
+    assert (mask.logits - before).abs().max() < 1e-9
+    assert mask.logits[8] < mask.logits[2:8].min()
+    assert mask.break_ties(5) == 0  # nothing is left to part
+    again = Mask(10)
+    again.logits = before
+    again.break_ties(5)
+    assert torch.equal(again.hard(), kept)
+
+
+def test_ties_are_parted_in_each_group():
+    mask = Mask(12, groups=torch.tensor([0] * 6 + [1] * 6))
+    mask.logits = torch.tensor([2.0, 1, 1, 1, 1, 0, 5, 4, 4, 4, 4, 4])
+    mask.project(torch.tensor([3, 3]))
+    assert mask.break_ties(torch.tensor([3, 3])) == 9
+    assert mask.kept_by_group().tolist() == [3, 3]
+    everything_tied = Mask(4)
+    everything_tied.project(2)
+    assert everything_tied.break_ties(2) == 0

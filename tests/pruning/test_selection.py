@@ -100,3 +100,20 @@ def test_cutting_at_no_ratio_is_refused(ratio):
 @pytest.mark.parametrize("ratio, label", [(0.9, "0.90"), (0.95, "0.95"), (0.925, "0.925")])
 def test_names_tell_ratios_apart(ratio, label):
     assert ratio_label(ratio) == label
+
+
+def test_a_balanced_cut_holds_every_class_to_the_ratio():
+    classes = ["cat"] * 6 + ["dog"] * 4
+    whole = Selection(
+        datasets=["a"] * 10,
+        ids=[str(i) for i in range(10)],
+        scores=[float(i) for i in range(10)],  # every dog above every cat
+        kept=[True] * 10,
+        keep_ratio=1.0,
+        method="adapruner",
+        columns={"class": classes},
+    )
+    assert whole.cut(0.5).kept_ids("a") == set("56789")
+    assert whole.cut(0.5, "class").kept_ids("a") == set("34589")
+    with pytest.raises(ValueError, match="2 groups cannot each keep a sample when 1 of 10"):
+        whole.cut(0.1, "class")

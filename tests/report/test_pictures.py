@@ -1,6 +1,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from PIL import Image
 
@@ -15,6 +16,10 @@ def make_image(folder, name, size=(80, 60), boxes=((10, 10, 60, 50),), category_
         {"bbox": list(b), "bbox_mode": BoxMode.XYXY_ABS, "category_id": category_id} for b in boxes
     ]
     return {"file_name": str(path), "image_id": name, "annotations": annotations}
+
+
+def read(record):
+    return read_image(record["file_name"], format="RGB")
 
 
 def pixels(path):
@@ -33,6 +38,7 @@ def texts(monkeypatch, *args, **kwargs):
     """All texts of the sheet that would be saved."""
     figures = []
     monkeypatch.setattr(pictures, "_save_png", lambda figure, path: figures.append(figure))
+    kwargs = {"read_image": read, **kwargs}
     save_selection_sheet("unused.png", *args, **kwargs)
     (figure,) = figures
     captions = [ax.get_xlabel().split("\n") for ax in figure.axes]
@@ -44,8 +50,8 @@ def texts(monkeypatch, *args, **kwargs):
 def test_sheet_is_a_png_that_shows_boxes(tmp_path):
     drawn = [(make_image(tmp_path, "drawn"), 1.0)]
     bare = [(make_image(tmp_path, "bare", boxes=()), 1.0)]
-    save_selection_sheet(str(tmp_path / "out" / "drawn.png"), drawn, [], ["cat"])
-    save_selection_sheet(str(tmp_path / "out" / "bare.png"), bare, [], ["cat"])
+    save_selection_sheet(str(tmp_path / "out" / "drawn.png"), drawn, [], ["cat"], read)
+    save_selection_sheet(str(tmp_path / "out" / "bare.png"), bare, [], ["cat"], read)
     with_boxes, without = pixels(tmp_path / "out/drawn.png"), pixels(tmp_path / "out/bare.png")
     assert 300 < with_boxes.shape[1] < 1000 and 200 < with_boxes.shape[0] < 1000
     assert count(with_boxes, "#5A7896") > 5000  # the image itself
@@ -58,7 +64,7 @@ def test_sheet_is_a_png_that_shows_boxes(tmp_path):
 def test_a_box_is_drawn_where_it_is(tmp_path, size):
     share = np.array([0.1, 0.2, 0.5, 0.9])
     image = make_image(tmp_path, "image", size=size, boxes=[share * (size * 2)])
-    save_selection_sheet(str(tmp_path / "sheet.png"), [(image, 1.0)], [], ["cat"])
+    save_selection_sheet(str(tmp_path / "sheet.png"), [(image, 1.0)], [], ["cat"], read)
     sheet = pixels(tmp_path / "sheet.png")
     rows, columns = np.nonzero(np.abs(sheet - [90, 120, 150]).max(axis=2) <= 2)
     thumbnail = sheet[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
@@ -105,7 +111,7 @@ def test_images_of_any_size_and_mode(tmp_path, size, mode):
     with Image.open(image["file_name"]) as picture:
         picture.convert(mode, palette=Image.Palette.ADAPTIVE).save(image["file_name"])
     not_math = {**image, "image_id": r"$\frac{$"}
-    save_selection_sheet(str(tmp_path / "sheet.png"), [(not_math, 0.5)], [], ["cat"])
+    save_selection_sheet(str(tmp_path / "sheet.png"), [(not_math, 0.5)], [], ["cat"], read)
     colour = "#737373" if mode == "L" else "#5A7896"
     assert count(pixels(tmp_path / "sheet.png"), colour) > 1000
 
@@ -124,7 +130,7 @@ def test_noisy_images_stay_below_the_size_limit(tmp_path):
         path = tmp_path / f"{i}.png"
         Image.fromarray(rng.integers(0, 256, (240, 240, 3), dtype=np.uint8)).save(path)
         images.append(({"file_name": str(path), "image_id": str(i)}, i))
-    save_selection_sheet(str(tmp_path / "sheet.png"), images, images, ["cat"])
+    save_selection_sheet(str(tmp_path / "sheet.png"), images, images, ["cat"], read)
     size = (tmp_path / "sheet.png").stat().st_size
     assert 0.5 * pictures.MAX_BYTES < size <= pictures.MAX_BYTES
 
@@ -132,11 +138,11 @@ def test_noisy_images_stay_below_the_size_limit(tmp_path):
 def test_sheet_refuses_what_it_cannot_draw(tmp_path):
     path = str(tmp_path / "sheet.png")
     with pytest.raises(ValueError, match="neither kept nor pruned"):
-        save_selection_sheet(path, [], [], ["cat"])
+        save_selection_sheet(path, [], [], ["cat"], read)
     with pytest.raises(ValueError, match="image 'x': category_id 4 has no name among the 1"):
-        save_selection_sheet(path, [(make_image(tmp_path, "x", category_id=4), 1.0)], [], ["cat"])
+        save_selection_sheet(path, [(make_image(tmp_path, "x", category_id=4), 1.0)], [], ["cat"], read)
     with pytest.raises(FileNotFoundError, match="gone.jpg"):
-        save_selection_sheet(path, [({"file_name": "gone.jpg", "image_id": "g"}, 1.0)], [], ["cat"])
+        save_selection_sheet(path, [({"file_name": "gone.jpg", "image_id": "g"}, 1.0)], [], ["cat"], read)
 
 
 def test_histogram_shows_both_groups_and_leaves_the_backend_alone(tmp_path):
@@ -187,3 +193,11 @@ def test_histogram_refuses_what_it_cannot_draw(tmp_path):
         save_score_histogram(path, [], [])
     with pytest.raises(ValueError, match="1 scores are not finite"):
         save_score_histogram(path, [1.0, float("nan")], [True, False])
+
+
+def test_a_classification_image_shows_its_class(monkeypatch):
+    record = {"image_id": "frog/1.png", "category_id": 1, "image": np.zeros((32, 32, 3), np.uint8)}
+    _, captions, _, legend = texts(
+        monkeypatch, [(record, 0.5)], [], ["cat", "frog"], read_image=lambda r: r["image"]
+    )
+    assert captions == [["frog/1.png", "frog +0.500"]] and legend == []
