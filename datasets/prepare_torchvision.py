@@ -6,19 +6,24 @@
     MNIST           OUTPUT/MNIST/raw                 11 MB
     FashionMNIST    OUTPUT/FashionMNIST/raw          30 MB
 
-OUTPUT is $DETECTRON2_DATASETS, or ./datasets as in Detectron2. A data set arrives whole or not at all; one
-that is there already is neither downloaded again nor overwritten.
+Unless given, OUTPUT is where the configs look for each: the folders cifar10, cifar100, mnist and fashion_mnist of
+$DETECTRON2_DATASETS, or of ./datasets as in Detectron2. A data set arrives whole or not at all; one that is there
+already is neither downloaded again nor overwritten.
 """
 import argparse
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Optional
 
 import torchvision.datasets
 
 from adapruner_det.classification.datasets import TORCHVISION_FOLDERS, load_torchvision_dataset
 from adapruner_det.download import PrepareError
+
+
+# Where the configs look for each, below $DETECTRON2_DATASETS.
+ROOTS = {"CIFAR10": "cifar10", "CIFAR100": "cifar100", "MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
 
 
 def download(kind: str, folder: Path) -> None:
@@ -58,24 +63,25 @@ def is_present(kind: str, output: Path) -> bool:
     return True
 
 
-def prepare_torchvision(kinds: Iterable[str], output: os.PathLike) -> None:
-    """Downloads the data sets of `kinds` that `output` lacks.
+def prepare_torchvision(kinds: Iterable[str], output: Optional[os.PathLike] = None) -> None:
+    """Downloads the data sets of `kinds` that are not there.
 
     Args:
         kinds: keys of `TORCHVISION_FOLDERS`.
-        output: the folder that gets the data sets' own folders.
+        output: the folder that gets the data sets' own folders; None for those of `ROOTS`.
 
     Raises:
         PrepareError: see `download` and `is_present`. What was there before stays as it was.
     """
-    output = Path(output).expanduser()
+    datasets = Path(os.getenv("DETECTRON2_DATASETS", "datasets"))
     for kind in kinds:
-        folder = output / TORCHVISION_FOLDERS[kind]
-        if is_present(kind, output):
+        root = Path(output or datasets / ROOTS[kind]).expanduser()
+        folder = root / TORCHVISION_FOLDERS[kind]
+        if is_present(kind, root):
             print(f"{folder}: complete, nothing to do")
             continue
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{kind}.", suffix=".tmp", dir=output) as beside:
+        with tempfile.TemporaryDirectory(prefix=f"{kind}.", suffix=".tmp", dir=root) as beside:
             download(kind, Path(beside))
             os.replace(Path(beside) / TORCHVISION_FOLDERS[kind], folder)
         print(f"{folder}: complete")
@@ -90,8 +96,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("kinds", nargs="+", choices=list(TORCHVISION_FOLDERS), metavar="KIND")
     parser.add_argument(
         "--output",
-        default=os.getenv("DETECTRON2_DATASETS", "datasets"),
-        help="folder that gets the data sets [$DETECTRON2_DATASETS, here: %(default)s]",
+        help="folder that gets the data sets [$DETECTRON2_DATASETS/cifar10 and the like]",
     )
     return parser.parse_args()
 

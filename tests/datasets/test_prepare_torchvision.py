@@ -9,9 +9,12 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 import pytest
 import torchvision.datasets
 from conftest import ROOT, load_script
+from detectron2.config import get_cfg
 
 from adapruner_det.classification.datasets import load_torchvision_dataset
+from adapruner_det.data.specs import find_path
 from adapruner_det.download import PrepareError
+from adapruner_det.engine import add_adapruner_config
 from classification.samples import cifar_files, mnist_files
 
 script = load_script(ROOT / "datasets" / "prepare_torchvision.py")
@@ -81,6 +84,17 @@ def test_data_sets_arrive_and_are_not_downloaded_again(cifar10, mnist, tmp_path,
     capsys.readouterr()
     script.prepare_torchvision(["CIFAR10", "MNIST"], output)
     assert capsys.readouterr().out.count("nothing to do") == 2
+
+
+def test_without_output_the_data_is_where_the_configs_look(cifar10, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "all"))
+    script.prepare_torchvision(["CIFAR10"])
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    cfg.merge_from_file(str(ROOT / "configs/cifar10/train_small.yaml"))
+    for spec in cfg.DATASETS.REGISTER:
+        assert "cifar10" in find_path(spec.split(":")[2])
+        assert load_torchvision_dataset("CIFAR10", find_path(spec.split(":")[2]), spec.split(":")[3])
 
 
 def test_failed_download_leaves_nothing(mnist, tmp_path):
