@@ -87,6 +87,16 @@ def test_retraining_on_the_selection_learns_and_resumes(pruned, data, run_tool, 
     assert torch.equal(weights(tmp_path / "straight"), before)
 
 
+def test_features_of_the_pruning_network_are_measured_and_drawn(pruned, data, run_tool, tmp_path):
+    output, _ = pruned
+    run_tool("extract_features.py", *SMALL[:2], *register(data), "--output", tmp_path / "features.npz",
+             "MODEL.WEIGHTS", output / "model_final.pth")  # fmt: skip
+    out = run_tool("embedding.py", "--features", tmp_path / "features.npz",
+                   "--selection", output / "selection", "--output", tmp_path / "embedding")  # fmt: skip
+    assert "| points" in out and "42" in out and "dunn" in out.lower()
+    assert (tmp_path / "embedding" / "embedding.png").stat().st_size > 10_000
+
+
 def test_classes_can_be_held_to_the_ratio_each(data, run_tool, tmp_path):
     run_tool("train_net.py", *register(data), *SMALL, "ADAPRUNER.CLASS_BALANCE", "True",
              "OUTPUT_DIR", tmp_path / "prune", OMP_NUM_THREADS="1")  # fmt: skip
