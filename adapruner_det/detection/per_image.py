@@ -1,15 +1,12 @@
 """Making a detector return its losses image by image.
 
-N images in the batch, R proposals of which image i has R_i, M masks of which image i has M_i.
-
 A training forward pass of Detectron2 ends in methods that reduce over the whole batch. Here these
-methods of one model's modules are replaced by ones that hand the native method the predictions and
-targets of one image after the other, and rescale its answers so that their mean is the native loss
-of the batch. The network itself runs once for the batch, as before; Detectron2's classes stay as
-they are.
+methods of one model's modules are replaced by those of per_image_losses.py, whose reduction stops
+at the image and whose mean is the native loss of the batch. Network, matching and elementwise
+losses run once for the batch, as before; Detectron2's classes stay as they are.
 
 Any other model runs its images one at a time, unless its per-image losses are registered. In
-this example the native ``losses`` of MyHead is a mean over the images::
+this example the native ``losses`` of MyHead is a mean over the images, called image by image::
 
     from types import MethodType
     from adapruner_det.detection.per_image import image_by_image, install_per_image_losses
@@ -28,7 +25,7 @@ import logging
 from collections import defaultdict
 from functools import singledispatch
 from types import MethodType
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence
 
 import torch
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
@@ -40,11 +37,19 @@ from detectron2.modeling.roi_heads import (
     Res5ROIHeads,
     StandardROIHeads,
 )
-from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead, mask_rcnn_loss
-from detectron2.structures import Boxes, Instances
+from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead
 from detectron2.utils.events import EventStorage, get_event_storage, has_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from .per_image_losses import (
+    BOX_LOSSES,
+    fast_rcnn_losses,
+    fcos_losses,
+    mask_head_forward,
+    retinanet_losses,
+    rpn_losses,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +111,8 @@ def _install_rcnn(model: GeneralizedRCNN) -> None:
     overrides = []
     if model.proposal_generator is not None:
         _check_native(model.proposal_generator, (RPN,), "forward", "losses")
-        overrides.append((model.proposal_generator, "losses", _rpn_losses))
+        _check_box_loss(model.proposal_generator)
+        overrides.append((model.proposal_generator, "losses", rpn_losses))
 
     heads = model.roi_heads
     classes = (Res5ROIHeads, StandardROIHeads, CascadeROIHeads)
@@ -117,21 +123,33 @@ def _install_rcnn(model: GeneralizedRCNN) -> None:
     for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
         methods = ("losses", "sigmoid_cross_entropy_loss", "box_reg_loss")
         _check_native(predictor, (FastRCNNOutputLayers,), *methods)
-        overrides.append((predictor, "losses", _fast_rcnn_losses))
+        _check_box_loss(predictor)
+        overrides.append((predictor, "losses", fast_rcnn_losses))
     if heads.mask_on:
         _check_native(heads.mask_head, (BaseMaskRCNNHead,), "forward")
-        overrides.append((heads.mask_head, "forward", _mask_head_forward))
+        overrides.append((heads.mask_head, "forward", mask_head_forward))
 
     for module, name, function in overrides:
         setattr(module, name, MethodType(function, module))
 
 
-@install_per_image_losses.register(RetinaNet)
-@install_per_image_losses.register(FCOS)
-def _install_dense(model: nn.Module) -> None:
-    methods = ("forward", "forward_training", "losses", "_ema_update")
-    _check_native(model, (RetinaNet, FCOS), *methods)
-    model.losses = MethodType(_dense_losses, model)
+@install_per_image_losses.register
+def _install_retinanet(model: RetinaNet) -> None:
+    _check_native(model, (RetinaNet,), "forward", "forward_training", "losses", "_ema_update")
+    _check_box_loss(model)
+    model.losses = MethodType(retinanet_losses, model)
+
+
+@install_per_image_losses.register
+def _install_fcos(model: FCOS) -> None:
+    methods = ("forward", "forward_training", "losses", "_ema_update", "compute_ctrness_targets")
+    _check_native(model, (FCOS,), *methods)
+    model.losses = MethodType(fcos_losses, model)
+
+
+def _check_box_loss(module: nn.Module) -> None:
+    if module.box_reg_loss_type not in BOX_LOSSES:
+        raise NotCovered(f"the box loss '{module.box_reg_loss_type}' is not split into images")
 
 
 def _check_native(module: nn.Module, classes: Sequence[type], *methods: str) -> None:
@@ -182,106 +200,6 @@ def _log_means(outer: EventStorage, storages: Sequence[EventStorage]) -> None:
             values[name].append(value)
     for name, own in values.items():
         outer.put_scalar(name, sum(own) / len(own), smoothing_hint=hints[name])
-
-
-def _split_images(levels: Sequence[Tensor]) -> List[Tuple[Tensor, ...]]:
-    """For each image its levels, as (1, ...) float32, from levels of shape (N, ...)."""
-    # split, since its backward fills one gradient; indexing would fill one of full size an image.
-    return list(zip(*(level.float().split(1) for level in levels)))
-
-
-def _shares(counts: Sequence[int]) -> List[float]:
-    """What turns the mean over an image's own items into its part of the mean over all items."""
-    return [len(counts) * count / max(sum(counts), 1) for count in counts]
-
-
-def _rpn_losses(
-    self: RPN,
-    anchors: List[Boxes],
-    pred_objectness_logits: List[Tensor],
-    gt_labels: List[Tensor],
-    pred_anchor_deltas: List[Tensor],
-    gt_boxes: List[Tensor],
-) -> Dict[str, Tensor]:
-    """Native: the sum over the anchors divided by N times a constant, so no rescaling."""
-    logits, deltas = _split_images(pred_objectness_logits), _split_images(pred_anchor_deltas)
-
-    def losses_of_image(i):
-        labels, boxes = gt_labels[i : i + 1], gt_boxes[i : i + 1]
-        return type(self).losses(self, anchors, logits[i], labels, deltas[i], boxes)
-
-    return image_by_image(losses_of_image, len(gt_labels))
-
-
-def _fast_rcnn_losses(
-    self: FastRCNNOutputLayers, predictions: Tuple[Tensor, Tensor], proposals: List[Instances]
-) -> Dict[str, Tensor]:
-    """Native: both terms are divided by R, of a slice by R_i. Each stage of a cascade has its R."""
-    counts = [len(own) for own in proposals]
-    shares = _shares(counts)
-    scores, deltas = (values.float().split(counts) for values in predictions)
-
-    def losses_of_image(i):
-        losses = type(self).losses(self, (scores[i], deltas[i]), [proposals[i]])
-        # Without proposals the sigmoid loss is a constant: the sum of nothing ties it to the graph.
-        zero = scores[i][:0].sum()
-        return {name: loss * shares[i] + zero for name, loss in losses.items()}
-
-    return image_by_image(losses_of_image, len(proposals))
-
-
-def _mask_head_forward(self: BaseMaskRCNNHead, x, instances: List[Instances]):
-    """Native: the mean over M masks and their pixels, of a slice over M_i."""
-    if not self.training:
-        return type(self).forward(self, x, instances)
-    counts = [len(own) for own in instances]
-    shares = _shares(counts)
-    logits = self.layers(x).float().split(counts)
-
-    def losses_of_image(i):
-        loss = mask_rcnn_loss(logits[i], [instances[i]])
-        return {"loss_mask": loss * (self.loss_weight * shares[i])}
-
-    return image_by_image(losses_of_image, len(instances))
-
-
-def _dense_losses(
-    self,
-    anchors: List[Boxes],
-    pred_logits: List[Tensor],
-    gt_labels: List[Tensor],
-    pred_anchor_deltas: List[Tensor],
-    gt_boxes: List[Tensor],
-    *pred_centerness: List[Tensor],
-) -> Dict[str, Tensor]:
-    """RetinaNet's and FCOS's. Native: the sum over the anchors divided by a running mean.
-
-    The running mean of the batch's number of positives moves once: the slices get 1 in its place.
-    """
-    num_images = len(gt_labels)
-    logits, deltas = _split_images(pred_logits), _split_images(pred_anchor_deltas)
-    centerness = [_split_images(levels) for levels in pred_centerness]
-    updates = []
-
-    def hold_normalizer(*arguments):
-        updates.append(arguments)
-        return 1.0
-
-    def sums_of_image(i):
-        labels, boxes = gt_labels[i : i + 1], gt_boxes[i : i + 1]
-        rest = [levels[i] for levels in centerness]
-        return type(self).losses(self, anchors, logits[i], labels, deltas[i], boxes, *rest)
-
-    self._ema_update = hold_normalizer
-    try:
-        sums = image_by_image(sums_of_image, num_images)
-    finally:
-        del self._ema_update
-    name, _, *initial_value = updates[0]
-    labels = torch.stack(gt_labels)
-    positives = ((labels >= 0) & (labels != self.num_classes)).sum().item()
-    normalizer = self._ema_update(name, max(positives, 1), *initial_value)
-    return {term: values * (num_images / normalizer) for term, values in sums.items()}
 
 
 def forward_one_at_a_time(self: nn.Module, batched_inputs: List[dict], *args, **kwargs):
