@@ -21,6 +21,8 @@ setup(
     packages=find_packages(include=["adapruner_det", "adapruner_det.*"]),
     python_requires=">=3.11",
     # OpenCV and pycocotools come with Detectron2; asking for them again could pull in another numpy.
-    install_requires=["Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "scipy", "tabulate", "tqdm"],
-    extras_require={"demo": ["opencv-python", "scikit-learn"], "test": ["pytest"]},
+    install_requires=[
+        "Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "scikit-learn", "scipy", "tabulate", "tqdm",
+    ],  # fmt: skip
+    extras_require={"demo": ["opencv-python"], "test": ["pytest"]},
 )
