@@ -111,14 +111,20 @@ def _register_torchvision_spec(name: str, description: str, on_invalid: str) -> 
 
 def _register_tiny_imagenet_spec(name: str, description: str, on_invalid: str) -> None:
     root, split = _parts(description, 2, 2)
-    register_tiny_imagenet(name, _find_root(root, "prepare_tiny_imagenet.py"), split, on_invalid)
+    # The script makes the tree below its --output.
+    output = os.path.dirname(root) if os.path.basename(root) == TINY_IMAGENET else root
+    command = "prepare_tiny_imagenet.py"
+    register_tiny_imagenet(name, _find_root(root, command, output), split, on_invalid)
 
 
-def _find_root(path: str, command: str) -> str:
+def _find_root(path: str, command: str, output: Optional[str] = None) -> str:
+    """`path`, or where `command` puts its data if it is told `output` (`path` itself, if None)."""
     try:
         return find_path(path)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; or fetch it: python datasets/{command} --output {path}") from error
+        output = path if output is None else output
+        option = f" --output {output}" if output else ""
+        raise FileNotFoundError(f"{error}; or fetch it: python datasets/{command}{option}") from error
 
 
 FORMATS = {

@@ -108,6 +108,8 @@ def test_registering_again(frogs, tmp_path):
         ("mine=torchvision:CIFAR10:/no/cifar:train", "prepare_torchvision.py CIFAR10 --output /no/cifar"),
         ("mine=tiny_imagenet:{}:val", "prepare_tiny_imagenet.py --output"),
         ("mine=tiny_imagenet:/no/tiny:val", "prepare_tiny_imagenet.py --output /no/tiny"),
+        ("mine=tiny_imagenet:/no/tiny-imagenet-200:val", "prepare_tiny_imagenet.py --output /no\n"),
+        ("mine=tiny_imagenet:tiny-imagenet-200:val", "datasets/prepare_tiny_imagenet.py\n"),
         ("mine=tiny_imagenet:{}", "a part is missing or empty"),
     ],
 )

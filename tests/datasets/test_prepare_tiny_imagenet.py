@@ -6,10 +6,13 @@ import zipfile
 
 import pytest
 from conftest import ROOT, load_script
+from detectron2.config import get_cfg
 
-from adapruner_det.classification.datasets import load_tiny_imagenet
+from adapruner_det.classification.datasets import load_tiny_imagenet, tiny_imagenet_folder
 from adapruner_det.data.problems import InvalidDatasetError
+from adapruner_det.data.specs import find_path
 from adapruner_det.download import PrepareError
+from adapruner_det.engine import add_adapruner_config
 
 SCRIPT = ROOT / "datasets" / "prepare_tiny_imagenet.py"
 
@@ -130,6 +133,17 @@ def test_the_reader_finds_what_the_script_makes(mirror, tmp_path):
     with pytest.raises(InvalidDatasetError) as caught:
         load_tiny_imagenet(tmp_path, "val")  # all three are there; they are no pictures
     assert [str(problem).count("cannot identify") for problem in caught.value.problems] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("network", ["resnet18", "resnet50", "wide_resnet50_2"])
+def test_the_configs_look_where_the_script_puts_it(mirror, tmp_path, monkeypatch, network):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    mirror.prepare(tmp_path)  # the script's own default
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    cfg.merge_from_file(str(ROOT / f"configs/tiny_imagenet/prune_{network}.yaml"))
+    for spec in cfg.DATASETS.REGISTER:
+        assert tiny_imagenet_folder(find_path(spec.split(":")[1])) == str(tmp_path / script.FOLDER)
 
 
 def test_command_line_names_what_is_wrong(tmp_path):
