@@ -27,8 +27,8 @@ def embed_dataset(
     model.eval()
     features, labels, ids = [], [], []
     for batch in tqdm(ClassificationTask.test_loader(cfg, name), "Features", unit="batch", delay=5):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED):
-            features.append(model.embed(batch).float().cpu().numpy())
+        # Not in bfloat16, however it was trained: near neighbours would be rounded to one point.
+        features.append(model.embed(batch).cpu().numpy())
         labels.append(batch["labels"].cpu().numpy())
         ids += batch["image_ids"]
     model.train(was_training)

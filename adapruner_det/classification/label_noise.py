@@ -21,7 +21,7 @@ def flip_labels(records: Sequence[dict], share: float, seed: int, num_classes: i
         ValueError: `share` is not in [0, 1], there is no other class, or a category id is unknown.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"the share of labels to flip is {share}, not between 0 and 1")
+        raise ValueError(f"CLASSIFICATION.LABEL_NOISE is {share}; it is a share, 0 to 1")
     count = round(share * len(records))
     if count and num_classes < 2:
         raise ValueError(f"labels cannot be flipped among {num_classes} classes: two are needed")

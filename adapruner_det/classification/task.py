@@ -68,12 +68,13 @@ class ClassificationTask:
 
     @staticmethod
     def train_loader(cfg: CfgNode, records: List[dict], sampler: ResumableSampler) -> TrainBatches:
+        augmentation = _augmentation(cfg)  # first: reading the images takes longer than to refuse
         return TrainBatches(
             read_images(records, cfg.INPUT.IMAGE_SIZE),
             labels_of(records),
             sampler,
             batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            augmentation=_augmentation(cfg),
+            augmentation=augmentation,
             seed=max(cfg.SEED, 0),
             device=cfg.MODEL.DEVICE,
             keep_on_device=cfg.INPUT.KEEP_ON_DEVICE,

@@ -41,7 +41,7 @@ def test_other_classes_are_drawn_alike():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="1.5, not between 0 and 1"):
+    with pytest.raises(ValueError, match="LABEL_NOISE is 1.5"):
         flip_labels(records(4), 1.5, 0, 4)
     with pytest.raises(ValueError, match="among 1 classes"):
         flip_labels(records(4, 1), 0.5, 0, 1)
