@@ -183,8 +183,11 @@ def _is_hidden(name: str) -> bool:
 
 
 def _list_folder(folder: str, root: str) -> List[str]:
+    def refuse(error: OSError):
+        raise error  # os.walk would pass a folder over that it cannot read, and its images with it
+
     files = []
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         below = Path(here).relative_to(root).as_posix()
         files += [f"{below}/{name}" for name in names]

@@ -1,4 +1,5 @@
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -91,6 +92,19 @@ def test_windows_and_macos_archives(tmp_path):
     records = load_images_dataset(path, ["frog", "toad"])
     assert [record["image_id"] for record in records] == ["frog/1.png", "toad/1.png"]
     assert read_images(records, 8).shape[0] == 2
+
+
+def test_a_folder_within_a_class_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
+    path, scandir = make(tmp_path, "folder", FILES), os.scandir
+
+    def locked(folder):
+        if str(folder).endswith("pond"):
+            raise PermissionError(f"no permission for {folder}")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(PermissionError, match="0 pond"):
+        load_images_dataset(path, find_class_names(path))
 
 
 @both
