@@ -126,7 +126,9 @@ class _Planner:
         source = self.selecting(method, self.comparison.cut_from, seed)
         name = selection_run(method, ratio, seed)
         command = cut(self.comparison.tools, self.output / source.name, ratio, self.output / name)
-        return Run(name, command, source.fingerprint, after=(source.name,))
+        # What is trained on it depends on where it was cut from, which its name does not say.
+        identity = f"{source.fingerprint} cut from {self.comparison.cut_from}"
+        return Run(name, command, identity, after=(source.name,))
 
     def training(self, model: str, cell: Cell, seed: int) -> Run:
         """The run that trains a model on everything or on a selection, and evaluates it."""

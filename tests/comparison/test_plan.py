@@ -165,7 +165,9 @@ def test_cutting_prunes_once_a_seed_and_cuts_the_rest(tmp_path):
     cut = runs[selection_run("adapruner", 0.9, 1)]
     assert cut.after == (pruning[1],) and str(tmp_path / pruning[1] / "selection") in cut.command
     assert cut.command[2] == "cut" and cut.iterations == 0
-    assert cut.fingerprint == runs[pruning[1]].fingerprint
+    other = runs_of(tmp_path, keep_ratios=(0.9, 0.5), cut_from=0.6, seeds=(0, 1))
+    for name in (cut.name, training("adapruner", 0.9, seed=1)):  # the same name is another run
+        assert other[name].fingerprint != runs[name].fingerprint
     assert Counter(run.split("/")[0] for run in runs) == {"select": 12, "train": 2 * (1 + 4)}
     # a ratio that is asked for is not cut from itself
     assert "cut" not in runs_of(tmp_path, cut_from=0.8)[selection_run("adapruner", 0.8, 0)].command
