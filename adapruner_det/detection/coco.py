@@ -244,7 +244,7 @@ class _Reader:
             "category_id": self._category_ids[category_id],
             "bbox_mode": BoxMode.XYWH_ABS,
         }
-        segmentation = _segmentation(annotation.get("segmentation"))
+        segmentation = _segmentation(annotation.get("segmentation"), record)
         if segmentation:
             read["segmentation"] = segmentation
         return read
@@ -287,13 +287,9 @@ def find_box_fault(box: Any, width: int, height: int) -> Optional[str]:
     """What is wrong with an XYWH box in an image of this size; None if nothing is."""
     if not isinstance(box, list) or len(box) != 4:
         return f"bbox is {box!r}, not [x, y, width, height]"
-    try:
-        x, y, w, h = box
-        finite = math.isfinite(x + y + w + h)
-    except (TypeError, OverflowError):
-        finite = False
-    if not finite:
+    if not _finite(box):
         return f"bbox is {box!r}, not four numbers"
+    x, y, w, h = box
     if w <= 0 or h <= 0:
         return f"bbox {box} has no area"
     right, bottom = x + w, y + h
@@ -304,14 +300,24 @@ def find_box_fault(box: Any, width: int, height: int) -> Optional[str]:
     return None
 
 
-def _segmentation(segmentation: Any):
+def has_segmentation(annotation: dict) -> bool:
+    """Whether an object of a COCO file has one; empty ones are what tools write for boxes alone."""
+    return bool(annotation.get("segmentation")) and annotation["segmentation"] != [[]]
+
+
+def _segmentation(segmentation: Any, record: dict):
     """The form Detectron2 works with: polygons of three points or more, or a compressed RLE."""
-    if not segmentation or segmentation == [[]]:  # what tools write for boxes alone
+    if not has_segmentation({"segmentation": segmentation}):
         return None
     if isinstance(segmentation, dict):
         counts, size = segmentation.get("counts"), segmentation.get("size")
         if not isinstance(counts, (list, str)) or not isinstance(size, list) or len(size) != 2:
             raise ValueError("segmentation is no RLE with counts and size")
+        if size != [record["height"], record["width"]]:
+            raise ValueError(
+                f"segmentation is an RLE of size {size}, not [height, width] of the image, "
+                f"[{record['height']}, {record['width']}]"
+            )
         if isinstance(counts, str):
             return segmentation
         try:
@@ -323,7 +329,17 @@ def _segmentation(segmentation: Any):
     polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
     if not polygons:
         raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
+    if not all(map(_finite, polygons)):
+        raise ValueError("segmentation has a coordinate that is no number")
     return polygons
+
+
+def _finite(numbers: list) -> bool:
+    """Whether all are numbers, of which none is infinite or NaN."""
+    try:
+        return math.isfinite(sum(numbers))  # far faster than looking at each
+    except (TypeError, OverflowError):
+        return False
 
 
 def _is_id(value: Any) -> bool:

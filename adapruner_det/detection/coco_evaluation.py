@@ -14,6 +14,7 @@ from detectron2.evaluation import COCOEvaluator
 from pycocotools.coco import COCO
 
 from ..files import write_text
+from .coco import has_segmentation
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class COCOFileEvaluator(COCOEvaluator):
     that DATASETS.ON_INVALID left out, nor those of a file whose data set was pruned; objects marked
     `ignore` count as crowds; annotation ids, which pycocotools must not find to be 0 or missing, are
     its own. Areas are the file's, where it has them. Masks and keypoints are judged only where every
-    object that was read has one.
+    object that was read has one; that they are not is logged.
 
     `evaluate` gives COCOEvaluator's results and for boxes also "AP50-<class>", in percent.
     """
@@ -68,7 +69,14 @@ class COCOFileEvaluator(COCOEvaluator):
             return tasks
         keys = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
         objects = self._coco_api.dataset["annotations"]
-        return [task for task in tasks if all(keys[task] in entry for entry in objects)]
+        lacking = {task: sum(keys[task] not in entry for entry in objects) for task in tasks}
+        for task, count in lacking.items():
+            if count:
+                logger.warning(
+                    f"{self._dataset_name}: {task} is not evaluated, since {count} of {len(objects)} objects "
+                    f"have no {keys[task]}"
+                )
+        return [task for task in tasks if not lacking[task]]
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None):
         # pycocotools has the classes in the order of their ids in the file
@@ -137,11 +145,11 @@ def ground_truth(
 
     Args:
         records: dataset dicts; where annotations have an `id`, as `load_coco_dataset` gives them, only
-            those objects are taken, else all of an image.
+            those objects are taken, with the segmentation that was read, else all of an image.
         categories: class names by id, of the file's.
     """
     read = {record["image_id"]: record.get("annotations", []) for record in records}
-    known = {a.get("id") for annotations in read.values() for a in annotations}
+    known = {a.get("id"): a for annotations in read.values() for a in annotations}
     images = {i["id"]: i for i in content["images"] if i["id"] in read}
     annotations = []
     for entry in content["annotations"]:
@@ -153,9 +161,12 @@ def ground_truth(
         filled = {
             "id": len(annotations) + 1,
             "iscrowd": int(bool(entry.get("iscrowd", 0) or entry.get("ignore", 0))),
-            "area": entry.get("area", width * height),
+            "area": entry.get("area") or width * height,  # tools also write null or 0
         }
-        annotations.append({**entry, **filled})
+        own = entry if None in known else known[entry["id"]]
+        if has_segmentation(own):
+            filled["segmentation"] = own["segmentation"]
+        annotations.append({**{k: v for k, v in entry.items() if k != "segmentation"}, **filled})
     return {
         "info": content.get("info", {}),
         "images": list(images.values()),

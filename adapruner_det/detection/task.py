@@ -26,7 +26,10 @@ class DetectionTask:
 
     @staticmethod
     def load_records(cfg: CfgNode) -> List[dict]:
-        return training_data.load_records(cfg)
+        records = training_data.load_records(cfg)
+        if cfg.MODEL.MASK_ON:
+            training_data.check_masks(records)
+        return records
 
     @staticmethod
     def split_competing(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:

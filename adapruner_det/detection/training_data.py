@@ -53,6 +53,24 @@ def load_dataset(name: str, on_invalid: str = "error") -> List[dict]:
     return checked_records(name, dicts)
 
 
+def check_masks(records: List[dict]) -> None:
+    """
+    Raises:
+        ValueError: an object to train on has no segmentation; Detectron2 would stumble over it while
+            training, and not say where.
+    """
+    lacking = [
+        record
+        for record in records
+        if not all(a.get("segmentation") or a.get("iscrowd") for a in record.get("annotations", []))
+    ]
+    if lacking:
+        raise ValueError(
+            f"MODEL.MASK_ON trains on masks, but {len(lacking)} of {len(records)} images have objects "
+            f"without segmentation, such as {lacking[0]['file_name']}: add masks, or set MODEL.MASK_ON False"
+        )
+
+
 def split_off_empty(records: List[dict]) -> Tuple[List[dict], List[dict]]:
     """(with boxes, without): images without a box that is no crowd, by Detectron2's own rule.
 

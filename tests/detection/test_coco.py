@@ -137,6 +137,13 @@ BAD_OBJECTS = {
         "segmentation has no polygon of three points or more; an empty one is fine",
     ),
     "mask": ({"segmentation": {"counts": 3}}, "segmentation is no RLE with counts and size"),
+    "corner": (
+        {"segmentation": [[1, 2, 3, 4, 5, None]]}, "segmentation has a coordinate that is no number",
+    ),
+    "other size": (
+        {"segmentation": {"counts": [0, 48 * 64], "size": [64, 48]}},
+        "segmentation is an RLE of size [64, 48], not [height, width] of the image, [48, 64]",
+    ),
 }  # fmt: skip
 
 

@@ -173,6 +173,34 @@ def test_masks_are_judged_where_the_file_has_them(tmp_path, polygons):
     assert ("segm" in results) == polygons and "bbox" in results
 
 
+@pytest.mark.parametrize("empty", [[], [[]], None])
+def test_an_object_with_an_empty_segmentation_costs_the_masks_figures_alone(tmp_path, caplog, empty):
+    content = coco_content(3)
+    for entry in content["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    content["annotations"][0].update(segmentation=empty, area=None)
+    records = register(tmp_path, content)
+    with caplog.at_level("WARNING"):
+        results = evaluate(COCOFileEvaluator("squares"), records, masks=True)
+    assert "segm" not in results and results["bbox"]["AP50"] > 0
+    assert f"segm is not evaluated, since 1 of {len(content['annotations'])} objects have no" in caplog.text
+
+
+def test_masks_are_judged_by_the_polygons_that_were_read(tmp_path):
+    content = coco_content(3)
+    for entry in content["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    records = register(tmp_path, content)
+    expected = evaluate(COCOFileEvaluator("squares"), records, masks=True)["segm"]
+    for entry in content["annotations"]:  # a line of two points, of which pycocotools would make a box
+        entry["segmentation"].insert(0, [1, 2, 3, 4])
+    records = register(tmp_path, content, "with_lines")
+    found = evaluate(COCOFileEvaluator("with_lines"), records, masks=True)["segm"]
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
 def test_a_file_without_annotations_gives_predictions_alone(tmp_path):
     content = coco_content(3)
     path = write_coco(tmp_path, content)

@@ -334,6 +334,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_images(voc, config, m
         ({"ADAPRUNER.WARMUP": 150.0}, "ADAPRUNER.WARMUP is 150.0; it is a share"),
         ({"ADAPRUNER.KEEP_RATIO": 80.0}, "settings of ADAPRUNER do not work: keep_ratio"),
         ({"DATASETS.SELECTION": "some/folder"}, "DATASETS.SELECTION is set"),
+        ({"MODEL.MASK_ON": True}, "18 of 20 images have objects without segmentation, such as .*img00"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):
