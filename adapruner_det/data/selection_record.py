@@ -1,4 +1,4 @@
-"""A Selection of detection images: what people and `check_fits` need to know about each."""
+"""A Selection of images: what people and `check_fits` need to know about each."""
 import hashlib
 import os
 import platform

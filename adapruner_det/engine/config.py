@@ -19,8 +19,8 @@ def add_adapruner_config(cfg: CN) -> None:
 
     # Data sets to register before anything else: "NAME=voc:DIR:SPLIT" and other formats, as --register.
     cfg.DATASETS.REGISTER = ()
-    # What to do about broken images and boxes of VOC data sets: "error" reports all of them before
-    # training, "skip_objects" or "skip_images" leave them out.
+    # What to do about broken images and boxes of data sets registered here, and of Detectron2's own VOC
+    # names: "error" reports all of them before training, "skip_objects" or "skip_images" leave them out.
     cfg.DATASETS.ON_INVALID = "error"
     # Folder of a selection: the data sets of DATASETS.TRAIN it covers are reduced to what it keeps.
     cfg.DATASETS.SELECTION = ""

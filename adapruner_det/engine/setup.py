@@ -166,7 +166,7 @@ def set_num_classes(cfg: CfgNode) -> None:
         if list(own) != list(wanted):
             raise ValueError(
                 f"data set {name} has the classes {own}, {first} has {wanted}: give both the same list, "
-                "NAME=voc:DIR:SPLIT:class1,class2, or set DATASETS.TEST as well as DATASETS.TRAIN"
+                "--register NAME=...:class1,class2, or set DATASETS.TEST as well as DATASETS.TRAIN"
             )
     for head in ("YOLO", "ROI_HEADS", "RETINANET", "CLASSIFIER"):
         cfg.MODEL[head].NUM_CLASSES = len(wanted)

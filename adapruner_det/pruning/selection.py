@@ -86,7 +86,7 @@ class Selection:
         return {i for d, i, k in zip(self.datasets, self.ids, self.kept) if d == dataset and k}
 
     def cut(self, keep_ratio: float, balance_by: Optional[str] = None) -> "Selection":
-        """The same scores cut at another ratio: the highest round(keep_ratio * N) are kept.
+        """The same scores cut at another ratio: the highest round(keep_ratio * N), at least one, are kept.
 
         Samples with equal scores are ordered by a hash of their id, so that neither the order of the
         data set nor the alphabet decides.
@@ -104,7 +104,7 @@ class Selection:
         competing = [i for i, score in enumerate(self.scores) if score is not None]
         competing.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
         kept = [k and score is None for k, score in zip(self.kept, self.scores)]
-        total = round(keep_ratio * len(competing))
+        total = max(1, round(keep_ratio * len(competing)))
         for i in competing[:total] if balance_by is None else self._balanced(competing, total, balance_by):
             kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
