@@ -158,21 +158,19 @@ class Mask:
         """
         wanted = torch.as_tensor(num_kept, device=self.logits.device).reshape(-1)
         generator = torch.Generator().manual_seed(0)
-        parted = 0
-        for group, places in enumerate(wanted.tolist()):
-            own = slice(None) if self.groups is None else self.groups == group
-            logits = self.logits[own]
-            tied = (logits == 0).nonzero().flatten()  # at the threshold, which `project` took to zero
-            missing = places - int((logits > 0).sum())
-            if not 0 < missing < len(tied) < len(logits):
-                continue
-            order = torch.randperm(len(tied), generator=generator).to(tied.device)
-            logits[tied] = -_TIE_GAP
-            logits[tied[order[:missing]]] = _TIE_GAP
-            self.logits[own] = logits
-            parted += len(tied)
+        num_tied = torch.zeros_like(wanted)  # at the threshold, which `project` took to zero
+        for part, group in chunks(self.logits, self.groups):
+            num_tied += count_by_group(part == 0, group, self.num_groups)
+        missing = wanted - self.kept_by_group()
+        can_be_parted = (missing > 0) & (missing < num_tied) & (num_tied < self.group_sizes)
+        for group in can_be_parted.nonzero().flatten().tolist():  # mostly none: each looks at all logits
+            tied = self.logits == 0 if self.groups is None else (self.groups == group) & (self.logits == 0)
+            places = tied.nonzero().flatten()
+            order = torch.randperm(len(places), generator=generator).to(places.device)
+            self.logits[places] = -_TIE_GAP
+            self.logits[places[order[: int(missing[group])]]] = _TIE_GAP
         self.num_kept = int(self.hard().sum())
-        return parted
+        return int(num_tied[can_be_parted].sum())
 
     def _thresholds(self, wanted: Tensor) -> Tensor:
         """Halfway between the lowest logit to keep and the next, for each group, (G,) float64."""
