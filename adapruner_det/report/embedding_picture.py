@@ -94,9 +94,9 @@ def save_embedding_picture(
     for ax, drawn, name in ((full, everything, "full"), (own, kept, "kept")):
         _draw_points(ax, positions, labels, classes, drawn)
         ax.set_title(f"{name}: {drawn.sum():,} points", loc="left", fontsize=11)
-    share = f"{kept.sum() / len(kept):.1%} kept"
+    share = f"{kept.mean():.1%} kept"
     if num_points is not None and num_points > len(labels):
-        share += f"; a random {len(labels):,} of {num_points:,} points are drawn"
+        share = f"a random {len(labels):,} of {num_points:,} points, {kept.mean():.1%} of these kept"
     figure.suptitle(f"t-SNE, {len(classes)} classes, {share}", x=0.01, ha="left", fontsize=12)
     if len(classes) <= MAX_NAMED:
         _add_legend(figure, classes)

@@ -64,7 +64,7 @@ def brute_force(x, y):
     }
 
 
-@pytest.mark.parametrize("offset", [0, 1e6])
+@pytest.mark.parametrize("offset", [0, 1e7])  # far from the origin, squares lose digits
 def test_in_chunks_it_is_what_whole_matrices_give(monkeypatch, offset):
     monkeypatch.setattr(embedding, "WORKING_MEMORY", 0.01)
     chunks = []
@@ -81,7 +81,7 @@ def test_in_chunks_it_is_what_whole_matrices_give(monkeypatch, offset):
     got = measure(x, y)
     assert sum(chunks) == 900 and len(chunks) > 100  # 0.01 MiB hold few rows of 225
     for name, value in brute_force(x, y).items():
-        assert getattr(got, name) == pytest.approx(value, rel=1e-9), name
+        assert getattr(got, name) == pytest.approx(value, rel=1e-6), name
 
 
 def test_clusters_that_nearly_touch_are_measured_to_the_last_digit():

@@ -63,6 +63,7 @@ def test_a_sample_is_drawn_once_each_and_by_seed():
 
 def test_right_panel_holds_the_kept_points_where_they_were(monkeypatch):
     positions = np.random.default_rng(0).normal(size=(40, 2))
+    positions[0] = (9, -9)  # pruned, and the right panel still shows its empty place
     labels, kept = np.arange(40) % 4, np.arange(40) % 5 != 0
     figure = drawn(monkeypatch, positions, labels, kept, 400)
     full, own = figure.axes
@@ -71,7 +72,7 @@ def test_right_panel_holds_the_kept_points_where_they_were(monkeypatch):
     np.testing.assert_allclose(points_of(own), positions[order][kept[order]])
     assert full.get_xlim() == own.get_xlim() and full.get_ylim() == own.get_ylim()
     assert full.get_title("left") == "full: 40 points" and own.get_title("left") == "kept: 32 points"
-    assert "80.0% kept; a random 40 of 400" in figure._suptitle.get_text()
+    assert "a random 40 of 400 points, 80.0% of these kept" in figure._suptitle.get_text()
 
 
 def test_a_class_looks_the_same_in_both_panels_even_if_another_went(monkeypatch):
