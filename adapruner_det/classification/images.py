@@ -8,6 +8,7 @@ Shapes: N images, S x S pixels each once read, H x W before.
 import io
 import logging
 import os
+import sys
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +75,7 @@ def read_images(records: Sequence[dict], size: int) -> np.ndarray:
             return [problem for problem in found if problem is not None]
 
         problems = []
-        with tqdm(total=len(records), desc="Reading images", unit="image", delay=2, leave=False) as bar:
+        with _progress(total=len(records), desc="Reading images", unit="image") as bar:
             for found in pool.map(read_chunk, range(0, len(records), _CHUNK)):
                 problems += found
                 bar.update(min(_CHUNK, bar.total - bar.n))
@@ -99,13 +100,18 @@ def find_unreadable(records: Sequence[dict], description: str) -> Dict[int, Prob
     """
     problems = {}
     with open_archives(records) as archives:
-        for i, record in enumerate(tqdm(records, desc=description, unit="file", delay=2, leave=False)):
+        for i, record in enumerate(_progress(records, desc=description, unit="file")):
             try:
                 with _open(record, archives) as file, Image.open(file):
                     pass  # Pillow parses the header when it opens a file
             except _UNREADABLE as error:
                 problems[i] = Problem(image_source(record), f"not readable as an image: {error}")
     return problems
+
+
+def _progress(*args, **options) -> tqdm:
+    every = 0.1 if sys.stderr.isatty() else 30  # seconds; a log file need not hold every step
+    return tqdm(*args, **options, delay=2, leave=False, mininterval=every)
 
 
 def image_source(record: dict) -> str:
