@@ -119,8 +119,9 @@ def parse_arguments():
         help="numbers of samples, one mask each, 4 bytes a sample; default 1e4 1e6 1e8",
     )  # fmt: skip
     command.add_argument(
-        "--sharded", type=_count, metavar="N", help="also one mask of N samples over several processes"
-    )
+        "--sharded", type=_count, metavar="N",
+        help="also one mask of N samples over several processes, on CPUs whatever the device",
+    )  # fmt: skip
     command.add_argument("--processes", type=_positive, default=4, help="of --sharded; default 4")
     command.add_argument("--steps", type=_positive, default=300, help="timed steps; default 300")
     command.add_argument(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..files import write_text
 from ..pruning import AdaPruner, ShardedMask
 from . import memory
+from .timing import synchronize
 
 KEEP_RATIO = 0.8
 BYTES_A_SAMPLE = 4  # float32 logits
@@ -29,7 +30,7 @@ def measure_masks(
     sizes: List[int], batch_size: int, steps: int, projections: int, device: str
 ) -> List[dict]:
     """One row a size, each from a process of its own, so that none sees another's memory."""
-    check_memory(max(sizes))
+    check_memory(max(sizes), device)
     rows = []
     for size in tqdm(sizes, desc="mask"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -54,13 +55,13 @@ def measure_sharded(
     return {**rows[0], **worst, "processes": processes}
 
 
-def check_memory(num_samples: int) -> None:
+def check_memory(num_samples: int, device: str = "cpu") -> None:
     """Raises NotEnoughMemory if a mask of `num_samples` leaves less than a tenth of what is free."""
-    free = memory.available()
+    free = memory.available(device)
     needed = BYTES_A_SAMPLE * num_samples
     if free is not None and needed > 0.9 * free:
         raise NotEnoughMemory(
-            f"a mask over {num_samples:,} samples takes {needed / memory.MB:,.0f} MB, this machine has "
+            f"a mask over {num_samples:,} samples takes {needed / memory.MB:,.0f} MB, {device} has "
             f"{free / memory.MB:,.0f} MB free: measure fewer samples"
         )
 
@@ -91,16 +92,16 @@ def _measure(
     warm = AdaPruner(10, KEEP_RATIO, 10, device=device)  # so that torch's own start is not counted
     _step(warm, torch.arange(10, device=device), torch.ones(10, device=device))
     warm.mask.project(8)
-    before = memory.resident()
+    before = memory.resident(device)
     mask = ShardedMask(num_samples, *shard, device=device) if shard else None
     pruner = AdaPruner(num_samples, KEEP_RATIO, 10**12, mask=mask, device=device)
     mask, start = pruner.mask, (pruner.mask.owned.start if shard else 0)
-    grown = _difference(memory.resident(), before)
+    grown = _difference(memory.resident(device), before)
     step_seconds = []
     for _ in range(steps):
         index = start + torch.randint(len(mask.logits), (batch_size,), device=device)
         step_seconds.append(_step(pruner, index, torch.rand(batch_size, device=device)))
-    seconds, extra = _project(pruner, projections)
+    seconds, extra = _project(pruner, projections, device)
     here = len(mask.logits)
     return {
         "samples": num_samples,
@@ -110,7 +111,7 @@ def _measure(
         "projection_s": seconds,
         "projection_ns_per_sample": 1e9 * seconds / num_samples,
         "tensor_bytes_per_sample": memory.bytes_of(memory.tensors_in(pruner)) / here,
-        "rss_mb": None if grown is None else grown / memory.MB,
+        "grown_mb": None if grown is None else grown / memory.MB,
         "projection_extra_mb": None if extra is None else extra / memory.MB,
         "kept_ratio": pruner.kept_ratio,
     }
@@ -124,17 +125,21 @@ def _step(pruner: AdaPruner, index: torch.Tensor, losses: torch.Tensor) -> float
     return time.perf_counter() - start
 
 
-def _project(pruner: AdaPruner, repeats: int) -> "tuple[float, Optional[int]]":
+def _project(
+    pruner: AdaPruner, repeats: int, device: str
+) -> "tuple[float, Optional[int]]":
     """(median seconds, most bytes beyond what was there) of a projection of random logits."""
     seconds, extras = [], []
     for _ in range(repeats):
         pruner.mask.logits.normal_()
-        memory.forget_peak()
-        before = memory.resident()
+        synchronize(device)
+        memory.forget_peak(device)
+        before = memory.resident(device)
         start = time.perf_counter()
         pruner.mask.project(pruner.num_to_keep)
+        synchronize(device)
         seconds.append(time.perf_counter() - start)
-        extras.append(_difference(memory.peak_resident(), before))
+        extras.append(_difference(memory.peak_resident(device), before))
     return median(seconds), None if extras[0] is None else max(extras)
 
 

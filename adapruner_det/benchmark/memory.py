@@ -15,25 +15,41 @@ STATUS, CLEAR, MEMORY = "/proc/self/status", "/proc/self/clear_refs", "/proc/mem
 MB = 1024**2
 
 
-def resident() -> Optional[int]:
-    """Bytes this process holds now (VmRSS); None where the system does not tell (it is Linux that does)."""
+def resident(device: "torch.device | str" = "cpu") -> Optional[int]:
+    """Bytes this process holds now: of a CPU's memory all (VmRSS), on CUDA those of its tensors.
+
+    None where the system does not tell (it is Linux that does).
+    """
+    if _is_cuda(device):
+        return torch.cuda.memory_allocated(device)
     return _kilobytes(STATUS, "VmRSS")
 
 
-def peak_resident() -> Optional[int]:
-    """The most bytes this process held since `forget_peak` (VmHWM), or None."""
+def peak_resident(device: "torch.device | str" = "cpu") -> Optional[int]:
+    """The most bytes this process held since `forget_peak` (on a CPU VmHWM), or None."""
+    if _is_cuda(device):
+        return torch.cuda.max_memory_allocated(device)
     return _kilobytes(STATUS, "VmHWM")
 
 
-def forget_peak() -> None:
+def forget_peak(device: "torch.device | str" = "cpu") -> None:
     """Lets `peak_resident` start over, where the system allows it."""
+    if _is_cuda(device):
+        torch.cuda.reset_peak_memory_stats(device)
+        return
     with suppress(OSError):  # the peak then counts from the start of the process: never too low
         Path(CLEAR).write_text("5")
 
 
-def available() -> Optional[int]:
-    """Bytes the machine can still give without swapping, or None."""
+def available(device: "torch.device | str" = "cpu") -> Optional[int]:
+    """Bytes the machine (without swapping) or the GPU can still give, or None."""
+    if _is_cuda(device):
+        return torch.cuda.mem_get_info(device)[0]
     return _kilobytes(MEMORY, "MemAvailable")
+
+
+def _is_cuda(device: "torch.device | str") -> bool:
+    return torch.device(device).type == "cuda"
 
 
 def _kilobytes(path: str, key: str) -> Optional[int]:
@@ -70,13 +86,13 @@ def peak_of(function: Callable[[], None], device: "torch.device | str") -> int:
     On CUDA from the caching allocator; on a CPU the allocations that torch's profiler tracks, which
     unlike the process's memory do not depend on how malloc hands pages back.
     """
-    if torch.device(device).type == "cuda":
+    if _is_cuda(device):
         synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
+        before = resident(device)
+        forget_peak(device)
         function()
         synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+        return peak_resident(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         function()
     with tempfile.TemporaryDirectory() as folder:

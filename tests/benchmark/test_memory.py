@@ -43,6 +43,17 @@ def test_a_process_sees_its_memory_grow_and_its_peak_fall_when_forgotten():
     assert memory.resident() <= memory.peak_resident() < before + 100e6
 
 
+def test_on_cuda_the_gpu_is_asked(monkeypatch):
+    answers = {"memory_allocated": 1, "max_memory_allocated": 2, "mem_get_info": (3, 9)}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
+    device = "cuda:0"
+    found = memory.resident(device), memory.peak_resident(device), memory.available(device)
+    assert found == (1, 2, 3)
+    with pytest.raises(NotEnoughMemory, match="cuda:0 has 0 MB free"):
+        check_memory(1000, device)
+
+
 @linux
 def test_a_mask_that_does_not_fit_is_refused_before_it_is_made():
     check_memory(1000)
