@@ -46,7 +46,7 @@ def main() -> None:
     args = parse_args()
     if args.output.exists():
         raise SystemExit(f"{args.output} is there already: name another file, or delete it")
-    classes = args.classes and args.classes.split(",")
+    classes = args.classes and [name.strip() for name in args.classes.split(",")]
     try:
         content = convert(args.dirname, args.split, classes, args.on_invalid)
     except (ValueError, OSError) as error:
