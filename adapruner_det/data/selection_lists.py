@@ -83,6 +83,18 @@ def write_lists(selection: Selection, folder: "str | Path") -> None:
         )
 
 
+def check_replaceable(folder: "str | Path") -> None:
+    """
+    Raises:
+        FileExistsError: `folder` holds something that is no selection.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / RECORD).is_file() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder} holds files that are no selection, and would be replaced: name a new folder"
+        )
+
+
 def write_selection(selection: Selection, folder: "str | Path") -> None:
     """Writes the file of record, the CSV and the lists into `folder`, all of them or none.
 
@@ -92,10 +104,7 @@ def write_selection(selection: Selection, folder: "str | Path") -> None:
         FileExistsError: `folder` holds something else, which is left alone.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / RECORD).is_file() and any(folder.iterdir()):
-        raise FileExistsError(
-            f"{folder} holds files that are no selection, and would be replaced: name a new folder"
-        )
+    check_replaceable(folder)
     provenance = {**selection.provenance, "classes": class_counts(selection)}
     with new_folder(folder) as beside:
         replace(selection, provenance=provenance).save(beside)

@@ -8,7 +8,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor
 
-from ..data.selection_lists import write_selection
+from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
 
@@ -49,6 +49,7 @@ class AdaPrunerHook(HookBase):
         self._start = time.perf_counter()
 
     def before_train(self):
+        check_replaceable(self.folder)  # not only when the work is done
         self._start = time.perf_counter()
 
     def after_step(self):

@@ -179,6 +179,16 @@ def test_a_run_leaves_record_table_list_and_scalars(voc, config, tmp_path):
     assert lines[-1]["kept_ratio"] == trainer.pruner.kept_ratio == 0.75
 
 
+def test_a_folder_in_the_selection_s_place_is_reported_before_training(voc, config, tmp_path):
+    notes = tmp_path / "out/selection/notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    trainer = AdaPrunerTrainer(config(**{"DATASETS.TRAIN": (voc("all"),)}))
+    with pytest.raises(FileExistsError, match="selection holds files that are no selection"):
+        trainer.train()
+    assert trainer.iter == 0 and notes.read_text() == "mine"
+
+
 def test_neither_order_nor_workers_nor_seed_decide_who_is_pruned(voc, config):
     first = config(**{"DATASETS.TRAIN": (voc("all"),)})
     train(first)
