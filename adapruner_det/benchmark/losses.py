@@ -15,7 +15,8 @@ from .detectors import FLOAT32_ONLY, build_detector, detector_config, make_batch
 from .timing import Times, alternate, ratio, spread
 
 NATIVE, PER_IMAGE, ONE_AT_A_TIME = "native", "per image", "one at a time"
-Call = Tuple[str, tuple]  # a module's name, and what its `losses` was called with
+LOSS_ROUNDS = 10  # of the loss alone for each of the whole model's, since it takes milliseconds
+Call = Tuple[str, str, tuple]  # a module's name, that of its method, and what that was called with
 
 
 def measure_losses(
@@ -31,8 +32,8 @@ def measure_losses(
 ) -> List[dict]:
     """One row a detector, forward and backward: the whole model's three ways, and the loss alone's two.
 
-    The loss alone is what the modules' `losses` methods take, with the gradient back to the predictions;
-    a YOLOv3-Tiny, whose loss is per image by construction, has no two ways of it.
+    The loss alone is what the modules' methods that compute it take, with the gradient back to the
+    predictions; a YOLOv3-Tiny, whose loss is per image by construction, has no two ways of it.
     """
     (batch,) = make_batches(1, batch_size, image_size, num_images=batch_size)
     rows = []
@@ -47,11 +48,10 @@ def measure_losses(
         row["one_at_a_time_ratio"] = ratio(times[ONE_AT_A_TIME].wall, times[NATIVE].wall)
         calls = _recorded(models, batch, device, mixed)
         if calls:
-            alone = {
-                key: _alone(models[key], calls, device, mixed)
-                for key in (NATIVE, PER_IMAGE)
-            }
-            times = alternate(alone, rounds, device=device, name=f"{name}, loss alone")
+            ways = (NATIVE, PER_IMAGE)
+            alone = {key: _alone(models[key], calls, device, mixed) for key in ways}
+            label = f"{name}, loss alone"
+            times = alternate(alone, LOSS_ROUNDS * rounds, device=device, name=label)
             row.update(_compared(times, NATIVE, PER_IMAGE, "loss"))
         rows.append({**row, "rounds": rounds})
     return rows
@@ -66,6 +66,7 @@ def _compared(times: Dict[str, Times], baseline: str, ours: str, prefix: str) ->
         f"{prefix}_ratio": ratio(own.wall, native.wall),
         f"{prefix}_ratio_first_quartile": first,
         f"{prefix}_ratio_third_quartile": third,
+        f"{prefix}_cpu_ratio": ratio(own.cpu, native.cpu),
     }
 
 
@@ -99,34 +100,57 @@ def _backward(losses: Dict[str, Tensor]) -> None:
 
 
 def _recorded(models, batch, device, mixed_precision) -> List[Call]:
-    """What the native model hands to those `losses` methods that the per-image one replaces."""
-    replaced = [n for n, m in models[PER_IMAGE].named_modules() if "losses" in vars(m)]
+    """What the native model hands to those methods of its modules that the per-image one replaces.
+
+    A mask head computes its loss in `forward`, after its layers; both models' heads are left without
+    them here, and their loss is called with what they gave.
+    """
     modules, calls = dict(models[NATIVE].named_modules()), []
-    for name in replaced:
-        modules[name].losses = _recorder(name, modules[name].losses, calls)
+    per_image = dict(models[PER_IMAGE].named_modules())
+    replaced = [
+        (name, method)
+        for name, module in per_image.items()
+        for method in ("losses", "forward")
+        if method in vars(module)
+    ]
+    for name, method in replaced:
+        setattr(modules[name], method, _recorder(name, method, modules[name], calls))
     try:
         _forward(models[NATIVE], batch, device, mixed_precision, seed=0)
     finally:
-        for name in replaced:
-            del modules[name].losses
+        for name, method in replaced:
+            delattr(modules[name], method)
+    for name, method in replaced:
+        if method == "forward":
+            modules[name].layers = per_image[name].layers = _unchanged
     return calls
 
 
-def _recorder(name: str, native, calls: List[Call]):
-    def losses(*arguments):
-        calls.append((name, arguments))
+def _recorder(name: str, method: str, module: nn.Module, calls: List[Call]):
+    native = getattr(module, method)
+
+    def recorded(*arguments):
+        if method == "forward":
+            features, instances = arguments
+            calls.append((name, method, (module.layers(features), instances)))
+        else:
+            calls.append((name, method, arguments))
         return native(*arguments)
 
-    return losses
+    return recorded
+
+
+def _unchanged(logits: Tensor) -> Tensor:
+    return logits
 
 
 def _alone(model: nn.Module, calls: List[Call], device: str, mixed_precision: bool):
     modules = dict(model.named_modules())
 
     def run(turn: int) -> None:
-        for name, arguments in calls:
+        for name, method, arguments in calls:
             with EventStorage(), _autocast(device, mixed_precision):
-                losses = modules[name].losses(*_cut_off(arguments))
+                losses = getattr(modules[name], method)(*_cut_off(arguments))
             _backward(losses)
 
     return run

@@ -39,16 +39,17 @@ def test_batches_hold_boxes_inside_their_images_and_known_identities():
 def test_recorded_calls_give_the_model_s_own_losses_again(name):
     models = losses._three_ways(build(name))
     (batch,) = make_batches(1, 2, 64, 2)
+    native = losses._forward(build(name), batch, "cpu", False, seed=0)
     calls = losses._recorded(models, batch, "cpu", False)
     assert [bool(calls)] == [name != "YOLOv3-Tiny"]
-    native = losses._forward(models["native"], batch, "cpu", False, seed=0)
     modules = {key: dict(model.named_modules()) for key, model in models.items()}
     again, ours = {}, {}
     with EventStorage():
-        for module, arguments in calls:
+        for module, method, arguments in calls:
             cut = losses._cut_off(arguments)
-            again.update(modules["native"][module].losses(*cut))
-            ours.update(modules["per image"][module].losses(*cut))
+            again.update(getattr(modules["native"][module], method)(*cut))
+            ours.update(getattr(modules["per image"][module], method)(*cut))
+    assert ("loss_mask" in ours) == (name == "Mask R-CNN")
     # RetinaNet's and FCOS's normalizer moves at every call, and the first call is another one here.
     tolerance = 0.2 if name in ("RetinaNet", "FCOS") else 1e-5
     for term, values in again.items():
@@ -62,3 +63,4 @@ def test_rows_of_losses_compare_three_ways_in_mixed_precision():
     assert [row["detector"] for row in rows] == ["YOLOv3-Tiny", "RetinaNet"]
     assert all(row["model_ratio"] > 0 and row["one_at_a_time_ratio"] > 0 for row in rows)
     assert "loss_ratio" not in rows[0] and rows[1]["loss_ratio"] > 0
+    assert rows[1]["loss_cpu_ratio"] > 0 and rows[1]["model_cpu_ratio"] > 0
