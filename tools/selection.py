@@ -42,11 +42,15 @@ def show(args):
 def cut(args):
     if Path(args.output).resolve() == Path(args.folder).resolve():
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
-    whole = Selection.load(args.folder)
-    balanced = whole.provenance.get("class_balance", False)
-    selection = whole.cut(args.keep_ratio, CLASS_COLUMN if balanced else None)
+    selection = cut_as_made(Selection.load(args.folder), args.keep_ratio)
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
+
+
+def cut_as_made(selection: Selection, keep_ratio: float) -> Selection:
+    """Cut at a ratio, each class by itself if the selection was made with ADAPRUNER.CLASS_BALANCE."""
+    balanced = selection.provenance.get("class_balance", False)
+    return selection.cut(keep_ratio, CLASS_COLUMN if balanced else None)
 
 
 def random(args):
@@ -60,9 +64,13 @@ def random(args):
         [True] * len(competing) + [cfg.ADAPRUNER.EMPTY_IMAGES == "keep"] * len(others),
         keep_ratio=1.0,
         method=METHOD,
-        provenance={"seed": args.seed, "seconds": 0.0},
+        provenance={
+            "seed": args.seed,
+            "seconds": 0.0,
+            "class_balance": cfg.ADAPRUNER.CLASS_BALANCE,
+        },
     )
-    selection = whole.cut(args.keep_ratio)
+    selection = cut_as_made(whole, args.keep_ratio)
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
 

@@ -1,7 +1,8 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
+import numpy as np
 import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
@@ -17,12 +18,23 @@ class MixedPrecisionTrainer(SimpleTrainer):
 
     bfloat16 has float32's range, so no loss scaling is needed (Detectron2's AMPTrainer, which
     scales float16 losses, runs on CUDA only).
+
+    Args:
+        seed: of what the model draws at random (proposals, dropout); None leaves torch's state alone.
     """
 
-    def __init__(self, model, data_loader, optimizer, mixed_precision: bool = False):
+    def __init__(
+        self,
+        model,
+        data_loader,
+        optimizer,
+        mixed_precision: bool = False,
+        seed: Optional[int] = None,
+    ):
         super().__init__(model, data_loader, optimizer)
         self.device = next(model.parameters()).device
         self.mixed_precision = mixed_precision
+        self.seed = seed
 
     def run_step(self):
         """Detectron2's step with `losses` in place of the bare forward pass."""
@@ -30,6 +42,7 @@ class MixedPrecisionTrainer(SimpleTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        self._seed()
         losses = self.losses(data)
         self.optimizer.zero_grad()
         sum(losses.values()).backward()
@@ -45,21 +58,15 @@ class MixedPrecisionTrainer(SimpleTrainer):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
             return self.model(data)
 
-    def state_dict(self):
-        """Adds the random number generators, so that a resumed run draws what the first one would."""
-        state = {**super().state_dict(), "rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return state
+    def _seed(self) -> None:
+        """Makes what the model draws at random depend on seed, process and iteration alone.
 
-    def load_state_dict(self, state_dict):
-        super().load_state_dict(state_dict)
-        if comm.get_world_size() > 1:
-            return  # rank 0's state is the one saved: it must not be repeated on every rank
-        if "rng" in state_dict:
-            torch.set_rng_state(state_dict["rng"])
-        if "cuda_rng" in state_dict and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state_dict["cuda_rng"], self.device)
+        So a resumed run draws what an uninterrupted one would, on every process, and evaluating in
+        between changes nothing.
+        """
+        if self.seed is not None:
+            sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.iter])
+            torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
 class AdaPrunerStep(MixedPrecisionTrainer):
@@ -86,8 +93,9 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         records: List[dict],
         identity: str,
         mixed_precision: bool = False,
+        seed: Optional[int] = None,
     ):
-        super().__init__(model, data_loader, optimizer, mixed_precision)
+        super().__init__(model, data_loader, optimizer, mixed_precision, seed)
         self.pruner = pruner
         self.task = task
         self.records = records

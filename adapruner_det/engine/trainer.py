@@ -26,8 +26,8 @@ class AdaPrunerTrainer(DefaultTrainer):
 
     What a step does is in `train_loop`, what a run leaves in `hooks`, what is special to detection
     or classification in a `Task`; this class puts them together. With a seed (SEED >= 0) the order
-    of the images and their augmentation depend on the seed and the iteration alone, so that a
-    resumed run sees what an uninterrupted one sees.
+    of the images, their augmentation and what the model draws depend on the seed and the iteration
+    alone, so that a resumed run does what an uninterrupted one does.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -64,8 +64,9 @@ class AdaPrunerTrainer(DefaultTrainer):
             self._trainer.data_loader,
             self._trainer.optimizer,
         )
+        seed = cfg.SEED if cfg.SEED >= 0 else None
         if not self.pruning:
-            return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED)
+            return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED, seed)
         self.task.return_per_image_losses(unwrapped(model))
         groups = self.task.groups(self._records) if cfg.ADAPRUNER.CLASS_BALANCE else None
         return AdaPrunerStep(
@@ -77,6 +78,7 @@ class AdaPrunerTrainer(DefaultTrainer):
             self._records,
             fingerprint(self._records),
             cfg.SOLVER.AMP.ENABLED,
+            seed,
         )
 
     @property

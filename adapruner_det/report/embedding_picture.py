@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from .pictures import CLASS_COLOURS, _save_png
+from .pictures import CLASS_COLOURS, save_png
 
 MARKERS = "o^sDvX"
 MAX_NAMED = 40  # classes: more than there are colours with markers, and names would hide the points
@@ -100,7 +100,7 @@ def save_embedding_picture(
     figure.suptitle(f"t-SNE, {len(classes)} classes, {share}", x=0.01, ha="left", fontsize=12)
     if len(classes) <= MAX_NAMED:
         _add_legend(figure, classes)
-    _save_png(figure, path)
+    save_png(figure, path)
 
 
 def _style(index: int) -> dict:

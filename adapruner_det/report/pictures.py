@@ -110,7 +110,7 @@ def save_selection_sheet(
             frameon=False,
             fontsize=9,
         )
-    _save_png(figure, path)
+    save_png(figure, path)
 
 
 def save_score_histogram(path: str, scores: Sequence[float], kept: Sequence[bool]) -> None:
@@ -154,7 +154,7 @@ def save_score_histogram(path: str, scores: Sequence[float], kept: Sequence[bool
     ax.set_title(f"{len(scores):,} images", loc="left", fontsize=11)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
-    _save_png(figure, path)
+    save_png(figure, path)
 
 
 def _threshold(scores: np.ndarray, kept: np.ndarray) -> Optional[float]:
@@ -308,7 +308,8 @@ def _shorten(image_id: str) -> str:
     return image_id[:7] + "…" + image_id[8 - CAPTION_CHARS :]
 
 
-def _save_png(figure: Figure, path: str) -> None:
+def save_png(figure: Figure, path: str) -> None:
+    """Writes a figure of at most `MAX_BYTES`, whole or not at all; lowers the resolution if need be."""
     partial = path + ".partial"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     dpi = DPI

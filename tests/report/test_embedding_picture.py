@@ -15,7 +15,7 @@ def blobs(num_classes=3, own=15, dims=60, seed=0):
 
 def drawn(monkeypatch, *args):
     figures = []
-    monkeypatch.setattr(embedding_picture, "_save_png", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(embedding_picture, "save_png", lambda figure, path: figures.append(figure))
     save_embedding_picture("unused.png", *args)
     return figures[0]
 

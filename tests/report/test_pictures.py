@@ -37,7 +37,7 @@ def count(image, colour):
 def texts(monkeypatch, *args, **kwargs):
     """All texts of the sheet that would be saved."""
     figures = []
-    monkeypatch.setattr(pictures, "_save_png", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(pictures, "save_png", lambda figure, path: figures.append(figure))
     kwargs = {"read_image": read, **kwargs}
     save_selection_sheet("unused.png", *args, **kwargs)
     (figure,) = figures
