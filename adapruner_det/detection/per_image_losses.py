@@ -117,7 +117,8 @@ def fast_rcnn_losses(
 
     Each stage of a cascade has its R.
     """
-    scores, deltas = (values.float() for values in predictions)
+    scores, deltas = predictions
+    scores = scores.float()
     classes = torch.cat([own.gt_classes for own in proposals])
     _log_classification_stats(scores, classes)
     foreground = ((classes >= 0) & (classes < self.num_classes)).nonzero().squeeze(1)
@@ -135,24 +136,25 @@ def mask_head_forward(self: BaseMaskRCNNHead, x: Tensor, instances: List[Instanc
     """``BaseMaskRCNNHead.forward``. Native: the mean over M masks and their pixels."""
     if not self.training:
         return type(self).forward(self, x, instances)
-    logits = self.layers(x).float()
+    logits = self.layers(x)
     num_masks = len(logits)
     if num_masks:
         with _Unreduced():
             losses = mask_rcnn_loss(logits, instances, self.vis_period).flatten(1).mean(1)
     else:
-        losses = logits.flatten(1).sum(1)  # of nothing, but on the graph
+        losses = logits.flatten(1).sum(1).float()  # of nothing, but on the graph
     sums = _sum_by_image(losses, *_rows_of([len(own) for own in instances], logits.device))
     return {"loss_mask": sums * (self.loss_weight * len(instances) / max(num_masks, 1))}
 
 
 class _Unreduced(TorchFunctionMode):
-    """Within it, binary cross-entropy gives its elements where their mean is asked for."""
+    """Within it, binary cross-entropy gives its elements, in float32, where a mean is asked for."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function is F.binary_cross_entropy_with_logits:
-            kwargs = {**kwargs, "reduction": "none"}
+            logits, *rest = args
+            return function(logits.float(), *rest, **{**kwargs, "reduction": "none"})
         return function(*args, **kwargs)
 
 
@@ -244,7 +246,7 @@ def _proposal_box_losses(
     else:
         of_class = classes[foreground]
         deltas = deltas.view(-1, self.num_classes, box_dim)[foreground, of_class]
-    return _box_losses(self, deltas, boxes, targets)
+    return _box_losses(self, deltas.float(), boxes, targets)
 
 
 def _anchor_box_losses(self, pred_deltas: List[Tensor], positives: _Positives) -> Tensor:
