@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -77,6 +78,16 @@ def write_voc_folder(folder: Path, splits, seed=0, empty=(), classes=("black", "
     for name, own in splits.items():
         (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in own))
     return folder
+
+
+@pytest.fixture
+def clean_catalogs():
+    """Takes out of Detectron2's catalogs what a test put in."""
+    before = set(DatasetCatalog), set(MetadataCatalog)
+    yield
+    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before):
+        for name in set(catalog) - names:
+            catalog.remove(name)
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,7 @@ from adapruner_det.data.specs import register_from_spec
 from .samples import mnist_files, picture, tiny_imagenet_files, write_tree, write_zip
 
 
-@pytest.fixture(autouse=True)
-def clean_catalogs():
-    """Takes out of Detectron2's catalogs what a test put in."""
-    before = set(DatasetCatalog), set(MetadataCatalog)
-    yield
-    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before):
-        for name in set(catalog) - names:
-            catalog.remove(name)
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 
 FILES = {"frog/1.png": picture(0), "cat/1.png": picture(1)}

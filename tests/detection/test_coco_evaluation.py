@@ -19,13 +19,7 @@ from adapruner_det.detection.evaluation import VOCEvaluator, build_evaluator
 from adapruner_det.detection.registration import register_coco
 
 
-@pytest.fixture(autouse=True)
-def clean_catalogs():
-    before = set(DatasetCatalog), set(MetadataCatalog)
-    yield
-    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before):
-        for name in set(catalog) - names:
-            catalog.remove(name)
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 
 def predict(records, seed=0, masks=False):

@@ -14,14 +14,7 @@ XML = """<annotation><size><width>20</width><height>10</height></size>
 </object></annotation>"""
 
 
-@pytest.fixture(autouse=True)
-def clean_catalogs():
-    """Takes out of Detectron2's catalogs what a test put in."""
-    before = set(DatasetCatalog), set(MetadataCatalog)
-    yield
-    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before):
-        for name in set(catalog) - names:
-            catalog.remove(name)
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 
 def make_voc(root: Path) -> Path:

@@ -5,7 +5,6 @@ import pytest
 from coco_files import coco_content, write_coco
 from conftest import ROOT, load_script, write_voc_folder
 from detectron2 import model_zoo
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.utils.env import seed_all_rng
 
@@ -65,15 +64,6 @@ def test_retinanet_of_the_zoo_prunes_and_is_judged_on_own_data(run_tool, tmp_pat
     kept = Selection.load(tmp_path / "out/selection").kept_ids("mine")
     assert kept_by_json(tmp_path / "out", "mine") == kept and len(kept) == 3
     assert evaluation(tmp_path / "out", "judge")["bbox"].keys() >= {"AP", "AP50", "AP75", "AP50-white"}
-
-
-@pytest.fixture
-def clean_catalogs():
-    before = set(DatasetCatalog), set(MetadataCatalog)
-    yield
-    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before):
-        for name in set(catalog) - names:
-            catalog.remove(name)
 
 
 def test_the_same_data_is_pruned_alike_as_voc_and_as_coco(tmp_path, clean_catalogs):
