@@ -6,9 +6,9 @@
     MNIST           OUTPUT/MNIST/raw                 11 MB
     FashionMNIST    OUTPUT/FashionMNIST/raw          30 MB
 
-Unless given, OUTPUT is where the configs look for each: the folders cifar10, cifar100, mnist and fashion_mnist of
-$DETECTRON2_DATASETS, or of ./datasets as in Detectron2. A data set arrives whole or not at all; one that is there
-already is neither downloaded again nor overwritten.
+Unless given, OUTPUT is where the configs look for each: the folders cifar10, cifar100, mnist and
+fashion_mnist of $DETECTRON2_DATASETS, or of ./datasets as in Detectron2. A data set arrives whole or not at
+all; one that is there already is neither downloaded again nor overwritten.
 """
 import argparse
 import os

@@ -68,8 +68,8 @@ def save_selection_sheet(
 
     Both lists may be complete: each block is sorted by score and shows its first `MAX_IMAGES`
     images, and its title says how many there are. Ground-truth boxes are drawn in the colour of
-    their class, with its name where there is room for it; an image's own class stands below it. The resolution is lowered until the
-    file is at most `MAX_BYTES` long.
+    their class, with its name where there is room for it; an image's own class stands below it. The
+    resolution is lowered until the file is at most `MAX_BYTES` long.
 
     Args:
         path: of the PNG; written atomically.

@@ -16,7 +16,8 @@ TINY = (
     *("--config-file", "configs/Base-YOLOv3-Tiny-R18.yaml"),
     *("MODEL.RESNETS.NORM", "GN", "MODEL.YOLO.NORM", "GN", "INPUT.MIN_SIZE_TRAIN", "(64,)"),
     *("INPUT.MIN_SIZE_TEST", "64", "SOLVER.AMP.ENABLED", "False", "SOLVER.IMS_PER_BATCH", "4"),
-    *("SOLVER.MAX_ITER", "20", "SOLVER.WARMUP_ITERS", "0", "SOLVER.BASE_LR", "0.0004", "DATALOADER.NUM_WORKERS", "0"),
+    *("SOLVER.MAX_ITER", "20", "SOLVER.WARMUP_ITERS", "0", "SOLVER.BASE_LR", "0.0004"),
+    *("DATALOADER.NUM_WORKERS", "0"),
 )
 
 

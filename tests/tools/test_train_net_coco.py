@@ -1,7 +1,6 @@
 """Detectron2's model zoo prunes COCO data by our command, with its own data set names and users' own."""
 import json
 
-import pytest
 from coco_files import coco_content, write_coco
 from conftest import ROOT, load_script, write_voc_folder
 from detectron2 import model_zoo
