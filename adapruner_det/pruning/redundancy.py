@@ -15,24 +15,31 @@ from ..neighbours import nearest_neighbours, unit_vectors
 
 NEIGHBOURS = 32
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
+_COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
 
 
 def discounted_order(
-    scores: np.ndarray, features: np.ndarray, strength: float, num_neighbours: int = NEIGHBOURS
+    scores: np.ndarray,
+    features: np.ndarray,
+    strength: float,
+    keep_ratio: float = 1.0,
+    num_neighbours: int = NEIGHBOURS,
 ) -> np.ndarray:
     """The order in which samples are taken, the one with the highest score that is left each time.
 
-    Scores count by their rank, from 0 to 1. A sample loses strength times exp(-d / w), d being its cosine
-    distance from the nearest sample that is taken, and w the median distance of nearest neighbours: with
-    strength 1, a copy of a sample taken ranks no higher than whoever is like none of them. (In D2 Pruning
-    the discounts of all neighbours taken add up: the longer the lists, the more samples of a crowded but
-    varied region fall below copies.)
+    Scores count by their rank, from 0 to 1. A sample loses strength times exp(-(2 d / w)^2), d being its
+    cosine distance from the nearest sample that is taken: with strength 1, a copy of a sample taken ranks
+    no higher than whoever is like none of them. w is the distance at which samples lie from each other once
+    a share of c is left of them, the median distance of a sample from its (1 / c)-th neighbour; what is
+    nearer than half of it is as good as a copy. (In D2 Pruning the discounts of all neighbours taken add
+    up: the longer the lists, the more samples of a crowded but varied region fall below copies.)
 
     Args:
         scores: (N,), higher: take first. Among equals a lot decides, always the same.
-        features: (N, F); only their directions count.
+        features: (N, F); only their directions count, see `whitened`.
         strength: at least 0, which leaves the order of the scores.
-        num_neighbours: k. The time it takes depends on it, the result does not.
+        keep_ratio: c, above 0; neighbours further than the `num_neighbours`-th are not asked.
+        num_neighbours: k.
 
     Returns:
         (N,) int64, a permutation; the sample taken first comes first.
@@ -41,7 +48,7 @@ def discounted_order(
     base, lot = ranks(scores), np.random.default_rng(0).permutation(num)
     if strength == 0 or num < 2:
         return np.lexsort((lot, -base))
-    taken = _Taken(features, min(num_neighbours, num - 1))
+    taken = _Taken(features, keep_ratio, min(num_neighbours, num - 1))
     # What a sample waits with is never too low: what is taken only comes nearer.
     queue = [(-base[i], lot[i], i) for i in range(num)]
     heapq.heapify(queue)
@@ -68,7 +75,8 @@ def discounted_scores(
     Args:
         scores: (N,).
         kept: (N,) bool, the verdict without a discount.
-        features, strength: see there.
+        features: (N, F) of a trained model, as they are.
+        strength: see there.
         groups: (N,) integers; each group is a set by itself and keeps as many as it did. None for one.
 
     Returns:
@@ -76,12 +84,37 @@ def discounted_scores(
         stands, as a share of its group. No two of a group are equal.
     """
     discounted = np.empty(len(scores))
+    features = whitened(features)
     groups = np.zeros(len(scores), int) if groups is None else groups
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        order = own[discounted_order(scores[own], features[own], strength)]
+        order = own[discounted_order(scores[own], features[own], strength, kept[own].mean())]
         discounted[order] = (kept[own].sum() - np.arange(len(own)) - 0.5) / len(own)
     return discounted
+
+
+def whitened(features: np.ndarray) -> np.ndarray:
+    """The principal components of the features, each scaled to variance 1.
+
+    The features of a trained detector vary in a few directions a lot, by what the classes are, and in many
+    others a little, which is what tells two pictures from two copies of one: planted copies lay nearer
+    to their originals than 99% of other images to theirs, before only than 89% (docs/method.md).
+
+    Args:
+        features: (N, F).
+
+    Returns:
+        (N, G) float32. G is 128, less where there are fewer features or fewer than 8 samples each, as
+        directions in which few samples vary put all of them at the same distance. Features that do not vary
+        are returned as they are.
+    """
+    num, size = features.shape
+    components = min(_COMPONENTS, size, num // _SAMPLES_A_COMPONENT)
+    if components < 2 or not np.ptp(features, axis=0).any():
+        return features
+    from sklearn.decomposition import PCA  # here, so that the method itself needs nothing but torch
+
+    return PCA(components, whiten=True, random_state=0).fit_transform(features).astype(np.float32)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
@@ -98,11 +131,12 @@ class _Taken:
         order: (N,) int64; of these, the first `count` are taken.
     """
 
-    def __init__(self, features: np.ndarray, length: int):
+    def __init__(self, features: np.ndarray, keep_ratio: float, length: int):
         self._units = unit_vectors(features)
         num = len(self._units)
         self._lists, self._distances = nearest_neighbours(self._units, length, progress="Neighbours")
-        self._width = max(np.median(self._distances[:, 0]), _NARROWEST)
+        place = min(round(1 / keep_ratio), length) - 1
+        self._width = max(np.median(self._distances[:, place]), _NARROWEST)
         self.order = np.empty(num, np.int64)
         self.count = 0
         self._is_taken = np.zeros(num, bool)
@@ -117,14 +151,14 @@ class _Taken:
         self.count += 1
 
     def kernel(self, sample: int) -> float:
-        """exp(-d / w); 0 while nothing is taken."""
+        """exp(-(2 d / w)^2); 0 while nothing is taken."""
         listed = self._is_taken[self._lists[sample]]
         first = listed.argmax()
         if listed[first]:
             self._nearest[sample] = self._distances[sample, first]
         else:
             self._compare(sample)
-        return np.exp(-self._nearest[sample] / self._width)
+        return np.exp(-((2 * self._nearest[sample] / self._width) ** 2))
 
     def _compare(self, sample: int) -> None:
         """For a sample whose own list has none that is taken: with all that were since the last time."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adapruner_det.pruning.redundancy import discounted_order, discounted_scores, ranks
+from adapruner_det.pruning.redundancy import discounted_order, discounted_scores, ranks, whitened
 
 
 def at_angles(degrees):
@@ -9,16 +9,16 @@ def at_angles(degrees):
     return np.stack([np.cos(radians), np.sin(radians)], axis=1)
 
 
-def written_out(scores, features, strength):
+def written_out(scores, features, strength, keep_ratio):
     """The definition, word by word, in float64, for scores and features without ties."""
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
     distances = 1 - units @ units.T
     np.fill_diagonal(distances, np.inf)
-    width = np.median(distances.min(axis=1))
+    width = np.median(np.sort(distances, axis=1)[:, round(1 / keep_ratio) - 1])
     base = scores.argsort().argsort() / (len(scores) - 1)
     order = []
     while len(order) < len(scores):
-        discount = np.exp(-distances[:, order] / width).max(axis=1, initial=0)
+        discount = np.exp(-((2 * distances[:, order] / width) ** 2)).max(axis=1, initial=0)
         left = base - strength * discount
         left[order] = -np.inf
         order.append(int(left.argmax()))
@@ -36,7 +36,7 @@ def planted(copies=12, others=60, seed=0):
 @pytest.mark.parametrize("copies, neighbours", [(2, 32), (12, 32), (100, 32), (100, 1)])
 def test_of_copies_all_but_the_best_sink_below_everything_else(copies, neighbours):
     scores, features, _ = planted(copies)
-    order = discounted_order(scores, features, 100.0, neighbours)
+    order = discounted_order(scores, features, 100.0, num_neighbours=neighbours)
     sunk = order[-(copies - 1) :]
     assert set(sunk) == set(range(copies)) - {int(scores[:copies].argmax())}
     assert sorted(order) == list(range(len(scores)))
@@ -48,22 +48,58 @@ def test_strength_zero_changes_nothing():
 
 
 def test_on_a_circle_by_hand():
-    # Nearest neighbours 10, 10, 40, 60 and 60 degrees away, so the kernel is 1 / e at 40 degrees: 0.937 at 10.
+    # Nearest neighbours 10, 10, 40, 60 and 60 degrees away. 1 - cos 40 is 0.234, half of it 0.117: number 1, 10
+    # away (0.0152), has a kernel of 0.983; 40 degrees, exp(-4) = 0.018; 50 degrees (0.357), 0.0001.
     features, scores = at_angles([0, 10, 50, 110, 170]), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
-    # Ranks 1, 0.75, 0.5, 0.25, 0. With strength 0.5 number 1 falls to 0.28, number 2 (50 away) to 0.391,
-    # then number 1 stays at 0.28 (40 away), number 3 falls to 0.21.
+    # Ranks 1, 0.75, 0.5, 0.25, 0. With strength 0.5 number 1 falls to 0.258, number 2 stays at 0.5 and number 3
+    # at 0.25; with 0.6 number 1 falls to 0.160, with 0.2 to 0.553.
     assert discounted_order(scores, features, 0.5).tolist() == [0, 2, 1, 3, 4]
-    # With strength 0.2: 0.563, 0.456.
+    assert discounted_order(scores, features, 0.6).tolist() == [0, 2, 3, 1, 4]
     assert discounted_order(scores, features, 0.2).tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("neighbours", [1, 5, 39])
+def test_what_counts_as_near_grows_as_fewer_stay():
+    # A third stays: third neighbours are 110, 100, 60, 100 and 160 degrees away. 1 - cos 100 is 1.174, half of it 0.587:
+    # number 2, 50 degrees from number 0 (0.357), has a kernel of 0.691 and falls from 0.5 to 0.155. Number 1 falls to
+    # 0.2503, number 3, 110 degrees from number 0 (1.342), to 0.2473, and lower still, by number 1, to 0.241.
+    features, scores = at_angles([0, 10, 50, 110, 170]), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
+    order = discounted_order(scores, features, 0.5, keep_ratio=1 / 3)
+    assert order.tolist() == [0, 1, 3, 2, 4]
+
+
+@pytest.mark.parametrize("keep_ratio, neighbours", [(1.0, 1), (0.8, 5), (0.2, 5), (0.3, 39)])
 @pytest.mark.parametrize("strength", [0.1, 0.5, 2.0])
-def test_as_written_out_however_short_the_lists(strength, neighbours):
+def test_as_written_out_however_short_the_lists(strength, keep_ratio, neighbours):
     rng = np.random.default_rng(1)
     features, scores = rng.normal(size=(40, 3)), rng.permutation(40).astype(float)
-    order = discounted_order(scores, features.astype(np.float32), strength, neighbours)
-    assert order.tolist() == written_out(scores, features, strength)
+    order = discounted_order(scores, features.astype(np.float32), strength, keep_ratio, neighbours)
+    assert order.tolist() == written_out(scores, features, strength, keep_ratio)
+
+
+def test_further_neighbours_than_there_are_in_the_lists_are_not_asked():
+    rng = np.random.default_rng(1)
+    features, scores = rng.normal(size=(40, 3)), rng.permutation(40).astype(float)
+    few = discounted_order(scores, features, 1.0, keep_ratio=0.01, num_neighbours=5)
+    assert few.tolist() == written_out(scores, features, 1.0, 1 / 5)
+
+
+def test_whitened_features_vary_alike_in_every_direction():
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(400, 10)) * np.logspace(0, 3, 10) + 50
+    white = whitened(features)
+    assert white.shape == (400, 10) and white.dtype == np.float32
+    np.testing.assert_allclose(np.cov(white.T), np.eye(10), atol=1e-4)
+
+
+@pytest.mark.parametrize("num, size, components", [(2000, 256, 128), (80, 256, 10), (80, 4, 4)])
+def test_as_many_components_as_the_samples_can_tell(num, size, components):
+    features = np.random.default_rng(5).normal(size=(num, size))
+    assert whitened(features).shape == (num, components)
+
+
+@pytest.mark.parametrize("features", [np.ones((100, 5)), np.arange(20.0).reshape(10, 2)])
+def test_features_that_cannot_be_whitened_stay(features):
+    assert np.array_equal(whitened(features), features)
 
 
 def test_neither_the_scale_of_scores_nor_the_length_of_features_counts():
@@ -96,7 +132,8 @@ def test_scores_keep_as_many_and_their_order_is_that_of_taking():
     scores, features, _ = planted()
     kept = scores >= 20
     discounted = discounted_scores(scores, kept, features, 0.5)
-    assert np.argsort(-discounted).tolist() == discounted_order(scores, features, 0.5).tolist()
+    order = discounted_order(scores, whitened(features), 0.5, kept.mean())
+    assert np.argsort(-discounted).tolist() == order.tolist()
     assert (discounted > 0).sum() == kept.sum() and ((discounted > 0) != kept).any()
     assert len(set(discounted)) == len(scores) and np.abs(discounted).max() < 1
 
