@@ -13,9 +13,11 @@ from tabulate import tabulate
 from .. import __version__
 from ..pruning import Selection
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
+from .rarest_class import rarest_class
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
 FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given a wrong class
+RAREST_COLUMN = "rarest_class"  # of a detection image: one of them, or NO_BOXES
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
 # format, metadata that tells where it is: paths and other strings
 SOURCES = (("coco", ("json_file", "image_root"), ()), ("voc", ("dirname",), ("split",)))
@@ -110,7 +112,9 @@ def _first_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str,
 def _last_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, list]:
     if _classifies(records):
         return {}
-    return {CLASSES_COLUMN: [_boxes_by_class(record, len(class_names)) for record in records]}
+    counts = [_boxes_by_class(record, len(class_names)) for record in records]
+    named = [*class_names, NO_BOXES]
+    return {RAREST_COLUMN: [named[i] for i in rarest_class(np.array(counts))], CLASSES_COLUMN: counts}
 
 
 def _boxes_by_class(record: dict, num_classes: int) -> List[int]:
@@ -133,6 +137,11 @@ def fingerprint(records: Sequence[dict]) -> str:
         digest = annotations_digest(record, MetadataCatalog.get(name).thing_classes)
         lines.append(f"{name} {record['image_id']} {digest}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def class_column(selection: Selection) -> str:
+    """The column with the class that ADAPRUNER.CLASS_BALANCE counts an image for."""
+    return CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
 
 
 def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:

@@ -15,6 +15,7 @@ from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
+from ..data.rarest_class import rarest_class
 from ..data.sampling import ResumableSampler
 from . import training_data
 from .evaluation import build_evaluator
@@ -81,14 +82,8 @@ class DetectionTask:
 
     @staticmethod
     def groups(records: List[dict]) -> Tensor:
-        """
-        Raises:
-            ValueError: always, since an image holds boxes of several classes.
-        """
-        raise ValueError(
-            "ADAPRUNER.CLASS_BALANCE is for classification: a detection image belongs to no single "
-            "class. Switch it off; the selection's record says how many boxes of each class stay"
-        )
+        """The rarest class of each image; see `rarest_class`."""
+        return torch.from_numpy(rarest_class(DetectionTask.class_counts(records).numpy()))
 
     @staticmethod
     def class_counts(records: List[dict]) -> Tensor:

@@ -110,7 +110,8 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.CLASSIFICATION_LOSS = True
     cfg.ADAPRUNER.SELECTION_LOSS = True
     cfg.ADAPRUNER.COMPRESSION_LOSS = True
-    # Classification: hold every class to KEEP_RATIO, not only the whole set (the paper does not).
+    # Hold every class to KEEP_RATIO, not only the whole set (the paper does not). An image with boxes of
+    # several classes counts for the one that the fewest images have.
     cfg.ADAPRUNER.CLASS_BALANCE = False
     # When pruning has ended, an image loses this much of its score, ranked from 0 to 1, if it is just like
     # one that is kept, and less the less alike they are to the trained model. 0: no images are compared.

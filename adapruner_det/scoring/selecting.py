@@ -4,8 +4,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 from detectron2.config import CfgNode
 
-from ..data.selection_record import CLASS_COLUMN, make_selection
-from ..engine.tasks import task_of
+from ..data.selection_record import class_column, make_selection
 from ..pruning import Selection
 
 
@@ -26,7 +25,7 @@ def selection_of_scores(
         provenance: further facts on how it was made; `seconds` is needed by comparisons.
 
     Raises:
-        ValueError: a score is no finite number, or classes cannot be balanced.
+        ValueError: a score is no finite number, or there are too few images to keep one of each class.
     """
     scores = np.asarray(scores, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(scores))
@@ -36,16 +35,13 @@ def selection_of_scores(
             f"{method} gave {len(scores)} scores for {len(competing)} images, {len(bad)} of them no "
             f"finite numbers (images {ids})"
         )
-    balanced = cfg.ADAPRUNER.CLASS_BALANCE
-    if balanced:
-        task_of(cfg).groups(competing)  # refuses where images have no class
     whole = make_selection(
         competing + others,
         scores.tolist() + [None] * len(others),
         [True] * len(competing) + [cfg.ADAPRUNER.EMPTY_IMAGES == "keep"] * len(others),
         keep_ratio=1.0,
         method=method,
-        provenance={**provenance, "class_balance": balanced},
+        provenance={**provenance, "class_balance": cfg.ADAPRUNER.CLASS_BALANCE},
     )
     return cut_as_made(whole, keep_ratio)
 
@@ -53,4 +49,4 @@ def selection_of_scores(
 def cut_as_made(selection: Selection, keep_ratio: float) -> Selection:
     """Cut at a ratio, each class by itself if the selection was made with ADAPRUNER.CLASS_BALANCE."""
     balanced = selection.provenance.get("class_balance", False)
-    return selection.cut(keep_ratio, CLASS_COLUMN if balanced else None)
+    return selection.cut(keep_ratio, class_column(selection) if balanced else None)

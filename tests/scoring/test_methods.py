@@ -163,7 +163,11 @@ def test_images_without_boxes_go_where_the_config_says(config, tmp_path, mode, k
     assert selection.scores[at] is None and selection.kept[at] == kept and len(selection) == 10
 
 
-def test_classes_of_detection_images_cannot_be_balanced(config, tmp_path):
+def test_detection_images_are_held_to_the_ratio_by_their_rarest_class(config, tmp_path):
     proxy = Proxy(config(DETECTION, **{"ADAPRUNER.CLASS_BALANCE": True}), 0, tmp_path)
-    with pytest.raises(ValueError, match="CLASS_BALANCE is for classification"):
-        select_by("random", proxy, 0.5, 0)
+    selection = select_by("random", proxy, 0.5, 0)
+    classes = selection.columns["rarest_class"]
+    kept = [name for name, keep in zip(classes, selection.kept) if keep]
+    assert len(kept) == 5 and len(set(classes)) > 1
+    for name in set(classes):
+        assert abs(kept.count(name) - classes.count(name) / 2) <= 0.5
