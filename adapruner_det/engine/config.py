@@ -12,6 +12,7 @@ PRESETS = {
         "RATIO_CONTROL": "penalty",
         "LOSS_SCALE": "none",
         "LOSS_TERMS": (),
+        "SELECTION_WEIGHT": 1.0,
         "CLASSIFICATION_LOSS": True,
         "SELECTION_LOSS": True,
         "COMPRESSION_LOSS": True,
@@ -26,7 +27,7 @@ PRESETS = {
 
 
 # Options that came after the first results, at the values that change nothing.
-_OFF = {"LOSS_QUANTILE": 0.5, "LOSS_TERMS": (), "REDUNDANCY": 0.0}
+_OFF = {"LOSS_QUANTILE": 0.5, "LOSS_TERMS": (), "REDUNDANCY": 0.0, "SELECTION_WEIGHT": 1.0}
 
 
 def without_options_off(cfg: CN) -> CN:
@@ -106,6 +107,8 @@ def add_adapruner_config(cfg: CN) -> None:
     # Names of the loss terms that move the mask, such as ("loss_cls",); empty: all. The model itself is
     # trained on all.
     cfg.ADAPRUNER.LOSS_TERMS = ()
+    # w of Eq. 5's term. L - w log L is smallest at L = w: the lower, the easier the images that stay.
+    cfg.ADAPRUNER.SELECTION_WEIGHT = 1.0
     # Which terms move the mask (Table 5).
     cfg.ADAPRUNER.CLASSIFICATION_LOSS = True
     cfg.ADAPRUNER.SELECTION_LOSS = True

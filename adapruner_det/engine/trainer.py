@@ -179,6 +179,7 @@ def build_pruner(
             ratio_control=options.RATIO_CONTROL,
             loss_scale=options.LOSS_SCALE,
             loss_quantile=options.LOSS_QUANTILE,
+            selection_weight=options.SELECTION_WEIGHT,
             learning_rate=options.MASK_LR,
         ),
         tolerance=options.TOLERANCE,

@@ -44,6 +44,8 @@ class Objective:
         classification, selection, compression: the three terms of Eq. 7; off for the ablation of
             Table 5. Without compression nothing controls the ratio while the mask learns, and it is
             imposed once, on the finished mask.
+        selection_weight: w of Eq. 5's term; the paper's is 1. L - w log L is smallest at L = w: with a
+            low weight the mask keeps the easier images, with a high one the harder.
         compression_scale: s_scale of Eq. 7.
         ratio_control: "projection" shifts all logits once an epoch so that exactly c of them are
             above zero (Eq. 6 as a constraint); "penalty" is Eq. 6 and 7 with r for ||s||_1 / N, which
@@ -65,6 +67,7 @@ class Objective:
     loss_scale: str = "mean"
     learning_rate: float = 0.3
     loss_quantile: float = 0.5
+    selection_weight: float = 1.0
 
     def __post_init__(self):
         for name, value, known in (
@@ -75,6 +78,11 @@ class Objective:
                 raise ValueError(f"{name} is {value!r}; it can be {' or '.join(map(repr, known))}")
         if not 0 < self.loss_quantile < 1:
             raise ValueError(f"loss_quantile is a share above 0 and below 1; got {self.loss_quantile}")
+        if not 0 < self.selection_weight < float("inf"):
+            raise ValueError(
+                f"selection_weight is a number above 0 (to leave the term out, selection=False); got "
+                f"{self.selection_weight}"
+            )
 
     @property
     def projects(self) -> bool:
@@ -369,12 +377,12 @@ class AdaPruner:
             )
 
     def _force(self, losses: Tensor) -> Tensor:
-        """What Eq. 4 and 5 say of each sample: L - log L, for losses brought to scale, (B,)."""
+        """What Eq. 4 and 5 say of each sample: L - w log L, for losses brought to scale, (B,)."""
         force = torch.zeros_like(losses)
         if self.objective.classification:
             force = force + losses
         if self.objective.selection:
-            force = force + selection_cost(losses)
+            force = force + self.objective.selection_weight * selection_cost(losses)
         return force
 
     def _note_terms(self, place: Tensor, losses: Tensor, scaled: Tensor) -> None:

@@ -17,6 +17,7 @@ EACH = {
     "quantile": {"ADAPRUNER.LOSS_SCALE": "quantile", "ADAPRUNER.LOSS_QUANTILE": 0.3},
     "terms": {"ADAPRUNER.LOSS_TERMS": ("loss_obj", "loss_cls")},
     "redundancy": {"ADAPRUNER.REDUNDANCY": 0.5},
+    "selection weight": {"ADAPRUNER.SELECTION_WEIGHT": 0.3},
 }
 
 
@@ -170,7 +171,8 @@ def test_presets_name_keys_that_are_there():
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
     cfg = load_config(opts=["ADAPRUNER.REDUNDANCY", "0.5"])
     names = set(cfg.ADAPRUNER)
-    assert names - set(without_options_off(cfg).ADAPRUNER) == {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS"}
+    off = {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS", "SELECTION_WEIGHT"}
+    assert names - set(without_options_off(cfg).ADAPRUNER) == off
     assert set(cfg.ADAPRUNER) == names
 
 

@@ -71,6 +71,22 @@ def test_very_easy_samples_go_first_and_very_hard_ones_next():
     assert not kept[:60].any() and kept[60:].all()
 
 
+@pytest.mark.parametrize("weight, order", [(0.1, [0, 1, 2, 3]), (1.0, [2, 1, 0, 3]), (10.0, [3, 2, 1, 0])])
+def test_the_weight_of_the_selection_loss_says_how_hard_those_are_that_stay(weight, order):
+    levels = torch.tensor([0.1, 0.5, 1.0, 4.0])  # 0.33, 0.57, 1, 3.9; 2.4, 1.2, 1, 2.6; 23, 7.4, 1, -9.9
+    losses = levels.repeat_interleave(N // 4)
+    pruner = make_pruner(0.7, loss_scale="none", selection_weight=weight)
+    run(pruner, losses + 1e-3 * torch.rand(N))
+    logits = pruner.mask.logits.reshape(4, -1).mean(dim=1)
+    assert logits.argsort(descending=True).tolist() == order
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan])
+def test_weights_of_the_selection_loss_that_cannot_work_are_refused(weight):
+    with pytest.raises(ValueError, match="selection_weight is a number above 0"):
+        Objective(selection_weight=weight)
+
+
 def test_a_pruned_sample_comes_back_when_the_model_forgets_it():
     losses = torch.linspace(0.8, 1.2, N)
     losses[:80] = torch.linspace(0.01, 0.02, 80)
