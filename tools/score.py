@@ -14,7 +14,7 @@ it stopped. One proxy serves all methods and ratios of a seed. To train it alone
         --output output/cifar10/proxy_seed0
 
 Then train on the selection: tools/train_net.py --selection output/cifar10/el2n/selection. KEY VALUE pairs at
-the end override the config; those of SCORING are the proxy's.
+the end override the config; those of SCORING are for these methods alone.
 """
 import argparse
 from pathlib import Path
@@ -53,7 +53,7 @@ def score(args):
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
     for name in vanished_classes(selection):
-        print(f"nothing of class {name} is kept: raise --keep-ratio, or set ADAPRUNER.CLASS_BALANCE True")
+        print(f"nothing of class {name} is kept: raise --keep-ratio, or set SCORING.CLASS_BALANCE True")
 
 
 def train_proxy(args):

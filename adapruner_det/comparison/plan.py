@@ -248,11 +248,14 @@ class _Planner:
         """Of the config and of the data sets it names.
 
         Args:
-            scoring: whether the settings of SCORING count, which only proxies depend on.
+            scoring: whether those settings of SCORING count that only proxies depend on.
         """
         cfg = self._config(stage)
         settings = without_options_off(cfg)
         if not scoring:
+            balanced = "CLASS_BALANCE" in settings.SCORING  # otherwise it is off
             del settings["SCORING"]
+            if balanced:
+                settings["BALANCED_SCORES"] = True
         content = settings.dump() + self._data.fingerprints(cfg)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

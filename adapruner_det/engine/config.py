@@ -41,6 +41,8 @@ def without_options_off(cfg: CN) -> CN:
     for key, off in _OFF.items():
         if cfg.ADAPRUNER[key] == off:
             del cfg.ADAPRUNER[key]
+    if not cfg.SCORING.CLASS_BALANCE:
+        del cfg.SCORING["CLASS_BALANCE"]
     return cfg
 
 
@@ -124,7 +126,8 @@ def add_adapruner_config(cfg: CN) -> None:
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.
     cfg.ADAPRUNER.EMPTY_IMAGES = "prune"
 
-    # Other methods score the images by a proxy: a network that trains on all of them, without pruning.
+    # The other methods, random selection among them. Most look at a proxy: a network that trains on all
+    # images, without pruning.
     cfg.SCORING = CN()
     # Share of SOLVER.MAX_ITER after which the early weights are kept (Paul et al. 2021: epochs 10 to 20
     # of 200).
@@ -137,3 +140,5 @@ def add_adapruner_config(cfg: CN) -> None:
     # Gradients that GraNd takes the norm of: "full" (of all parameters), "last_layer", or "auto": full for
     # small classifiers.
     cfg.SCORING.GRAND = "auto"
+    # Hold every class to the ratio, as ADAPRUNER.CLASS_BALANCE does for AdaPruner.
+    cfg.SCORING.CLASS_BALANCE = False

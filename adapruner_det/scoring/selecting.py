@@ -17,7 +17,7 @@ def selection_of_scores(
     method: str,
     provenance: Dict[str, Any],
 ) -> Selection:
-    """The selection that keeps the highest scores, as ADAPRUNER.CLASS_BALANCE and EMPTY_IMAGES say.
+    """The selection that keeps the highest scores, as SCORING.CLASS_BALANCE and ADAPRUNER.EMPTY_IMAGES say.
 
     Args:
         competing: N records the method chose among, of which `scores` are.
@@ -41,12 +41,12 @@ def selection_of_scores(
         [True] * len(competing) + [cfg.ADAPRUNER.EMPTY_IMAGES == "keep"] * len(others),
         keep_ratio=1.0,
         method=method,
-        provenance={**provenance, "class_balance": cfg.ADAPRUNER.CLASS_BALANCE},
+        provenance={**provenance, "class_balance": cfg.SCORING.CLASS_BALANCE},
     )
     return cut_as_made(whole, keep_ratio)
 
 
 def cut_as_made(selection: Selection, keep_ratio: float) -> Selection:
-    """Cut at a ratio, each class by itself if the selection was made with ADAPRUNER.CLASS_BALANCE."""
+    """Cut at a ratio, each class by itself if the selection was made so (CLASS_BALANCE)."""
     balanced = selection.provenance.get("class_balance", False)
     return selection.cut(keep_ratio, class_column(selection) if balanced else None)

@@ -99,6 +99,20 @@ def test_settings_of_scoring_count_for_those_that_look_at_a_proxy_alone(tmp_path
     assert {name for name, value in fingerprints().items() if value == usual[name]} == set(usual) - looking
 
 
+def test_balanced_scores_are_another_run_even_of_random_selection(tmp_path, monkeypatch):
+    usual = runs_of(tmp_path, "random")
+    load = plan_module.load_config
+
+    def load_balanced(*args, **kwargs):
+        cfg = load(*args, **kwargs)
+        cfg.SCORING.CLASS_BALANCE = True
+        return cfg
+
+    monkeypatch.setattr(plan_module, "load_config", load_balanced)
+    balanced = runs_of(tmp_path, "random")
+    assert all(balanced[name].fingerprint != run.fingerprint for name, run in usual.items())
+
+
 def test_methods_that_do_not_apply_are_refused_with_their_reasons(tmp_path):
     reason = re.escape(registry.refusal("el2n", "detection"))
     with pytest.raises(ValueError, match=f"methods: {reason}; glister does not apply"):

@@ -149,7 +149,7 @@ def test_scores_that_are_no_numbers_are_refused(config):
 
 
 def test_classes_are_held_to_the_ratio_if_asked(config, proxies):
-    balanced = Proxy(config(**{"ADAPRUNER.CLASS_BALANCE": True}), 0, proxies(CLASSIFICATION, TRAINED).folder)
+    balanced = Proxy(config(**{"SCORING.CLASS_BALANCE": True}), 0, proxies(CLASSIFICATION, TRAINED).folder)
     selection = select_by("high_loss", balanced, 0.5, 0)
     kept = [name for name, keep in zip(selection.columns["class"], selection.kept) if keep]
     assert kept.count("dark") == kept.count("light") == EACH // 2
@@ -164,7 +164,7 @@ def test_images_without_boxes_go_where_the_config_says(config, tmp_path, mode, k
 
 
 def test_detection_images_are_held_to_the_ratio_by_their_rarest_class(config, tmp_path):
-    proxy = Proxy(config(DETECTION, **{"ADAPRUNER.CLASS_BALANCE": True}), 0, tmp_path)
+    proxy = Proxy(config(DETECTION, **{"SCORING.CLASS_BALANCE": True}), 0, tmp_path)
     selection = select_by("random", proxy, 0.5, 0)
     classes = selection.columns["rarest_class"]
     kept = [name for name, keep in zip(classes, selection.kept) if keep]
