@@ -74,6 +74,7 @@ class AdaPrunerHook(HookBase):
             kept_ratio=pruner.kept_ratio,
             alpha=pruner.alpha,
             compression_lambda=pruner.compression_weight,
+            num_came_back=pruner.num_came_back,
             **pruner.last_terms,
         )
 

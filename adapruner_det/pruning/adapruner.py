@@ -152,6 +152,9 @@ class AdaPruner:
         )
         self.alpha = alpha[0]
         self.step = 0
+        # Samples kept at the end of the last epoch that were pruned at the end of the one before.
+        self.num_came_back = 0
+        self._kept_before: Optional[Tensor] = None
         self.num_tied = 0  # samples at the threshold that `finish` could only part by drawing
         self.last_terms: "dict[str, float]" = {}  # Eq. 4-6 on the last batch, to look at
         self._seen_in_epoch = 0
@@ -303,6 +306,8 @@ class AdaPruner:
             "seen_in_epoch": self._seen_in_epoch,
             "steps_in_epoch": self._steps_in_epoch,
             "pruning_epochs": self._pruning_epochs,
+            "num_came_back": self.num_came_back,
+            "kept_before": None if self._kept_before is None else self._kept_before.clone(),
             "mean_loss": self._mean_loss.state_dict(),
             "mean_force": self._mean_force.state_dict(),
             "mean_force_of_group": self._mean_force_of_group.state_dict(),
@@ -332,6 +337,8 @@ class AdaPruner:
         self._seen_in_epoch = state["seen_in_epoch"]
         self._steps_in_epoch = state["steps_in_epoch"]
         self._pruning_epochs = state["pruning_epochs"]
+        self.num_came_back = state["num_came_back"]
+        self._kept_before = state["kept_before"]
         self._mean_loss.load_state_dict(state["mean_loss"])
         self._mean_force.load_state_dict(state["mean_force"])
         self._mean_force_of_group.load_state_dict(state["mean_force_of_group"])
@@ -447,6 +454,11 @@ class AdaPruner:
         self.alpha = self.schedule.alpha(self.step, self._steps_in_epoch)
         if self.objective.projects:
             self.mask.project(self.num_to_keep)
+        kept = self.mask.hard()
+        if self._kept_before is not None:
+            came_back = (kept & ~self._kept_before.to(kept.device)).sum()
+            self.num_came_back = int(self.mask.total(came_back))
+        self._kept_before = kept
 
     def _start_epoch(self) -> None:
         self._seen_in_epoch = self._steps_in_epoch = 0

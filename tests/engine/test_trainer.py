@@ -173,7 +173,7 @@ def test_a_run_leaves_record_table_list_and_scalars(voc, config, tmp_path):
         assert table.loc[record["image_id"], "mean_loss"] == pytest.approx(expected, rel=0.02)
 
     lines = [json.loads(line) for line in open(tmp_path / "out" / "metrics.json")]
-    for name in ("loss_a", "loss_b", "alpha", "compression_lambda", "kept_ratio",
+    for name in ("loss_a", "loss_b", "alpha", "compression_lambda", "kept_ratio", "num_came_back",
                  "classification_loss", "selection_loss", "compression_loss"):  # fmt: skip
         assert name in lines[-1], name
     assert lines[-1]["kept_ratio"] == trainer.pruner.kept_ratio == 0.75

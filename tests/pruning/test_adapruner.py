@@ -101,6 +101,18 @@ def test_a_pruned_sample_comes_back_when_the_model_forgets_it():
     assert was_pruned and pruner.finish()[0]
 
 
+def test_how_many_came_back_is_counted_at_the_end_of_each_epoch():
+    losses, rng = sample_losses(), torch.Generator().manual_seed(3)
+    pruner, kept, counts = make_pruner(0.7), [], []
+    for step, index in enumerate(batches(0)):
+        pruner.update(index, losses[index] * torch.exp(0.5 * torch.randn(len(index), generator=rng)))
+        if (step + 1) % (N // BATCH) == 0 and not pruner.warming_up and step >= STEPS // 5 + N // BATCH - 1:
+            kept.append(pruner.mask.hard())
+            counts.append(pruner.num_came_back)
+    assert counts == [0] + [int((now & ~before).sum()) for before, now in zip(kept, kept[1:])]
+    assert max(counts) > 0
+
+
 def test_warm_up_weighs_everything_the_same_and_moves_nothing():
     pruner = make_pruner(warmup=20)
     losses = sample_losses()
