@@ -65,7 +65,7 @@ class AdaPrunerHook(HookBase):
         check_replaceable(self.folder)  # not only when the work is done
         self._start = time.perf_counter()
         if self.redundancy and comm.is_main_process():
-            self._features(self.competing[:1])  # a model that has none says so now
+            self._check_features()
 
     def after_step(self):
         pruner = self.trainer.pruner
@@ -118,6 +118,13 @@ class AdaPrunerHook(HookBase):
             f"comparing them {time.perf_counter() - seen:.1f} s"
         )
         return scores.tolist(), (scores > 0).tolist(), {"mask_logit": mask.logits.tolist()}
+
+    def _check_features(self) -> None:
+        """A model that has none says so before it trains."""
+        try:
+            self._features(self.competing[:1])
+        except ValueError as error:
+            raise ValueError(f"{error}. ADAPRUNER.REDUNDANCY 0 does without") from error
 
     def _features(self, records: List[dict]) -> np.ndarray:
         return self.trainer.task.features(self.trainer.cfg, unwrapped(self.trainer.model), records)

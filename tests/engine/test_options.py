@@ -126,7 +126,7 @@ def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeyp
 def test_a_model_without_features_is_refused_before_training(voc, config):  # noqa: F811
     voc("all")
     trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.REDUNDANCY": 1.0}))
-    with pytest.raises(ValueError, match="BrightnessModel has no backbone"):
+    with pytest.raises(ValueError, match="BrightnessModel has no backbone.*ADAPRUNER.REDUNDANCY 0 does without"):
         trainer.train()
     assert trainer.iter == 0
 
@@ -150,15 +150,23 @@ def test_a_preset_stands_below_all_that_is_set_explicitly(tmp_path):
     base, file = tmp_path / "base.yaml", tmp_path / "config.yaml"
     base.write_text("ADAPRUNER:\n  LOSS_SCALE: mean\n  ALPHA_END: 7.0\n")
     file.write_text("_BASE_: base.yaml\nADAPRUNER:\n  PRESET: paper\n")
-    assert options_of(load_config()) == ("projection", "mean")
+    assert options_of(load_config()) == ("projection", "expected")
     assert options_of(load_config(opts=["ADAPRUNER.PRESET", "paper"])) == ("penalty", "none")
     cfg = load_config(str(file))
     assert options_of(cfg) == ("penalty", "mean") and cfg.ADAPRUNER.ALPHA_END == 7.0
     first = ["ADAPRUNER.RATIO_CONTROL", "projection", "ADAPRUNER.PRESET", "paper"]
     assert options_of(load_config(opts=first)) == ("projection", "none")
     assert options_of(load_config(str(file), opts=["ADAPRUNER.PRESET", "''"])) == ("projection", "mean")
-    with pytest.raises(ValueError, match="PRESET is 'papers'; it can be 'paper'"):
+    with pytest.raises(ValueError, match="PRESET is 'papers'; it can be 'classification', 'paper'"):
         load_config(opts=["ADAPRUNER.PRESET", "papers"])
+
+
+def test_classification_has_a_preset_that_the_command_line_can_replace():
+    cfg = load_config("configs/Base-Classification-Small.yaml")
+    assert (cfg.ADAPRUNER.CLASS_BALANCE, cfg.ADAPRUNER.REDUNDANCY) == (False, 0.0)
+    assert (cfg.ADAPRUNER.LOSS_SCALE, cfg.ADAPRUNER.SELECTION_WEIGHT) == ("mean", 1.0)
+    cfg = load_config("configs/Base-Classification-Small.yaml", opts=["ADAPRUNER.PRESET", "paper"])
+    assert options_of(cfg) == ("penalty", "none")
 
 
 def test_presets_name_keys_that_are_there():
@@ -169,7 +177,7 @@ def test_presets_name_keys_that_are_there():
 
 
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
-    cfg = load_config(opts=["ADAPRUNER.REDUNDANCY", "0.5"])
+    cfg = load_config(opts=["ADAPRUNER.REDUNDANCY", "0.5", "ADAPRUNER.SELECTION_WEIGHT", "1"])
     names = set(cfg.ADAPRUNER)
     off = {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off

@@ -87,6 +87,11 @@ def config(tmp_path):
             "ADAPRUNER.KEEP_RATIO": 0.75,
             "ADAPRUNER.MASK_LR": 3.0,
             "ADAPRUNER.EMPTY_IMAGES": "prune",
+            # The loss of each image alone decides, as BrightnessModel has no features.
+            "ADAPRUNER.LOSS_SCALE": "mean",
+            "ADAPRUNER.SELECTION_WEIGHT": 1.0,
+            "ADAPRUNER.CLASS_BALANCE": False,
+            "ADAPRUNER.REDUNDANCY": 0.0,
             "OUTPUT_DIR": str(tmp_path / folder),
             **overrides,
         }
