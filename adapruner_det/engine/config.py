@@ -130,7 +130,7 @@ def add_adapruner_config(cfg: CN) -> None:
     # When pruning has ended, an image loses this much of its score, ranked from 0 to 1, if it is just like
     # one that is kept, and less the less alike they are to the trained model. 0: no images are compared,
     # for models whose features are not known (they need Detectron2's backbone).
-    cfg.ADAPRUNER.REDUNDANCY = 1.0
+    cfg.ADAPRUNER.REDUNDANCY = 0.7
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.
