@@ -49,8 +49,8 @@ class Run:
 def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
     """Executes what is not done yet, `jobs` at a time, with progress and the time left.
 
-    Runs have to be listed after those they depend on. Finished runs are not repeated. The cores of
-    the machine are shared out evenly.
+    Runs have to be listed after those they depend on. Finished runs are not repeated, and of their
+    checkpoints only the last one is kept. The cores of the machine are shared out evenly.
 
     Raises:
         ValueError: two runs of one name, or no job at a time.
@@ -112,6 +112,13 @@ def _execute_one(run: Run, folder: Path, before: List[Future], threads: int, sto
         tqdm.write(f"failed: {run.name} ({error.__class__.__name__}); waiting for what is under way")
         raise
     write_text(folder / DONE, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+    _drop_checkpoints(folder)
+
+
+def _drop_checkpoints(folder: Path) -> None:
+    """Deletes what was there to go on from; model_final.pth stays. A hundred runs would fill a disk."""
+    for path in folder.rglob("model_[0-9]*.pth"):
+        path.unlink()
 
 
 def _spent(folder: Path) -> float:

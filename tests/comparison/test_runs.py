@@ -82,3 +82,21 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
 def test_two_runs_of_one_name_and_no_jobs_are_refused(tmp_path, names, jobs):
     with pytest.raises(ValueError, match="jobs at a time, or two runs of the same name"):
         execute([append(name, tmp_path / "log", "1") for name in names], tmp_path / "out", jobs)
+
+
+def test_of_a_finished_run_s_checkpoints_the_last_one_stays_of_a_failed_one_s_all(tmp_path):
+    save = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); (p / 'deeper').mkdir(exist_ok=True)\n"
+    save += "for n in ('model_0000099', 'deeper/model_0000199', 'model_final', 'early'):\n"
+    save += "    (p / f'{n}.pth').touch()\nsys.exit(len(sys.argv) - 2)"
+    for name, extra in (("good", ()), ("bad", ("1",))):
+        folder = tmp_path / "out" / name
+        run = Run(name, (sys.executable, "-c", save, str(folder), *extra))
+        if extra:
+            with pytest.raises(RunFailedError):
+                execute([run], tmp_path / "out", jobs=1)
+        else:
+            execute([run], tmp_path / "out", jobs=1)
+    left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.pth")}
+    good = {"good/model_final.pth", "good/early.pth"}
+    bad = {f"bad/{name}.pth" for name in ("model_0000099", "deeper/model_0000199", "model_final", "early")}
+    assert left == good | bad
