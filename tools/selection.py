@@ -47,7 +47,7 @@ def show(args):
 def cut(args):
     if Path(args.output).resolve() == Path(args.folder).resolve():
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
-    selection = cut_as_made(Selection.load(args.folder), args.keep_ratio)
+    selection = cut_as_made(Selection.load(args.folder), args.keep_ratio, args.across_classes)
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
 
@@ -119,6 +119,11 @@ def parse_arguments():
     command.set_defaults(run=cut)
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_ratio(command)
+    command.add_argument(
+        "--across-classes",
+        action="store_true",
+        help="do not hold each class to the ratio, though the selection was made so",
+    )
 
     command = commands.add_parser("random", help="select images at random, to compare with")
     command.set_defaults(run=random)

@@ -103,6 +103,8 @@ def _identity(run: Run) -> dict:
 def _execute_one(run: Run, folder: Path, before: List[Future], threads: int, stop: Event) -> None:
     for future in before:
         future.result()
+    if (folder / DONE).exists():
+        _drop_checkpoints(folder)  # those of a version that kept them
     if (folder / DONE).exists() or stop.is_set():
         return
     try:

@@ -110,6 +110,9 @@ class AdaPrunerHook(HookBase):
         start = time.perf_counter()
         features = self._features(self.competing)
         seen = time.perf_counter()
+        if not np.isfinite(features).all():
+            logger.error("Features of the trained model are not finite: near neighbours were not compared")
+            return mask.logits.tolist(), kept.tolist(), {}
         groups = None if mask.groups is None else mask.groups.numpy()
         scores = discounted_scores(mask.logits.numpy(), kept, features, self.redundancy, groups)
         logger.info(
@@ -120,7 +123,13 @@ class AdaPrunerHook(HookBase):
         return scores.tolist(), (scores > 0).tolist(), {"mask_logit": mask.logits.tolist()}
 
     def _check_features(self) -> None:
-        """A model that has none says so before it trains."""
+        """A model that has none says so before it trains, and so do records whose size is not known."""
+        for record in self.competing:
+            if "annotations" in record and not {"height", "width"} <= record.keys():
+                raise ValueError(
+                    f"{record['file_name']} has no height and width in its record, which comparing images "
+                    "takes: add them to the data set's dicts; ADAPRUNER.REDUNDANCY 0 does without"
+                )
         try:
             self._features(self.competing[:1])
         except ValueError as error:

@@ -199,6 +199,12 @@ def check_pruning(cfg: CfgNode) -> None:
         raise ValueError(
             f"ADAPRUNER.REDUNDANCY is {cfg.ADAPRUNER.REDUNDANCY}; it is a strength, at least 0 (off)"
         )
+    options = cfg.ADAPRUNER
+    if options.CLASS_BALANCE and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
+        raise ValueError(
+            "ADAPRUNER.RATIO_CONTROL penalty cannot hold each class to the ratio: set ADAPRUNER.CLASS_BALANCE False "
+            "as well, or use ADAPRUNER.PRESET paper for all that belongs to it"
+        )
     if cfg.DATASETS.SELECTION:
         raise ValueError(
             "ADAPRUNER.ENABLED prunes the whole training set, but DATASETS.SELECTION is set: leave it "

@@ -337,8 +337,8 @@ class AdaPruner:
         self._seen_in_epoch = state["seen_in_epoch"]
         self._steps_in_epoch = state["steps_in_epoch"]
         self._pruning_epochs = state["pruning_epochs"]
-        self.num_came_back = state["num_came_back"]
-        self._kept_before = state["kept_before"]
+        self.num_came_back = state.get("num_came_back", 0)
+        self._kept_before = state.get("kept_before")
         self._mean_loss.load_state_dict(state["mean_loss"])
         self._mean_force.load_state_dict(state["mean_force"])
         self._mean_force_of_group.load_state_dict(state["mean_force_of_group"])

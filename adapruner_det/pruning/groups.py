@@ -66,7 +66,8 @@ def quotas(sizes: Tensor, total: int) -> Tensor:
     if int((sizes > 0).sum()) > total:
         raise ValueError(
             f"{int((sizes > 0).sum())} groups cannot each keep a sample when {total} of "
-            f"{int(sizes.sum())} are to be kept: raise keep_ratio or join groups"
+            f"{int(sizes.sum())} are to be kept: raise keep_ratio, join groups, or do without (CLASS_BALANCE "
+            "False; in selection.py cut, --across-classes)"
         )
     free = sizes > 0
     while True:

@@ -16,6 +16,7 @@ from ..neighbours import nearest_neighbours, unit_vectors
 NEIGHBOURS = 32
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
+_ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
 
 
 def discounted_order(
@@ -97,16 +98,16 @@ def whitened(features: np.ndarray) -> np.ndarray:
     """The principal components of the features, each scaled to variance 1.
 
     The features of a trained detector vary in a few directions a lot, by what the classes are, and in many
-    others a little, which is what tells two pictures from two copies of one: planted copies lay nearer
-    to their originals than 99% of other images to theirs, before only than 89% (docs/method.md).
+    others a little, which is what tells two pictures from two copies of one (docs/method.md).
 
     Args:
         features: (N, F).
 
     Returns:
         (N, G) float32. G is 128, less where there are fewer features or fewer than 8 samples each, as
-        directions in which few samples vary put all of them at the same distance. Features that do not vary
-        are returned as they are.
+        directions in which few samples vary put all of them at the same distance, and where the features
+        vary in fewer directions, as what remains is rounding. Features that hardly vary are returned as
+        they are.
     """
     num, size = features.shape
     components = min(_COMPONENTS, size, num // _SAMPLES_A_COMPONENT)
@@ -114,7 +115,9 @@ def whitened(features: np.ndarray) -> np.ndarray:
         return features
     from sklearn.decomposition import PCA  # here, so that the method itself needs nothing but torch
 
-    return PCA(components, whiten=True, random_state=0).fit_transform(features).astype(np.float32)
+    pca = PCA(components, whiten=True, random_state=0)
+    white = pca.fit_transform(features.astype(np.float64))
+    return white[:, pca.singular_values_ > _ROUNDING * pca.singular_values_[0]].astype(np.float32)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
@@ -135,7 +138,7 @@ class _Taken:
         self._units = unit_vectors(features)
         num = len(self._units)
         self._lists, self._distances = nearest_neighbours(self._units, length, progress="Neighbours")
-        place = min(round(1 / keep_ratio), length) - 1
+        place = min(round(1 / max(keep_ratio, 1 / num)), length) - 1
         self._width = max(np.median(self._distances[:, place]), _NARROWEST)
         self.order = np.empty(num, np.int64)
         self.count = 0

@@ -46,7 +46,11 @@ def selection_of_scores(
     return cut_as_made(whole, keep_ratio)
 
 
-def cut_as_made(selection: Selection, keep_ratio: float) -> Selection:
-    """Cut at a ratio, each class by itself if the selection was made so (CLASS_BALANCE)."""
-    balanced = selection.provenance.get("class_balance", False)
+def cut_as_made(selection: Selection, keep_ratio: float, across_classes: bool = False) -> Selection:
+    """Cut at a ratio, each class by itself if the selection was made so (CLASS_BALANCE).
+
+    Args:
+        across_classes: all classes together, however it was made.
+    """
+    balanced = selection.provenance.get("class_balance", False) and not across_classes
     return selection.cut(keep_ratio, class_column(selection) if balanced else None)

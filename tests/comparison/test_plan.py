@@ -141,7 +141,7 @@ def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
     assert other.name == "select/no_warm-up_0.80_seed0"
     changed = dict(settings(other).items() - settings(usual).items())
     assert changed == {"ADAPRUNER.WARMUP": "0", "OUTPUT_DIR": str(tmp_path / other.name)}
-    assert other.fingerprint != usual.fingerprint and other.iterations == usual.iterations == 480
+    assert other.fingerprint != usual.fingerprint and other.iterations == usual.iterations == 140
     assert runs[training("no warm-up")].after == (other.name,)
 
 

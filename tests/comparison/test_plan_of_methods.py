@@ -38,7 +38,7 @@ def test_one_proxy_a_seed_serves_all_methods_and_ratios(tmp_path):
     for seed, name in enumerate(proxies):
         command = runs[name].command
         assert command[2] == "proxy" and command[command.index("--output") + 1] == str(tmp_path / name)
-        assert command[command.index("--seed") + 1] == str(seed) and runs[name].iterations == 480
+        assert command[command.index("--seed") + 1] == str(seed) and runs[name].iterations == 140
         for method in LOOKING:
             for ratio in (0.8, 0.5):
                 selecting = runs[selection_run(method, ratio, seed)]

@@ -134,6 +134,7 @@ def test_a_model_without_features_is_refused_before_training(voc, config):  # no
 @pytest.mark.parametrize("overrides, message", [
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "REDUNDANCY is -1.0"),
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
+    ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "CLASS_BALANCE False as well"),
     ({"ADAPRUNER.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected' or 'quantile'"),
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):  # noqa: F811

@@ -149,3 +149,17 @@ def test_groups_keep_their_number_and_do_not_look_at_each_other():
         best = int(discounted[own][: copies // 3].argmax())
         assert scores[own][best] == scores[own][: copies // 3].max()
         assert (discounted[own][: copies // 3] >= discounted[own][copies // 3 :].min()).sum() == 1
+
+
+def test_copies_stay_copies_where_features_vary_in_few_directions():
+    rng = np.random.default_rng(6)
+    features = np.maximum(rng.normal(size=(400, 64)), 0)
+    features[:, 40:] = 0  # channels that are always off
+    features[200:220] = features[:20]
+    white = whitened(features.astype(np.float32))
+    np.testing.assert_allclose(white[200:220], white[:20], atol=1e-4)
+
+
+def test_a_group_that_keeps_nothing():
+    features, nothing = np.random.default_rng(7).normal(size=(20, 3)), np.zeros(20, bool)
+    assert (discounted_scores(np.arange(20.0), nothing, features, 0.7) <= 0).all()

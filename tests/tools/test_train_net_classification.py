@@ -106,6 +106,10 @@ def test_classes_can_be_held_to_the_ratio_each(data, run_tool, tmp_path):
              "--output", tmp_path / "half")  # fmt: skip
     kept = Selection.load(tmp_path / "half").kept_ids("pets")
     assert sum(i.startswith("cat") for i in kept) == sum(i.startswith("dog") for i in kept) == 15
+    run_tool("selection.py", "cut", tmp_path / "prune/selection", "--keep-ratio", "0.5", "--across-classes",
+             "--output", tmp_path / "best")  # fmt: skip
+    best = Selection.load(tmp_path / "best")
+    assert min(s for s, k in zip(best.scores, best.kept) if k) >= max(s for s, k in zip(best.scores, best.kept) if not k)
 
 
 def test_wrong_labels_are_on_record_and_belong_to_the_selection(data, run_tool, tmp_path):
