@@ -105,7 +105,8 @@ def _execute_one(run: Run, folder: Path, before: List[Future], threads: int, sto
         future.result()
     if (folder / DONE).exists():
         _drop_checkpoints(folder)  # those of a version that kept them
-    if (folder / DONE).exists() or stop.is_set():
+        return
+    if stop.is_set():
         return
     try:
         seconds = _call(run, folder, threads)
