@@ -32,6 +32,7 @@ from adapruner_det.comparison.experiment import (
 )
 from adapruner_det.comparison.figure import save_figure
 from adapruner_det.comparison.methods import METHODS
+from adapruner_det.comparison.overview import CAPTION, over_ratios
 from adapruner_det.comparison.plan import check_methods, plan
 from adapruner_det.comparison.runs import execute
 from adapruner_det.comparison.table import caption, collect, summarise
@@ -48,7 +49,11 @@ def compare(comparison: Comparison, output: Path, jobs: int) -> str:
     summary = summarise(results)
     table = summary.to_markdown(index=False, disable_numparse=True)
     write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
-    write_text(output / "table.md", f"{table}\n\n{caption(summary)}\n")
+    parts = [table, caption(summary)]
+    overview = over_ratios(results)
+    if len(overview):
+        parts += [overview.to_markdown(index=False, disable_numparse=True), CAPTION]
+    write_text(output / "table.md", "\n\n".join(parts) + "\n")
     save_figure(results, output / "figure.png")
     return table
 

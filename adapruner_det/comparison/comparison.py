@@ -1,14 +1,16 @@
 """What is compared, and what the folders of its runs are called."""
 import re
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..pruning.selection import ratio_label
 from .budgets import BUDGETS, ITERATIONS
 from .methods import ADAPRUNER, METHODS, RANDOM, Stage
 
 FULL = "full"
+GRID = ("keep_ratios", "seeds", "budgets")
 ANY_BUDGET = "any"  # of the training on everything, which all budgets measure the others by
 
 
@@ -43,6 +45,8 @@ class Comparison:
             result is what is compared.
         finetune_opts: KEY VALUE pairs for the second stage.
         cut_from: if given, select at this ratio only and cut the scores at the others.
+        more: further grids of keep_ratios, seeds and budgets (`GRID`), such as more seeds at one ratio;
+            what one leaves out is that of the comparison.
 
     Raises:
         ValueError: what is asked for cannot be compared; the message opens with the field's name.
@@ -62,18 +66,16 @@ class Comparison:
     finetune: Dict[str, str] = field(default_factory=dict)
     finetune_opts: Tuple[str, ...] = ()
     cut_from: Optional[float] = None
+    more: Tuple[Dict[str, tuple], ...] = ()
 
     def __post_init__(self):
         _check_choice("methods", self.methods, (FULL, *METHODS))
-        _check_choice("budgets", self.budgets, BUDGETS)
-        for name in ("methods", "keep_ratios", "seeds", "budgets"):
-            _check_once(name, getattr(self, name))
-        ratios = self.keep_ratios if self.cut_from is None else (*self.keep_ratios, self.cut_from)
-        wrong = [ratio for ratio in ratios if not 0 < ratio < 1]
-        if wrong:
-            raise ValueError(f"keep_ratios, cut_from: {wrong} are no shares that stay, between 0 and 1")
-        if any(seed < 0 for seed in self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)}; a seed is at least 0, to get the same run again")
+        _check_once("methods", self.methods)
+        _check_grid("", {name: getattr(self, name) for name in GRID})
+        for grid in self.more:
+            _check_grid("more: ", grid)
+        if self.cut_from is not None:
+            _check_ratios("cut_from", (self.cut_from,))
         _check_folders("train_configs", self.train_configs)
         _check_folders("variants", (FULL, *METHODS, *self.variants))
         for name in ("opts", "prune_opts", "train_opts", "finetune_opts"):
@@ -91,10 +93,32 @@ class Comparison:
         full = [Cell(FULL, 1.0, ANY_BUDGET)] if FULL in self.methods else []
         return full + [
             Cell(method, ratio, budget)
-            for budget in self.budgets
-            for ratio in self.keep_ratios
+            for budget, ratio in self._seeds_by_length()
             for method in self.selecting_methods()
         ]
+
+    def seeds_of(self, cell: Cell) -> List[int]:
+        """The seeds of a row; everything is trained on with each."""
+        if cell.method == FULL:
+            return self.all_seeds()
+        return self._seeds_by_length()[cell.budget, cell.keep_ratio]
+
+    def all_seeds(self) -> List[int]:
+        """Each seed of any row once."""
+        return _once(seed for seeds in self._seeds_by_length().values() for seed in seeds)
+
+    def ratios_of(self, seed: int) -> List[float]:
+        """The ratios that a seed selects at."""
+        return _once(ratio for (_, ratio), seeds in self._seeds_by_length().items() if seed in seeds)
+
+    def _seeds_by_length(self) -> Dict[Tuple[str, float], List[int]]:
+        """The seeds of each (budget, keep_ratio), in the order asked for."""
+        own = {name: getattr(self, name) for name in GRID}
+        found: Dict[Tuple[str, float], List[int]] = {}
+        for grid in ({**own, **replaced} for replaced in ({}, *self.more)):
+            for key in product(grid["budgets"], grid["keep_ratios"]):
+                found[key] = _once((*found.get(key, ()), *grid["seeds"]))
+        return found
 
     def selecting_methods(self) -> List[str]:
         """The methods that make a selection: all but "full", the variants behind the others."""
@@ -149,6 +173,30 @@ def _check_choice(field_name: str, given: Sequence[str], known: Sequence[str]) -
     for name in given:
         if name not in known:
             raise ValueError(f"{field_name}: {name!r} is none of {', '.join(known)}")
+
+
+def _check_grid(where: str, grid: Dict[str, tuple]) -> None:
+    unknown = [name for name in grid if name not in GRID]
+    if unknown:
+        raise ValueError(f"{where}{', '.join(unknown)} cannot differ between grids; {', '.join(GRID)} can")
+    for name, values in grid.items():
+        _check_once(f"{where}{name}", values)
+    _check_choice(f"{where}budgets", grid.get("budgets", ()), BUDGETS)
+    _check_ratios(f"{where}keep_ratios", grid.get("keep_ratios", ()))
+    seeds = grid.get("seeds", ())
+    if any(seed < 0 for seed in seeds):
+        raise ValueError(f"{where}seeds: {list(seeds)}; a seed is at least 0, to get the same run again")
+
+
+def _check_ratios(field_name: str, ratios: Sequence[float]) -> None:
+    wrong = [ratio for ratio in ratios if not 0 < ratio < 1]
+    if wrong:
+        raise ValueError(f"{field_name}: {wrong} are no shares that stay, between 0 and 1")
+
+
+def _once(values: Iterable) -> list:
+    """Without repetitions, in the order of their first."""
+    return list(dict.fromkeys(values))
 
 
 def _check_once(field_name: str, values: Sequence) -> None:

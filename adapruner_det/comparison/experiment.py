@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import yaml
 
-from .comparison import Comparison
+from .comparison import GRID, Comparison
 
 Options = Dict[str, Any]
 
@@ -18,8 +18,9 @@ def read_experiment(path: "str | Path") -> Options:
     """The options that an experiment file gives.
 
     The file is YAML; its keys are the options of tools/compare.py with underscores, `variants` for
-    --variant. Config files are named relative to the file, as `_BASE_` is. KEY VALUE pairs are
-    written `KEY: VALUE`, below `opts`, `prune_opts`, `train_opts`, `finetune_opts` and each variant.
+    --variant. `more`, for which there is no option, is a list of further `keep_ratios`, `seeds` and
+    `budgets`. Config files are named relative to the file, as `_BASE_` is. KEY VALUE pairs are written
+    `KEY: VALUE`, below `opts`, `prune_opts`, `train_opts`, `finetune_opts` and each variant.
 
     Raises:
         ValueError: it cannot be read, or a key is unknown or has a value of another kind. The message
@@ -48,9 +49,11 @@ def merge(from_file: Options, given: Options) -> Options:
     """Options given on the command line take the place of the file's.
 
     KEY VALUE pairs come behind the file's, so that they win key by key; a variant replaces the one of
-    its name and leaves the others.
+    its name and leaves the others. Who names ratios, seeds or budgets gets them alone, without `more`.
     """
     merged = dict(from_file)
+    if any(name in given for name in GRID):
+        merged.pop("more", None)
     for key, value in given.items():
         before = merged.get(key)
         if key in _PAIRS:
@@ -118,13 +121,18 @@ def _readers(folder: Path) -> Dict[str, Callable[[Any], Any]]:
     def configs(value):
         return {str(name): config(path) for name, path in _of_type(dict, value).items()}
 
+    grid = {"keep_ratios": _list_of(float), "seeds": _list_of(int), "budgets": _list_of(str)}
+
+    def grids(value):
+        parts = [_of_type(dict, one) for one in _of_type(list, value)]
+        return tuple({str(k): grid.get(k, _list_of(object))(v) for k, v in part.items()} for part in parts)
+
     return {
         "prune_config": config,
         "train_configs": configs,
         "methods": _list_of(str),
-        "keep_ratios": _list_of(float),
-        "seeds": _list_of(int),
-        "budgets": _list_of(str),
+        **grid,
+        "more": grids,
         "variants": lambda value: {str(k): _pairs(v) for k, v in _of_type(dict, value).items()},
         "opts": _pairs,
         "prune_opts": _pairs,

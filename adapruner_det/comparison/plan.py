@@ -41,8 +41,9 @@ def plan(comparison: Comparison, output: Path) -> List[Run]:
     planner = _Planner(comparison, output)
     trainings = [
         (model, cell, seed)
-        for seed in comparison.seeds
+        for seed in comparison.all_seeds()
         for cell in comparison.cells()
+        if seed in comparison.seeds_of(cell)
         for model in comparison.train_configs
     ]
     finetunings = trainings if comparison.finetune else []
@@ -127,17 +128,20 @@ class _Planner:
 
     def selections(self) -> List[Run]:
         """The runs that select, those first whose scores others cut."""
-        asked, source = self.comparison.keep_ratios, self.comparison.cut_from
-        ratios = asked if source is None else (source, *(ratio for ratio in asked if ratio != source))
-        methods = self.comparison.selecting_methods()
+        methods, seeds = self.comparison.selecting_methods(), self.comparison.all_seeds()
         look_at_proxy = any(self._how(method).needs_proxy for method in methods)
-        proxies = [self.proxy(seed) for seed in self.comparison.seeds] if look_at_proxy else []
+        proxies = [self.proxy(seed) for seed in seeds] if look_at_proxy else []
         return proxies + [
             self.selecting(method, ratio, seed)
-            for seed in self.comparison.seeds
-            for ratio in ratios
+            for seed in seeds
+            for ratio in self._ratios(seed)
             for method in methods
         ]
+
+    def _ratios(self, seed: int) -> List[float]:
+        """Those a seed selects at, the one that others are cut from first."""
+        asked, source = self.comparison.ratios_of(seed), self.comparison.cut_from
+        return asked if source is None else [source, *(ratio for ratio in asked if ratio != source)]
 
     def proxy(self, seed: int) -> Run:
         """The run that trains what the methods of a seed look at, whatever the ratio."""

@@ -40,7 +40,7 @@ def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
     for model in comparison.train_configs:
         test = test_set(comparison, model)
         for cell in comparison.cells():
-            rows += [_row(comparison, output, model, test, cell, seed) for seed in comparison.seeds]
+            rows += [_row(comparison, output, model, test, cell, seed) for seed in comparison.seeds_of(cell)]
     frame = pd.DataFrame(rows)
     # The full set has no selection of its own: its size is that of any selection's data.
     frame["images"] = frame["images"].fillna(frame["of"].max()).astype("Int64")

@@ -38,6 +38,9 @@ train_opts: {DATASETS.TEST: []}
 finetune: {Small net: ../train.yaml}
 finetune_opts: {DATASETS.TRAIN: [a]}
 cut_from: 0.7
+more:
+  - {keep_ratios: [0.9], seeds: [2, 3]}
+  - {budgets: [epochs]}
 """
 
 
@@ -73,6 +76,7 @@ def test_an_experiment_file_can_hold_every_option(write, tmp_path):
         finetune={"Small net": str(tmp_path / "train.yaml")},
         finetune_opts=("DATASETS.TRAIN", "('a',)"),
         cut_from=0.7,
+        more=({"keep_ratios": (0.9,), "seeds": (2, 3)}, {"budgets": ("epochs",)}),
     )
 
 
@@ -90,6 +94,9 @@ def test_an_experiment_file_can_hold_every_option(write, tmp_path):
         ("train_opts: {SOLVER: {MAX_ITER: 3}}", "mine.yaml: train_opts: SOLVER needs a value; the parts"),
         ("opts: {SEED: }", "mine.yaml: opts: SEED needs a value"),
         ("variants: {a: ADAPRUNER.WARMUP 0}", "mine.yaml: variants: 'ADAPRUNER.WARMUP 0' is not `name"),
+        ("more: {seeds: [1]}", "mine.yaml: more: .* is not a list"),
+        ("more: [seeds]", "mine.yaml: more: 'seeds' is not `name: value` lines"),
+        ("more: [{seeds: [x]}]", "mine.yaml: more: 'x' is not a whole number"),
         ("seeds: [0", "mine.yaml cannot be read as an experiment file"),
         ("- seeds", "mine.yaml is no experiment file"),
     ],
@@ -116,6 +123,13 @@ def test_given_options_replace_the_file_s_and_pairs_come_behind():
         "variants": {"x": ("C.D", "1"), "y": ()},
     }
     assert from_file["seeds"] == (0, 1) and list(from_file["variants"]) == ["x"]
+
+
+@pytest.mark.parametrize("given", ({"seeds": (5,)}, {"keep_ratios": (0.5,)}, {"budgets": ("epochs",)}))
+def test_who_names_ratios_seeds_or_budgets_gets_them_without_further_grids(given):
+    from_file = {"seeds": (0, 1), "more": ({"seeds": (2,)},)}
+    assert "more" not in merge(from_file, given) and "more" in from_file
+    assert merge(from_file, {"methods": ("full",)})["more"] == from_file["more"]
 
 
 def test_configs_are_needed():

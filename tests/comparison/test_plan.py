@@ -71,6 +71,33 @@ def test_plan_trains_after_selecting(tmp_path):
         assert run.name.endswith(f"seed{run.command[run.command.index(option) + 1]}")
 
 
+def test_further_grids_add_seeds_and_budgets_to_the_ratios_they_name(tmp_path):
+    more = ({"keep_ratios": (0.5,), "seeds": (1, 2)}, {"keep_ratios": (0.7, 0.5), "budgets": ("epochs",)})
+    runs = runs_of(tmp_path, methods=("full", "random"), keep_ratios=(0.8, 0.5), seeds=(0,), more=more)
+    trained = [("full", 1.0, "any", seed) for seed in (0, 1, 2)]
+    trained += [("random", 0.8, "iterations", 0)]
+    trained += [("random", 0.5, "iterations", seed) for seed in (0, 1, 2)]
+    trained += [("random", ratio, "epochs", 0) for ratio in (0.7, 0.5)]
+    selected = [(0.8, 0), (0.5, 0), (0.7, 0), (0.5, 1), (0.5, 2)]
+    names = {selection_run("random", *one) for one in selected} | {training(*one) for one in trained}
+    assert set(runs) == names
+
+
+@pytest.mark.parametrize(
+    "grid, message",
+    [
+        ({"keep_ratio": (0.9,)}, "more: keep_ratio cannot differ between grids; keep_ratios, "),
+        ({"keep_ratios": (90,)}, "more: keep_ratios: .90. are no shares"),
+        ({"seeds": (-1,)}, "more: seeds: .-1.; a seed is at least 0"),
+        ({"seeds": ()}, "more: seeds: needs at least one value"),
+        ({"budgets": ("time",)}, "more: budgets: 'time' is none of"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(grid, message):
+    with pytest.raises(ValueError, match=message):
+        Comparison(TOOLS, PRUNE, TRAIN, more=(grid,))
+
+
 def test_changed_settings_of_pruning_or_changed_boxes_change_what_depends_on_them(data, tmp_path):
     def fingerprints(**options):
         return {name: run.fingerprint for name, run in runs_of(tmp_path, **options).items()}
@@ -203,7 +230,8 @@ def test_a_comparison_needs_one_test_set(tmp_path, names):
         ({"methods": ("full", "forgetful")}, "methods: 'forgetful' is none of full, random, adapruner"),
         ({"methods": ()}, "methods: needs at least one"),
         ({"budgets": ("hours",)}, "budgets: 'hours'"),
-        ({"keep_ratios": (0.8, 80)}, r"keep_ratios, cut_from: \[80\]"),
+        ({"keep_ratios": (0.8, 80)}, r"keep_ratios: \[80\]"),
+        ({"cut_from": 80}, r"cut_from: \[80\]"),
         ({"keep_ratios": (0.8, 0.8)}, "keep_ratios: needs at least one value and none twice"),
         ({"cut_from": 1.5}, "cut_from"),
         ({"seeds": (-1,)}, "seeds"),
