@@ -3,7 +3,7 @@
 
 It prunes, trains and evaluates for every method, ratio and seed, several runs at a time. Killed, it goes
 on where it stopped when started again; finished runs are never repeated. It leaves results.csv (a row a
-training), table.md and figure.png in --output.
+training), table.md, figure.png and selections.md in --output.
 
     python tools/compare.py --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
         --train-configs YOLOv3-Tiny=configs/bccd/train_yolov3_tiny_R18.yaml \\
@@ -14,12 +14,16 @@ An experiment file holds the same options; those given besides take their place:
     python tools/compare.py --experiment configs/experiments/cifar10_small.yaml --seeds 0 \\
         --output output/cifar10_small
 
+Without --train-configs it only selects, and prints how far the selections agree (selections.md).
+
 With --budgets iterations every training is as long as the one on everything, with epochs a training on a
 selection sees its fewer images as often, in fewer iterations.
 """
 import argparse
 from pathlib import Path
+from typing import Optional
 
+from adapruner_det.comparison.agreement import CAPTION, PLANTED_CAPTION, compare_selections
 from adapruner_det.comparison.budgets import BUDGETS
 from adapruner_det.comparison.comparison import FULL, Comparison
 from adapruner_det.comparison.experiment import (
@@ -32,19 +36,23 @@ from adapruner_det.comparison.experiment import (
 )
 from adapruner_det.comparison.figure import save_figure
 from adapruner_det.comparison.methods import METHODS
-from adapruner_det.comparison.overview import CAPTION, over_ratios
+from adapruner_det.comparison.overview import OVERVIEW_CAPTION, over_ratios
 from adapruner_det.comparison.plan import check_methods, plan
 from adapruner_det.comparison.runs import execute
 from adapruner_det.comparison.table import caption, collect, summarise
 from adapruner_det.files import write_text
+from adapruner_det.report.planted import Planted
 
 TOOLS = Path(__file__).resolve().parent
-NO_OPTION = ("experiment", "output", "jobs")  # of a Comparison
+NO_OPTION = ("experiment", "output", "jobs", "planted")  # of a Comparison
 
 
-def compare(comparison: Comparison, output: Path, jobs: int) -> str:
+def compare(comparison: Comparison, output: Path, jobs: int, planted: Optional[Planted] = None) -> str:
     """Runs the comparison, writes its files and returns its table as Markdown."""
     execute(plan(comparison, output), output, jobs)
+    selections = _selections(comparison, output, planted)
+    if not comparison.train_configs:
+        return selections
     results = collect(comparison, output)
     summary = summarise(results)
     table = summary.to_markdown(index=False, disable_numparse=True)
@@ -52,9 +60,19 @@ def compare(comparison: Comparison, output: Path, jobs: int) -> str:
     parts = [table, caption(summary)]
     overview = over_ratios(results)
     if len(overview):
-        parts += [overview.to_markdown(index=False, disable_numparse=True), CAPTION]
+        parts += [overview.to_markdown(index=False, disable_numparse=True), OVERVIEW_CAPTION]
     write_text(output / "table.md", "\n\n".join(parts) + "\n")
     save_figure(results, output / "figure.png")
+    return table
+
+
+def _selections(comparison: Comparison, output: Path, planted: Optional[Planted]) -> str:
+    """Writes the table of the selections, if there are any, and returns it."""
+    if not comparison.selecting_methods():
+        return ""
+    table = compare_selections(comparison, output, planted).to_markdown(index=False, disable_numparse=True)
+    captions = f"{CAPTION} {PLANTED_CAPTION}" if planted else CAPTION
+    write_text(output / "selections.md", f"{table}\n\n{captions}\n")
     return table
 
 
@@ -66,6 +84,13 @@ def _named_config(text: str):
 def _variant(text: str):
     name, pairs = named(text)
     return name, split_pairs(pairs)
+
+
+def _planted(path: str) -> Planted:
+    try:
+        return Planted.load(path)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
 
 
 def _explained(convert):
@@ -95,7 +120,7 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=_explained(_named_config),
         metavar="NAME=CONFIG",
-        help="models to train and evaluate",
+        help="models to train and evaluate; without any, only the selections are compared",
     )
     parser.add_argument(
         "--methods",
@@ -126,6 +151,14 @@ def argument_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="RATIO",
         help="select once a seed, at this ratio, and cut the scores at the others",
+    )
+    parser.add_argument(
+        "--planted",
+        metavar="FILE",
+        default=None,
+        type=_explained(_planted),
+        help="planted.json of datasets/plant_defects.py, of the images to prune: selections.md says how "
+        "often its defects were pruned",
     )
     parser.add_argument(
         "--finetune",
@@ -177,4 +210,4 @@ if __name__ == "__main__":
         check_methods(asked_for)
     except ValueError as problem:
         parser.error(str(problem))
-    print(compare(asked_for, arguments.output, arguments.jobs))
+    print(compare(asked_for, arguments.output, arguments.jobs, arguments.planted))

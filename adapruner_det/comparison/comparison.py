@@ -32,7 +32,8 @@ class Comparison:
     Attributes:
         tools: the folder with train_net.py, selection.py and score.py.
         prune_config: config of the pruning run, which that of the proxy is too.
-        train_configs: configs of the models to train, by the name to print.
+        train_configs: configs of the models to train, by the name to print; if there is none, selections
+            alone are compared.
         methods: "full" and those of METHODS.
         keep_ratios: shares of the images that stay. One pruning run is made for each, but see `cut_from`.
         seeds: each seed prunes, selects at random and trains.
@@ -54,7 +55,7 @@ class Comparison:
 
     tools: Path
     prune_config: str
-    train_configs: Dict[str, str]
+    train_configs: Dict[str, str] = field(default_factory=dict)
     methods: Tuple[str, ...] = (FULL, RANDOM, ADAPRUNER)
     keep_ratios: Tuple[float, ...] = (0.8,)
     seeds: Tuple[int, ...] = (0,)
@@ -76,7 +77,10 @@ class Comparison:
             _check_grid("more: ", grid)
         if self.cut_from is not None:
             _check_ratios("cut_from", (self.cut_from,))
-        _check_folders("train_configs", self.train_configs)
+        if self.train_configs:
+            _check_folders("train_configs", self.train_configs)
+        elif not self.selecting_methods():
+            raise ValueError("train_configs, methods: neither a model nor a method to compare")
         _check_folders("variants", (FULL, *METHODS, *self.variants))
         for name in ("opts", "prune_opts", "train_opts", "finetune_opts"):
             _check_pairs(name, getattr(self, name))

@@ -11,7 +11,6 @@ from .comparison import GRID, Comparison
 Options = Dict[str, Any]
 
 _PAIRS = ("opts", "prune_opts", "train_opts", "finetune_opts")
-_NEEDED = ("prune_config", "train_configs")
 
 
 def read_experiment(path: "str | Path") -> Options:
@@ -72,11 +71,10 @@ def build_comparison(tools: Path, options: Options) -> Comparison:
         tools: the folder with train_net.py and selection.py.
 
     Raises:
-        ValueError: an option that is needed is missing, or what Comparison refuses.
+        ValueError: no prune_config, or what Comparison refuses.
     """
-    missing = [name for name in _NEEDED if name not in options]
-    if missing:
-        raise ValueError(f"{', '.join(missing)}: needed, on the command line or in an --experiment file")
+    if "prune_config" not in options:
+        raise ValueError("prune_config: needed, on the command line or in an --experiment file")
     return Comparison(tools, **options)
 
 

@@ -36,9 +36,10 @@ def over_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-CAPTION = (
+OVERVIEW_CAPTION = (
     "- random: the mean over the ratios of the differences to random selection; ± its standard error, each "
-    "ratio's from the spread over its seeds; * more than two standard errors from zero; pairs: of ratio and seed."
+    "ratio's from the spread over its seeds; * more than two standard errors from zero; pairs: of ratio and "
+    "seed."
 )
 
 

@@ -132,8 +132,8 @@ def test_who_names_ratios_seeds_or_budgets_gets_them_without_further_grids(given
     assert merge(from_file, {"methods": ("full",)})["more"] == from_file["more"]
 
 
-def test_configs_are_needed():
-    with pytest.raises(ValueError, match="prune_config, train_configs: needed, on the command line or in"):
+def test_a_config_to_prune_by_is_needed():
+    with pytest.raises(ValueError, match="prune_config: needed, on the command line or in"):
         build_comparison(TOOLS, {"seeds": (0,)})
 
 

@@ -83,6 +83,15 @@ def test_further_grids_add_seeds_and_budgets_to_the_ratios_they_name(tmp_path):
     assert set(runs) == names
 
 
+def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
+    runs = plan(Comparison(TOOLS, PRUNE, variants={"no warm-up": ("ADAPRUNER.WARMUP", "0")}), tmp_path)
+    assert [run.name for run in runs] == [
+        selection_run(method, 0.8, 0) for method in ("random", "adapruner", "no warm-up")
+    ]
+    with pytest.raises(ValueError, match="train_configs, methods: neither a model nor a method"):
+        Comparison(TOOLS, PRUNE, methods=("full",))
+
+
 @pytest.mark.parametrize(
     "grid, message",
     [

@@ -1,0 +1,97 @@
+"""What the selections of a comparison have in common, whatever is trained on them."""
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+import pandas as pd
+
+from ..pruning import Selection
+from ..pruning.selection import ratio_label
+from ..report.planted import OTHERS, Planted, planted_table
+from .comparison import Comparison, selection_run
+
+CAPTION = (
+    "Means over seeds. as NAME: share of the images it keeps that NAME keeps with the same seed; between "
+    "seeds: share that another seed keeps (by chance both would be the ratio); longest gap: most images in a "
+    "row, in the order of the data set, of which none stays."
+)
+PLANTED_CAPTION = "Planted defects: how many times as often as other images they are pruned, seed by seed."
+_KIND = "wrong labels: "  # what the rows of single kinds begin with
+
+
+def compare_selections(
+    comparison: Comparison, output: Path, planted: Optional[Planted] = None
+) -> pd.DataFrame:
+    """A row each ratio and method, as text; see CAPTION for the columns. The runs have to be finished.
+
+    Args:
+        planted: the defects in the images, for how often they were pruned.
+
+    Raises:
+        ValueError: the planted defects are those of other images.
+    """
+    methods = comparison.selecting_methods()
+    ratios = dict.fromkeys(ratio for seed in comparison.all_seeds() for ratio in comparison.ratios_of(seed))
+    rows: List[dict] = []
+    for ratio in ratios:
+        seeds = [seed for seed in comparison.all_seeds() if ratio in comparison.ratios_of(seed)]
+        found = {method: [_load(output, method, ratio, seed) for seed in seeds] for method in methods}
+        rows += [_row(method, ratio, found, methods[0], planted) for method in methods]
+    table = pd.DataFrame(rows)
+    return table.loc[:, [column for column in table if (table[column] != "").any()]]
+
+
+def _load(output: Path, method: str, ratio: float, seed: int) -> Selection:
+    return Selection.load(output / selection_run(method, ratio, seed) / "selection")
+
+
+def _row(
+    method: str,
+    ratio: float,
+    found: Dict[str, List[Selection]],
+    reference: str,
+    planted: Optional[Planted],
+) -> dict:
+    own = found[method]
+    pairs = list(zip(own, found[reference])) if method != reference else []
+    seconds = np.mean([selection.provenance["seconds"] for selection in own])
+    return {
+        "selected by": f"{method} {ratio_label(ratio)}",
+        "images": f"{np.mean([sum(selection.kept) for selection in own]):.0f}",
+        f"as {reference}": _shown([in_common(*pair) for pair in pairs]),
+        "between seeds": _shown([in_common(*pair) for pair in combinations(own, 2)]),
+        "longest gap": f"{np.mean([longest_gap(selection.kept) for selection in own]):.0f}",
+        **(_times_pruned(own, planted) if planted is not None else {}),
+        "select s": f"{seconds:.0f}",
+        "seeds": len(own),
+    }
+
+
+def _times_pruned(selections: Sequence[Selection], planted: Planted) -> Dict[str, str]:
+    tables = [planted_table(selection, planted).set_index("planted")["ratio"] for selection in selections]
+    names = [name for name in tables[0].index if name != OTHERS and not name.startswith(_KIND)]
+    return {name: ", ".join(f"{table[name]:.1f}" for table in tables) for name in names}
+
+
+def in_common(selection: Selection, other: Selection) -> float:
+    """Share of the images that `selection` keeps that `other` keeps too."""
+    kept, others = _kept(selection), _kept(other)
+    return len(kept & others) / len(kept)
+
+
+def _kept(selection: Selection) -> Set[Tuple[str, str]]:
+    return {
+        (dataset, sample)
+        for dataset, sample, kept in zip(selection.datasets, selection.ids, selection.kept)
+        if kept
+    }
+
+
+def longest_gap(kept: Sequence[bool]) -> int:
+    """The most neighbours of which none is kept: what a selection leaves out of a video."""
+    return max((len(list(run)) for verdict, run in groupby(kept) if not verdict), default=0)
+
+
+def _shown(shares: Sequence[float]) -> str:
+    return f"{100 * np.mean(shares):.0f}%" if len(shares) else ""
