@@ -2,10 +2,10 @@
 """Looks at a selection, cuts it at another ratio, or makes a random one to compare with.
 
 Look at what was kept and pruned (classes, ratio, pictures):
-    python tools/selection.py show output/voc/prune_yolov3_tiny_R50/selection
+    python tools/selection.py show output/voc/prune_yolov3_tiny_R18/selection
 
 Cut the same scores at another ratio, without training again:
-    python tools/selection.py cut output/voc/prune_yolov3_tiny_R50/selection \\
+    python tools/selection.py cut output/voc/prune_yolov3_tiny_R18/selection \\
         --keep-ratio 0.8 --output output/voc/selection_0.80
 
 A random selection of the training set of a config, for comparison:

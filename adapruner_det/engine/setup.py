@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 EPILOG = """
 Prune with a config of configs/ (the selection is left in OUTPUT_DIR/selection):
-    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R50.yaml
+    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R18.yaml
 
 Prune your own PASCAL VOC folder to 80%, no Python needed:
-    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R50.yaml \\
+    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R18.yaml \\
         --register my_train=voc:/data/mine:trainval ADAPRUNER.KEEP_RATIO 0.8 OUTPUT_DIR output/mine
 
 Train on what is left and evaluate:

@@ -60,11 +60,13 @@ def test_faster_rcnn_trains_on_voc07_12(voc_root, run_tool, tmp_path, detector):
 
 def test_own_data_is_pruned_by_one_command_and_cut_by_another(run_tool, tmp_path):
     folder = write_voc_folder(tmp_path / "mine", {"all": [f"i{n}" for n in range(12)]}, empty=["i3"])
-    small = ("MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64")
-    out = run_tool("train_net.py", "--config-file", "configs/voc/prune_yolov3_tiny_R50.yaml",
-                   "--register", f"mine=voc:{folder}:all", *small, *SMALL,
+    small = ("INPUT.MIN_SIZE_TRAIN", "(64,)", "SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_EPOCHS", "4")
+    out = run_tool("train_net.py", "--config-file", "configs/voc/prune_yolov3_tiny_R18.yaml",
+                   "--register", f"mine=voc:{folder}:all", *small,
                    "ADAPRUNER.KEEP_RATIO", "0.75", "OUTPUT_DIR", tmp_path / "out")  # fmt: skip
     assert "9 of 12 images kept" in out
+    iterations = json.loads((tmp_path / "out/metrics.json").read_text().splitlines()[-1])["iteration"] + 1
+    assert iterations == 12  # 4 epochs of 12 images in batches of 4
     selection = Selection.load(tmp_path / "out/selection")
     assert selection.reached_ratio == 0.75 and selection.provenance["classes"][""]["images"] == 1
 
