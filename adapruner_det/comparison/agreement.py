@@ -10,6 +10,7 @@ from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from ..report.planted import OTHERS, Planted, planted_table
 from .comparison import Comparison, selection_run
+from .table import select_seconds
 
 CAPTION = (
     "Means over seeds. as NAME: share of the images it keeps that NAME keeps with the same seed; between "
@@ -37,7 +38,10 @@ def compare_selections(
     for ratio in ratios:
         seeds = [seed for seed in comparison.all_seeds() if ratio in comparison.ratios_of(seed)]
         found = {method: [_load(output, method, ratio, seed) for seed in seeds] for method in methods}
-        rows += [_row(method, ratio, found, methods[0], planted) for method in methods]
+        for method in methods:
+            cost = np.mean([select_seconds(comparison, output, method, ratio, seed) for seed in seeds])
+            row = _row(method, ratio, found, methods[0], planted)
+            rows.append({**row, "select s": f"{cost:.0f}", "seeds": len(seeds)})
     table = pd.DataFrame(rows)
     return table.loc[:, [column for column in table if (table[column] != "").any()]]
 
@@ -55,7 +59,6 @@ def _row(
 ) -> dict:
     own = found[method]
     pairs = list(zip(own, found[reference])) if method != reference else []
-    seconds = np.mean([selection.provenance["seconds"] for selection in own])
     return {
         "selected by": f"{method} {ratio_label(ratio)}",
         "images": f"{np.mean([sum(selection.kept) for selection in own]):.0f}",
@@ -63,8 +66,6 @@ def _row(
         "between seeds": _shown([in_common(*pair) for pair in combinations(own, 2)]),
         "longest gap": f"{np.mean([longest_gap(selection.kept) for selection in own]):.0f}",
         **(_times_pruned(own, planted) if planted is not None else {}),
-        "select s": f"{seconds:.0f}",
-        "seeds": len(own),
     }
 
 

@@ -16,10 +16,11 @@ from .comparison import (
     Cell,
     Comparison,
     finetuning_run,
+    proxy_run,
     selection_run,
     training_run,
 )
-from .methods import RANDOM
+from .methods import METHODS, RANDOM
 from .plan import test_set
 from .runs import seconds_of
 
@@ -32,9 +33,8 @@ _KEYS = ["model", "budget", "method", "keep_ratio"]
 def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
     """One row a training: model, method, keep_ratio, budget, seed, images, metrics in percent, seconds.
 
-    `train_seconds` is the training's, without a second stage (`finetune_seconds`); `select_seconds` is
-    what the scores of its selection cost, also where several selections are cut from them: 0 for
-    everything and for random.
+    `train_seconds` is the training's, without a second stage (`finetune_seconds`); `select_seconds`:
+    see the function of that name, 0 for everything.
     """
     rows: List[dict] = []
     for model in comparison.train_configs:
@@ -55,7 +55,7 @@ def _row(comparison: Comparison, output: Path, model: str, test: str, cell: Cell
         "model": model,
         **cell._asdict(),
         "seed": seed,
-        **_selection_facts(cell, seed, output),
+        **_selection_facts(comparison, cell, seed, output),
         **_metrics(last / "inference" / test / "evaluation.json"),
         "train_seconds": seconds_of(training),
         **finetune,
@@ -70,12 +70,24 @@ def _metrics(path: Path) -> Dict[str, float]:
     raise ValueError(f"{path} holds results of {list(evaluation)}, none of {', '.join(METRICS)}")
 
 
-def _selection_facts(cell: Cell, seed: int, output: Path) -> dict:
+def _selection_facts(comparison: Comparison, cell: Cell, seed: int, output: Path) -> dict:
     if cell.method == FULL:
         return {"images": None, "of": None, "select_seconds": 0.0}
     selection = Selection.load(output / selection_run(cell.method, cell.keep_ratio, seed) / "selection")
-    seconds = selection.provenance["seconds"]
+    seconds = select_seconds(comparison, output, cell.method, cell.keep_ratio, seed)
     return {"images": sum(selection.kept), "of": len(selection), "select_seconds": seconds}
+
+
+def select_seconds(comparison: Comparison, output: Path, method: str, ratio: float, seed: int) -> float:
+    """Wall-clock seconds of the runs that made the scores of a selection, the proxy's training among them.
+
+    Where selections are cut from one, those of that one; 0 for random selection.
+    """
+    if method == RANDOM:
+        return 0.0
+    own = selection_run(method, comparison.cut_from or ratio, seed)
+    needs_proxy = METHODS[comparison.base_method(method)].needs_proxy
+    return sum(seconds_of(output / run) for run in ([proxy_run(seed), own] if needs_proxy else [own]))
 
 
 def metrics_of(frame: pd.DataFrame) -> List[str]:

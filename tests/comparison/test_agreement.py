@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from adapruner_det.comparison.agreement import compare_selections, in_common, longest_gap
@@ -6,13 +8,13 @@ from adapruner_det.pruning import Selection
 from adapruner_det.report.planted import Planted
 
 
-def selection(kept, seconds=0.0):
+def selection(kept):
     """Of images a, b, c, ..., each with one object of class 0; `kept` is a text of + and -."""
     kept = [sign == "+" for sign in kept]
     ids = [chr(ord("a") + number) for number in range(len(kept))]
     columns = {"boxes_by_class": [[1]] * len(kept)}
     return Selection(["d"] * len(kept), ids, [float(verdict) for verdict in kept], kept, 0.5, "any",
-                     columns, {"seconds": seconds})  # fmt: skip
+                     columns)  # fmt: skip
 
 
 @pytest.fixture
@@ -22,7 +24,8 @@ def saved(tmp_path):
     for method, by_seed in found.items():
         for seed, kept in by_seed.items():
             folder = tmp_path / selection_run(method, 0.5, seed)
-            selection(kept, seconds=10.0 + seed).save(folder / "selection")
+            selection(kept).save(folder / "selection")
+            (folder / "done.json").write_text(json.dumps({"seconds": 10.0 + seed}))
     options = {"methods": ("full", "adapruner"), "variants": {"no warm-up": ()}}
     return Comparison(tmp_path, "unused", keep_ratios=(0.5,), seeds=(0, 1), **options), tmp_path
 

@@ -11,7 +11,7 @@ from adapruner_det.comparison.comparison import (
     selection_run,
     training_run,
 )
-from adapruner_det.comparison.table import caption, collect, paired_p, summarise
+from adapruner_det.comparison.table import caption, collect, paired_p, select_seconds, summarise
 from adapruner_det.pruning import Selection
 
 FULL = Cell("full", 1.0, "any")
@@ -29,13 +29,18 @@ def write_result(folder, results, seconds):
     evaluation = folder / "inference" / "test"
     evaluation.mkdir(parents=True)
     (evaluation / "evaluation.json").write_text(json.dumps(results))
-    (folder / "done.json").write_text(json.dumps({"seconds": seconds}))
+    write_seconds(folder, seconds)
 
 
 def write_selection(folder, method, seconds):
     kept = [True] * 4 + [False]
-    Selection(["d"] * 5, list("abcde"), [5, 4, 3, 2, 1], kept, 0.8, method,
-              provenance={"seconds": seconds}).save(folder / "selection")  # fmt: skip
+    Selection(["d"] * 5, list("abcde"), [5, 4, 3, 2, 1], kept, 0.8, method).save(folder / "selection")
+    write_seconds(folder, seconds)
+
+
+def write_seconds(folder, seconds):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "done.json").write_text(json.dumps({"seconds": seconds}))
 
 
 def test_collect_reads_a_row_a_training(tmp_path, config):
@@ -63,6 +68,20 @@ def test_collect_takes_the_metrics_of_the_second_stage_and_the_seconds_of_both(t
     row = collect(comparison, tmp_path).iloc[0]
     assert (row["accuracy"], row["train_seconds"], row["finetune_seconds"]) == (90.0, 100, 20)
     assert summarise(collect(comparison, tmp_path))["finetune s"].tolist() == ["20"]
+
+
+def test_what_selecting_costs(tmp_path):
+    seconds = {"proxy_seed1": 40, "el2n_0.80_seed1": 3, "el2n_0.50_seed1": 4, "adapruner_0.80_seed1": 20,
+               "fast_0.80_seed1": 10, "cg_score_0.80_seed1": 7, "random_0.80_seed1": 5}  # fmt: skip
+    for name, cost in seconds.items():
+        write_seconds(tmp_path / "select" / name, cost)
+    comparison = Comparison(tmp_path, "unused", variants={"fast": ()})
+    costs = {name: select_seconds(comparison, tmp_path, name, 0.8, 1)
+             for name in ("el2n", "adapruner", "fast", "cg_score", "random")}  # fmt: skip
+    # a proxy counts for whoever looks at it; random selection for nothing
+    assert costs == {"el2n": 43, "adapruner": 20, "fast": 10, "cg_score": 7, "random": 0}
+    cut = Comparison(tmp_path, "unused", cut_from=0.5)
+    assert select_seconds(cut, tmp_path, "el2n", 0.8, 1) == 44
 
 
 def test_results_of_an_unknown_task_are_refused_naming_the_file(tmp_path, config):
