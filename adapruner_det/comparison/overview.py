@@ -38,8 +38,8 @@ def over_ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 OVERVIEW_CAPTION = (
     "- random: the mean over the ratios of the differences to random selection; ± its standard error, each "
-    "ratio's from the spread over its seeds; * more than two standard errors from zero; pairs: of ratio and "
-    "seed."
+    "ratio's from the spread over its seeds, as if ratios were independent (a seed's selections at several "
+    "ratios have images in common); * more than two standard errors from zero; pairs: of ratio and seed."
 )
 
 
