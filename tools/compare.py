@@ -37,7 +37,7 @@ from adapruner_det.comparison.experiment import (
 from adapruner_det.comparison.figure import save_figure
 from adapruner_det.comparison.methods import METHODS
 from adapruner_det.comparison.overview import OVERVIEW_CAPTION, over_ratios
-from adapruner_det.comparison.plan import check_methods, plan
+from adapruner_det.comparison.plan import check, plan
 from adapruner_det.comparison.runs import execute
 from adapruner_det.comparison.table import caption, collect, summarise
 from adapruner_det.files import write_text
@@ -207,7 +207,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     try:
         asked_for = comparison_of(arguments)
-        check_methods(asked_for)
+        check(asked_for)
     except ValueError as problem:
         parser.error(str(problem))
     print(compare(asked_for, arguments.output, arguments.jobs, arguments.planted))

@@ -32,12 +32,9 @@ def plan(comparison: Comparison, output: Path) -> List[Run]:
     Reads the configs and the data they name.
 
     Raises:
-        ValueError: a config whose result is compared does not evaluate on exactly one data set, or a
-            method does not apply to the task; and what loading the configs and the data raises.
+        ValueError: as `check`; and what loading the data raises.
     """
-    check_methods(comparison)
-    for model in comparison.train_configs:
-        test_set(comparison, model)
+    check(comparison)
     planner = _Planner(comparison, output)
     trainings = [
         (model, cell, seed)
@@ -54,13 +51,19 @@ def plan(comparison: Comparison, output: Path) -> List[Run]:
     ]
 
 
-def check_methods(comparison: Comparison) -> None:
-    """
+def check(comparison: Comparison) -> None:
+    """Reads every config once, and no images.
+
     Raises:
-        ValueError: methods do not apply to the task of the pruning run; says why.
+        ValueError: a config whose result is compared does not evaluate on exactly one data set, or methods do
+            not apply to the task of the pruning run (says why); and what loading the configs raises.
     """
-    stage = comparison.selecting_stage()
-    task = task_name(load_config(stage.config, opts=stage.overrides))
+    for model in comparison.train_configs:
+        load_stage(comparison.training_stage(model))
+        test_set(comparison, model)
+    for method in comparison.variants:
+        load_stage(comparison.selecting_stage(method))
+    task = task_name(load_stage(comparison.selecting_stage()))
     known = [method for method in comparison.methods if method in registry.METHODS]
     reasons = [reason for method in known if (reason := registry.refusal(method, task))]
     if reasons:
@@ -74,12 +77,24 @@ def test_set(comparison: Comparison, model: str) -> str:
         ValueError: the config of its last stage names none or several.
     """
     stage = comparison.last_stage(model)
-    names = load_config(stage.config, opts=stage.overrides).DATASETS.TEST
+    names = load_stage(stage).DATASETS.TEST
     if len(names) != 1:
         raise ValueError(
             f"{stage.config}: DATASETS.TEST has to name one data set to compare on, not {names}"
         )
     return names[0]
+
+
+def load_stage(stage: Stage) -> CfgNode:
+    """The config of a stage with its overrides; registers its data sets.
+
+    Raises:
+        ValueError: an override names no key or has a value of another kind; and as `load_config`.
+    """
+    try:
+        return load_config(stage.config, opts=stage.overrides)
+    except AssertionError as error:  # what yacs raises for a key that does not exist
+        raise ValueError(f"{stage.config}: {error}") from error
 
 
 class _Data:
@@ -221,7 +236,7 @@ class _Planner:
 
     def _config(self, stage: Stage) -> CfgNode:
         if stage not in self._configs:
-            self._configs[stage] = load_config(stage.config, opts=stage.overrides)
+            self._configs[stage] = load_stage(stage)
         return self._configs[stage]
 
     def _everything(self, stage: Stage) -> int:

@@ -14,7 +14,7 @@ from adapruner_det.comparison.experiment import (
     read_experiment,
     split_pairs,
 )
-from adapruner_det.comparison.plan import check_methods
+from adapruner_det.comparison.plan import check
 from adapruner_det.engine import load_config
 from adapruner_det.scoring.proxy import task_name
 
@@ -171,7 +171,7 @@ def test_every_experiment_of_the_tree_fits_the_configs(path, monkeypatch):
         for used in (pruning.DATASETS, *sets):
             registered = {spec.partition("=")[0] for spec in used.REGISTER} | set(DatasetCatalog.list())
             assert {*used.TRAIN, *used.TEST} <= registered
-    check_methods(comparison)
+    check(comparison)
 
 
 def test_an_experiment_with_all_methods_lacks_none_and_shares_the_runs_of_its_smaller_one(monkeypatch):

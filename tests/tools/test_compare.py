@@ -137,6 +137,19 @@ def test_what_cannot_be_compared_is_refused_with_the_file_and_the_option(experim
         compare.comparison_of(parsed)
 
 
+@pytest.mark.parametrize(
+    "option, key",
+    [
+        (("--train-opts", "SOLVER.MAX_ITER many"), "SOLVER.MAX_ITER"),
+        (("--variant", "x=ADAPRUNER.WARMAP 0"), "ADAPRUNER.WARMAP"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_runs(experiment, run_tool, tmp_path, option, key):
+    out = run_tool("compare.py", "--experiment", experiment, "--output", tmp_path / "o", *option, expect=2)
+    assert key in out.splitlines()[-1] and "Traceback" not in out
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_bad_argument_is_explained(capsys):
     compare = load_script(ROOT / "tools/compare.py")
     with pytest.raises(SystemExit):
