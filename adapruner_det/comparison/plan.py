@@ -10,7 +10,7 @@ from ..data.selection_record import fingerprint
 from ..engine import load_config
 from ..engine.config import without_options_off
 from ..engine.tasks import task_of
-from ..engine.trainer import with_max_iter
+from ..engine.trainer import check_pruning, with_max_iter
 from ..scoring.proxy import task_name
 from .budgets import length
 from .comparison import (
@@ -22,7 +22,7 @@ from .comparison import (
     selection_run,
     training_run,
 )
-from .methods import METHODS, Method, SelectionRequest, Stage, cut, proxy_command, training_command
+from .methods import ADAPRUNER, METHODS, Method, SelectionRequest, Stage, cut, proxy_command, training_command
 from .runs import Run
 
 
@@ -55,19 +55,28 @@ def check(comparison: Comparison) -> None:
     """Reads every config once, and no images.
 
     Raises:
-        ValueError: a config whose result is compared does not evaluate on exactly one data set, or methods do
-            not apply to the task of the pruning run (says why); and what loading the configs raises.
+        ValueError: a config whose result is compared does not evaluate on exactly one data set, AdaPruner or
+            a variant has settings that cannot work, or methods do not apply to the task of the pruning run
+            (says why); and what loading the configs raises.
     """
     for model in comparison.train_configs:
         load_stage(comparison.training_stage(model))
         test_set(comparison, model)
-    for method in comparison.variants:
-        load_stage(comparison.selecting_stage(method))
+    for method in comparison.selecting_methods():
+        if comparison.base_method(method) == ADAPRUNER:
+            _check_pruning(comparison, method)
     task = task_name(load_stage(comparison.selecting_stage()))
     known = [method for method in comparison.methods if method in registry.METHODS]
     reasons = [reason for method in known if (reason := registry.refusal(method, task))]
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
+
+
+def _check_pruning(comparison: Comparison, method: str) -> None:
+    try:
+        check_pruning(load_stage(comparison.selecting_stage(method)))
+    except ValueError as error:
+        raise ValueError(f"{method}: {error}") from error
 
 
 def test_set(comparison: Comparison, model: str) -> str:

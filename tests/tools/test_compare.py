@@ -1,5 +1,6 @@
 """The comparison as a user runs it: prune, train, fine-tune and evaluate, then the table."""
 import json
+import re
 
 import cv2
 import numpy as np
@@ -141,12 +142,13 @@ def test_what_cannot_be_compared_is_refused_with_the_file_and_the_option(experim
     "option, key",
     [
         (("--train-opts", "SOLVER.MAX_ITER many"), "SOLVER.MAX_ITER"),
-        (("--variant", "x=ADAPRUNER.WARMAP 0"), "ADAPRUNER.WARMAP"),
+        (("--variant", "x=ADAPRUNER.WARMAP 0"), "x: .*ADAPRUNER.WARMAP"),
+        (("--variant", "x=ADAPRUNER.WARMUP 1"), "x: ADAPRUNER.WARMUP is 1.0"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_before_anything_runs(experiment, run_tool, tmp_path, option, key):
     out = run_tool("compare.py", "--experiment", experiment, "--output", tmp_path / "o", *option, expect=2)
-    assert key in out.splitlines()[-1] and "Traceback" not in out
+    assert re.search(key, out.splitlines()[-1]) and "Traceback" not in out
     assert not (tmp_path / "o").exists()
 
 
