@@ -83,18 +83,21 @@ def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path
     assert "| adapruner 0.75 | 18 " in " ".join((output / "selections.md").read_text().split())
 
 
-def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_tool, monkeypatch):
-    monkeypatch.chdir(ROOT)  # which the config names the demo set relative to
+def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_tool):
+    demo = load_script(ROOT / "datasets/make_demo_set.py")
+    folder = tmp_path / "demo"
+    demo.make_demo_set(folder, images=40, test_images=2, duplicates=0.2, wrong_labels=0.2)
+    output = tmp_path / "out"
     out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
-                   "random", "--seeds", "0", "1", "--planted", "datasets/demo/planted.json",
-                   "--output", tmp_path)  # fmt: skip
-    text = (tmp_path / "selections.md").read_text()
+                   "random", "--seeds", "0", "1", "--planted", folder / "planted.json", "--output", output,
+                   "DATASETS.REGISTER", f"('demo_trainval=voc:{folder}:trainval',)")  # fmt: skip
+    text = (output / "selections.md").read_text()
     assert text.split("\n\n")[0] in out and "seed by seed" in text
     head, _, row = (dict(enumerate(map(str.strip, line.split("|")))) for line in text.splitlines()[:3])
     found = {head[column]: row[column] for column in head}
-    assert found["selected by"] == "random 0.80" and found["images"] == "400" and found["seeds"] == "2"
+    assert found["selected by"] == "random 0.80" and found["images"] == "32" and found["seeds"] == "2"
     assert len(found["wrong labels"].split(", ")) == 2
-    assert not (tmp_path / "table.md").exists() and not (tmp_path / "train").exists()
+    assert not (output / "table.md").exists() and not (output / "train").exists()
 
 
 def test_options_given_besides_an_experiment_take_the_place_of_its_own(experiment):
