@@ -5,11 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
-from typing import IO, Dict, List, Sequence, Tuple
+from typing import IO, List, Sequence, Set, Tuple
 
 from tqdm import tqdm
 
@@ -49,33 +48,58 @@ class Run:
 def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
     """Executes what is not done yet, `jobs` at a time, with progress and the time left.
 
-    Runs have to be listed after those they depend on. Finished runs are not repeated, and of their
-    checkpoints only the last one is kept. The cores of the machine are shared out evenly.
+    They start in the order of the list, but none keeps a place while it waits for others to finish.
+    Finished runs are not repeated, and of their checkpoints only the last one is kept. The cores of the
+    machine are shared out evenly.
 
     Raises:
-        ValueError: two runs of one name, or no job at a time.
+        ValueError: two runs of one name, one that needs a run that is not listed before it, or no job at a
+            time.
         RunChangedError: before anything starts.
         RunFailedError: the first failure; runs under way are waited for, no other is started.
     """
     output = Path(output)
     if jobs < 1 or len({run.name for run in runs}) < len(runs):
         raise ValueError(f"{jobs} jobs at a time, or two runs of the same name: {_names(runs)}")
+    _check_order(runs)
     for run in runs:
         _check_unchanged(run, output / run.name)
+    with ThreadPoolExecutor(jobs) as pool, _progress(runs, output) as bar:
+        _execute_all(runs, output, jobs, pool, bar)
+
+
+def _check_order(runs: Sequence[Run]) -> None:
+    before: Set[str] = set()
+    for run in runs:
+        missing = set(run.after) - before
+        if missing:
+            raise ValueError(f"{run.name} needs {sorted(missing)}, not listed before it")
+        before.add(run.name)
+
+
+def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolExecutor, bar: tqdm) -> None:
+    """Starts whatever can start as places become free; what is under way is left to the pool."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    stop = Event()
-    futures: Dict[str, Future] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        for run in runs:
-            before = [futures[name] for name in run.after]
-            futures[run.name] = pool.submit(_execute_one, run, output / run.name, before, threads, stop)
-        try:
-            _show_progress(runs, output, futures)
-            for future in futures.values():
-                future.result()
-        except BaseException:
-            stop.set()
-            raise
+    waiting, under_way, finished = list(runs), {}, set()
+    while waiting or under_way:
+        ready = [run for run in waiting if finished.issuperset(run.after)]
+        for run in ready[: jobs - len(under_way)]:
+            waiting.remove(run)
+            under_way[pool.submit(_execute_one, run, output / run.name, threads)] = run
+        for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
+            finished.add(_result(future, under_way.pop(future)))
+        bar.set_postfix_str(f"{len(finished)} of {len(runs)} runs finished", refresh=False)
+        bar.update(sum(_iterations_done(run, output / run.name) for run in runs) - bar.n)
+
+
+def _result(future: Future, run: Run) -> str:
+    """The name of a run that finished; its error, if it failed."""
+    try:
+        future.result()
+    except BaseException as error:
+        tqdm.write(f"failed: {run.name} ({error.__class__.__name__}); waiting for what is under way")
+        raise
+    return run.name
 
 
 def seconds_of(folder: "str | Path") -> float:
@@ -100,22 +124,11 @@ def _identity(run: Run) -> dict:
     return {"command": list(run.command), "fingerprint": run.fingerprint}
 
 
-def _execute_one(run: Run, folder: Path, before: List[Future], threads: int, stop: Event) -> None:
-    for future in before:
-        future.result()
-    if (folder / DONE).exists():
-        _drop_checkpoints(folder)  # those of a version that kept them
-        return
-    if stop.is_set():
-        return
-    try:
+def _execute_one(run: Run, folder: Path, threads: int) -> None:
+    if not (folder / DONE).exists():
         seconds = _call(run, folder, threads)
-    except BaseException as error:
-        stop.set()
-        tqdm.write(f"failed: {run.name} ({error.__class__.__name__}); waiting for what is under way")
-        raise
-    write_text(folder / DONE, json.dumps({"seconds": round(seconds, 1)}) + "\n")
-    _drop_checkpoints(folder)
+        write_text(folder / DONE, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+    _drop_checkpoints(folder)  # also those of a version that kept them
 
 
 def _drop_checkpoints(folder: Path) -> None:
@@ -174,19 +187,12 @@ def _lock(console: IO, folder: Path) -> None:
         ) from error
 
 
-def _show_progress(runs: Sequence[Run], output: Path, futures: Dict[str, Future]) -> None:
-    """Until all are done: iterations trained of all iterations, and how many runs are left."""
+def _progress(runs: Sequence[Run], output: Path) -> tqdm:
+    """Counts iterations trained of all iterations."""
     total = sum(run.iterations for run in runs)
     done = sum(_iterations_done(run, output / run.name) for run in runs)
     every = 1 if sys.stderr.isatty() else 30  # seconds; a log file need not hold every step
-    with tqdm(total=total, initial=done, unit="it", desc="training", mininterval=every) as bar:
-        while not all(future.done() for future in futures.values()):
-            if any(future.done() and future.exception() for future in futures.values()):
-                return
-            time.sleep(_POLL_SECONDS)
-            finished = sum(future.done() for future in futures.values())
-            bar.set_postfix_str(f"{finished} of {len(runs)} runs finished", refresh=False)
-            bar.update(sum(_iterations_done(run, output / run.name) for run in runs) - bar.n)
+    return tqdm(total=total, initial=done, unit="it", desc="training", mininterval=every)
 
 
 def _iterations_done(run: Run, folder: Path) -> int:

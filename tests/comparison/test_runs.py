@@ -28,6 +28,33 @@ def test_runs_follow_those_they_depend_on(tmp_path):
     assert seconds_of(tmp_path / "out/first") >= 0.5
 
 
+def test_a_run_that_waits_for_another_keeps_no_place(tmp_path):
+    mark, log = tmp_path / "mark", tmp_path / "log"
+    until = "import sys, time, pathlib\nend = time.time() + 60\n"
+    until += "while not pathlib.Path(sys.argv[1]).exists():\n    assert time.time() < end\n    time.sleep(0.05)"
+    long = Run("long", (sys.executable, "-c", until, str(mark)))  # ends only when the last has run
+    runs = [long, append("needs it", log, "a", after=("long",)), append("free", mark, "")]
+    execute(runs, tmp_path / "out", jobs=2)
+    assert log.read_text() == "a"
+
+
+def test_a_run_listed_before_what_it_needs_is_refused(tmp_path):
+    runs = [append("second", tmp_path / "log", "b", after=("first",)), append("first", tmp_path / "log", "a")]
+    with pytest.raises(ValueError, match=r"second needs \['first'\], not listed before it"):
+        execute(runs, tmp_path / "out", jobs=1)
+    assert not (tmp_path / "log").exists()
+
+
+def test_what_was_not_started_after_a_failure_is_not_counted_as_finished(tmp_path, capsys):
+    bad = Run("bad", (sys.executable, "-c", "raise SystemExit(1)"))
+    runs = [append("good", tmp_path / "log", "g"), bad, append("never", tmp_path / "log", "n")]
+    with pytest.raises(RunFailedError):
+        execute(runs, tmp_path / "out", jobs=1)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 of 3 runs finished" in last.split("\r")[-1]
+    assert (tmp_path / "log").read_text() == "g"
+
+
 def test_finished_runs_are_not_repeated(tmp_path):
     log = tmp_path / "log"
     runs = [append("one", log, "1"), append("two", log, "2")]
