@@ -38,7 +38,7 @@ from adapruner_det.comparison.figure import save_figure
 from adapruner_det.comparison.methods import METHODS
 from adapruner_det.comparison.overview import OVERVIEW_CAPTION, over_ratios
 from adapruner_det.comparison.plan import check, plan
-from adapruner_det.comparison.runs import execute
+from adapruner_det.comparison.runs import RunChangedError, RunFailedError, execute
 from adapruner_det.comparison.table import caption, collect, summarise
 from adapruner_det.files import write_text
 from adapruner_det.report.planted import Planted
@@ -81,6 +81,13 @@ def _named_config(text: str):
     return name, config_file(path)
 
 
+def _jobs(text: str) -> int:
+    jobs = int(text)
+    if jobs < 1:
+        raise ValueError(f"{jobs} runs at a time; there has to be at least 1")
+    return jobs
+
+
 def _variant(text: str):
     name, pairs = named(text)
     return name, split_pairs(pairs)
@@ -112,7 +119,9 @@ def argument_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--output", required=True, type=Path, help="folder of all runs and the results")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, sharing the cores")
+    parser.add_argument(
+        "--jobs", type=_explained(_jobs), default=1, help="runs at a time, sharing the cores (default: 1)"
+    )
     parser.add_argument("--experiment", metavar="FILE", help="YAML file with any of the options below")
     parser.add_argument("--prune-config", type=_explained(config_file), help="config of the pruning run")
     parser.add_argument(
@@ -210,4 +219,7 @@ if __name__ == "__main__":
         check(asked_for)
     except ValueError as problem:
         parser.error(str(problem))
-    print(compare(asked_for, arguments.output, arguments.jobs, arguments.planted))
+    try:
+        print(compare(asked_for, arguments.output, arguments.jobs, arguments.planted))
+    except (RunChangedError, RunFailedError) as problem:
+        raise SystemExit(f"compare.py: error: {problem}") from None

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from adapruner_det.baselines.registry import EARLY, METHODS, TRAINED, refusal
+from adapruner_det.baselines.registry import EARLY, METHODS, TRAINED, Method, refusal
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import summary, vanished_classes
 from adapruner_det.engine import load_config
 from adapruner_det.scoring.methods import select_by
-from adapruner_det.scoring.proxy import Proxy
+from adapruner_det.scoring.proxy import Proxy, task_name
 
 PROXY = "proxy"
 
@@ -34,21 +34,39 @@ PROXY = "proxy"
 def table() -> str:
     """All methods, a line each."""
     rows = [
-        [name, method.summary, method.needs, "yes", method.not_for_detection and "no" or "yes"]
+        [name, method.summary, method.source, method.needs, _ratio(method), _yes(not method.not_for_detection)]
         for name, method in METHODS.items()
     ]
     notes = [refusal(name, "detection") for name, method in METHODS.items() if method.not_for_detection]
-    headers = ["method", "keeps the images", "proxy needed", "classification", "detection"]
+    headers = ["method", "keeps the images", "proposed by", "proxy needed", "at another ratio", "for detection"]
     return "\n".join([tabulate(rows, headers=headers, tablefmt="github"), "", *notes])
+
+
+def _ratio(method: Method) -> str:
+    if method.sets_ratio:
+        return "sets it itself"
+    return "score again" if method.looks_at_ratio else "cut"
+
+
+def _yes(applies: bool) -> str:
+    return "yes" if applies else "no"
+
+
+def open_proxy(args, folder) -> Proxy:
+    """The proxy in a folder, or to be; a mistake in the command or in what it names ends the program."""
+    try:
+        cfg = load_config(args.config_file, args.register, args.opts)
+        reason = args.method != PROXY and refusal(args.method, task_name(cfg))
+        if reason:
+            raise SystemExit(reason)
+        return Proxy(cfg, args.seed, folder)
+    except (AssertionError, OSError, ValueError) as problem:  # yacs asserts that a file or key exists
+        raise SystemExit(f"score.py: error: {problem}") from problem
 
 
 def score(args):
     check_replaceable(args.output)  # not only when the work is done
-    folder = args.proxy or Path(args.output).resolve().parent / f"proxy_seed{args.seed}"
-    proxy = Proxy(load_config(args.config_file, args.register, args.opts), args.seed, folder)
-    reason = refusal(args.method, proxy.task)
-    if reason:
-        raise SystemExit(reason)
+    proxy = open_proxy(args, args.proxy or Path(args.output).resolve().parent / f"proxy_seed{args.seed}")
     selection = select_by(args.method, proxy, args.keep_ratio, args.seed)
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
@@ -57,7 +75,7 @@ def score(args):
 
 
 def train_proxy(args):
-    proxy = Proxy(load_config(args.config_file, args.register, args.opts), args.seed, args.output)
+    proxy = open_proxy(args, args.output)
     proxy.train(EARLY)
     proxy.train(TRAINED)
     print(f"the proxy is in {args.output}")
@@ -73,7 +91,11 @@ def parse_arguments():
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="show all methods")
     parser.add_argument("--config-file", default="", help="config of the pruning run; it names the data")
-    parser.add_argument("--keep-ratio", type=float, help="share of the images that stays")
+    parser.add_argument(
+        "--keep-ratio", type=float,
+        help="share of the images that stays; a method that sets it itself prunes what moves the parameters as "
+        "far as to prune the rest of them at random",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of method and proxy; default 0")
     parser.add_argument("--output", metavar="DIR", help="where the selection goes; for proxy, the proxy")
     parser.add_argument(
@@ -89,12 +111,14 @@ def parse_arguments():
     if args.opts and args.opts[0].startswith("-"):
         parser.error(f"unrecognized arguments: {' '.join(args.opts)}")
     if not args.list:
-        needed = {"METHOD": args.method, "--output": args.output}
+        needed = {"METHOD": args.method, "--output": args.output, "--config-file": args.config_file or None}
         if args.method != PROXY:
             needed["--keep-ratio"] = args.keep_ratio
         missing = [name for name, value in needed.items() if value is None]
         if missing:
             parser.error(f"{', '.join(missing)} needed (or --list)")
+        if args.method == PROXY and (args.keep_ratio is not None or args.proxy):
+            parser.error("proxy takes neither --keep-ratio nor --proxy: it serves every ratio, and lies in --output")
         if args.seed < 0:
             parser.error(f"--seed is {args.seed}; it has to be at least 0")
         if args.keep_ratio is not None and not 0 < args.keep_ratio <= 1:

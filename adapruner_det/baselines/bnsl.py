@@ -8,7 +8,8 @@ hard images (far) of an abundant set, the easy ones (near) of a scarce one.
 Left open there, or otherwise here:
 - The features are those of the proxy, as for every other baseline, not of a self-supervised network.
 - They are scaled to length 1 before k-means, so that clusters and distance mean the same by "near".
-- There are as many clusters as classes. The paper found ten times more or fewer to do as well.
+- There are as many clusters as classes, but at least MIN_CLUSTERS: a detector's images of one class would
+  have one prototype. The paper found ten times more or fewer to do as well.
 - It found balanced classes essential. Here each class keeps at least CLASS_SHARE of what it would keep if all
   were cut alike; for classification only, where an image has one class.
 
@@ -27,6 +28,7 @@ from .evidence import CLASSIFICATION, Evidence
 # little to say of images with many boxes.
 ABUNDANT_IMAGES_PER_CLASS = 1000
 CLASS_SHARE = 0.5
+MIN_CLUSTERS = 10
 
 
 def bnsl(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
@@ -42,14 +44,12 @@ def bnsl(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
 
 def bnsl_hard(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
     """Far from the prototypes first. Returns (N,) float64, higher: keep."""
-    distances = cluster_distances(evidence.features(), evidence.num_classes, seed)
-    return _balanced(distances, evidence, keep_ratio, seed)
+    return _balanced(_distances(evidence, seed), evidence, keep_ratio, seed)
 
 
 def bnsl_easy(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
     """Near to the prototypes first. Returns (N,) float64, higher: keep."""
-    distances = cluster_distances(evidence.features(), evidence.num_classes, seed)
-    return _balanced(-distances, evidence, keep_ratio, seed)
+    return _balanced(-_distances(evidence, seed), evidence, keep_ratio, seed)
 
 
 def bnsl_supervised(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
@@ -127,6 +127,10 @@ def guarantee_classes(scores: np.ndarray, labels: np.ndarray, share: float, seed
         best_first = order[labels[order] == c]
         ranks[best_first[: int(share * len(best_first))]] += 1
     return ranks
+
+
+def _distances(evidence: Evidence, seed: int) -> np.ndarray:
+    return cluster_distances(evidence.features(), max(MIN_CLUSTERS, evidence.num_classes), seed)
 
 
 def _balanced(scores: np.ndarray, evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:

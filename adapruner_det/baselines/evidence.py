@@ -69,17 +69,3 @@ class Evidence(Protocol):
 
     def gradient_norms(self) -> np.ndarray:
         """(M, N) float32: norm of the gradient of each image's loss, by M networks early in training."""
-
-
-def scores_of_order(order: np.ndarray) -> np.ndarray:
-    """Scores of N images that were chosen one by one: the first gets the highest.
-
-    Args:
-        order: (N,) integers, a permutation; the image chosen first comes first.
-
-    Returns:
-        (N,) float64 in (0, 1].
-    """
-    scores = np.empty(len(order))
-    scores[order] = np.arange(len(order), 0, -1) / len(order)
-    return scores

@@ -11,7 +11,8 @@ import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
 
-from .evidence import Evidence, LastLayer, scores_of_order
+from .evidence import Evidence, LastLayer
+from .orders import scores_of_order
 
 
 def glister(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:

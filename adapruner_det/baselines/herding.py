@@ -16,7 +16,8 @@ from typing import List
 import numpy as np
 from tqdm import tqdm
 
-from .evidence import CLASSIFICATION, Evidence, scores_of_order
+from .evidence import CLASSIFICATION, Evidence
+from .orders import class_by_class, scores_of_order
 
 
 def herding(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
@@ -50,13 +51,9 @@ def _scores(evidence: Evidence, seed: int, farthest: bool) -> np.ndarray:
     features = evidence.features()
     one_class = np.zeros(len(features), dtype=np.int64)
     labels = evidence.labels if evidence.task == CLASSIFICATION else one_class
-    # Equal images are taken in the order they come in, which must not be the data set's: its neighbours
-    # are often alike.
-    shuffled = np.random.default_rng(seed).permutation(len(features))
     with tqdm(total=len(features), desc="Herding", unit="image", delay=5) as progress:
-        members = [shuffled[labels[shuffled] == c] for c in np.unique(labels)]
-        orders = [m[herding_order(features[m], farthest, progress)] for m in members]
-    return scores_of_order(interleave(orders))
+        order = class_by_class(labels, lambda of_class: herding_order(features[of_class], farthest, progress), seed)
+    return scores_of_order(order)
 
 
 def herding_order(features: np.ndarray, farthest: bool = False, progress: tqdm = None) -> np.ndarray:
@@ -100,17 +97,3 @@ def _choose(
         if progress is not None:
             progress.update()
     return picks
-
-
-def interleave(orders: List[np.ndarray]) -> np.ndarray:
-    """One order of several, in which each is spread evenly over the whole length.
-
-    Args:
-        orders: one array of image positions a class, of n_c each.
-
-    Returns:
-        (sum of n_c,) the same positions: among the first K of N, each class has n_c K / N of its own, to
-        within one image.
-    """
-    place = np.concatenate([(np.arange(len(order)) + 0.5) / len(order) for order in orders])
-    return np.concatenate(orders)[np.argsort(place, kind="stable")]

@@ -35,7 +35,8 @@ class Comparison:
         train_configs: configs of the models to train, by the name to print; if there is none, selections
             alone are compared.
         methods: "full" and those of METHODS.
-        keep_ratios: shares of the images that stay. One pruning run is made for each, but see `cut_from`.
+        keep_ratios: shares of the images that stay. One pruning run is made for each, but see `cut_from`;
+            methods whose scores do not depend on the ratio score once.
         seeds: each seed prunes, selects at random and trains.
         budgets: of BUDGETS; what is equal between a training on everything and one on a selection.
         variants: further methods, by the name to print: AdaPruner with KEY VALUE pairs of its own.
@@ -131,6 +132,12 @@ class Comparison:
     def base_method(self, method: str) -> str:
         """The entry of METHODS that `method` is, or is a variant of."""
         return ADAPRUNER if method in self.variants else method
+
+    def source_ratio(self, method: str) -> Optional[float]:
+        """The ratio whose selection those at the others are cut from; None if each has a run of its own."""
+        if METHODS[self.base_method(method)].for_every_ratio:
+            return 1.0  # no ratio of the comparison: one more of these must not change the runs there are
+        return self.cut_from
 
     def selecting_stage(self, method: str = "") -> Stage:
         """How `method` selects; without a name, what the proxy trains by."""

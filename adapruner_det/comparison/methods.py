@@ -49,11 +49,13 @@ class Method:
         command: what to execute for a request. Executed again, it has to go on where it stopped.
         trains: whether it trains by the config of the pruning run, for as long as that says.
         needs_proxy: whether it looks at a proxy, which has to be trained before.
+        for_every_ratio: whether its scores do not depend on the ratio, so that once is enough for all.
     """
 
     command: Callable[[SelectionRequest], Tuple[str, ...]]
     trains: bool = False
     needs_proxy: bool = False
+    for_every_ratio: bool = False
 
 
 def training_command(tools: Path, stage: Stage, seed: int, folder: Path) -> Tuple[str, ...]:
@@ -71,7 +73,9 @@ def pruning_run(request: SelectionRequest) -> Tuple[str, ...]:
     return training_command(request.tools, stage, request.seed, request.folder)
 
 
-def scored_by(script: str, *arguments: str, needs_proxy: bool = False) -> Method:
+def scored_by(
+    script: str, *arguments: str, needs_proxy: bool = False, for_every_ratio: bool = False
+) -> Method:
     """A method whose scores a tool computes, given as `selection.py random` is.
 
     The tool has to understand --config-file, --keep-ratio, --seed, --output and KEY VALUE pairs, and
@@ -87,7 +91,7 @@ def scored_by(script: str, *arguments: str, needs_proxy: bool = False) -> Method
             *request.stage.overrides,
         )
 
-    return Method(command, needs_proxy=needs_proxy)
+    return Method(command, needs_proxy=needs_proxy, for_every_ratio=for_every_ratio)
 
 
 def proxy_command(tools: Path, stage: Stage, seed: int, folder: Path) -> Tuple[str, ...]:
@@ -110,8 +114,13 @@ METHODS: Dict[str, Method] = {
     RANDOM: scored_by("selection.py", "random"),
     ADAPRUNER: Method(pruning_run, trains=True),
     **{
-        name: scored_by("score.py", name, needs_proxy=method.needs != registry.NOTHING)
+        name: scored_by(
+            "score.py",
+            name,
+            needs_proxy=method.needs != registry.NOTHING,
+            for_every_ratio=not method.looks_at_ratio,
+        )
         for name, method in registry.METHODS.items()
-        if name != RANDOM
+        if name != RANDOM and not method.sets_ratio
     },
 }

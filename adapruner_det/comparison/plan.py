@@ -158,13 +158,13 @@ class _Planner:
         return proxies + [
             self.selecting(method, ratio, seed)
             for seed in seeds
-            for ratio in self._ratios(seed)
             for method in methods
+            for ratio in self._ratios(method, seed)
         ]
 
-    def _ratios(self, seed: int) -> List[float]:
-        """Those a seed selects at, the one that others are cut from first."""
-        asked, source = self.comparison.ratios_of(seed), self.comparison.cut_from
+    def _ratios(self, method: str, seed: int) -> List[float]:
+        """Those a method selects at, the one that others are cut from first."""
+        asked, source = self.comparison.ratios_of(seed), self.comparison.source_ratio(method)
         return asked if source is None else [source, *(ratio for ratio in asked if ratio != source)]
 
     def proxy(self, seed: int) -> Run:
@@ -177,8 +177,9 @@ class _Planner:
 
     def selecting(self, method: str, ratio: float, seed: int) -> Run:
         """The run that makes a selection, of its own or by cutting another."""
-        if self.comparison.cut_from not in (None, ratio):
-            return self._cutting(method, ratio, seed)
+        source = self.comparison.source_ratio(method)
+        if source not in (None, ratio):
+            return self._cutting(method, ratio, seed, source)
         name = selection_run(method, ratio, seed)
         how = self._how(method)
         stage = self.comparison.selecting_stage(method)
@@ -194,12 +195,12 @@ class _Planner:
     def _how(self, method: str) -> Method:
         return METHODS[self.comparison.base_method(method)]
 
-    def _cutting(self, method: str, ratio: float, seed: int) -> Run:
-        source = self.selecting(method, self.comparison.cut_from, seed)
+    def _cutting(self, method: str, ratio: float, seed: int, source_ratio: float) -> Run:
+        source = self.selecting(method, source_ratio, seed)
         name = selection_run(method, ratio, seed)
         command = cut(self.comparison.tools, self.output / source.name, ratio, self.output / name)
         # What is trained on it depends on where it was cut from, which its name does not say.
-        identity = f"{source.fingerprint} cut from {self.comparison.cut_from}"
+        identity = f"{source.fingerprint} cut from {source_ratio}"
         return Run(name, command, identity, after=(source.name,))
 
     def training(self, model: str, cell: Cell, seed: int) -> Run:

@@ -16,7 +16,6 @@ from .comparison import (
     Cell,
     Comparison,
     finetuning_run,
-    proxy_run,
     selection_run,
     training_run,
 )
@@ -79,15 +78,20 @@ def _selection_facts(comparison: Comparison, cell: Cell, seed: int, output: Path
 
 
 def select_seconds(comparison: Comparison, output: Path, method: str, ratio: float, seed: int) -> float:
-    """Wall-clock seconds of the runs that made the scores of a selection, the proxy's training among them.
+    """Wall-clock seconds of the run that made the scores of a selection; 0 for random selection.
 
-    Where selections are cut from one, those of that one; 0 for random selection.
+    Where selections are cut from one, those of that one. A method that looks at a proxy is charged as if
+    it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
+    the networks, whichever method asked for it first.
     """
     if method == RANDOM:
         return 0.0
-    own = selection_run(method, comparison.cut_from or ratio, seed)
-    needs_proxy = METHODS[comparison.base_method(method)].needs_proxy
-    return sum(seconds_of(output / run) for run in ([proxy_run(seed), own] if needs_proxy else [own]))
+    own = output / selection_run(method, comparison.source_ratio(method) or ratio, seed)
+    seconds = seconds_of(own)
+    if not METHODS[comparison.base_method(method)].needs_proxy:
+        return seconds
+    facts = Selection.load(own / "selection").provenance
+    return seconds - facts["seconds_here"] + facts["seconds"]
 
 
 def metrics_of(frame: pd.DataFrame) -> List[str]:

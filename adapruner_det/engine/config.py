@@ -139,14 +139,15 @@ def add_adapruner_config(cfg: CN) -> None:
     # The other methods, random selection among them. Most look at a proxy: a network that trains on all
     # images, without pruning.
     cfg.SCORING = CN()
-    # Share of SOLVER.MAX_ITER after which the early weights are kept (Paul et al. 2021: epochs 10 to 20
-    # of 200).
+    # Share of SOLVER.MAX_ITER after which the early weights are kept, but at least an epoch (Paul et al.
+    # 2021: epochs 10 to 20 of 200). In trainings of few epochs take more, such as 0.25.
     cfg.SCORING.EARLY = 0.1
     # Networks that train up to there, each with a seed of its own; what is early is their mean (Paul et
     # al.: 10). One of them goes on to the end.
     cfg.SCORING.NETWORKS = 1
-    # Detection: how often, spread evenly over the training, it is measured which boxes are found.
-    cfg.SCORING.SNAPSHOTS = 5
+    # Detection: how often, spread evenly over the training, it is measured which boxes are found. A box
+    # can be forgotten half as often at most.
+    cfg.SCORING.SNAPSHOTS = 10
     # Gradients that GraNd takes the norm of: "full" (of all parameters), "last_layer", or "auto": full for
     # small classifiers.
     cfg.SCORING.GRAND = "auto"

@@ -119,8 +119,20 @@ class ProxyEvidence:
 
     def _cached(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         if name not in self._known:
-            self._known[name] = self._timed(name, lambda: self._proxy.cached(name, compute))
+            arrays = self._timed(name, lambda: self._proxy.cached(name, compute))
+            self._check_finite(name, arrays)
+            self._known[name] = arrays
         return self._known[name]
+
+    def _check_finite(self, name: str, arrays: Arrays) -> None:
+        for array in arrays.values():
+            bad = np.flatnonzero(~np.isfinite(array).reshape(len(self.labels), -1).all(axis=1))
+            if len(bad):
+                ids = [self._proxy.records[i]["image_id"] for i in bad[:5]]
+                raise ValueError(
+                    f"{name} of {len(bad)} of {len(self.labels)} images are no finite numbers (images {ids}): "
+                    f"the proxy in {self._proxy.folder} has diverged; lower SOLVER.BASE_LR and name another folder"
+                )
 
     def _timed(self, name: str, get: Callable[[], Tuple[Answer, float]]) -> Answer:
         """What `get` gives, noting what it cost when it was computed and what getting it took now."""

@@ -15,8 +15,11 @@ from .selecting import selection_of_scores
 def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> Selection:
     """The selection of a method of the registry; trains what of the proxy it needs and is not there.
 
+    One that sets the ratio itself keeps the images with scores above 0, whatever share that is.
+
     Its provenance has the seconds the method would have taken alone: those of the proxy's training as
     far as it needs it, of what it asks of the trained networks, and its own; `seconds_of` has the parts.
+    `seconds_here` are those it took, with what was known from another method before.
 
     Raises:
         ValueError: the method gives scores that are no finite numbers.
@@ -25,12 +28,17 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> Select
     if needs != NOTHING:
         proxy.train(needs)
     evidence = ProxyEvidence(proxy)
+    start = perf_counter()
     scores, parts = _scores(method, evidence, keep_ratio, seed)
+    seconds_here = perf_counter() - start
+    if METHODS[method].sets_ratio:
+        keep_ratio = max(1, np.count_nonzero(scores > 0)) / len(scores)
     if needs != NOTHING:
         parts = {"proxy": proxy.seconds(needs), **parts}
     provenance = {
         "seed": seed,
         "seconds": round(sum(parts.values()), 1),
+        "seconds_here": round(seconds_here, 1),
         "seconds_of": {name: round(seconds, 2) for name, seconds in parts.items()},
         "settings": {**_settings(proxy.cfg, needs), **evidence.settings},
         "config": proxy.cfg.dump(),

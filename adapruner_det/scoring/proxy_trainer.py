@@ -84,7 +84,7 @@ class ProxyTrainer(AdaPrunerTrainer):
         self._measure = measure
         super().__init__(cfg)
         if not to_the_end:
-            self.max_iter = early_iteration(self.cfg)
+            self.max_iter = early_iteration(self.cfg, len(self._records))
 
     def _choose_records(self, cfg: CfgNode) -> Tuple[List[dict], List[dict]]:
         return self.task.split_competing(cfg, self.task.load_records(cfg))
@@ -141,7 +141,7 @@ class ProxyHook(HookBase):
 
     def after_step(self):
         cfg, done = self.trainer.cfg, self.trainer.iter + 1
-        if done == early_iteration(cfg):
+        if done == early_iteration(cfg, len(self.records)):
             self._save_early_weights()
         if self.measure and done in measuring_iterations(cfg):
             start = time.perf_counter()
@@ -176,9 +176,10 @@ class ProxyHook(HookBase):
         self._seconds_before = state_dict["seconds"] + self._measuring
 
 
-def early_iteration(cfg: CfgNode) -> int:
-    """Iterations after which a network is early; at least one."""
-    return max(1, round(cfg.SCORING.EARLY * cfg.SOLVER.MAX_ITER))
+def early_iteration(cfg: CfgNode, images: int) -> int:
+    """Iterations after which a network is early: SCORING.EARLY of all, but not before it saw each image once."""
+    epoch = -(-images // cfg.SOLVER.IMS_PER_BATCH)
+    return max(epoch, round(cfg.SCORING.EARLY * cfg.SOLVER.MAX_ITER))
 
 
 def measuring_iterations(cfg: CfgNode) -> List[int]:

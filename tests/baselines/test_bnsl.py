@@ -52,13 +52,21 @@ def test_an_image_with_the_looks_of_another_class_is_hard_if_labels_are_known(tw
 
 def test_hard_keeps_outliers_and_easy_prunes_them():
     rng = np.random.default_rng(0)
-    features = np.repeat(np.eye(4), 50, axis=0) + 0.05 * rng.normal(size=(200, 4))
+    features = np.repeat(np.eye(10), 20, axis=0) + 0.05 * rng.normal(size=(200, 10))
     outliers = np.array([3, 77, 140])
-    features[outliers] = [[1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 0, 1]]
-    labels = np.repeat(np.arange(4), 50)
-    hard = bnsl_hard(evidence(features, labels, DETECTION, num_classes=4), 0.5, 0)
-    easy = bnsl_easy(evidence(features, labels, DETECTION, num_classes=4), 0.5, 0)
+    features[outliers] = np.eye(10)[[0, 2, 1]] + np.eye(10)[[1, 3, 8]]
+    hard = bnsl_hard(evidence(features, np.arange(200) % 10, DETECTION, num_classes=10), 0.5, 0)
+    easy = bnsl_easy(evidence(features, np.arange(200) % 10, DETECTION, num_classes=10), 0.5, 0)
     assert set(np.argsort(-hard)[:3]) == set(np.argsort(easy)[:3]) == set(outliers)
+
+
+def test_a_detector_of_one_class_has_several_prototypes():
+    """Ten kinds of image, of which none is hard for being unlike the mean of all."""
+    features = np.repeat(np.eye(11), [30] * 10 + [1], axis=0)
+    features[-1, 10] = 0.2  # the odd one has the looks of two kinds
+    features[-1, :2] = 1
+    scores = bnsl_hard(evidence(features, np.zeros(301), DETECTION, num_classes=1), 0.5, 0)
+    assert scores.argmax() == 300 and scores[:300].max() < 0.1
 
 
 @pytest.mark.parametrize("images, side", [(200, bnsl_easy), (201, bnsl_hard), (400, bnsl_hard)])

@@ -171,6 +171,24 @@ def test_channel_statistics(monkeypatch):
     assert deviation == pytest.approx([images[..., 0].std(), 1, images[..., 2].std()])
 
 
+def test_classes_are_pruned_each_by_itself():
+    """However much higher the gaps of one class: a noisy class has them all above those of a tidy one."""
+    rng = np.random.default_rng(9)
+    labels = np.repeat([0, 1], 30)
+    pictures = np.where(labels[:, None, None, None] == 0, rng.integers(0, 256, (60, 4, 4, 3)), 128)
+    pictures = (pictures + rng.integers(0, 4, pictures.shape)).clip(0, 255).astype(np.uint8)
+    scores = cg_score(SimpleNamespace(pixels=lambda: pictures, labels=labels), 0.5, 0)
+    gaps = cg_scores(
+        pictures.reshape(60, -1), labels, 0, *(np.tile(n, 16) for n in channel_statistics(pictures))
+    )
+    for label in (0, 1):
+        mine = labels == label
+        np.testing.assert_array_equal(np.argsort(scores[mine]), np.argsort(gaps[mine]))
+        assert (mine & (scores > np.median(scores))).sum() == 15
+    best = np.argsort(-gaps)[:30]
+    assert (labels[best] == 0).sum() != 15  # what one cut through all gaps would keep
+
+
 def test_pixels_are_standardised_by_channel():
     """Neither brightness nor contrast of a channel matters: scores stay where one is dimmed."""
     rng = np.random.default_rng(8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adapruner_det.baselines.evidence import CLASSIFICATION, DETECTION
-from adapruner_det.baselines.herding import herding, herding_farthest, herding_order, interleave
+from adapruner_det.baselines.herding import herding, herding_farthest, herding_order
 
 
 def evidence(features, labels=None, task=CLASSIFICATION):
@@ -90,10 +90,6 @@ def test_every_cut_keeps_the_share_of_each_class():
     for kept in (20, 57, 142, 283, 500):
         counts = np.bincount(ordered[:kept], minlength=3)
         assert np.abs(counts - np.array([500, 60, 7]) * kept / 567).max() <= 1
-
-
-def test_interleave_by_hand():
-    assert list(interleave([np.array([5, 6, 7, 8]), np.array([1, 2])])) == [5, 1, 6, 7, 2, 8]
 
 
 @pytest.mark.parametrize("method", [herding, herding_farthest])

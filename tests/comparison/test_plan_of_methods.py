@@ -41,10 +41,11 @@ def test_one_proxy_a_seed_serves_all_methods_and_ratios(tmp_path):
         assert command[command.index("--seed") + 1] == str(seed) and runs[name].iterations == 140
         for method in LOOKING:
             for ratio in (0.8, 0.5):
-                selecting = runs[selection_run(method, ratio, seed)]
-                assert selecting.after == (name,) and selecting.command[2] == method
-                at = selecting.command.index("--proxy")
-                assert selecting.command[at + 1] == str(tmp_path / name)
+                scoring, selecting = (runs[selection_run(method, r, seed)] for r in (1.0, ratio))
+                assert scoring.after == (name,) and scoring.command[2] == method
+                at = scoring.command.index("--proxy")
+                assert scoring.command[at + 1] == str(tmp_path / name)
+                assert selecting.after == (scoring.name,) and selecting.command[2] == "cut"
                 training = runs[training_run(MODEL, Cell(method, ratio, "iterations"), seed)]
                 assert training.after == (selecting.name,)
     assert not runs[selection_run("random", 0.8, 0)].after
@@ -57,10 +58,24 @@ def test_nothing_is_trained_for_methods_that_look_at_none(tmp_path):
 
 
 def test_a_cut_waits_for_what_waits_for_the_proxy(tmp_path):
-    runs = runs_of(tmp_path, "herding", keep_ratios=(0.5,), cut_from=0.7)
-    source = runs[selection_run("herding", 0.7, 0)]
-    assert runs[selection_run("herding", 0.5, 0)].after == (source.name,)
+    runs = runs_of(tmp_path, "bnsl", keep_ratios=(0.5,), cut_from=0.7)
+    source = runs[selection_run("bnsl", 0.7, 0)]
+    assert runs[selection_run("bnsl", 0.5, 0)].after == (source.name,)
     assert source.after == (proxy_run(0),)
+
+
+def test_what_looks_at_the_ratio_scores_for_each(tmp_path):
+    runs = runs_of(tmp_path, "bnsl", "adapruner", keep_ratios=(0.8, 0.5))
+    for ratio in (0.8, 0.5):
+        command = runs[selection_run("bnsl", ratio, 0)].command
+        assert command[2] == "bnsl" and command[command.index("--keep-ratio") + 1] == str(ratio)
+        assert str(ratio) in runs[selection_run("adapruner", ratio, 0)].command
+    assert not any("1.00" in name for name in runs if "select" in name)
+
+
+def test_another_ratio_leaves_the_scores_that_are_there_as_they_are(tmp_path):
+    one, two = (runs_of(tmp_path, "herding", keep_ratios=ratios) for ratios in ((0.8,), (0.9, 0.8)))
+    assert one.items() <= two.items()
 
 
 def test_adding_methods_leaves_the_runs_that_are_there_as_they_are(tmp_path, monkeypatch):
@@ -119,7 +134,8 @@ def test_methods_that_do_not_apply_are_refused_with_their_reasons(tmp_path):
         runs_of(tmp_path, "random", "el2n", "glister")
 
 
-def test_every_method_can_be_compared():
-    assert set(registry.METHODS) <= set(METHODS)
+def test_every_method_can_be_compared_but_those_that_set_the_ratio_themselves():
+    fixed = {name: method for name, method in registry.METHODS.items() if not method.sets_ratio}
+    assert set(METHODS) == {*fixed, "adapruner"} and "dataset_pruning_guaranteed" not in fixed
     needing = {name for name, method in METHODS.items() if method.needs_proxy}
-    assert needing == {name for name, method in registry.METHODS.items() if method.needs != "nothing"}
+    assert needing == {name for name, method in fixed.items() if method.needs != "nothing"}

@@ -17,6 +17,7 @@ PICTURES = {
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.BASE_LR": 0.02,
     "SCORING.EARLY": 0.25,
+    "SCORING.NETWORKS": 1,
     "MODEL.DEVICE": "cpu",
 }
 BOXES = {

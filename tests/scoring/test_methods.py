@@ -1,4 +1,6 @@
 """Every method on tiny data, with a proxy trained no further than the method says it needs."""
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from adapruner_det.scoring import methods
 from adapruner_det.scoring.evidence import ProxyEvidence
 from adapruner_det.scoring.methods import select_by
 from adapruner_det.scoring.proxy import Proxy
-from adapruner_det.scoring.selecting import selection_of_scores
+from adapruner_det.scoring.selecting import cut_as_made, selection_of_scores
 
 APPLY = [(task, name) for task in (CLASSIFICATION, DETECTION) for name in METHODS
          if task in METHODS[name].tasks]  # fmt: skip
@@ -42,7 +44,8 @@ def test_a_method_needs_no_more_than_it_says(proxies, task, name, monkeypatch):
     monkeypatch.setattr(Proxy, "_train", lambda *_, **__: pytest.fail("it trains the proxy further"))
     selection = select_by(name, proxy, 0.5, seed=0)
     scores, kept = np.array(selection.scores), np.array(selection.kept)
-    assert kept.sum() == round(0.5 * len(kept)) and selection.method == name
+    expected = round(0.5 * len(kept)) if not METHODS[name].sets_ratio else max(1, (scores > 0).sum())
+    assert kept.sum() == expected and selection.method == name
     assert scores[kept].min() >= scores[~kept].max()
     facts = selection.provenance
     assert facts["seed"] == 0
@@ -130,6 +133,7 @@ def test_seconds_are_those_of_training_evidence_and_method(proxies, monkeypatch)
     facts = select_by("herding", proxy, 0.5, 0).provenance
     assert facts["seconds_of"] == {"proxy": 1000.0, "last_layer": 200.0, "herding": 3.0}
     assert facts["seconds"] == 1203.0
+    assert facts["seconds_here"] == 53.0
 
 
 def test_the_highest_scores_of_the_method_stay(proxies, monkeypatch):
@@ -140,6 +144,38 @@ def test_the_highest_scores_of_the_method_stay(proxies, monkeypatch):
     assert selection.scores == given.tolist()
     assert selection.kept == (given >= 18).tolist()  # 6 of 24
     assert selection.ids == [record["image_id"] for record in proxy.records]
+
+
+def test_a_method_that_sets_the_ratio_keeps_what_scores_above_0(proxies, monkeypatch):
+    proxy = proxies(CLASSIFICATION, TRAINED)
+    given = np.arange(2 * EACH) - 4.0  # the first five can go
+    monkeypatch.setattr(methods, "scoring_function", lambda name: lambda *_: given)
+    selection = select_by("dataset_pruning_guaranteed", proxy, 0.5, 0)
+    assert selection.kept == (given > 0).tolist() and sum(selection.kept) == 2 * EACH - 5
+    monkeypatch.setattr(methods, "scoring_function", lambda name: lambda *_: given - 100)
+    assert sum(select_by("dataset_pruning_guaranteed", proxy, 0.5, 0).kept) == 1
+    assert sum(select_by("dataset_pruning", proxy, 0.5, 0).kept) == EACH
+
+
+def test_a_method_serves_every_ratio_unless_it_says_otherwise(proxies):
+    """Comparisons score once and cut; that has to be what scoring for the ratio gives."""
+    proxy = proxies(CLASSIFICATION, TRAINED)
+    proxy.train(EARLY)
+    for name, method in METHODS.items():
+        if not method.looks_at_ratio:
+            whole, own = select_by(name, proxy, 1.0, 0), select_by(name, proxy, 0.5, 0)
+            assert sum(whole.kept) == 2 * EACH and cut_as_made(whole, 0.5).kept == own.kept, name
+
+
+def test_evidence_that_is_no_number_names_images_and_proxy(proxies, monkeypatch):
+    proxy = proxies(CLASSIFICATION, TRAINED)
+    features = np.ones((2 * EACH, 3), np.float32)
+    features[5, 1] = np.nan
+    arrays = {"features": features, "probabilities": np.ones((2 * EACH, 2), np.float32)}
+    monkeypatch.setattr(Proxy, "cached", lambda *_: (arrays, 0.0))
+    bad = re.escape(proxy.records[5]["image_id"])
+    with pytest.raises(ValueError, match=f"last_layer of 1 of 24 images .*{bad}.*diverged"):
+        select_by("near_duplicates", proxy, 0.5, 0)
 
 
 def test_scores_that_are_no_numbers_are_refused(config):

@@ -11,7 +11,7 @@ from scoring.conftest import EACH, StopAt
 
 from adapruner_det.baselines.registry import EARLY, TRAINED
 from adapruner_det.scoring.proxy import LOCK, Proxy, ProxyMismatchError
-from adapruner_det.scoring.proxy_trainer import ProxyTrainer
+from adapruner_det.scoring.proxy_trainer import ProxyTrainer, early_iteration
 
 IMAGES = 2 * EACH
 
@@ -74,6 +74,12 @@ def test_early_weights_are_early(trained):
     assert same(early, trained.early_network(0).state_dict())
     assert same(weights(trained.folder / "model_final.pth"), trained.trained_network().state_dict())
     assert 0 < trained.seconds(EARLY) < trained.seconds(TRAINED)
+
+
+def test_early_is_not_before_each_image_was_seen(config, tmp_path):
+    cfg = Proxy(config(**{"SCORING.EARLY": 0.01}), 0, tmp_path).cfg  # of 12 iterations of 8 images
+    assert [early_iteration(cfg, images) for images in (24, 25, 8)] == [3, 4, 1]
+    assert early_iteration(Proxy(config(**{"SCORING.EARLY": 0.5}), 0, tmp_path).cfg, 24) == 6
 
 
 def test_further_networks_have_other_seeds_and_stop_early(config, tmp_path):

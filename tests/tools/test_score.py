@@ -36,7 +36,7 @@ def test_a_method_trains_its_proxy_as_far_as_it_needs_it_and_selects(pictures, r
     assert (proxy / "early.pth").is_file() and not (proxy / "dynamics.npz").exists()
     selection = Selection.load(tmp_path / "a")
     assert selection.provenance["settings"] == {
-        "max_iter": 10, "proxy_seed": 3, "early": 0.1, "networks": 1
+        "max_iter": 10, "proxy_seed": 3, "early": 0.25, "networks": 3
     }  # fmt: skip
 
     trained = (proxy / "early.pth").stat().st_mtime_ns, (proxy / "evidence/early_0.npz").stat().st_mtime_ns
@@ -67,18 +67,36 @@ def test_a_method_that_does_not_apply_is_refused_with_its_reason(run_tool, tmp_p
 
 def test_the_list_has_every_method_and_every_reason():
     shown = load_script(ROOT / "tools/score.py").table()
-    for name, method in METHODS.items():
-        row = next(line for line in shown.splitlines() if line.startswith(f"| {name} "))
-        assert method.summary in row and method.needs in row and f"| {name} " in shown
-        assert (method.not_for_detection or "yes") in shown
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if "|" in line]
+    assert [row[0] for row in rows[2:]] == list(METHODS)
+    for name, summary, source, needs, ratio, detection in rows[2:]:
+        method = METHODS[name]
+        assert (summary, source, needs) == (method.summary, method.source, method.needs)
+        assert detection == ("no" if method.not_for_detection else "yes")
+        assert method.not_for_detection in shown
+        assert (ratio == "cut") == (not method.looks_at_ratio)
+    assert {row[0]: row[4:] for row in rows}["dataset_pruning_guaranteed"] == ["sets it itself", "no"]
+    assert {row[0]: row[4:] for row in rows}["bnsl"] == ["score again", "yes"]
+
+
+def test_what_the_config_gets_wrong_is_told_in_a_line(tmp_path, run_tool):
+    arguments = ("--keep-ratio", "0.5", "--output", tmp_path / "x")
+    for config, extra, message in (
+        ("configs/nowhere.yaml", (), "configs/nowhere.yaml"),
+        ("configs/cifar10/prune_small.yaml", ("SCORING.GRANT", "full"), "SCORING.GRANT"),
+    ):
+        out = run_tool("score.py", "el2n", "--config-file", config, *arguments, *extra, expect=1)
+        assert "Traceback" not in out and message in out.splitlines()[-1]
+        assert out.splitlines()[-1].startswith("score.py: error: ")
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (("el2n", "--output", "x"), "--keep-ratio needed"),
-        (("--keep-ratio", "0.5"), "METHOD, --output needed"),
-        (("el2n", "--keep-ratio", "70", "--output", "x"), "--keep-ratio is 70.0; it is a share"),
+        (("--keep-ratio", "0.5"), "METHOD, --output, --config-file needed"),
+        (("el2n", "--keep-ratio", "70", "--output", "x", "--config-file", "c"), "--keep-ratio is 70.0; it is a share"),
+        (("proxy", "--keep-ratio", "0.5", "--output", "x", "--config-file", "c"), "proxy takes neither"),
         (("el2n", "--keep-ratio", "0.5", "--output", "x", "--sed", "1"), "unrecognized arguments: --sed"),
         (("el2m", "--keep-ratio", "0.5", "--output", "x"), "invalid choice: 'el2m'"),
     ],

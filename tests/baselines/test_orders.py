@@ -1,0 +1,30 @@
+import numpy as np
+
+from adapruner_det.baselines.orders import class_by_class, interleave, scores_of_order
+
+
+def test_the_first_scores_highest():
+    np.testing.assert_allclose(scores_of_order(np.array([2, 0, 1])), [2 / 3, 1 / 3, 1])
+
+
+def test_interleave_by_hand():
+    assert list(interleave([np.array([5, 6, 7, 8]), np.array([1, 2])])) == [5, 1, 6, 7, 2, 8]
+
+
+def test_each_class_keeps_its_own_order_and_its_share():
+    labels = np.random.default_rng(0).integers(0, 3, 100)
+    values = np.random.default_rng(1).random(100)
+    order = class_by_class(labels, lambda of_class: np.argsort(values[of_class]), seed=0)
+    assert sorted(order) == list(range(100))
+    for label in range(3):
+        assert (np.diff(values[[i for i in order if labels[i] == label]]) > 0).all()
+        assert abs((labels[order[:50]] == label).sum() - (labels == label).sum() / 2) <= 1
+
+
+def test_the_seed_says_which_classes_stay_where_few_images_do():
+    labels = np.arange(20)
+    first = {
+        tuple(sorted(class_by_class(labels, lambda of_class: np.arange(len(of_class)), seed)[:5]))
+        for seed in range(10)
+    }
+    assert len(first) > 5
