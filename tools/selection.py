@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
+from adapruner_det.baselines.registry import METHODS
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import summary
@@ -50,6 +51,11 @@ def cut(args):
     selection = cut_as_made(Selection.load(args.folder), args.keep_ratio, args.across_classes)
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")
+    if selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
+        print(
+            f"the scores of {selection.method} depend on the ratio they were made for: "
+            f"score.py {selection.method} --keep-ratio {args.keep_ratio} may choose otherwise"
+        )
 
 
 def random(args):

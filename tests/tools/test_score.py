@@ -1,4 +1,6 @@
 """Other methods by the commands a user would type."""
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -54,6 +56,16 @@ def test_random_is_the_same_by_both_tools(pictures, run_tool, tmp_path):
     one, other = (Selection.load(tmp_path / name) for name in ("one", "other"))
     assert one.scores == other.scores and one.kept == other.kept
     assert files(tmp_path / "one") == files(tmp_path / "other") and not (tmp_path / "proxy_seed5").exists()
+
+
+def test_cutting_scores_that_look_at_the_ratio_says_so(pictures, run_tool, tmp_path):
+    made, out = tmp_path / "made", tmp_path / "cut"
+    run_tool("selection.py", "random", *pictures, "--keep-ratio", "0.7", "--output", made)
+    for method, looks in (("bnsl", True), ("el2n", False)):
+        replace(Selection.load(made), method=method).save(tmp_path / method)
+        shown = run_tool("selection.py", "cut", tmp_path / method, "--keep-ratio", "0.5", "--output", out / method)
+        assert (f"score.py {method} --keep-ratio 0.5 may choose otherwise" in shown) == looks
+        assert sum(Selection.load(out / method).kept) == 10
 
 
 def test_a_method_that_does_not_apply_is_refused_with_its_reason(run_tool, tmp_path):
