@@ -46,11 +46,14 @@ class Evidence(Protocol):
         labels: (N,) int64, the class of each image; for detection the one most of its boxes have, C
             for an image without boxes.
         num_classes: C.
+        image_learning_rate: what the proxy's training multiplies the gradient of one image by, its learning
+            rate over the images of a batch.
     """
 
     task: str
     labels: np.ndarray
     num_classes: int
+    image_learning_rate: float
 
     def pixels(self) -> np.ndarray:
         """(N, H, W, 3) uint8, RGB. Classification only."""

@@ -30,7 +30,11 @@ def glister(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
       share of its part that was chosen before an image, so any cut takes the same share of both.
     - The proxy was trained on V as well. The paper refreshes the choice while it trains on the others
       alone; here the choice is made once, for a trained proxy.
-    - eta: see `greedy_order`. All classes compete in one greedy, as in the paper.
+    - eta, the learning rate in the paper, is that of the proxy's training for one image, so that the
+      gradient step on all images is what an epoch of its SGD would do. It must not be too small: with
+      steps that hardly move the parameters grad L_V stays what it is, and the classes that it favours at
+      first are chosen to the last image before others have their turn.
+    - All classes compete in one greedy, as in the paper.
 
     Caveat: the gain of an image that the proxy fits is almost 0, so hard images come first as far as
     they agree with held-out ones, easy ones follow, and those that contradict come last.
@@ -39,7 +43,9 @@ def glister(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
     held_out, candidates = split(labels, seed)
     chosen = np.empty(len(labels))  # the share of an image's part that was chosen before it
     for part, other in ((candidates, held_out), (held_out, candidates)):
-        order = greedy_order(_rows(layer, part), labels[part], _rows(layer, other), labels[other], keep_ratio)
+        # A tenth of the images has to move the parameters as far as the other nine do.
+        rate = evidence.image_learning_rate * len(labels) / len(part)
+        order = greedy_order(_rows(layer, part), labels[part], _rows(layer, other), labels[other], rate)
         chosen[part[order]] = (np.arange(len(part)) + 0.5) / len(part)
     return scores_of_order(np.argsort(chosen, kind="stable"))
 
@@ -72,22 +78,17 @@ def greedy_order(
     labels: np.ndarray,
     held_out: LastLayer,
     held_out_labels: np.ndarray,
-    keep_ratio: float,
+    rate: float,
     rounds: int = 300,
-    step: float = 1.0,
 ) -> np.ndarray:
     """The order in which N candidates are chosen, by their gain on M held-out images.
-
-    The paper's eta is the learning rate, tuned by hand. Here eta = step / (k s), k the number of images to
-    keep and s the smoothness of L_V, so that the k images take one step along their mean gradient, of the
-    length that gradient descent can at most take (for step 1) without overshooting, whatever the
-    scale of the features. So the order depends on keep_ratio.
 
     Time is O(rounds (N + M) C F).
 
     Args:
         candidates, held_out: the last layer of N and of M images.
         labels, held_out_labels: (N,) and (M,) integers in [0, C).
+        rate: eta, what the gradient of one chosen image is multiplied by.
         rounds: number of blocks that the candidates are chosen in. N rounds: one by one.
 
     Returns:
@@ -97,7 +98,6 @@ def greedy_order(
     held_out_inputs = _with_bias(held_out.features)
     # The softmax takes any logits that differ from the layer's own by a number an image.
     logits = np.log(np.maximum(held_out.probabilities, np.finfo(np.float32).tiny), dtype=np.float64)
-    rate = step / (max(1, round(keep_ratio * len(labels))) * _smoothness(held_out_inputs))
     moved = np.zeros((logits.shape[1], inputs.shape[1]))  # (C, B), the summed gradients of the chosen
     remaining, order = np.arange(len(labels)), []
     for block in tqdm(np.array_split(remaining, min(rounds, len(labels))), "GLISTER", unit="block", delay=5):
@@ -127,15 +127,6 @@ def prediction_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
     # p_y - 1, as the sum of the others: next to 1 a float32 has too few digits to tell images apart.
     errors[images, labels] = -errors.sum(axis=1)
     return errors
-
-
-def _smoothness(inputs: np.ndarray) -> float:
-    """Bound on the curvature of the mean cross-entropy of a linear layer with (M, B) inputs.
-
-    The Hessian of the cross-entropy on the logits has no eigenvalue above 1/2 (Boehning 1992,
-    "Multinomial logistic regression algorithm").
-    """
-    return np.linalg.eigvalsh(inputs.T @ inputs)[-1] / (2 * len(inputs))
 
 
 def _with_bias(features: np.ndarray) -> np.ndarray:

@@ -52,12 +52,7 @@ METHODS: Dict[str, Method] = {
     "herding": Method("together nearest to the mean (of their class)", "Welling 2009", "herding", TRAINED),
     "herding_farthest": Method("farthest from the mean (of their class)", "Guo et al. 2022", "herding", TRAINED),
     "glister": Method(
-        "whose gradients raise the likelihood most",
-        "Killamsetty et al. 2021",
-        "glister",
-        TRAINED,
-        _NO_SOFTMAX,
-        looks_at_ratio=True,
+        "whose gradients raise the likelihood most", "Killamsetty et al. 2021", "glister", TRAINED, _NO_SOFTMAX
     ),
     "bnsl": Method(
         "hard or easy of the two below, by the number of images",

@@ -36,6 +36,7 @@ class ProxyEvidence:
         self.task = proxy.task
         self.num_classes = len(MetadataCatalog.get(proxy.records[0]["dataset_name"]).thing_classes)
         self.labels = self._labels()
+        self.image_learning_rate = proxy.cfg.SOLVER.BASE_LR / proxy.cfg.SOLVER.IMS_PER_BATCH
         self.costs: Dict[str, float] = {}
         self.waited = 0.0
         self.settings: Dict[str, str] = {}
