@@ -10,6 +10,7 @@ from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from ..report.planted import OTHERS, Planted, planted_table
 from .comparison import Comparison, selection_run
+from .methods import RANDOM
 from .table import select_seconds
 
 CAPTION = (
@@ -33,6 +34,7 @@ def compare_selections(
         ValueError: the planted defects are those of other images.
     """
     methods = comparison.selecting_methods()
+    reference = next((method for method in methods if method != RANDOM), methods[0])  # random tells nothing
     ratios = dict.fromkeys(ratio for seed in comparison.all_seeds() for ratio in comparison.ratios_of(seed))
     rows: List[dict] = []
     for ratio in ratios:
@@ -40,7 +42,7 @@ def compare_selections(
         found = {method: [_load(output, method, ratio, seed) for seed in seeds] for method in methods}
         for method in methods:
             cost = np.mean([select_seconds(comparison, output, method, ratio, seed) for seed in seeds])
-            row = _row(method, ratio, found, methods[0], planted)
+            row = _row(method, ratio, found, reference, planted)
             rows.append({**row, "select s": f"{cost:.0f}", "seeds": len(seeds)})
     table = pd.DataFrame(rows)
     return table.loc[:, [column for column in table if (table[column] != "").any()]]

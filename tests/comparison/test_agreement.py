@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,20 @@ def test_table_of_selections_by_hand(saved):
         {"selected by": "no warm-up 0.50", "images": "4", "as adapruner": "62%", "between seeds": "50%",
          "longest gap": "3", "select s": "10", "seeds": 2},
     ]  # fmt: skip
+
+
+def test_what_others_are_like_is_not_random_selection(saved):
+    comparison, folder = saved
+    for seed in (0, 1):
+        run = folder / selection_run("random", 0.5, seed)
+        selection("+-+-+-+-").save(run / "selection")
+        (run / "done.json").write_text(json.dumps({"seconds": 1.0}))
+    comparison = replace(comparison, methods=("random", "adapruner"))
+    table = compare_selections(comparison, folder).set_index("selected by")
+    assert table.loc["no warm-up 0.50", "as adapruner"] == "62%" and "as random" not in table
+    assert table.loc["random 0.50", "as adapruner"] == "62%"  # a, c of a, c, e, g; a, c, e of them
+    alone = compare_selections(replace(comparison, methods=("random",), variants={}), folder)
+    assert alone["selected by"].tolist() == ["random 0.50"] and "as random" not in alone
 
 
 def test_how_often_planted_defects_were_pruned_stands_beside(saved):
