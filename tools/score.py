@@ -118,7 +118,7 @@ def parse_arguments():
         if missing:
             parser.error(f"{', '.join(missing)} needed (or --list)")
         if args.method == PROXY and (args.keep_ratio is not None or args.proxy):
-            parser.error("proxy takes neither --keep-ratio nor --proxy: it serves every ratio, and lies in --output")
+            parser.error("proxy takes neither --keep-ratio nor --proxy: it serves every ratio, in --output")
         if args.seed < 0:
             parser.error(f"--seed is {args.seed}; it has to be at least 0")
         if args.keep_ratio is not None and not 0 < args.keep_ratio <= 1:

@@ -5,6 +5,7 @@ Learning".
 
 N images, F features, C classes, B = F + 1 inputs of the last layer, bias included.
 """
+
 from typing import Tuple
 
 import numpy as np

@@ -1,4 +1,5 @@
 """The methods there are: what each is, what it applies to and what of the proxy it needs."""
+
 from importlib import import_module
 from typing import Callable, Dict, List, NamedTuple
 
@@ -46,13 +47,21 @@ _SORSCHER, _PAUL, _YANG = "Sorscher et al. 2022", "Paul et al. 2021", "Yang et a
 
 METHODS: Dict[str, Method] = {
     "random": Method("drawn uniformly", "", "registry", NOTHING),
-    "forgetting": Method("most often forgotten again while training", "Toneva et al. 2019", "forgetting", TRAINED),
+    "forgetting": Method(
+        "most often forgotten again while training", "Toneva et al. 2019", "forgetting", TRAINED
+    ),
     "el2n": Method("largest error of the probabilities, early", _PAUL, "el2n", EARLY, _NO_SOFTMAX),
     "grand": Method("largest gradient of the loss, early", _PAUL, "grand", EARLY),
     "herding": Method("together nearest to the mean (of their class)", "Welling 2009", "herding", TRAINED),
-    "herding_farthest": Method("farthest from the mean (of their class)", "Guo et al. 2022", "herding", TRAINED),
+    "herding_farthest": Method(
+        "farthest from the mean (of their class)", "Guo et al. 2022", "herding", TRAINED
+    ),
     "glister": Method(
-        "whose gradients raise the likelihood most", "Killamsetty et al. 2021", "glister", TRAINED, _NO_SOFTMAX
+        "whose gradients raise the likelihood most",
+        "Killamsetty et al. 2021",
+        "glister",
+        TRAINED,
+        _NO_SOFTMAX,
     ),
     "bnsl": Method(
         "hard or easy of the two below, by the number of images",
@@ -71,7 +80,9 @@ METHODS: Dict[str, Method] = {
         _NO_CLASS,
         looks_at_ratio=True,
     ),
-    "cg_score": Method("largest complexity gap of the labels", "Ki et al. 2023", "cg_score", NOTHING, _NO_CLASS),
+    "cg_score": Method(
+        "largest complexity gap of the labels", "Ki et al. 2023", "cg_score", NOTHING, _NO_CLASS
+    ),
     "dataset_pruning": Method(
         "all but those that together move the parameters least",
         _YANG,

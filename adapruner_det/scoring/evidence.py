@@ -131,8 +131,9 @@ class ProxyEvidence:
             if len(bad):
                 ids = [self._proxy.records[i]["image_id"] for i in bad[:5]]
                 raise ValueError(
-                    f"{name} of {len(bad)} of {len(self.labels)} images are no finite numbers (images {ids}): "
-                    f"the proxy in {self._proxy.folder} has diverged; lower SOLVER.BASE_LR and name another folder"
+                    f"{name} of {len(bad)} of {len(self.labels)} images are no finite numbers (images "
+                    f"{ids}): the proxy in {self._proxy.folder} has diverged; lower SOLVER.BASE_LR and name "
+                    "another folder"
                 )
 
     def _timed(self, name: str, get: Callable[[], Tuple[Answer, float]]) -> Answer:

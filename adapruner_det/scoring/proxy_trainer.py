@@ -177,7 +177,7 @@ class ProxyHook(HookBase):
 
 
 def early_iteration(cfg: CfgNode, images: int) -> int:
-    """Iterations after which a network is early: SCORING.EARLY of all, but not before it saw each image once."""
+    """Iterations after which a network is early: SCORING.EARLY of all, but at least an epoch."""
     epoch = -(-images // cfg.SOLVER.IMS_PER_BATCH)
     return max(epoch, round(cfg.SCORING.EARLY * cfg.SOLVER.MAX_ITER))
 
