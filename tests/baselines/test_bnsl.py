@@ -8,6 +8,7 @@ from adapruner_det.baselines.bnsl import (
     bnsl, bnsl_easy, bnsl_hard, bnsl_supervised, class_distances, cluster_distances, guarantee_classes
 )
 from adapruner_det.baselines.evidence import CLASSIFICATION, DETECTION
+from adapruner_det.baselines.registry import METHODS
 
 
 def evidence(features, labels, task=CLASSIFICATION, num_classes=2):
@@ -96,6 +97,20 @@ def test_guarantee_by_hand():
     guaranteed = guarantee_classes(scores, labels, 0.5, 0)
     assert list(np.argsort(-guaranteed)) == [0, 1, 6, 5, 2, 3, 4, 7]
     assert list(np.argsort(-guarantee_classes(scores, labels, 0.2, 0))) == [0, 1, 2, 3, 6, 5, 4, 7]
+
+
+def test_the_share_a_class_is_guaranteed_is_that_of_the_ratio():
+    """So scores made for one ratio are not those for another, as the registry says."""
+    rng = np.random.default_rng(2)
+    labels = np.repeat([0, 1], 100)
+    near = np.eye(10)[rng.integers(0, 10, 100)]  # those of class 1 are their own prototypes
+    features = np.concatenate([near + 0.3 * rng.normal(size=(100, 10)), near])
+    of_class_1 = {
+        ratio: (labels[np.argsort(-bnsl_hard(evidence(features, labels), ratio, 0))[:40]] == 1).sum()
+        for ratio in (0.2, 1.0)
+    }
+    assert of_class_1 == {0.2: 10, 1.0: 0}
+    assert all(METHODS[name].looks_at_ratio for name in METHODS if name.startswith("bnsl"))
 
 
 def test_no_class_keeps_less_than_half_its_share():

@@ -167,6 +167,10 @@ def test_a_method_serves_every_ratio_unless_it_says_otherwise(proxies):
             assert sum(whole.kept) == 2 * EACH and cut_as_made(whole, 0.5).kept == own.kept, name
 
 
+def test_the_learning_rate_of_an_image_is_that_of_the_proxy_s_training(proxies):
+    assert ProxyEvidence(proxies(CLASSIFICATION, NOTHING)).image_learning_rate == 0.02 / 8
+
+
 def test_evidence_that_is_no_number_names_images_and_proxy(proxies, monkeypatch):
     proxy = proxies(CLASSIFICATION, TRAINED)
     features = np.ones((2 * EACH, 3), np.float32)

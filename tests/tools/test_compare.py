@@ -113,6 +113,13 @@ def test_options_given_besides_an_experiment_take_the_place_of_its_own(experimen
     assert comparison.opts[-2:] == ("SEED", "7") and comparison.seeds == (0,)
 
 
+def test_no_job_at_a_time_is_refused(capsys):
+    compare = load_script(ROOT / "tools/compare.py")
+    with pytest.raises(SystemExit):
+        compare.argument_parser().parse_args(["--output", "out", "--jobs", "0"])
+    assert "--jobs: 0 runs at a time" in capsys.readouterr().err
+
+
 def test_options_alone_are_enough():
     compare = load_script(ROOT / "tools/compare.py")
     config = str(ROOT / "configs/cifar10/train_small.yaml")
