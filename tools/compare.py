@@ -33,6 +33,7 @@ from adapruner_det.comparison.experiment import (
     named,
     read_experiment,
     split_pairs,
+    variant_of,
 )
 from adapruner_det.comparison.figure import save_figure
 from adapruner_det.comparison.methods import METHODS
@@ -89,8 +90,8 @@ def _jobs(text: str) -> int:
 
 
 def _variant(text: str):
-    name, pairs = named(text)
-    return name, split_pairs(pairs)
+    name, words = named(text)
+    return name, variant_of(split_pairs(words))
 
 
 def _planted(path: str) -> Planted:
@@ -151,9 +152,9 @@ def argument_parser() -> argparse.ArgumentParser:
         action="append",
         dest="variants",
         type=_explained(_variant),
-        metavar='"NAME=KEY VALUE ..."',
-        help='AdaPruner with other settings, shown as NAME: --variant "no warm-up=ADAPRUNER.WARMUP 0". '
-        "Can be repeated",
+        metavar='"NAME=[METHOD] KEY VALUE ..."',
+        help='a method with other settings, shown as NAME: --variant "no warm-up=adapruner ADAPRUNER.WARMUP 0" '
+        '(AdaPruner if none is named), "EL2N by class=el2n SCORING.CLASS_BALANCE True". Can be repeated',
     )
     parser.add_argument(
         "--cut-from",

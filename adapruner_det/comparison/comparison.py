@@ -22,6 +22,13 @@ class Cell(NamedTuple):
     budget: str
 
 
+class Variant(NamedTuple):
+    """A method with KEY VALUE pairs of its own."""
+
+    opts: Tuple[str, ...] = ()
+    method: str = ADAPRUNER
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What to compare.
@@ -39,7 +46,7 @@ class Comparison:
             methods whose scores do not depend on the ratio score once.
         seeds: each seed prunes, selects at random and trains.
         budgets: of BUDGETS; what is equal between a training on everything and one on a selection.
-        variants: further methods, by the name to print: AdaPruner with KEY VALUE pairs of its own.
+        variants: further methods, by the name to print: those of METHODS with other settings.
         opts: KEY VALUE pairs for every run.
         prune_opts: KEY VALUE pairs for what selects.
         train_opts: KEY VALUE pairs for the trainings.
@@ -61,7 +68,7 @@ class Comparison:
     keep_ratios: Tuple[float, ...] = (0.8,)
     seeds: Tuple[int, ...] = (0,)
     budgets: Tuple[str, ...] = (ITERATIONS,)
-    variants: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
+    variants: Dict[str, Variant] = field(default_factory=dict)
     opts: Tuple[str, ...] = ()
     prune_opts: Tuple[str, ...] = ()
     train_opts: Tuple[str, ...] = ()
@@ -85,8 +92,9 @@ class Comparison:
         _check_folders("variants", (FULL, *METHODS, *self.variants))
         for name in ("opts", "prune_opts", "train_opts", "finetune_opts"):
             _check_pairs(name, getattr(self, name))
-        for name, pairs in self.variants.items():
-            _check_pairs(f"variants: {name}", pairs)
+        for name, variant in self.variants.items():
+            _check_choice(f"variants: {name}", [variant.method], METHODS)
+            _check_pairs(f"variants: {name}", variant.opts)
         if self.finetune and self.finetune.keys() != self.train_configs.keys():
             raise ValueError(
                 f"finetune: names the models {sorted(self.finetune)}, but those trained are "
@@ -131,7 +139,7 @@ class Comparison:
 
     def base_method(self, method: str) -> str:
         """The entry of METHODS that `method` is, or is a variant of."""
-        return ADAPRUNER if method in self.variants else method
+        return self.variants[method].method if method in self.variants else method
 
     def source_ratio(self, method: str) -> Optional[float]:
         """The ratio whose selection those at the others are cut from; None if each has a run of its own."""
@@ -141,8 +149,8 @@ class Comparison:
 
     def selecting_stage(self, method: str = "") -> Stage:
         """How `method` selects; without a name, what the proxy trains by."""
-        variant = self.variants.get(method, ())
-        return Stage(self.prune_config, (*self.opts, *self.prune_opts, *variant))
+        variant = self.variants.get(method, Variant())
+        return Stage(self.prune_config, (*self.opts, *self.prune_opts, *variant.opts))
 
     def training_stage(self, model: str) -> Stage:
         """How a model is trained."""
@@ -180,7 +188,7 @@ def _folder(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
-def _check_choice(field_name: str, given: Sequence[str], known: Sequence[str]) -> None:
+def _check_choice(field_name: str, given: Sequence[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
             raise ValueError(f"{field_name}: {name!r} is none of {', '.join(known)}")

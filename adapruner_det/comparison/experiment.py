@@ -6,7 +6,8 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import yaml
 
-from .comparison import GRID, Comparison
+from .comparison import GRID, Comparison, Variant
+from .methods import METHODS
 
 Options = Dict[str, Any]
 
@@ -19,7 +20,8 @@ def read_experiment(path: "str | Path") -> Options:
     The file is YAML; its keys are the options of tools/compare.py with underscores, `variants` for
     --variant. `more`, for which there is no option, is a list of further `keep_ratios`, `seeds` and
     `budgets`. Config files are named relative to the file, as `_BASE_` is. KEY VALUE pairs are written
-    `KEY: VALUE`, below `opts`, `prune_opts`, `train_opts`, `finetune_opts` and each variant.
+    `KEY: VALUE`, below `opts`, `prune_opts`, `train_opts`, `finetune_opts` and each variant, which may
+    have a line `method: NAME` besides.
 
     Raises:
         ValueError: it cannot be read, or a key is unknown or has a value of another kind. The message
@@ -87,6 +89,13 @@ def split_pairs(text: str) -> Tuple[str, ...]:
     return tuple(shlex.split(text))
 
 
+def variant_of(words: Tuple[str, ...]) -> Variant:
+    """`METHOD KEY VALUE ...`; without METHOD it is AdaPruner."""
+    if len(words) % 2 and words[0] in METHODS:
+        return Variant(words[1:], words[0])
+    return Variant(words)
+
+
 def named(text: str) -> Tuple[str, str]:
     """(NAME, what follows) of `NAME=...`.
 
@@ -131,7 +140,7 @@ def _readers(folder: Path) -> Dict[str, Callable[[Any], Any]]:
         "methods": _list_of(str),
         **grid,
         "more": grids,
-        "variants": lambda value: {str(k): _pairs(v) for k, v in _of_type(dict, value).items()},
+        "variants": lambda value: {str(k): _variant(v) for k, v in _of_type(dict, value).items()},
         "opts": _pairs,
         "prune_opts": _pairs,
         "train_opts": _pairs,
@@ -159,6 +168,12 @@ def _of_type(kind: type, value: Any) -> Any:
 
 def _list_of(kind: type) -> Callable[[Any], tuple]:
     return lambda value: tuple(_of_type(kind, entry) for entry in _of_type(list, value))
+
+
+def _variant(value: Any) -> Variant:
+    lines = dict(_of_type(dict, value))
+    method = {"method": _of_type(str, lines.pop("method"))} if "method" in lines else {}
+    return Variant(_pairs(lines), **method)
 
 
 def _pairs(value: Any) -> Tuple[str, ...]:

@@ -11,7 +11,7 @@ from ..engine import load_config
 from ..engine.config import without_options_off
 from ..engine.tasks import task_of
 from ..engine.trainer import check_pruning, with_max_iter
-from ..scoring.proxy import task_name
+from ..scoring.proxy import proxy_settings, task_name
 from .budgets import length
 from .comparison import (
     FULL,
@@ -56,8 +56,8 @@ def check(comparison: Comparison) -> None:
 
     Raises:
         ValueError: a config whose result is compared does not evaluate on exactly one data set, AdaPruner or
-            a variant has settings that cannot work, or methods do not apply to the task of the pruning run
-            (says why); and what loading the configs raises.
+            a variant has settings that cannot work, a variant would need a proxy of its own, or methods do
+            not apply to the task of the pruning run (says why); and what loading the configs raises.
     """
     for model in comparison.train_configs:
         load_stage(comparison.training_stage(model))
@@ -66,10 +66,15 @@ def check(comparison: Comparison) -> None:
         if comparison.base_method(method) == ADAPRUNER:
             _check_pruning(comparison, method)
     task = task_name(load_stage(comparison.selecting_stage()))
-    known = [method for method in comparison.methods if method in registry.METHODS]
-    reasons = [reason for method in known if (reason := registry.refusal(method, task))]
+    known = dict.fromkeys(map(comparison.base_method, comparison.selecting_methods()))
+    reasons = [
+        reason for method in known if method in registry.METHODS and (reason := registry.refusal(method, task))
+    ]
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
+    for name, variant in comparison.variants.items():
+        if METHODS[variant.method].needs_proxy:
+            _check_same_proxy(comparison, name)
 
 
 def _check_pruning(comparison: Comparison, method: str) -> None:
@@ -77,6 +82,17 @@ def _check_pruning(comparison: Comparison, method: str) -> None:
         check_pruning(load_stage(comparison.selecting_stage(method)))
     except ValueError as error:
         raise ValueError(f"{method}: {error}") from error
+
+
+def _check_same_proxy(comparison: Comparison, variant: str) -> None:
+    shared = proxy_settings(load_stage(comparison.selecting_stage()))
+    own = proxy_settings(load_stage(comparison.selecting_stage(variant)))
+    differing = [key for key in own if own[key] != shared.get(key)]
+    if differing:
+        raise ValueError(
+            f"variants: {variant}: {', '.join(differing)} cannot differ, as the proxy that all methods look at "
+            "depends on it; make a comparison of its own, with this in --prune-opts"
+        )
 
 
 def test_set(comparison: Comparison, model: str) -> str:

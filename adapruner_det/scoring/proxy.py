@@ -177,10 +177,7 @@ class Proxy:
             )
 
     def _identity(self) -> Dict[str, Any]:
-        config = dict(_flat(yaml.safe_load(self.cfg.dump())))
-        nodes = tuple(f"{key}." for key in _WITHOUT_EFFECT)
-        own = {key: value for key, value in config.items() if not f"{key}.".startswith(nodes)}
-        return {"fingerprint": self._fingerprint, "config": own}
+        return {"fingerprint": self._fingerprint, "config": proxy_settings(self.cfg)}
 
     def _write_identity(self) -> None:
         write_text(self.folder / IDENTITY, json.dumps(self._identity(), indent=1) + "\n")
@@ -241,6 +238,13 @@ class Proxy:
             finally:
                 # Closing alone would leave it to data loader workers, who have the file open too.
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def proxy_settings(cfg: CfgNode) -> Dict[str, Any]:
+    """The settings that a proxy depends on, by their keys joined with dots."""
+    config = dict(_flat(yaml.safe_load(cfg.dump())))
+    nodes = tuple(f"{key}." for key in _WITHOUT_EFFECT)
+    return {key: value for key, value in config.items() if not f"{key}.".startswith(nodes)}
 
 
 def task_name(cfg: CfgNode) -> str:

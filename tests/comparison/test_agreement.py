@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from adapruner_det.comparison.agreement import compare_selections, in_common, longest_gap
-from adapruner_det.comparison.comparison import Comparison, selection_run
+from adapruner_det.comparison.comparison import Comparison, Variant, selection_run
 from adapruner_det.pruning import Selection
 from adapruner_det.report.planted import Planted
 
@@ -27,7 +27,7 @@ def saved(tmp_path):
             folder = tmp_path / selection_run(method, 0.5, seed)
             selection(kept).save(folder / "selection")
             (folder / "done.json").write_text(json.dumps({"seconds": 10.0 + seed}))
-    options = {"methods": ("full", "adapruner"), "variants": {"no warm-up": ()}}
+    options = {"methods": ("full", "adapruner"), "variants": {"no warm-up": Variant()}}
     return Comparison(tmp_path, "unused", keep_ratios=(0.5,), seeds=(0, 1), **options), tmp_path
 
 

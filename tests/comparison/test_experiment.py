@@ -5,7 +5,7 @@ from conftest import ROOT
 from detectron2.data import DatasetCatalog
 
 from adapruner_det.baselines.registry import METHODS
-from adapruner_det.comparison.comparison import Comparison
+from adapruner_det.comparison.comparison import Comparison, Variant
 from adapruner_det.comparison.experiment import (
     build_comparison,
     config_file,
@@ -30,6 +30,7 @@ seeds: [0, 1]
 budgets: [iterations, epochs]
 variants:
   no warm-up: {ADAPRUNER.WARMUP: 0, ADAPRUNER.SELECTION_LOSS: false}
+  by class: {method: el2n, SCORING.CLASS_BALANCE: true}
 opts:
   DATASETS.REGISTER: ["a=images:x y.zip", "b=images:z.zip"]
   INPUT.RANDOM_FLIP: none
@@ -69,7 +70,10 @@ def test_an_experiment_file_can_hold_every_option(write, tmp_path):
         keep_ratios=(0.9, 0.5),
         seeds=(0, 1),
         budgets=("iterations", "epochs"),
-        variants={"no warm-up": ("ADAPRUNER.WARMUP", "0", "ADAPRUNER.SELECTION_LOSS", "False")},
+        variants={
+            "no warm-up": Variant(("ADAPRUNER.WARMUP", "0", "ADAPRUNER.SELECTION_LOSS", "False"), "adapruner"),
+            "by class": Variant(("SCORING.CLASS_BALANCE", "True"), "el2n"),
+        },
         opts=("DATASETS.REGISTER", "('a=images:x y.zip', 'b=images:z.zip')", "INPUT.RANDOM_FLIP", "none"),
         prune_opts=("SOLVER.BASE_LR", "0.1"),
         train_opts=("DATASETS.TEST", "()"),
@@ -94,6 +98,7 @@ def test_an_experiment_file_can_hold_every_option(write, tmp_path):
         ("train_opts: {SOLVER: {MAX_ITER: 3}}", "mine.yaml: train_opts: SOLVER needs a value; the parts"),
         ("opts: {SEED: }", "mine.yaml: opts: SEED needs a value"),
         ("variants: {a: ADAPRUNER.WARMUP 0}", "mine.yaml: variants: 'ADAPRUNER.WARMUP 0' is not `name"),
+        ("variants: {a: {method: 3}}", "mine.yaml: variants: 3 is not a text"),
         ("more: {seeds: [1]}", "mine.yaml: more: .* is not a list"),
         ("more: [seeds]", "mine.yaml: more: 'seeds' is not `name: value` lines"),
         ("more: [{seeds: [x]}]", "mine.yaml: more: 'x' is not a whole number"),
@@ -113,14 +118,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_given_options_replace_the_file_s_and_pairs_come_behind():
     from_file = {"seeds": (0, 1), "budgets": ("epochs",), "opts": ("A.B", "1"),
-                 "variants": {"x": ("C.D", "1")}}  # fmt: skip
-    given = {"seeds": (5,), "opts": ("A.B", "2"), "train_opts": ("E.F", "3"), "variants": {"y": ()}}
+                 "variants": {"x": Variant(("C.D", "1"))}}  # fmt: skip
+    given = {"seeds": (5,), "opts": ("A.B", "2"), "train_opts": ("E.F", "3"), "variants": {"y": Variant()}}
     assert merge(from_file, given) == {
         "seeds": (5,),
         "budgets": ("epochs",),
         "opts": ("A.B", "1", "A.B", "2"),
         "train_opts": ("E.F", "3"),
-        "variants": {"x": ("C.D", "1"), "y": ()},
+        "variants": {"x": Variant(("C.D", "1")), "y": Variant()},
     }
     assert from_file["seeds"] == (0, 1) and list(from_file["variants"]) == ["x"]
 

@@ -7,7 +7,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from adapruner_det.comparison.comparison import (
     Cell,
     Comparison,
+    Variant,
     finetuning_run,
+    proxy_run,
     selection_run,
     training_run,
 )
@@ -84,7 +86,7 @@ def test_further_grids_add_seeds_and_budgets_to_the_ratios_they_name(tmp_path):
 
 
 def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
-    runs = plan(Comparison(TOOLS, PRUNE, variants={"no warm-up": ("ADAPRUNER.WARMUP", "0")}), tmp_path)
+    runs = plan(Comparison(TOOLS, PRUNE, variants={"no warm-up": Variant(("ADAPRUNER.WARMUP", "0"))}), tmp_path)
     assert [run.name for run in runs] == [
         selection_run(method, 0.8, 0) for method in ("random", "adapruner", "no warm-up")
     ]
@@ -171,7 +173,7 @@ def test_both_budgets_share_the_selections_and_the_full_training(tmp_path):
 
 
 def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
-    variants = {"no warm-up": ("ADAPRUNER.WARMUP", "0")}
+    variants = {"no warm-up": Variant(("ADAPRUNER.WARMUP", "0"))}
     runs = runs_of(tmp_path, variants=variants, methods=("full", "adapruner"))
     other, usual = (runs[selection_run(method, 0.8, 0)] for method in ("no warm-up", "adapruner"))
     assert other.name == "select/no_warm-up_0.80_seed0"
@@ -179,6 +181,28 @@ def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
     assert changed == {"ADAPRUNER.WARMUP": "0", "OUTPUT_DIR": str(tmp_path / other.name)}
     assert other.fingerprint != usual.fingerprint and other.iterations == usual.iterations == 140
     assert runs[training("no warm-up")].after == (other.name,)
+
+
+def test_a_variant_of_a_method_looks_at_the_proxy_of_all(tmp_path):
+    by_class = Variant(("SCORING.CLASS_BALANCE", "True"), "high_loss")
+    runs = runs_of(tmp_path, methods=("random", "high_loss"), variants={"by class": by_class})
+    other, usual = (runs[selection_run(method, 1.0, 0)] for method in ("by class", "high_loss"))
+    assert other.command[2] == usual.command[2] == "high_loss" and other.after == usual.after == (proxy_run(0),)
+    assert other.command[-2:] == by_class.opts and other.fingerprint != usual.fingerprint
+    assert runs[training("by class")].after == (selection_run("by class", 0.8, 0),)
+    assert runs[selection_run("by class", 0.8, 0)].after == (other.name,)
+
+
+@pytest.mark.parametrize(
+    "variant, message",
+    [
+        (Variant(("SOLVER.BASE_LR", "0.5"), "high_loss"), "variants: x: SOLVER.BASE_LR cannot differ"),
+        (Variant((), "el2n"), "methods: el2n"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused_before_anything_runs(tmp_path, variant, message):
+    with pytest.raises(ValueError, match=message):
+        runs_of(tmp_path, variants={"x": variant})
 
 
 def test_overrides_of_a_stage_reach_that_stage_alone_and_win(tmp_path):
@@ -244,9 +268,10 @@ def test_a_comparison_needs_one_test_set(tmp_path, names):
         ({"keep_ratios": (0.8, 0.8)}, "keep_ratios: needs at least one value and none twice"),
         ({"cut_from": 1.5}, "cut_from"),
         ({"seeds": (-1,)}, "seeds"),
-        ({"variants": {"adapruner": ()}}, "variants: needs .* different folders"),
-        ({"variants": {"a b": (), "a_b": ()}}, "variants: needs"),
-        ({"variants": {"x": ("ADAPRUNER.WARMUP",)}}, "variants: x: ADAPRUNER.WARMUP has no value"),
+        ({"variants": {"adapruner": Variant()}}, "variants: needs .* different folders"),
+        ({"variants": {"a b": Variant(), "a_b": Variant()}}, "variants: needs"),
+        ({"variants": {"x": Variant(("ADAPRUNER.WARMUP",))}}, "variants: x: ADAPRUNER.WARMUP has no value"),
+        ({"variants": {"x": Variant(method="full")}}, "variants: x: 'full' is none of random, adapruner"),
         ({"train_opts": ("--lr", "1")}, "train_opts: '--lr' is no config key"),
         ({"finetune": {"YOLO": TRAIN[MODEL]}}, r"finetune: names the models \['YOLO'\], but those trained"),
     ],

@@ -7,6 +7,7 @@ import pytest
 from adapruner_det.comparison.comparison import (
     Cell,
     Comparison,
+    Variant,
     finetuning_run,
     selection_run,
     training_run,
@@ -47,7 +48,7 @@ def write_seconds(folder, seconds):
 
 def test_collect_reads_a_row_a_training(tmp_path, config):
     comparison = Comparison(tmp_path, "unused", {"M": config}, ("full",), (0.8,), (0, 1),
-                            budgets=("iterations", "epochs"), variants={"no warm-up": ()})  # fmt: skip
+                            budgets=("iterations", "epochs"), variants={"no warm-up": Variant()})  # fmt: skip
     for seed in (0, 1):
         for number, cell in enumerate(comparison.cells()):
             boxes = {"AP50": 80 + number, "AP": 40 + seed, "AP75": 1.0}
@@ -83,7 +84,7 @@ def test_what_selecting_costs(tmp_path):
     write_selection(tmp_path / "select/el2n_1.00_seed1", "el2n", 9, alone)
     write_selection(tmp_path / "select/bnsl_0.80_seed1", "bnsl", 9, alone)
     write_selection(tmp_path / "select/bnsl_0.50_seed1", "bnsl", 8, alone)
-    comparison = Comparison(tmp_path, "unused", variants={"fast": ()})
+    comparison = Comparison(tmp_path, "unused", variants={"fast": Variant()})
     costs = {name: select_seconds(comparison, tmp_path, name, 0.8, 1)
              for name in ("el2n", "bnsl", "adapruner", "fast", "cg_score", "random")}  # fmt: skip
     assert costs == {"el2n": 19, "bnsl": 19, "adapruner": 20, "fast": 10, "cg_score": 7, "random": 0}

@@ -103,11 +103,15 @@ def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_to
 def test_options_given_besides_an_experiment_take_the_place_of_its_own(experiment):
     compare = load_script(ROOT / "tools/compare.py")
     arguments = ["--experiment", str(experiment), "--output", "out", "--budgets", "iterations",
-                 "--variant", "no warm-up=ADAPRUNER.WARMUP 0", "--prune-opts", "SOLVER.BASE_LR 0.5",
+                 "--variant", "no warm-up=ADAPRUNER.WARMUP 0", "--variant",
+                 "by class=el2n SCORING.CLASS_BALANCE True", "--prune-opts", "SOLVER.BASE_LR 0.5",
                  "SEED", "7"]  # fmt: skip
     comparison = compare.comparison_of(compare.argument_parser().parse_args(arguments))
     assert comparison.budgets == ("iterations",) and comparison.keep_ratios == (0.9,)
-    assert comparison.variants == {"no warm-up": ("ADAPRUNER.WARMUP", "0")}
+    assert comparison.variants == {
+        "no warm-up": (("ADAPRUNER.WARMUP", "0"), "adapruner"),
+        "by class": (("SCORING.CLASS_BALANCE", "True"), "el2n"),
+    }
     assert comparison.prune_opts[-2:] == ("SOLVER.BASE_LR", "0.5")
     assert comparison.prune_opts[0] == "DATASETS.TRAIN"
     assert comparison.opts[-2:] == ("SEED", "7") and comparison.seeds == (0,)
