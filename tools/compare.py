@@ -14,6 +14,11 @@ An experiment file holds the same options; those given besides take their place:
     python tools/compare.py --experiment configs/experiments/cifar10_small.yaml --seeds 0 \\
         --output output/cifar10_small
 
+On data of your own (README.md has the formats), with any configs:
+    python tools/compare.py --experiment configs/experiments/detection_small.yaml \\
+        --register my_train=voc:/data/mine:trainval --register my_test=voc:/data/mine:test \\
+        --output output/mine_compare
+
 Without --train-configs it only selects, and prints how far the selections agree (selections.md).
 
 With --budgets iterations every training is as long as the one on everything, with epochs a training on a
@@ -34,6 +39,7 @@ from adapruner_det.comparison.experiment import (
     read_experiment,
     split_pairs,
     variant_of,
+    with_registered,
 )
 from adapruner_det.comparison.figure import save_figure
 from adapruner_det.comparison.methods import METHODS
@@ -42,18 +48,31 @@ from adapruner_det.comparison.plan import check, plan
 from adapruner_det.comparison.runs import RunChangedError, RunFailedError, execute
 from adapruner_det.comparison.table import caption, collect, summarise
 from adapruner_det.files import write_text
-from adapruner_det.report.planted import Planted
+from adapruner_det.report.planted import Planted, PlantedMismatchError
 
 TOOLS = Path(__file__).resolve().parent
-NO_OPTION = ("experiment", "output", "jobs", "planted")  # of a Comparison
+NO_OPTION = ("experiment", "output", "jobs", "planted", "register")  # of a Comparison
 
 
 def compare(comparison: Comparison, output: Path, jobs: int, planted: Optional[Planted] = None) -> str:
     """Runs the comparison, writes its files and returns its table as Markdown."""
     execute(plan(comparison, output), output, jobs)
+    return report(comparison, output, planted)
+
+
+def report(comparison: Comparison, output: Path, planted: Optional[Planted] = None) -> str:
+    """Writes the files of a comparison whose runs are finished; returns its table as Markdown.
+
+    Raises:
+        PlantedMismatchError: the planted defects are those of other images; the other files are written.
+    """
+    table = _trainings(comparison, output) if comparison.train_configs else ""
     selections = _selections(comparison, output, planted)
-    if not comparison.train_configs:
-        return selections
+    return table or selections
+
+
+def _trainings(comparison: Comparison, output: Path) -> str:
+    """Writes the results of the trainings, and returns their table."""
     results = collect(comparison, output)
     summary = summarise(results)
     table = summary.to_markdown(index=False, disable_numparse=True)
@@ -133,6 +152,14 @@ def argument_parser() -> argparse.ArgumentParser:
         help="models to train and evaluate; without any, only the selections are compared",
     )
     parser.add_argument(
+        "--register",
+        action="append",
+        default=[],
+        metavar="NAME=FORMAT:...",
+        help="data sets of your own in place of the configs', as in train_net.py: the first is pruned and "
+        "trained on, the second evaluated on",
+    )
+    parser.add_argument(
         "--methods",
         nargs="+",
         choices=(FULL, *METHODS),
@@ -202,6 +229,7 @@ def comparison_of(args: argparse.Namespace) -> Comparison:
         if name in given:
             given[name] = dict(given[name])
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    given = with_registered(given, args.register)
     experiment = getattr(args, "experiment", None)
     if experiment is None:
         return build_comparison(TOOLS, given)
@@ -218,9 +246,16 @@ if __name__ == "__main__":
     try:
         asked_for = comparison_of(arguments)
         check(asked_for)
-    except ValueError as problem:
+        runs = plan(asked_for, arguments.output)
+    except (OSError, ValueError) as problem:
         parser.error(str(problem))
+    except KeyError as problem:  # of Detectron2, for a data set that is not registered
+        parser.error(str(problem.args[0]))
     try:
-        print(compare(asked_for, arguments.output, arguments.jobs, arguments.planted))
+        execute(runs, arguments.output, arguments.jobs)
     except (RunChangedError, RunFailedError) as problem:
+        raise SystemExit(f"compare.py: error: {problem}") from None
+    try:
+        print(report(asked_for, arguments.output, arguments.planted))
+    except PlantedMismatchError as problem:
         raise SystemExit(f"compare.py: error: {problem}") from None

@@ -31,10 +31,11 @@ def compare_selections(
         planted: the defects in the images, for how often they were pruned.
 
     Raises:
-        ValueError: the planted defects are those of other images.
+        PlantedMismatchError: the planted defects are those of other images.
     """
     methods = comparison.selecting_methods()
-    reference = next((method for method in methods if method != RANDOM), methods[0])  # random tells nothing
+    # random tells nothing
+    reference = next((m for m in methods if comparison.base_method(m) != RANDOM), methods[0])
     ratios = dict.fromkeys(ratio for seed in comparison.all_seeds() for ratio in comparison.ratios_of(seed))
     rows: List[dict] = []
     for ratio in ratios:

@@ -2,7 +2,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import yaml
 
@@ -44,6 +44,23 @@ def read_experiment(path: "str | Path") -> Options:
         except ValueError as error:
             raise ValueError(f"{path}: {key}: {error}") from error
     return options
+
+
+def with_registered(given: Options, specs: Sequence[str]) -> Options:
+    """Data sets of one's own, as --register of train_net.py: the first trains, the second evaluates.
+
+    KEY VALUE pairs that were given come behind and win.
+    """
+    if not specs:
+        return given
+    names = [spec.partition("=")[0] for spec in specs]
+    data = ("DATASETS.REGISTER", str(tuple(specs)), "DATASETS.TRAIN", str((names[0],)))
+    test = ("DATASETS.TEST", str(tuple(names[1:2])))
+    return {
+        **given,
+        "opts": (*data, *given.get("opts", ())),
+        "train_opts": (*test, *given.get("train_opts", ())),
+    }
 
 
 def merge(from_file: Options, given: Options) -> Options:
@@ -90,10 +107,18 @@ def split_pairs(text: str) -> Tuple[str, ...]:
 
 
 def variant_of(words: Tuple[str, ...]) -> Variant:
-    """`METHOD KEY VALUE ...`; without METHOD it is AdaPruner."""
-    if len(words) % 2 and words[0] in METHODS:
-        return Variant(words[1:], words[0])
-    return Variant(words)
+    """`METHOD KEY VALUE ...`; without METHOD it is AdaPruner.
+
+    Raises:
+        ValueError: a word too many that names no method.
+    """
+    if len(words) % 2 == 0:
+        return Variant(words)
+    if words[0] not in METHODS:
+        raise ValueError(
+            f"{' '.join(words)!r} is neither KEY VALUE pairs nor these behind one of {', '.join(METHODS)}"
+        )
+    return Variant(words[1:], words[0])
 
 
 def named(text: str) -> Tuple[str, str]:

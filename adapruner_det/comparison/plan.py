@@ -55,12 +55,13 @@ def check(comparison: Comparison) -> None:
     """Reads every config once, and no images.
 
     Raises:
-        ValueError: a config whose result is compared does not evaluate on exactly one data set, AdaPruner or
-            a variant has settings that cannot work, a variant would need a proxy of its own, or methods do
-            not apply to the task of the pruning run (says why); and what loading the configs raises.
+        ValueError: a config whose result is compared does not evaluate on exactly one data set, a training
+            prunes or has no data set of the pruning run, AdaPruner or a variant has settings that cannot
+            work, a variant would need a proxy of its own, or methods do not apply to the task of the pruning
+            run (says why); and what loading the configs raises.
     """
     for model in comparison.train_configs:
-        load_stage(comparison.training_stage(model))
+        _check_training(comparison, model)
         test_set(comparison, model)
     for method in comparison.selecting_methods():
         if comparison.base_method(method) == ADAPRUNER:
@@ -77,11 +78,34 @@ def check(comparison: Comparison) -> None:
             _check_same_proxy(comparison, name)
 
 
+def _check_training(comparison: Comparison, model: str) -> None:
+    stage = comparison.training_stage(model)
+    cfg = load_stage(stage)
+    if cfg.ADAPRUNER.ENABLED:
+        raise ValueError(
+            f"{stage.config}: ADAPRUNER.ENABLED is True, so that this training would prune; set it in "
+            "--prune-opts"
+        )
+    pruned = load_stage(comparison.selecting_stage()).DATASETS.TRAIN
+    if not set(pruned) & set(cfg.DATASETS.TRAIN):
+        raise ValueError(
+            f"{stage.config}: DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} has none of the data sets that "
+            f"{comparison.prune_config} prunes, {tuple(pruned)}"
+        )
+
+
 def _check_pruning(comparison: Comparison, method: str) -> None:
+    stage = comparison.selecting_stage(method)
     try:
-        check_pruning(load_stage(comparison.selecting_stage(method)))
+        cfg = load_stage(stage)
+        check_pruning(cfg)
     except ValueError as error:
         raise ValueError(f"{method}: {error}") from error
+    if not cfg.ADAPRUNER.ENABLED:
+        raise ValueError(
+            f"{method}: ADAPRUNER.ENABLED is False in {stage.config}, so that it would prune nothing; put "
+            '"ADAPRUNER.ENABLED True" into --prune-opts'
+        )
 
 
 def _check_same_proxy(comparison: Comparison, variant: str) -> None:
@@ -223,9 +247,10 @@ class _Planner:
         """The run that trains a model on everything or on a selection, and evaluates it."""
         name = training_run(model, cell, seed)
         stage = self.comparison.training_stage(model)
-        everything = self._everything(stage)
+        whole = self._on_everything(stage)
+        everything = self._trained_on(whole)
         if cell.method == FULL:
-            return self._train_net(name, stage, seed, everything)
+            return self._train_net(name, whole, seed, everything)
         kept = self._kept(stage, cell)
         stage = stage.plus(*length(self._config(stage), cell.budget, everything, kept))
         selecting = self.selecting(cell.method, cell.keep_ratio, seed)
@@ -238,7 +263,7 @@ class _Planner:
         stage = self.comparison.last_stage(model)
         training = self.training(model, cell, seed)
         weights = ("MODEL.WEIGHTS", str(self.output / training.name / "model_final.pth"))
-        return self._train_net(name, stage, seed, self._everything(stage), training, weights)
+        return self._train_net(name, stage, seed, self._trained_on(stage), training, weights)
 
     def _train_net(
         self,
@@ -265,7 +290,15 @@ class _Planner:
             self._configs[stage] = load_stage(stage)
         return self._configs[stage]
 
-    def _everything(self, stage: Stage) -> int:
+    def _on_everything(self, stage: Stage) -> Stage:
+        """A training on all that selections are made of: images without boxes too, unless none can stay."""
+        cfg = self._config(stage)
+        left_out = task_of(cfg).split_trainable(cfg, self._data.training(cfg))[1]
+        if not left_out or self._config(self.comparison.selecting_stage()).ADAPRUNER.EMPTY_IMAGES == "drop":
+            return stage
+        return stage.plus("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False")
+
+    def _trained_on(self, stage: Stage) -> int:
         """How many images a training without a selection trains on."""
         cfg = self._config(stage)
         return len(task_of(cfg).split_trainable(cfg, self._data.training(cfg))[0])

@@ -109,11 +109,23 @@ def seconds_of(folder: "str | Path") -> float:
 
 def _check_unchanged(run: Run, folder: Path) -> None:
     plan = folder / PLAN
-    if plan.exists() and json.loads(plan.read_text())["identity"] != _identity(run):
+    if not plan.exists():
+        return
+    there, asked = json.loads(plan.read_text())["identity"], _identity(run)
+    if there != asked:
         raise RunChangedError(
-            f"{folder} holds a run with another command, config or data than asked for now: results of "
-            "both must not be mixed. Choose another --output, or delete that folder"
+            f"{folder} holds a run with {_difference(there, asked)}: results of both must not be mixed. Choose "
+            "another --output, or delete that folder"
         )
+
+
+def _difference(there: dict, asked: dict) -> str:
+    """What two identities differ in: the words of their commands that the other has not, if there are any."""
+    was, now = there["command"], asked["command"]
+    if was == now:
+        return "the same command, but other settings in its config file or other data, than asked for now"
+    gone, come = (" ".join(w for w in a if w not in b) or "nothing" for a, b in ((was, now), (now, was)))
+    return f"another command than asked for now ({gone} there, {come} now)"
 
 
 def _names(runs: Sequence[Run]) -> List[str]:

@@ -84,7 +84,7 @@ def select_seconds(comparison: Comparison, output: Path, method: str, ratio: flo
     it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
     the networks, whichever method asked for it first.
     """
-    if method == RANDOM:
+    if comparison.base_method(method) == RANDOM:
         return 0.0
     own = output / selection_run(method, comparison.source_ratio(method) or ratio, seed)
     seconds = seconds_of(own)

@@ -18,6 +18,10 @@ than one of all others, equal scores counting half. "same classes": the same aga
 have a class the image is labelled with, mean over its classes and then over the images."""
 
 
+class PlantedMismatchError(ValueError):
+    """The defects and a selection are not of the same images."""
+
+
 @dataclass(frozen=True)
 class Planted:
     """The content of a planted.json.
@@ -86,23 +90,27 @@ def competing_images(selection: Selection, planted: Planted, dataset: Optional[s
         dataset: name of the one with the defects; may be left away if the selection covers no other.
 
     Raises:
-        ValueError: it is not clear which data set, or the selection lacks planted images.
+        PlantedMismatchError: it is not clear which data set, or the selection lacks planted images.
     """
     names = selection.dataset_names()
     if dataset is None and len(names) > 1:
-        raise ValueError(f"the selection covers {', '.join(names)}: name the one with the defects, --dataset")
+        raise PlantedMismatchError(
+            f"the selection covers {', '.join(names)}: name the one with the defects, --dataset"
+        )
     if dataset is not None and dataset not in names:
-        raise ValueError(f"the selection does not cover {dataset!r}, but {', '.join(names)}")
+        raise PlantedMismatchError(f"the selection does not cover {dataset!r}, but {', '.join(names)}")
     table = selection.table()
     table = table[table["dataset"] == (dataset or names[0])].set_index("id")
     absent = sorted(planted.ids() - set(table.index))
     if absent:
-        raise ValueError(
+        raise PlantedMismatchError(
             f"{len(absent)} planted images are not in the selection, such as {absent[0]}: it was made on "
             "other data than the planted.json is of"
         )
     if CLASSES_COLUMN not in table:
-        raise ValueError(f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set")
+        raise PlantedMismatchError(
+            f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set"
+        )
     table = table[table["score"].notna()]
     classes = [list(np.flatnonzero(counts)) or [-1] for counts in table[CLASSES_COLUMN]]
     pruned = table["kept"].to_numpy() == 0
@@ -115,7 +123,7 @@ def planted_table(selection: Selection, planted: Planted, dataset: Optional[str]
     Images that did not compete count nowhere. NaN stands for what cannot be said.
 
     Raises:
-        ValueError: as `competing_images`.
+        PlantedMismatchError: as `competing_images`.
     """
     images = competing_images(selection, planted, dataset)
     others = images[~images.index.isin(planted.ids())]
@@ -181,7 +189,7 @@ def pairs_table(selection: Selection, planted: Planted, dataset: Optional[str] =
     pruned of all other images. An original with several copies is in as many pairs.
 
     Raises:
-        ValueError: as `competing_images`.
+        PlantedMismatchError: as `competing_images`.
     """
     images = competing_images(selection, planted, dataset)
     pruned = images["pruned"].to_dict()
@@ -209,7 +217,7 @@ def planted_report(
     """Both tables as Markdown, for one selection or several by their names; a name may be empty.
 
     Raises:
-        ValueError: as `competing_images`.
+        PlantedMismatchError: as `competing_images`.
     """
     parts = [_joined(selections, planted_table, planted, dataset)]
     if planted.near_duplicate_of:

@@ -25,10 +25,10 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> Select
         ValueError: the method gives scores that are no finite numbers.
     """
     needs = METHODS[method].needs
+    start = perf_counter()
     if needs != NOTHING:
         proxy.train(needs)
     evidence = ProxyEvidence(proxy)
-    start = perf_counter()
     scores, parts = _scores(method, evidence, keep_ratio, seed)
     seconds_here = perf_counter() - start
     if METHODS[method].sets_ratio:

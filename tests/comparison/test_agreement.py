@@ -55,6 +55,17 @@ def test_what_others_are_like_is_not_random_selection(saved):
     assert alone["selected by"].tolist() == ["random 0.50"] and "as random" not in alone
 
 
+def test_nor_a_variant_of_random_selection(saved):
+    comparison, folder = saved
+    for seed in (0, 1):
+        run = folder / selection_run("by class", 0.5, seed)
+        selection("+-+-+-+-").save(run / "selection")
+        (run / "done.json").write_text(json.dumps({"seconds": 1.0}))
+    variants = {"by class": Variant((), "random"), **comparison.variants}
+    table = compare_selections(replace(comparison, methods=("full",), variants=variants), folder)
+    assert "as no warm-up" in table and "as by class" not in table
+
+
 def test_how_often_planted_defects_were_pruned_stands_beside(saved):
     planted = Planted(near_duplicate_of={"e": "a"}, wrong_label={"d": "class", "h": "box"})
     table = compare_selections(*saved, planted).set_index("selected by")

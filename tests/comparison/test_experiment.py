@@ -13,6 +13,8 @@ from adapruner_det.comparison.experiment import (
     named,
     read_experiment,
     split_pairs,
+    variant_of,
+    with_registered,
 )
 from adapruner_det.comparison.plan import check
 from adapruner_det.engine import load_config
@@ -114,6 +116,22 @@ def test_what_is_wrong_with_a_file_is_said_with_its_name_and_the_key(write, text
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere.yaml cannot be read as an experiment file"):
         read_experiment(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("words", [("eln2", "A.B", "1"), ("A.B",), ("full", "A.B", "1")])
+def test_a_variant_of_no_method_is_refused(words):
+    with pytest.raises(ValueError, match=f"'{' '.join(words)}' is neither KEY VALUE pairs nor .* random, adap"):
+        variant_of(words)
+
+
+def test_data_of_one_s_own_takes_the_place_of_the_configs_and_pairs_that_are_given_win():
+    given = {"opts": ("DATASETS.TRAIN", "('b',)"), "seeds": (1,)}
+    options = with_registered(given, ["a=voc:x:y", "b=voc:x:z"])
+    assert options["opts"][:2] == ("DATASETS.REGISTER", "('a=voc:x:y', 'b=voc:x:z')")
+    assert options["opts"][2:] == ("DATASETS.TRAIN", "('a',)", "DATASETS.TRAIN", "('b',)")
+    assert options["train_opts"] == ("DATASETS.TEST", "('b',)") and options["seeds"] == (1,)
+    assert with_registered(given, []) == given
+    assert with_registered({}, ["a=voc:x:y"])["train_opts"] == ("DATASETS.TEST", "()")
 
 
 def test_given_options_replace_the_file_s_and_pairs_come_behind():

@@ -131,11 +131,11 @@ def test_equal_iterations_are_the_full_training_s_whatever_its_length_is_given_i
     assert runs[FULL_RUN].iterations == runs[training("adapruner", 0.5)].iterations == 300
     assert "SOLVER.MAX_ITER" not in settings(runs[training("adapruner", 0.5)])
 
-    # nine images have a box; 20 passes over them in batches of 8
+    # 20 passes over ten images in batches of 8
     runs = runs_of(tmp_path, keep_ratios=(0.5,), train_opts=("SOLVER.MAX_EPOCHS", "20.0"))
     pruned = runs[training("adapruner", 0.5)]
-    assert runs[FULL_RUN].iterations == pruned.iterations == 22
-    assert settings(pruned)["SOLVER.MAX_ITER"] == "22" and settings(pruned)["SOLVER.MAX_EPOCHS"] == "0.0"
+    assert runs[FULL_RUN].iterations == pruned.iterations == 25
+    assert settings(pruned)["SOLVER.MAX_ITER"] == "25" and settings(pruned)["SOLVER.MAX_EPOCHS"] == "0.0"
     assert settings(runs[FULL_RUN])["SOLVER.MAX_EPOCHS"] == "20.0"
 
 
@@ -143,10 +143,9 @@ def test_equal_epochs_shorten_iterations_warm_up_and_steps_by_what_is_kept(tmp_p
     schedule = ("SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(180, 270)",
                 "SOLVER.WARMUP_ITERS", "45")  # fmt: skip
     runs = runs_of(tmp_path, keep_ratios=(0.6,), budgets=("epochs",), train_opts=schedule)
-    # 6 of the 10 images, where the full training sees the 9 with boxes
-    pruned = runs[training("adapruner", 0.6, "epochs")]
-    expected = {"SOLVER.MAX_ITER": "200", "SOLVER.STEPS": "(120, 180)", "SOLVER.WARMUP_ITERS": "30"}
-    assert expected.items() <= settings(pruned).items() and pruned.iterations == 200
+    pruned = runs[training("adapruner", 0.6, "epochs")]  # 6 of the 10 images
+    expected = {"SOLVER.MAX_ITER": "180", "SOLVER.STEPS": "(108, 162)", "SOLVER.WARMUP_ITERS": "27"}
+    assert expected.items() <= settings(pruned).items() and pruned.iterations == 180
     assert settings(runs[FULL_RUN])["SOLVER.STEPS"] == "(180, 270)" and runs[FULL_RUN].iterations == 300
 
     in_epochs = ("SOLVER.MAX_EPOCHS", "20.0", "SOLVER.WARMUP_ITERS", "0")
@@ -162,8 +161,21 @@ def test_what_stays_counts_images_kept_anyway_and_data_sets_not_selected_from(tm
     empty = ("ADAPRUNER.EMPTY_IMAGES", "keep")
     runs = runs_of(tmp_path, keep_ratios=(0.5,), budgets=("epochs",), prune_opts=empty, train_opts=more)
     pruned = runs[training("adapruner", 0.5, "epochs")]
-    # round(0.5 * 9) + 1 empty one + 2 of the other set, of 9 + 2 the full training sees
-    assert pruned.iterations == round(300 * (4 + 1 + 2) / 11)
+    # round(0.5 * 9) + 1 empty one + 2 of the other set, of 10 + 2 the full training sees
+    assert pruned.iterations == round(300 * (4 + 1 + 2) / 12)
+
+
+@pytest.mark.parametrize("empty, images", [("prune", 10), ("keep", 10), ("drop", 9)])
+def test_everything_is_what_selections_are_made_of_images_without_boxes_too(tmp_path, empty, images):
+    runs = runs_of(
+        tmp_path,
+        opts=("SOLVER.MAX_EPOCHS", "8.0"),
+        prune_opts=("ADAPRUNER.EMPTY_IMAGES", empty),
+    )
+    assert runs[FULL_RUN].iterations == images
+    filtered = settings(runs[FULL_RUN]).get("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True")
+    assert filtered == str(empty == "drop")
+    assert "DATALOADER.FILTER_EMPTY_ANNOTATIONS" not in settings(runs[training("adapruner")])
 
 
 def test_both_budgets_share_the_selections_and_the_full_training(tmp_path):
@@ -249,6 +261,19 @@ def test_fine_tuning_starts_from_the_training_and_ends_the_comparison(tmp_path):
     assert "DATASETS.SELECTION" not in settings(tuned)
     assert (tuned.iterations, trained.iterations) == (50, 300)
     assert tuned.fingerprint.endswith(trained.fingerprint)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"prune_opts": ("ADAPRUNER.ENABLED", "False")}, "adapruner: ADAPRUNER.ENABLED is False in .*prune_"),
+        ({"opts": ("ADAPRUNER.ENABLED", "True")}, "train_yolo.*: ADAPRUNER.ENABLED is True, so that this"),
+        ({"train_opts": ("DATASETS.TRAIN", "('bccd_more',)")}, "train_yolo.*none of the data sets that .*prunes"),
+    ],
+)
+def test_configs_that_do_not_go_together_are_refused_before_anything_runs(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        runs_of(tmp_path, **options)
 
 
 @pytest.mark.parametrize("names", ["()", "('bccd_test', 'bccd_trainval')"])

@@ -66,9 +66,13 @@ def test_finished_runs_are_not_repeated(tmp_path):
 def test_a_changed_command_or_config_is_not_mixed_with_old_results(tmp_path):
     log = tmp_path / "log"
     execute([append("one", log, "1", fingerprint="a")], tmp_path / "out", jobs=1)
-    for changed in (append("one", log, "x", fingerprint="a"), append("one", log, "1", fingerprint="b")):
-        with pytest.raises(RunChangedError, match="one holds a run with another command, config"):
-            execute([changed], tmp_path / "out", jobs=1)
+    changes = {
+        r"one holds a run with another command than asked for now \(1 there, x now\)": ("x", "a"),
+        "one holds a run with the same command, but other settings in its config": ("1", "b"),
+    }
+    for message, (letter, fingerprint) in changes.items():
+        with pytest.raises(RunChangedError, match=message):
+            execute([append("one", log, letter, fingerprint=fingerprint)], tmp_path / "out", jobs=1)
     assert log.read_text() == "1"
 
 

@@ -99,6 +99,12 @@ def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_to
     assert len(found["wrong labels"].split(", ")) == 2
     assert not (output / "table.md").exists() and not (output / "train").exists()
 
+    (tmp_path / "other.json").write_text('{"near_duplicate_of": {"x": "y"}, "wrong_label": {}}')
+    out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
+                   "random", "--planted", tmp_path / "other.json", "--output", tmp_path / "more", "--register",
+                   f"demo_trainval=voc:{folder}:trainval", expect=1)  # fmt: skip
+    assert "compare.py: error: 2 planted images are not in the selection" in out and "Traceback" not in out
+
 
 def test_options_given_besides_an_experiment_take_the_place_of_its_own(experiment):
     compare = load_script(ROOT / "tools/compare.py")
@@ -115,6 +121,15 @@ def test_options_given_besides_an_experiment_take_the_place_of_its_own(experimen
     assert comparison.prune_opts[-2:] == ("SOLVER.BASE_LR", "0.5")
     assert comparison.prune_opts[0] == "DATASETS.TRAIN"
     assert comparison.opts[-2:] == ("SEED", "7") and comparison.seeds == (0,)
+
+
+def test_data_of_one_s_own_are_named_as_for_a_training(experiment):
+    compare = load_script(ROOT / "tools/compare.py")
+    arguments = ["--experiment", str(experiment), "--output", "out", "--register", "mine=voc:x:trainval",
+                 "--register", "mine_test=voc:x:test"]  # fmt: skip
+    comparison = compare.comparison_of(compare.argument_parser().parse_args(arguments))
+    assert comparison.opts[-2:] == ("DATASETS.TRAIN", "('mine',)")
+    assert comparison.train_opts[-2:] == ("DATASETS.TEST", "('mine_test',)")
 
 
 def test_no_job_at_a_time_is_refused(capsys):
