@@ -4,7 +4,7 @@
     python tools/score.py --list
 
     python tools/score.py el2n --config-file configs/cifar10/prune_small.yaml --keep-ratio 0.7 --seed 0 \\
-        --output output/cifar10/el2n/selection
+        --output output/cifar10/el2n
 
 Most methods look at a proxy: a network that trains on all images by the config of the pruning run,
 without a mask. Where it is missing it is trained as far as the method needs it; killed, it goes on where
@@ -13,7 +13,7 @@ it stopped. One proxy serves all methods and ratios of a seed. To train it alone
     python tools/score.py proxy --config-file configs/cifar10/prune_small.yaml --seed 0 \\
         --output output/cifar10/proxy_seed0
 
-Then train on the selection: tools/train_net.py --selection output/cifar10/el2n/selection. KEY VALUE pairs at
+Then train on the selection: tools/train_net.py --selection output/cifar10/el2n. KEY VALUE pairs at
 the end override the config; those of SCORING are for these methods alone.
 """
 import argparse

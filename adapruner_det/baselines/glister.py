@@ -31,8 +31,9 @@ def glister(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
       share of its part that was chosen before an image, so any cut takes the same share of both.
     - The proxy was trained on V as well. The paper refreshes the choice while it trains on the others
       alone; here the choice is made once, for a trained proxy.
-    - eta, the learning rate in the paper, is that of the proxy's training for one image, so that the
-      gradient step on all images is what an epoch of its SGD would do. It must not be too small: with
+    - eta, the learning rate in the paper, is that of the proxy's training for one image: the gradient
+      step on all images is as long as an epoch of plain SGD at its BASE_LR, without momentum and decay.
+      It must not be too small: with
       steps that hardly move the parameters grad L_V stays what it is, and the classes that it favours at
       first are chosen to the last image before others have their turn.
     - All classes compete in one greedy, as in the paper.
