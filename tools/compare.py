@@ -213,7 +213,9 @@ def argument_parser() -> argparse.ArgumentParser:
             help=f"overrides for {what} alone",
         )
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run, at the end"
+        "opts",
+        nargs=argparse.REMAINDER,
+        help="KEY VALUE overrides for every run, at the end, behind an option that takes one value (--output DIR)",
     )
     return parser
 
