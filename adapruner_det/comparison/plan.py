@@ -1,7 +1,7 @@
 """Which runs a comparison needs: select by each method, train each model on each selection."""
 import hashlib
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Collection, Dict, List, Optional, Tuple
 
 from detectron2.config import CfgNode
 
@@ -22,7 +22,7 @@ from .comparison import (
     selection_run,
     training_run,
 )
-from .methods import ADAPRUNER, METHODS, Method, SelectionRequest, Stage, cut, proxy_command, training_command
+from .methods import ADAPRUNER, METHODS, RANDOM, Method, SelectionRequest, Stage, cut, proxy_command, training_command
 from .runs import Run
 
 
@@ -213,7 +213,7 @@ class _Planner:
         name = proxy_run(seed)
         command = proxy_command(self.comparison.tools, stage, seed, self.output / name)
         iterations = self._iterations(stage, len(self._competing(stage)[0]))
-        return Run(name, command, self._fingerprint(stage, scoring=True), iterations)
+        return Run(name, command, self._fingerprint(stage, _of_proxy), iterations)
 
     def selecting(self, method: str, ratio: float, seed: int) -> Run:
         """The run that makes a selection, of its own or by cutting another."""
@@ -229,8 +229,17 @@ class _Planner:
         )
         iterations = self._iterations(stage, len(self._competing(stage)[0])) if how.trains else 0
         after = (proxy,) if how.needs_proxy else ()
-        identity = self._fingerprint(stage, scoring=how.needs_proxy)
+        identity = self._fingerprint(stage, self._what_counts(method))
         return Run(name, how.command(request), identity, iterations, after)
+
+    def _what_counts(self, method: str) -> Callable[[CfgNode], CfgNode]:
+        """Which settings a selection depends on."""
+        base = self.comparison.base_method(method)
+        if base == RANDOM:
+            return _of_random
+        if base == ADAPRUNER:
+            return _of_adapruner
+        return _of_scoring if self._how(method).needs_proxy else _of_scoring_without_proxy
 
     def _how(self, method: str) -> Method:
         return METHODS[self.comparison.base_method(method)]
@@ -278,7 +287,7 @@ class _Planner:
         command = training_command(
             self.comparison.tools, stage.plus(*made_before), seed, self.output / name
         )
-        identity = self._fingerprint(stage) + (before.fingerprint if before else "")
+        identity = self._fingerprint(stage, _of_training) + (before.fingerprint if before else "")
         after = (before.name,) if before else ()
         return Run(name, command, identity, self._iterations(stage, images), after)
 
@@ -322,18 +331,46 @@ class _Planner:
         not_covered = sum(record["dataset_name"] not in cfg.DATASETS.TRAIN for record in records)
         return kept + not_covered
 
-    def _fingerprint(self, stage: Stage, scoring: bool = False) -> str:
-        """Of the config and of the data sets it names.
-
-        Args:
-            scoring: whether those settings of SCORING count that only proxies depend on.
-        """
+    def _fingerprint(self, stage: Stage, what_counts: Callable[[CfgNode], CfgNode]) -> str:
+        """Of those settings of the config that count, and of the data sets it names."""
         cfg = self._config(stage)
-        settings = without_options_off(cfg)
-        if not scoring:
-            balanced = "CLASS_BALANCE" in settings.SCORING  # otherwise it is off
-            del settings["SCORING"]
-            if balanced:
-                settings["BALANCED_SCORES"] = True
-        content = settings.dump() + self._data.fingerprints(cfg)
+        content = what_counts(without_options_off(cfg)).dump() + self._data.fingerprints(cfg)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+# What a run depends on, of a config that these may change: a comparison goes on with what is finished when
+# settings have changed that only other runs look at.
+
+
+def _of_training(settings: CfgNode) -> CfgNode:
+    return _without(settings, ADAPRUNER=(), SCORING=())
+
+
+def _of_adapruner(settings: CfgNode) -> CfgNode:
+    return _without(settings, SCORING=())
+
+
+def _of_scoring(settings: CfgNode) -> CfgNode:
+    return _without(settings, ADAPRUNER=("EMPTY_IMAGES",))
+
+
+def _of_proxy(settings: CfgNode) -> CfgNode:
+    return _without(settings, ADAPRUNER=("EMPTY_IMAGES",), SCORING=set(settings.SCORING) - {"CLASS_BALANCE"})
+
+
+def _of_scoring_without_proxy(settings: CfgNode) -> CfgNode:
+    return _without(settings, ADAPRUNER=("EMPTY_IMAGES",), SCORING=("CLASS_BALANCE",))
+
+
+def _of_random(settings: CfgNode) -> CfgNode:
+    """The data come besides."""
+    settings = _of_scoring_without_proxy(settings)
+    return CfgNode({name: settings[name] for name in ("ADAPRUNER", "SCORING")})
+
+
+def _without(settings: CfgNode, **but_for: Collection[str]) -> CfgNode:
+    """Takes all keys from nodes, but for those named."""
+    for node, kept in but_for.items():
+        for key in set(settings[node]) - set(kept):
+            del settings[node][key]
+    return settings

@@ -14,8 +14,10 @@ PRESETS = {
         "SELECTION_WEIGHT": 1.0,
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
+        "MASK_STEP": "gradient",
     },
     "paper": {
+        "MASK_STEP": "gradient",
         "RATIO_CONTROL": "penalty",
         "LOSS_SCALE": "none",
         "LOSS_TERMS": (),
@@ -34,7 +36,13 @@ PRESETS = {
 
 
 # Options that came after the first results, at the values that change nothing (which need not be the defaults).
-_OFF = {"LOSS_QUANTILE": 0.5, "LOSS_TERMS": (), "REDUNDANCY": 0.0, "SELECTION_WEIGHT": 1.0}
+_OFF = {
+    "LOSS_QUANTILE": 0.5,
+    "LOSS_TERMS": (),
+    "MASK_STEP": "gradient",
+    "REDUNDANCY": 0.0,
+    "SELECTION_WEIGHT": 1.0,
+}
 
 
 def without_options_off(cfg: CN) -> CN:
@@ -103,6 +111,9 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.ALPHA_END = 5.0
     # Step of a mask logit at each visit of its image.
     cfg.ADAPRUNER.MASK_LR = 0.3
+    # "mean": a logit is the mean of what its image's visits since the warm-up said; "gradient" goes down the
+    # gradient of Eq. 7 at each, the paper's: the last visits count most, and those more often visited sink.
+    cfg.ADAPRUNER.MASK_STEP = "gradient"
     # How far the ratio reached may be from KEEP_RATIO.
     cfg.ADAPRUNER.TOLERANCE = 0.02
     # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6.

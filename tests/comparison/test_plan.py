@@ -109,21 +109,29 @@ def test_a_grid_that_cannot_be_is_refused(grid, message):
         Comparison(TOOLS, PRUNE, TRAIN, more=(grid,))
 
 
-def test_changed_settings_of_pruning_or_changed_boxes_change_what_depends_on_them(data, tmp_path):
-    def fingerprints(**options):
-        return {name: run.fingerprint for name, run in runs_of(tmp_path, **options).items()}
+def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(data, tmp_path):
+    methods = ("full", "random", "adapruner", "high_loss")
 
-    first, same = fingerprints(), fingerprints()
-    slower = fingerprints(opts=("ADAPRUNER.MASK_LR", "1.0"))
-    only_pruning = fingerprints(prune_opts=("ADAPRUNER.MASK_LR", "1.0"))
+    def fingerprints(**options):
+        return {name: run.fingerprint for name, run in runs_of(tmp_path, methods=methods, **options).items()}
+
+    def changed(**options):
+        return {name for name, fingerprint in fingerprints(**options).items() if first[name] != fingerprint}
+
+    first = fingerprints()
+    of_adapruner = {selection_run("adapruner", 0.8, 0), training("adapruner")}
+    of_proxy = {proxy_run(0), *(selection_run("high_loss", ratio, 0) for ratio in (0.8, 1)), training("high_loss")}
+    of_random = {selection_run("random", 0.8, 0), training("random")}
+    assert first.keys() == of_adapruner | of_proxy | of_random | {FULL_RUN}
+    assert not changed()
+    assert changed(opts=("ADAPRUNER.MASK_LR", "1.0")) == of_adapruner
+    assert changed(opts=("SCORING.SNAPSHOTS", "3")) == of_proxy
+    assert changed(prune_opts=("SOLVER.BASE_LR", "0.5")) == of_adapruner | of_proxy
+    assert changed(prune_opts=("SCORING.CLASS_BALANCE", "True")) == of_random | of_proxy - {proxy_run(0)}
+    assert changed(train_opts=("SOLVER.BASE_LR", "0.5")) == {name for name in first if name.startswith("train/")}
+    assert changed(prune_opts=("ADAPRUNER.EMPTY_IMAGES", "keep")) == first.keys() - {FULL_RUN}
     write_voc_image(data, "i1", [("black", 5, 5, 20, 20)])
-    moved = fingerprints()
-    assert first == same
-    assert not first.items() & slower.items() and not first.items() & moved.items()
-    assert first.keys() - dict(first.items() & only_pruning.items()) == {
-        *(selection_run(method, 0.8, 0) for method in ("random", "adapruner")),
-        *(training(method) for method in ("random", "adapruner")),
-    }
+    assert changed() == first.keys()
 
 
 def test_equal_iterations_are_the_full_training_s_whatever_its_length_is_given_in(tmp_path):

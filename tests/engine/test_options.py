@@ -180,7 +180,7 @@ def test_presets_name_keys_that_are_there():
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
     cfg = load_config(opts=["ADAPRUNER.REDUNDANCY", "0.5", "ADAPRUNER.SELECTION_WEIGHT", "1"])
     names = set(cfg.ADAPRUNER)
-    off = {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS", "SELECTION_WEIGHT"}
+    off = {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS", "MASK_STEP", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off
     assert set(cfg.ADAPRUNER) == names
 
