@@ -1,7 +1,7 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 import os
 from functools import partial
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -117,6 +117,13 @@ class ClassificationTask:
     def features(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
         features, _ = last_layer_of(cfg, model, records)
         return features
+
+    @staticmethod
+    def losses(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
+        _, probabilities = last_layer_of(cfg, model, records)
+        labels = labels_of(records)
+        right = torch.from_numpy(probabilities)[torch.arange(len(labels)), labels]
+        return {"loss_cls": -torch.log(right.clamp(min=torch.finfo(right.dtype).tiny))}
 
     @staticmethod
     def image_indices(batch: dict) -> Tensor:

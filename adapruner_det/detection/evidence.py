@@ -127,6 +127,38 @@ def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np
     return norms
 
 
+@torch.no_grad()
+def losses_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
+    """The training loss of each image, term by term, by a model that stays as it is.
+
+    Normalisation layers and running numbers of positives: as in `gradient_norms_of`. Proposals are drawn
+    from SEED, anew for each batch.
+
+    Args:
+        model: a detector that returns per-image losses (`per_image.return_per_image_losses`).
+        records: N dataset dicts with annotations, as it trains on them.
+
+    Returns:
+        (N,) float32 on the CPU by the name of the term, in the order of `records`.
+
+    Raises:
+        ValueError: the model has not Detectron2's backbone and preprocessing.
+    """
+    model = _unwrapped(model)
+    _check_backbone(model)
+    found: Dict[str, Tensor] = {}
+    with _modes_restored(model), _random_state_restored(model):
+        _set_modes_for_losses(model)
+        for indices, batch in _batches(cfg, records, "Losses"):
+            torch.manual_seed(max(cfg.SEED, 0))
+            # Step 1: models that draw pictures every few steps do so at step 0.
+            with _normalizer_held(cfg, model, len(batch)), EventStorage(1), _autocast(cfg, model):
+                losses = model(batch)
+            for name, values in losses.items():
+                found.setdefault(name, torch.zeros(len(records)))[indices] = values.float().cpu()
+    return found
+
+
 def last_layers(model: nn.Module) -> List[nn.Parameter]:
     """The parameters of the layers that a detector's predictions come out of.
 
@@ -344,14 +376,14 @@ def _modes_restored(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _normalizer_held(cfg: CfgNode, model: nn.Module) -> Iterator[None]:
-    """Keeps a dense detector's running number of positives where it is, but for a single image."""
+def _normalizer_held(cfg: CfgNode, model: nn.Module, num_images: int = 1) -> Iterator[None]:
+    """Keeps a dense detector's running number of positives where it is, but for so many images."""
 
-    def share_of_image(name: str, value: float, initial_value: float, momentum: float = 0.9):
-        return getattr(model, name, initial_value) / cfg.SOLVER.IMS_PER_BATCH
+    def share_of_images(name: str, value: float, initial_value: float, momentum: float = 0.9):
+        return getattr(model, name, initial_value) * num_images / cfg.SOLVER.IMS_PER_BATCH
 
     if isinstance(model, DenseDetector):
-        with _replaced(model, "_ema_update", share_of_image):
+        with _replaced(model, "_ema_update", share_of_images):
             yield
     else:
         yield

@@ -1,6 +1,6 @@
 """What training, pruning and evaluating a detector need to know of detection."""
 import os
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from ..data.rarest_class import rarest_class
 from ..data.sampling import ResumableSampler
 from . import training_data
 from .evaluation import build_evaluator
-from .evidence import features_of
+from .evidence import features_of, losses_of
 from .per_image import return_per_image_losses
 from .training_data import NumberedRecords, split_off_empty
 
@@ -98,6 +98,10 @@ class DetectionTask:
     @staticmethod
     def features(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
         return features_of(cfg, model, records)
+
+    @staticmethod
+    def losses(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
+        return losses_of(cfg, model, records)
 
     @staticmethod
     def image_indices(batch: List[dict]) -> Tensor:

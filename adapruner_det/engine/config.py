@@ -15,8 +15,10 @@ PRESETS = {
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
         "MASK_STEP": "gradient",
+        "LAST_LOOK": False,
     },
     "paper": {
+        "LAST_LOOK": False,
         "MASK_STEP": "gradient",
         "RATIO_CONTROL": "penalty",
         "LOSS_SCALE": "none",
@@ -37,6 +39,7 @@ PRESETS = {
 
 # Options that came after the first results, at the values that change nothing (which need not be the defaults).
 _OFF = {
+    "LAST_LOOK": False,
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
     "MASK_STEP": "gradient",
@@ -114,6 +117,9 @@ def add_adapruner_config(cfg: CN) -> None:
     # "mean": a logit is the mean of what its image's visits since the warm-up said; "gradient" goes down the
     # gradient of Eq. 7 at each, the paper's: the last visits count most, and those more often visited sink.
     cfg.ADAPRUNER.MASK_STEP = "gradient"
+    # When pruning has ended, the finished model looks at every image once more, not augmented and in evaluation
+    # mode, and the mask becomes what these losses say.
+    cfg.ADAPRUNER.LAST_LOOK = False
     # How far the ratio reached may be from KEEP_RATIO.
     cfg.ADAPRUNER.TOLERANCE = 0.02
     # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6.

@@ -2,7 +2,7 @@
 import hashlib
 import logging
 import time
-from typing import Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 from detectron2.engine import HookBase
@@ -58,14 +58,15 @@ class AdaPrunerHook(HookBase):
         self.keep_others = keep_others
         self.folder = folder
         self.redundancy = redundancy
+        self._last_look: Dict[str, list] = {}
         self._seconds_before = 0.0
         self._start = time.perf_counter()
 
     def before_train(self):
         check_replaceable(self.folder)  # not only when the work is done
         self._start = time.perf_counter()
-        if self.redundancy and comm.is_main_process():
-            self._check_features()
+        if comm.is_main_process():
+            self._check_what_comes_last()
 
     def after_step(self):
         pruner = self.trainer.pruner
@@ -82,6 +83,8 @@ class AdaPrunerHook(HookBase):
         finished = self.trainer.iter >= self.trainer.max_iter  # else an exception ended it
         if not finished:
             return
+        if self._looks:
+            self._look_again()
         kept = self.trainer.pruner.finish().numpy()  # every process, so that all stop if it fails
         check_same_mask(self.trainer.pruner.mask.logits)
         if not comm.is_main_process():
@@ -101,6 +104,12 @@ class AdaPrunerHook(HookBase):
             f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or "
             "with the lists in it"
         )
+
+    def _look_again(self) -> None:
+        start = time.perf_counter()
+        losses = self.trainer.look_again()
+        self._last_look = {"final_loss": losses.tolist()}
+        logger.info(f"The last look at {len(losses)} images took {time.perf_counter() - start:.1f} s")
 
     def _verdicts(self, kept: np.ndarray) -> Tuple[List[float], List[bool], Dict[str, list]]:
         """Scores, verdicts and further columns: those of the mask, or with near neighbours discounted."""
@@ -122,18 +131,31 @@ class AdaPrunerHook(HookBase):
         )
         return scores.tolist(), (scores > 0).tolist(), {"mask_logit": mask.logits.tolist()}
 
-    def _check_features(self) -> None:
-        """A model that has none says so before it trains, and so do records whose size is not known."""
+    def _check_what_comes_last(self) -> None:
+        """What a model or a record lacks for it is said before training."""
+        asks = {"REDUNDANCY 0": (self.redundancy, self._features), "LAST_LOOK False": (self._looks, self._losses)}
+        for without, (asked, ask) in asks.items():
+            if asked:
+                self._check(ask, f"ADAPRUNER.{without} does without")
+
+    def _check(self, ask: Callable[[List[dict]], Any], way_out: str) -> None:
         for record in self.competing:
             if "annotations" in record and not {"height", "width"} <= record.keys():
                 raise ValueError(
-                    f"{record['file_name']} has no height and width in its record, which comparing images "
-                    "takes: add them to the data set's dicts; ADAPRUNER.REDUNDANCY 0 does without"
+                    f"{record['file_name']} has no height and width in its record, which looking at all images "
+                    f"in the end takes: add them to the data set's dicts; {way_out}"
                 )
         try:
-            self._features(self.competing[:1])
+            ask(self.competing[:1])
         except ValueError as error:
-            raise ValueError(f"{error}. ADAPRUNER.REDUNDANCY 0 does without") from error
+            raise ValueError(f"{error}. {way_out}") from error
+
+    @property
+    def _looks(self) -> bool:
+        return self.trainer.cfg.ADAPRUNER.LAST_LOOK
+
+    def _losses(self, records: List[dict]) -> Dict[str, Tensor]:
+        return self.trainer.task.losses(self.trainer.cfg, unwrapped(self.trainer.model), records)
 
     def _features(self, records: List[dict]) -> np.ndarray:
         return self.trainer.task.features(self.trainer.cfg, unwrapped(self.trainer.model), records)
@@ -144,7 +166,7 @@ class AdaPrunerHook(HookBase):
         nothing = [None] * len(self.others)
         columns = {
             name: values + nothing
-            for name, values in {**columns, **self.trainer.image_statistics()}.items()
+            for name, values in {**columns, **self.trainer.image_statistics(), **self._last_look}.items()
         }
         return make_selection(
             self.competing + self.others,

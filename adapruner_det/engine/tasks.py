@@ -1,5 +1,5 @@
 """The tasks one trainer serves: detection and image classification."""
-from typing import Any, List, Protocol, Sized, Tuple
+from typing import Any, Dict, List, Protocol, Sized, Tuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -52,6 +52,9 @@ class Task(Protocol):
 
     def features(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
         """What a trained model sees in each image, not augmented, (N, F) float32; it is left as it was."""
+
+    def losses(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
+        """Each image's loss by a trained model, not augmented, (N,) a term; the model is left as it was."""
 
     def image_indices(self, batch: Any) -> Tensor:
         """`image_index` of each image of a batch, (B,) integers."""

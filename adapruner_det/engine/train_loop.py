@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor
@@ -130,6 +131,20 @@ class AdaPrunerStep(MixedPrecisionTrainer):
                 "SOLVER.CLIP_GRADIENTS usually helps"
             ) from error
         self.statistics.add(index, names, terms)
+
+    def look_again(self, cfg: CfgNode) -> Tensor:
+        """Makes the mask say what the model as it is now says of every image; returns the losses (N,).
+
+        Each process looks at a part.
+        """
+        own = self.records[comm.get_rank() :: comm.get_world_size()]
+        terms = self.task.losses(cfg, unwrapped(self.model), own)
+        mine = self._loss_of_mask(list(terms), torch.stack(list(terms.values()), dim=1))
+        losses = torch.empty(len(self.records))
+        for rank, part in enumerate(comm.all_gather(mine)):
+            losses[rank :: comm.get_world_size()] = part
+        self.pruner.judge(losses, self.covariates)
+        return losses
 
     def _loss_of_mask(self, names: List[str], terms: Tensor) -> Tensor:
         """The sum of those terms (B, terms) that move the mask, (B,)."""

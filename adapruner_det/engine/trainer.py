@@ -97,6 +97,10 @@ class AdaPrunerTrainer(DefaultTrainer):
         """How often each image was visited, and its losses: columns for the selection's table."""
         return self._trainer.statistics.columns()
 
+    def look_again(self) -> Tensor:
+        """Losses (N,) of all images by the model as it is, which the mask then goes by."""
+        return self._trainer.look_again(self.cfg)
+
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
         self._sampler.start = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
@@ -205,6 +209,11 @@ def check_pruning(cfg: CfgNode) -> None:
         raise ValueError(
             "ADAPRUNER.RATIO_CONTROL penalty cannot hold each class to the ratio: set ADAPRUNER.CLASS_BALANCE False "
             "as well, or use ADAPRUNER.PRESET paper for all that belongs to it"
+        )
+    if options.LAST_LOOK and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
+        raise ValueError(
+            "ADAPRUNER.LAST_LOOK takes RATIO_CONTROL projection: set ADAPRUNER.LAST_LOOK False, or use "
+            "ADAPRUNER.PRESET paper for all that belongs to the penalty"
         )
     if cfg.DATASETS.SELECTION:
         raise ValueError(

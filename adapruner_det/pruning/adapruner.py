@@ -33,6 +33,7 @@ from .visit_means import VisitMeans
 RATIO_CONTROLS = ("projection", "penalty")
 LOSS_SCALES = ("mean", "none", "expected", "quantile")
 MASK_STEPS = ("gradient", "mean")
+_CHUNK = 1 << 16  # samples at a time, where all are looked at
 _RECENT = 1 / 8  # of an epoch: half of what the level of the losses is taken from is younger
 
 
@@ -270,6 +271,38 @@ class AdaPruner:
             self._move(place, force)
         self._note_force(place, force)
         self._advance(int(seen))
+
+    def judge(self, losses: Tensor, covariates: Optional[Tensor] = None) -> None:
+        """After the last `update`: makes the mask say what the finished model's losses do.
+
+        While the model learns, a sample's loss also tells when it was visited, how it was augmented and
+        with whom it shared a batch; here all are measured by one model. What Eq. 4 and 5 say of them is
+        the same, brought to scale by these very losses, and so is the ratio.
+
+        Args:
+            losses: of all samples, (N,), in evaluation mode; with a sharded mask, of those held here.
+            covariates: as of `update`, (N, K).
+
+        Raises:
+            ValueError: no projection holds the ratio; and what `update` raises for such losses.
+        """
+        if not self.objective.projects_at_end:
+            raise ValueError("to judge by the finished model takes ratio_control 'projection'")
+        losses = losses.detach().to(self.mask.logits)
+        here = torch.arange(len(self.mask.logits), device=losses.device)
+        self._check_losses(here, losses)
+        loss_sum, seen = self.mask.totals(_sum(losses), len(losses))
+        mean = max(loss_sum / seen, 1e-12)
+        scale = self._make_loss_scale(0 if covariates is None else covariates.shape[1])
+        if scale is not None:
+            scale.check(len(losses), covariates)
+            for part in here.split(_CHUNK):
+                scale.add(losses[part], None if covariates is None else covariates[part])
+            scale.next_epoch(self.mask.total)
+        for part in here.split(_CHUNK):
+            own = None if covariates is None else covariates[part]
+            divisor = 1.0 if self.objective.loss_scale == "none" else mean if scale is None else scale.of(own, mean)
+            self.mask.logits[part] = -self.objective.learning_rate * self._force(losses[part] / divisor)
 
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.

@@ -56,6 +56,21 @@ def cfg(name, tmp_path):
     return cfg
 
 
+def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg):
+    model, records = build_model(cfg), _records()
+    task.adapt_model(model, records)
+    model.train()
+    (found,) = task.losses(cfg, model, records).values()
+    assert model.training and found.shape == (NUMBER,)
+    model.eval()
+    with torch.no_grad():
+        images = torch.stack([torch.as_tensor(r["image"].transpose(2, 0, 1)) for r in records])
+        labels = torch.tensor([r["category_id"] for r in records])
+        logits = model.head(model.embed({"images": images, "labels": labels}))
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def _loader(cfg, records):
     return task.train_loader(cfg, records, ResumableSampler(len(records), seed=cfg.SEED))
 

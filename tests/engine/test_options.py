@@ -18,6 +18,8 @@ EACH = {
     "terms": {"ADAPRUNER.LOSS_TERMS": ("loss_obj", "loss_cls")},
     "redundancy": {"ADAPRUNER.REDUNDANCY": 0.5},
     "selection weight": {"ADAPRUNER.SELECTION_WEIGHT": 0.3},
+    "mean of visits": {"ADAPRUNER.MASK_STEP": "mean"},
+    "last look": {"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.LOSS_SCALE": "expected"},
 }
 
 
@@ -123,6 +125,33 @@ def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeyp
     assert logits == scores(plain)
 
 
+def test_the_last_look_is_what_the_mask_goes_by(voc, config, monkeypatch):  # noqa: F811
+    """Of all terms that move the mask, in the order of the images; the easiest stay."""
+    voc("all")
+    looked_at = []
+
+    def losses(cfg, model, records):
+        looked_at.append(len(records))
+        worth = torch.tensor([float(IDS.index(record["image_id"])) for record in records])
+        return {"loss_a": 1 + worth, "loss_b": torch.zeros(len(records))}
+
+    monkeypatch.setattr("adapruner_det.detection.task.losses_of", losses)
+    cfg = config(**{"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.SELECTION_LOSS": False})
+    train(cfg)
+    assert looked_at == [1, len(IDS)]
+    assert kept(cfg) == set(IDS[:15])
+    columns = Selection.load(cfg.OUTPUT_DIR + "/selection").columns
+    assert columns["final_loss"] == [1.0 + n for n in range(len(IDS))]
+
+
+def test_a_model_that_cannot_be_looked_at_again_is_refused_before_training(voc, config):  # noqa: F811
+    voc("all")
+    trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.LAST_LOOK": True}))
+    with pytest.raises(ValueError, match="BrightnessModel has no backbone.*ADAPRUNER.LAST_LOOK False does without"):
+        trainer.train()
+    assert trainer.iter == 0
+
+
 def test_a_model_without_features_is_refused_before_training(voc, config):  # noqa: F811
     voc("all")
     trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.REDUNDANCY": 1.0}))
@@ -135,6 +164,8 @@ def test_a_model_without_features_is_refused_before_training(voc, config):  # no
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "REDUNDANCY is -1.0"),
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
     ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "CLASS_BALANCE False as well"),
+    ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "LAST_LOOK takes RATIO_CONTROL proj"),
+    ({"ADAPRUNER.MASK_STEP": "mean", "ADAPRUNER.RATIO_CONTROL": "penalty"}, "use ratio_control 'projection'"),
     ({"ADAPRUNER.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected' or 'quantile'"),
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):  # noqa: F811
@@ -180,7 +211,7 @@ def test_presets_name_keys_that_are_there():
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
     cfg = load_config(opts=["ADAPRUNER.REDUNDANCY", "0.5", "ADAPRUNER.SELECTION_WEIGHT", "1"])
     names = set(cfg.ADAPRUNER)
-    off = {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS", "MASK_STEP", "SELECTION_WEIGHT"}
+    off = {"PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "MASK_STEP", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off
     assert set(cfg.ADAPRUNER) == names
 

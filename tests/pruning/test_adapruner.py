@@ -268,6 +268,39 @@ def test_whoever_is_visited_early_in_an_epoch_does_not_look_hard_for_it():
     assert early - late > 0.3
 
 
+@pytest.mark.parametrize("loss_scale", ["none", "mean", "expected", "quantile"])
+def test_the_last_judgement_takes_the_place_of_what_the_visits_said(loss_scale):
+    groups = torch.arange(N) % 2
+    covariates = torch.stack([1 - groups, groups], dim=1)
+    pruner = AdaPruner(N, 0.6, STEPS, groups=groups, num_covariates=2,
+                       objective=Objective(selection=False, loss_scale=loss_scale))  # fmt: skip
+    for index in batches(0):
+        pruner.update(index, torch.ones(BATCH), covariates[index])
+    losses = sample_losses() * (1 + 9 * groups)
+    pruner.judge(losses, covariates)
+    kept = pruner.finish()
+    for group in (0, 1):
+        own = losses[groups == group]
+        assert torch.equal(kept[groups == group], own <= own.sort().values[119])  # 120 of 200
+
+
+def test_a_judgement_is_brought_to_scale_by_its_own_losses(monkeypatch):
+    monkeypatch.setattr("adapruner_det.pruning.adapruner._CHUNK", 7)
+    losses = sample_losses()
+    for unit in (1.0, 1000.0):
+        pruner = make_pruner(0.7)
+        for index in batches(0):
+            pruner.update(index, torch.ones(BATCH))
+        pruner.judge(unit * losses)
+        scaled = losses / losses.mean()
+        expected = -0.3 * (scaled - torch.log(scaled + 1e-5))
+        torch.testing.assert_close(pruner.mask.logits, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(FloatingPointError, match=r"losses of samples \[3\]"):
+        pruner.judge(losses.index_fill(0, torch.tensor([3]), math.nan))
+    with pytest.raises(ValueError, match="takes ratio_control 'projection'"):
+        make_pruner(ratio_control="penalty").judge(losses)
+
+
 def test_the_mean_of_visits_and_a_penalty_do_not_go_together():
     with pytest.raises(ValueError, match="mask_step 'mean' .* use ratio_control 'projection'"):
         Objective(mask_step="mean", ratio_control="penalty")

@@ -141,6 +141,26 @@ def test_shards_learn_what_one_mask_learns(options):
     )
 
 
+@pytest.mark.parametrize("loss_scale", ["mean", "expected", "quantile"])
+def test_shards_judge_as_one_mask_does(loss_scale):
+    losses, covariates = losses_of(torch.arange(N), 0), torch.stack([torch.arange(N) % 3, torch.arange(N) % 5], 1)
+
+    def judged(mask, owned, index):
+        pruner = make(mask, warmup=0, loss_scale=loss_scale)
+        for _ in range(2):
+            pruner.update(index, torch.ones(len(index)), covariates[index])
+        pruner.judge(losses[owned], covariates[owned])
+        return pruner.finish()
+
+    def one(rank, reduce):
+        mask = ShardedMask(N, rank, WORLD, reduce=reduce)
+        owned = slice(mask.owned.start, mask.owned.stop)
+        return judged(mask, owned, torch.arange(N)[owned])
+
+    parts = Threads(WORLD).run(one)
+    assert torch.equal(torch.cat(parts), judged(Mask(N), slice(None), torch.arange(N)))
+
+
 def test_a_refused_batch_stops_all_processes_in_the_same_step_and_moves_nothing():
     def one(rank, reduce):
         mask = ShardedMask(N, rank, WORLD, reduce=reduce)
