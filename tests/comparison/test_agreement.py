@@ -41,12 +41,16 @@ def test_table_of_selections_by_hand(saved):
     ]  # fmt: skip
 
 
-def test_what_others_are_like_is_not_random_selection(saved):
-    comparison, folder = saved
+def save_every_other(folder, method):
     for seed in (0, 1):
-        run = folder / selection_run("random", 0.5, seed)
+        run = folder / selection_run(method, 0.5, seed)
         selection("+-+-+-+-").save(run / "selection")
         (run / "done.json").write_text(json.dumps({"seconds": 1.0}))
+
+
+def test_what_others_are_like_is_not_random_selection(saved):
+    comparison, folder = saved
+    save_every_other(folder, "random")
     comparison = replace(comparison, methods=("random", "adapruner"))
     table = compare_selections(comparison, folder).set_index("selected by")
     assert table.loc["no warm-up 0.50", "as adapruner"] == "62%" and "as random" not in table
@@ -57,10 +61,7 @@ def test_what_others_are_like_is_not_random_selection(saved):
 
 def test_nor_a_variant_of_random_selection(saved):
     comparison, folder = saved
-    for seed in (0, 1):
-        run = folder / selection_run("by class", 0.5, seed)
-        selection("+-+-+-+-").save(run / "selection")
-        (run / "done.json").write_text(json.dumps({"seconds": 1.0}))
+    save_every_other(folder, "by class")
     variants = {"by class": Variant((), "random"), **comparison.variants}
     table = compare_selections(replace(comparison, methods=("full",), variants=variants), folder)
     assert "as no warm-up" in table and "as by class" not in table
