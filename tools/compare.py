@@ -54,10 +54,10 @@ TOOLS = Path(__file__).resolve().parent
 NO_OPTION = ("experiment", "output", "jobs", "planted", "register")  # of a Comparison
 
 
-def compare(comparison: Comparison, output: Path, jobs: int, planted: Optional[Planted] = None) -> str:
+def compare(comparison: Comparison, output: Path, jobs: int) -> str:
     """Runs the comparison, writes its files and returns its table as Markdown."""
     execute(plan(comparison, output), output, jobs)
-    return report(comparison, output, planted)
+    return report(comparison, output)
 
 
 def report(comparison: Comparison, output: Path, planted: Optional[Planted] = None) -> str:
