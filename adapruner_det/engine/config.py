@@ -14,12 +14,10 @@ PRESETS = {
         "SELECTION_WEIGHT": 1.0,
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
-        "MASK_STEP": "gradient",
         "LAST_LOOK": False,
     },
     "paper": {
         "LAST_LOOK": False,
-        "MASK_STEP": "gradient",
         "RATIO_CONTROL": "penalty",
         "LOSS_SCALE": "none",
         "LOSS_TERMS": (),
@@ -42,7 +40,6 @@ _OFF = {
     "LAST_LOOK": False,
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
-    "MASK_STEP": "gradient",
     "REDUNDANCY": 0.0,
     "SELECTION_WEIGHT": 1.0,
 }
@@ -114,9 +111,6 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.ALPHA_END = 5.0
     # Step of a mask logit at each visit of its image.
     cfg.ADAPRUNER.MASK_LR = 0.3
-    # "mean": a logit is the mean of what its image's visits since the warm-up said; "gradient" goes down the
-    # gradient of Eq. 7 at each, the paper's: the last visits count most, and those more often visited sink.
-    cfg.ADAPRUNER.MASK_STEP = "gradient"
     # When pruning has ended, the finished model looks at every image once more, not augmented and in evaluation
     # mode, and the mask becomes what these losses say.
     cfg.ADAPRUNER.LAST_LOOK = False

@@ -185,7 +185,6 @@ def build_pruner(
             loss_quantile=options.LOSS_QUANTILE,
             selection_weight=options.SELECTION_WEIGHT,
             learning_rate=options.MASK_LR,
-            mask_step=options.MASK_STEP,
         ),
         tolerance=options.TOLERANCE,
         groups=groups,

@@ -7,7 +7,6 @@
 `index` holds the identity of each sample of the batch, a number from 0 to num_samples - 1 that
 stays with the sample however the loader shuffles; never its position in the batch.
 """
-import math
 from dataclasses import asdict, dataclass
 from typing import Optional
 
@@ -26,15 +25,12 @@ from .objective import (
     selection_cost,
     selection_loss,
 )
-from .running_mean import RecentMean, RunningMean
+from .running_mean import RunningMean
 from .schedule import Schedule
-from .visit_means import VisitMeans
 
 RATIO_CONTROLS = ("projection", "penalty")
 LOSS_SCALES = ("mean", "none", "expected", "quantile")
-MASK_STEPS = ("gradient", "mean")
 _CHUNK = 1 << 16  # samples at a time, where all are looked at
-_RECENT = 1 / 8  # of an epoch: half of what the level of the losses is taken from is younger
 
 
 class RatioNotReachedError(RuntimeError):
@@ -62,11 +58,6 @@ class Objective:
             the epoch before.
         loss_quantile: which, in (0, 1), for "quantile".
         learning_rate: step of a logit a visit, on N times the gradient of Eq. 7.
-        mask_step: "gradient" goes down the gradient of Eq. 7 at each visit; as alpha rises, the last
-            visits count most, and a sample visited once more than others moves further. "mean" makes
-            the logit minus the mean of what all visits since the warm-up said (the force on s, less what
-            all samples have in common at that time), times the learning rate; for the ratio control
-            "projection".
     """
 
     classification: bool = True
@@ -78,21 +69,14 @@ class Objective:
     learning_rate: float = 0.3
     loss_quantile: float = 0.5
     selection_weight: float = 1.0
-    mask_step: str = "gradient"
 
     def __post_init__(self):
         for name, value, known in (
             ("ratio_control", self.ratio_control, RATIO_CONTROLS),
             ("loss_scale", self.loss_scale, LOSS_SCALES),
-            ("mask_step", self.mask_step, MASK_STEPS),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; it can be {' or '.join(map(repr, known))}")
-        if self.mask_step == "mean" and not self.projects_at_end:
-            raise ValueError(
-                "mask_step 'mean' compares samples with each other, so that the penalty of Eq. 6 and 7, which "
-                "moves all alike, cannot hold the ratio: use ratio_control 'projection', or mask_step 'gradient'"
-            )
         if not 0 < self.loss_quantile < 1:
             raise ValueError(f"loss_quantile is a share above 0 and below 1; got {self.loss_quantile}")
         if not 0 < self.selection_weight < float("inf"):
@@ -182,11 +166,6 @@ class AdaPruner:
         self._mean_force = RunningMean(sizes.sum().reshape(1))
         self._mean_force_of_group = RunningMean(sizes)
         self._loss_scale = self._make_loss_scale(num_covariates)
-        self._recent_loss = RecentMean(_RECENT * num_samples)
-        self._recent_force = RecentMean(_RECENT * num_samples)
-        self._means: Optional[VisitMeans] = None
-        if objective.mask_step == "mean":
-            self._means = VisitMeans(len(self.mask.logits), self.mask.logits.device)
 
     def _check_mask(self, num_samples: int, groups: Optional[Tensor]) -> None:
         if len(self.mask) != num_samples:
@@ -263,8 +242,6 @@ class AdaPruner:
         if self._loss_scale is not None:
             self._loss_scale.add(losses, covariates)
         scaled = self._scaled(losses, covariates)
-        if self._means is not None and self.objective.loss_scale != "none":
-            scaled = self._without_trend(scaled)
         force = self._force(scaled)
         self._note_terms(place, losses, scaled)
         if not self.warming_up:
@@ -368,14 +345,6 @@ class AdaPruner:
             "mean_force": self._mean_force.state_dict(),
             "mean_force_of_group": self._mean_force_of_group.state_dict(),
             **({"loss_scale": self._loss_scale.state_dict()} if self._loss_scale is not None else {}),
-            **(self._state_of_means() if self._means is not None else {}),
-        }
-
-    def _state_of_means(self) -> dict:
-        return {
-            "means": self._means.state_dict(),
-            "recent_loss": self._recent_loss.state_dict(),
-            "recent_force": self._recent_force.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -408,10 +377,6 @@ class AdaPruner:
         self._mean_force_of_group.load_state_dict(state["mean_force_of_group"])
         if self._loss_scale is not None:
             self._loss_scale.load_state_dict(state["loss_scale"])
-        if self._means is not None:
-            self._means.load_state_dict(state["means"])
-            self._recent_loss.load_state_dict(state["recent_loss"])
-            self._recent_force.load_state_dict(state["recent_force"])
 
     def _settings(self) -> dict:
         return {
@@ -474,20 +439,7 @@ class AdaPruner:
         mean = max(self._mean_loss.value(), 1e-12)
         return losses / (mean if self._loss_scale is None else self._loss_scale.of(covariates, mean))
 
-    def _without_trend(self, scaled: Tensor) -> Tensor:
-        """Over the mean of late: losses fall within an epoch, and who came late would look easy for that."""
-        relative = scaled * self._mean_loss.value()  # so that a new epoch with a new scale changes little
-        level = self._recent_loss.value()
-        if math.isnan(level):
-            level = float(self.mask.mean(relative))
-        self._recent_loss.add(*self.mask.totals(_sum(relative), len(relative)))
-        return relative / max(level, 1e-12)
-
     def _move(self, place: Tensor, force: Tensor) -> None:
-        if self._means is not None:
-            said = -self.objective.learning_rate * (force - self._level(place, force))
-            self.mask.step(*self._means.add(place, said))
-            return
         if self.objective.projects:
             # The multiplier of the constraint: what all samples have in common moves no sample past
             # another, except by how often it happened to be visited.
@@ -506,20 +458,8 @@ class AdaPruner:
         of_group = self._mean_force_of_group.values(self.mask.groups[place].long())
         return torch.where(of_group.isnan(), of_all, of_group).to(force.dtype)
 
-    def _level(self, place: Tensor, force: Tensor) -> "Tensor | float":
-        """Mean force of the samples' groups: that of all of late, and how a group differed in the epoch before."""
-        recent = self._recent_force.value()
-        if math.isnan(recent):  # the first step of a run without warm-up
-            return self.mask.mean(force)
-        if self.mask.groups is None:
-            return recent
-        beyond = self._mean_force_of_group.values(self.mask.groups[place].long()) - self._mean_force.value()
-        return recent + beyond.nan_to_num(0.0).to(force.dtype)
-
     def _note_force(self, place: Tensor, force: Tensor) -> None:
-        total, seen = self.mask.totals(_sum(force), len(force))
-        self._mean_force.add(total, seen)
-        self._recent_force.add(total, seen)
+        self._mean_force.add(*self.mask.totals(_sum(force), len(force)))
         if self.mask.groups is None:
             return
         group = self.mask.groups[place].long()

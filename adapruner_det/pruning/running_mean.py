@@ -1,6 +1,4 @@
-"""Means of the epoch at hand and of the one before, and of what was seen of late, in O(1) memory a group."""
-import math
-
+"""Means of the epoch at hand and of the one before, in O(1) memory a group."""
 import torch
 from torch import Tensor
 
@@ -49,27 +47,3 @@ class RunningMean:
     def load_state_dict(self, state: dict) -> None:
         for name, values in state.items():
             getattr(self, name).copy_(values)
-
-
-class RecentMean:
-    """A mean in which what was seen `half_life` values ago counts half."""
-
-    def __init__(self, half_life: float):
-        self._half_life = half_life
-        self._sum = self._count = 0.0
-
-    def add(self, values_sum: float, count: float) -> None:
-        """Adds so many values at once."""
-        forgotten = 0.5 ** (count / self._half_life)
-        self._sum = forgotten * self._sum + values_sum
-        self._count = forgotten * self._count + count
-
-    def value(self) -> float:
-        """NaN before there is a value."""
-        return self._sum / self._count if self._count else math.nan
-
-    def state_dict(self) -> dict:
-        return {"sum": self._sum, "count": self._count}
-
-    def load_state_dict(self, state: dict) -> None:
-        self._sum, self._count = state["sum"], state["count"]

@@ -18,7 +18,6 @@ EACH = {
     "terms": {"ADAPRUNER.LOSS_TERMS": ("loss_obj", "loss_cls")},
     "redundancy": {"ADAPRUNER.REDUNDANCY": 0.5},
     "selection weight": {"ADAPRUNER.SELECTION_WEIGHT": 0.3},
-    "mean of visits": {"ADAPRUNER.MASK_STEP": "mean"},
     "last look": {"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.LOSS_SCALE": "expected"},
 }
 
@@ -165,7 +164,6 @@ def test_a_model_without_features_is_refused_before_training(voc, config):  # no
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
     ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "CLASS_BALANCE False as well"),
     ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "LAST_LOOK takes RATIO_CONTROL proj"),
-    ({"ADAPRUNER.MASK_STEP": "mean", "ADAPRUNER.RATIO_CONTROL": "penalty"}, "use ratio_control 'projection'"),
     ({"ADAPRUNER.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected' or 'quantile'"),
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):  # noqa: F811
@@ -211,7 +209,7 @@ def test_presets_name_keys_that_are_there():
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
     cfg = load_config(opts=["ADAPRUNER.REDUNDANCY", "0.5", "ADAPRUNER.SELECTION_WEIGHT", "1"])
     names = set(cfg.ADAPRUNER)
-    off = {"PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "MASK_STEP", "SELECTION_WEIGHT"}
+    off = {"PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off
     assert set(cfg.ADAPRUNER) == names
 

@@ -197,10 +197,9 @@ def test_mean_scale_makes_the_selection_free_of_the_unit_of_the_loss():
     assert not torch.equal(kept, unscaled)
 
 
-@pytest.mark.parametrize("mask_step", ["gradient", "mean"])
-def test_a_resumed_run_ends_with_the_same_mask(mask_step):
+def test_a_resumed_run_ends_with_the_same_mask():
     losses = sample_losses()
-    whole, first, second = (make_pruner(mask_step=mask_step) for _ in range(3))
+    whole, first, second = (make_pruner() for _ in range(3))
     for step, index in enumerate(batches(0)):
         whole.update(index, losses[index])
         (first if step < 217 else second).update(index, losses[index])
@@ -208,64 +207,6 @@ def test_a_resumed_run_ends_with_the_same_mask(mask_step):
             second.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
     assert torch.equal(whole.finish(), second.finish())
     assert torch.equal(whole.mask.logits, second.mask.logits)
-
-
-def test_the_logit_is_the_mean_of_what_the_visits_said():
-    """Less what all have in common of late; the last logits are those numbers but for the projection."""
-    pruner = AdaPruner(4, 0.5, 20, objective=Objective(loss_scale="none", selection=False, mask_step="mean",
-                                                       learning_rate=1.0))  # fmt: skip
-    everything, said = torch.arange(4), []
-    for losses in torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 2.0, 2.0, 2.0], [2.0, 1.0, 9.0, 1.0]]):
-        level = pruner._recent_force.value()
-        said.append(losses - (losses.mean() if math.isnan(level) else level))
-        pruner.update(everything, losses)
-    expected = -torch.stack(said).mean(0)
-    found = pruner.mask.logits
-    torch.testing.assert_close(found - found.mean(), expected - expected.mean())
-
-
-def visited_unevenly(mask_step):
-    """Share pruned of samples with a visit more than the others, and of the others; losses are noisy."""
-    shares = []
-    for seed in range(5):
-        generator = torch.Generator().manual_seed(seed)
-        losses = torch.exp(0.3 * torch.randn(N, generator=generator))
-        orders = [torch.randperm(N, generator=generator) for _ in range(4)]
-        visits = torch.cat(orders)[: 3 * N + N // 4].split(BATCH)
-        pruner = AdaPruner(N, 0.9, len(visits), warmup_steps=N // BATCH,
-                           objective=Objective(selection=False, mask_step=mask_step))  # fmt: skip
-        for index in visits:
-            pruner.update(index, losses[index] * torch.exp(0.3 * torch.randn(len(index), generator=generator)))
-        more = torch.zeros(N, dtype=torch.bool).index_fill(0, orders[3][: N // 4], True)
-        pruned = ~pruner.finish()
-        shares.append([pruned[more].float().mean(), pruned[~more].float().mean()])
-    return torch.tensor(shares).mean(0).tolist()
-
-
-def test_a_visit_more_than_others_says_nothing_about_a_sample():
-    more, others = visited_unevenly("mean")
-    assert 0.05 < more < 0.13 and 0.07 < others < 0.13
-    more, others = visited_unevenly("gradient")
-    assert more > 2 * others  # why there is the other
-
-
-def pruned_by_time(mask_step):
-    """Shares pruned of those seen in the first and in the last quarter of each epoch, while losses fall."""
-    losses = torch.exp(0.1 * torch.randn(N, generator=torch.Generator().manual_seed(1)))
-    visits = torch.arange(N).split(BATCH) * 3
-    pruner = AdaPruner(N, 0.5, len(visits), warmup_steps=N // BATCH, groups=torch.arange(N) % 2,
-                       objective=Objective(selection=False, mask_step=mask_step))  # fmt: skip
-    for step, index in enumerate(visits):
-        pruner.update(index, losses[index] * (1 - 0.7 * step / len(visits)))
-    pruned = (~pruner.finish()).float()
-    return float(pruned[: N // 4].mean()), float(pruned[-N // 4 :].mean())
-
-
-def test_whoever_is_visited_early_in_an_epoch_does_not_look_hard_for_it():
-    early, late = pruned_by_time("mean")
-    assert abs(early - late) < 0.12
-    early, late = pruned_by_time("gradient")
-    assert early - late > 0.3
 
 
 @pytest.mark.parametrize("loss_scale", ["none", "mean", "expected", "quantile"])
@@ -299,13 +240,6 @@ def test_a_judgement_is_brought_to_scale_by_its_own_losses(monkeypatch):
         pruner.judge(losses.index_fill(0, torch.tensor([3]), math.nan))
     with pytest.raises(ValueError, match="takes ratio_control 'projection'"):
         make_pruner(ratio_control="penalty").judge(losses)
-
-
-def test_the_mean_of_visits_and_a_penalty_do_not_go_together():
-    with pytest.raises(ValueError, match="mask_step 'mean' .* use ratio_control 'projection'"):
-        Objective(mask_step="mean", ratio_control="penalty")
-    with pytest.raises(ValueError, match="mask_step is 'newton'; it can be 'gradient' or 'mean'"):
-        Objective(mask_step="newton")
 
 
 def test_resuming_with_other_settings_is_refused_with_the_setting_named():

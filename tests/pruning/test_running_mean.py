@@ -1,8 +1,6 @@
-import math
-
 import torch
 
-from adapruner_det.pruning.running_mean import RecentMean, RunningMean
+from adapruner_det.pruning.running_mean import RunningMean
 
 
 def test_mean_so_far_then_that_of_the_epoch_before():
@@ -39,15 +37,3 @@ def test_state_goes_on_where_it_was_and_is_a_copy():
     mean.add(1.0, 1)
     other.load_state_dict(state)
     assert other.value() == 3.0 and other.sums.tolist() == [1.0] and other.counts.tolist() == [1]
-
-
-def test_what_was_seen_a_half_life_ago_counts_half():
-    mean = RecentMean(10)
-    assert math.isnan(mean.value())
-    mean.add(30.0, 10)
-    assert mean.value() == 3.0
-    mean.add(0.0, 10)  # 30 / 2 over 10 / 2 + 10
-    assert mean.value() == 1.0
-    other = RecentMean(10)
-    other.load_state_dict(mean.state_dict())
-    assert other.value() == 1.0

@@ -100,8 +100,6 @@ def groups_of_all():
         {"compression": False},
         {"grouped": True},
         {"grouped": True, "warmup": 0},
-        {"mask_step": "mean"},
-        {"mask_step": "mean", "grouped": True, "warmup": 0},
     ],
     ids=str,
 )
