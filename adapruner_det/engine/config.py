@@ -113,7 +113,7 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.MASK_LR = 0.3
     # When pruning has ended, the finished model looks at every image once more, not augmented and in evaluation
     # mode, and the mask becomes what these losses say.
-    cfg.ADAPRUNER.LAST_LOOK = False
+    cfg.ADAPRUNER.LAST_LOOK = True
     # How far the ratio reached may be from KEEP_RATIO.
     cfg.ADAPRUNER.TOLERANCE = 0.02
     # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6.

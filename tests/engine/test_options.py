@@ -1,4 +1,4 @@
-"""Options of pruning that are off by default, in the trainer."""
+"""Options of pruning, in the trainer."""
 import numpy as np
 import pytest
 import torch
@@ -207,7 +207,7 @@ def test_presets_name_keys_that_are_there():
 
 
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
-    cfg = load_config(opts=["ADAPRUNER.REDUNDANCY", "0.5", "ADAPRUNER.SELECTION_WEIGHT", "1"])
+    cfg = load_config(opts="ADAPRUNER.REDUNDANCY 0.5 ADAPRUNER.SELECTION_WEIGHT 1 ADAPRUNER.LAST_LOOK False".split())
     names = set(cfg.ADAPRUNER)
     off = {"PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off

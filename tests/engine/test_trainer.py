@@ -92,6 +92,7 @@ def config(tmp_path):
             "ADAPRUNER.SELECTION_WEIGHT": 1.0,
             "ADAPRUNER.CLASS_BALANCE": False,
             "ADAPRUNER.REDUNDANCY": 0.0,
+            "ADAPRUNER.LAST_LOOK": False,
             "OUTPUT_DIR": str(tmp_path / folder),
             **overrides,
         }
