@@ -2,7 +2,7 @@
 import hashlib
 import logging
 import time
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from detectron2.engine import HookBase
@@ -133,22 +133,32 @@ class AdaPrunerHook(HookBase):
 
     def _check_what_comes_last(self) -> None:
         """What a model or a record lacks for it is said before training."""
-        asks = {"REDUNDANCY 0": (self.redundancy, self._features), "LAST_LOOK False": (self._looks, self._losses)}
-        for without, (asked, ask) in asks.items():
-            if asked:
-                self._check(ask, f"ADAPRUNER.{without} does without")
+        asks = {}
+        if self.redundancy:
+            asks["ADAPRUNER.REDUNDANCY 0"] = self._features
+        if self._looks:
+            asks["ADAPRUNER.LAST_LOOK False"] = self._losses
+        if not asks:
+            return
+        self._check_sizes(" ".join(asks))
+        refused = {without: error for without, ask in asks.items() if (error := self._refusal(ask))}
+        if refused:
+            raise ValueError(f"{next(iter(refused.values()))}. To do without: {' '.join(refused)}")
 
-    def _check(self, ask: Callable[[List[dict]], Any], way_out: str) -> None:
+    def _check_sizes(self, without: str) -> None:
         for record in self.competing:
             if "annotations" in record and not {"height", "width"} <= record.keys():
                 raise ValueError(
                     f"{record['file_name']} has no height and width in its record, which looking at all images "
-                    f"in the end takes: add them to the data set's dicts; {way_out}"
+                    f"in the end takes: add them to the data set's dicts. To do without: {without}"
                 )
+
+    def _refusal(self, ask: Callable[[List[dict]], Any]) -> Optional[ValueError]:
         try:
             ask(self.competing[:1])
         except ValueError as error:
-            raise ValueError(f"{error}. {way_out}") from error
+            return error
+        return None
 
     @property
     def _looks(self) -> bool:

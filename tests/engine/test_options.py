@@ -10,6 +10,7 @@ from test_trainer import IDS, YOLO, StopAt, config, kept, known_loss, scores, tr
 from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_config
 from adapruner_det.engine.config import PRESETS, without_options_off
+from adapruner_det.engine.hooks import AdaPrunerHook
 from adapruner_det.pruning import Selection
 
 EACH = {
@@ -143,18 +144,26 @@ def test_the_last_look_is_what_the_mask_goes_by(voc, config, monkeypatch):  # no
     assert columns["final_loss"] == [1.0 + n for n in range(len(IDS))]
 
 
-def test_a_model_that_cannot_be_looked_at_again_is_refused_before_training(voc, config):  # noqa: F811
+@pytest.mark.parametrize("overrides, way_out", [
+    ({"ADAPRUNER.LAST_LOOK": True}, "ADAPRUNER.LAST_LOOK False"),
+    ({"ADAPRUNER.REDUNDANCY": 1.0}, "ADAPRUNER.REDUNDANCY 0"),
+    ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.REDUNDANCY": 1.0}, "ADAPRUNER.REDUNDANCY 0 ADAPRUNER.LAST_LOOK False"),
+])  # fmt: skip
+def test_a_model_that_cannot_be_looked_at_is_refused_before_training(voc, config, overrides, way_out):  # noqa: F811
     voc("all")
-    trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.LAST_LOOK": True}))
-    with pytest.raises(ValueError, match="BrightnessModel has no backbone.*ADAPRUNER.LAST_LOOK False does without"):
+    trainer = AdaPrunerTrainer(config(**overrides))
+    with pytest.raises(ValueError, match=f"BrightnessModel has no backbone.* To do without: {way_out}$"):
         trainer.train()
     assert trainer.iter == 0
 
 
-def test_a_model_without_features_is_refused_before_training(voc, config):  # noqa: F811
+def test_a_record_without_its_size_is_refused_before_training(voc, config):  # noqa: F811
     voc("all")
-    trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.REDUNDANCY": 1.0}))
-    with pytest.raises(ValueError, match="BrightnessModel has no backbone.*ADAPRUNER.REDUNDANCY 0 does without"):
+    trainer = AdaPrunerTrainer(config(**{**YOLO, "ADAPRUNER.LAST_LOOK": True}))
+    hook = next(hook for hook in trainer._hooks if isinstance(hook, AdaPrunerHook))
+    name = hook.competing[3]["file_name"]
+    del hook.competing[3]["height"]
+    with pytest.raises(ValueError, match=f"{name} has no height .* To do without: ADAPRUNER.LAST_LOOK False$"):
         trainer.train()
     assert trainer.iter == 0
 
