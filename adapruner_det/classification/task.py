@@ -119,11 +119,13 @@ class ClassificationTask:
         return features
 
     @staticmethod
-    def losses(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
-        _, probabilities = last_layer_of(cfg, model, records)
+    def losses_and_features(
+        cfg: CfgNode, model: nn.Module, records: List[dict]
+    ) -> Tuple[Dict[str, Tensor], np.ndarray]:
+        features, probabilities = last_layer_of(cfg, model, records)
         labels = labels_of(records)
         right = torch.from_numpy(probabilities)[torch.arange(len(labels)), labels]
-        return {"loss_cls": -torch.log(right.clamp(min=torch.finfo(right.dtype).tiny))}
+        return {"loss_cls": -torch.log(right.clamp(min=torch.finfo(right.dtype).tiny))}, features
 
     @staticmethod
     def image_indices(batch: dict) -> Tensor:

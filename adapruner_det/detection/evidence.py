@@ -15,6 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, DatasetMapper, MapDataset
 from detectron2.data.build import trivial_batch_collator
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.meta_arch.fcos import FCOS
@@ -69,18 +70,13 @@ def features_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarr
     """
     model = _unwrapped(model)
     _check_backbone(model)
-    shapes = model.backbone.output_shape()
-    name = max(shapes, key=lambda name: (shapes[name].stride, shapes[name].channels))
-    features = np.empty((len(records), shapes[name].channels), np.float32)
+    features = np.empty((len(records), _coarsest(model)[1].channels), np.float32)
     with _modes_restored(model):
         model.eval()
         for indices, batch in _batches(cfg, records, "Features"):
             with _autocast(cfg, model):
-                images = model.preprocess_image(batch)
-                found = model.backbone(images.tensor)[name]
-            height, width = (-(-side // shapes[name].stride) for side in images.image_sizes[0])
-            pooled = found[:, :, :height, :width].float().mean((2, 3))
-            features[indices] = pooled.cpu().numpy()
+                maps = model.backbone(model.preprocess_image(batch).tensor)
+            features[indices] = _pooled(model, maps, batch)
     return features
 
 
@@ -128,18 +124,22 @@ def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np
 
 
 @torch.no_grad()
-def losses_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
-    """The training loss of each image, term by term, by a model that stays as it is.
+def losses_and_features_of(
+    cfg: CfgNode, model: nn.Module, records: List[dict]
+) -> Tuple[Dict[str, Tensor], np.ndarray]:
+    """The training loss of each image, term by term, and `features_of`, in one pass.
 
     Normalisation layers and running numbers of positives: as in `gradient_norms_of`. Proposals are drawn
     from SEED, anew for each batch.
 
     Args:
-        model: a detector that returns per-image losses (`per_image.return_per_image_losses`).
+        model: a detector that returns per-image losses (`per_image.return_per_image_losses`); left as it
+            was.
         records: N dataset dicts with annotations, as it trains on them.
 
     Returns:
-        (N,) float32 on the CPU by the name of the term, in the order of `records`.
+        Losses (N,) float32 on the CPU by the name of the term, and features (N, F) float32, in the order
+        of `records`.
 
     Raises:
         ValueError: the model has not Detectron2's backbone and preprocessing.
@@ -147,16 +147,20 @@ def losses_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, 
     model = _unwrapped(model)
     _check_backbone(model)
     found: Dict[str, Tensor] = {}
+    features = np.empty((len(records), _coarsest(model)[1].channels), np.float32)
     with _modes_restored(model), _random_state_restored(model):
         _set_modes_for_losses(model)
-        for indices, batch in _batches(cfg, records, "Losses"):
+        for indices, batch in _batches(cfg, records, "Last look"):
             torch.manual_seed(max(cfg.SEED, 0))
             # Step 1: models that draw pictures every few steps do so at step 0.
             with _normalizer_held(cfg, model, len(batch)), EventStorage(1), _autocast(cfg, model):
-                losses = model(batch)
+                with _outputs(model.backbone) as outputs:
+                    losses = model(batch)
             for name, values in losses.items():
                 found.setdefault(name, torch.zeros(len(records)))[indices] = values.float().cpu()
-    return found
+            # Several, where the model can only take its images one at a time.
+            features[indices] = np.concatenate([_pooled(model, maps, batch) for maps in outputs])
+    return found, features
 
 
 def last_layers(model: nn.Module) -> List[nn.Parameter]:
@@ -363,6 +367,30 @@ def _set_modes_for_losses(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, (_NormBase, _DropoutNd)):
             module.eval()
+
+
+def _coarsest(model: nn.Module) -> Tuple[str, ShapeSpec]:
+    """The backbone's map of the largest stride, of these the one with the most channels."""
+    shapes = model.backbone.output_shape()
+    return max(shapes.items(), key=lambda item: (item[1].stride, item[1].channels))
+
+
+def _pooled(model: nn.Module, maps: Dict[str, Tensor], batch: List[dict]) -> np.ndarray:
+    """Mean of the coarsest map over images of one size, whose cells see more than padding, (B, F) float32."""
+    name, shape = _coarsest(model)
+    height, width = (-(-side // shape.stride) for side in batch[0]["image"].shape[-2:])
+    return maps[name][:, :, :height, :width].float().mean((2, 3)).cpu().numpy()
+
+
+@contextmanager
+def _outputs(module: nn.Module) -> Iterator[List[Any]]:
+    """A list of what each call of the module returns."""
+    found: List[Any] = []
+    handle = module.register_forward_hook(lambda module, inputs, output: found.append(output))
+    try:
+        yield found
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ..data.rarest_class import rarest_class
 from ..data.sampling import ResumableSampler
 from . import training_data
 from .evaluation import build_evaluator
-from .evidence import features_of, losses_of
+from .evidence import features_of, losses_and_features_of
 from .per_image import return_per_image_losses
 from .training_data import NumberedRecords, split_off_empty
 
@@ -100,8 +100,10 @@ class DetectionTask:
         return features_of(cfg, model, records)
 
     @staticmethod
-    def losses(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
-        return losses_of(cfg, model, records)
+    def losses_and_features(
+        cfg: CfgNode, model: nn.Module, records: List[dict]
+    ) -> Tuple[Dict[str, Tensor], np.ndarray]:
+        return losses_and_features_of(cfg, model, records)
 
     @staticmethod
     def image_indices(batch: List[dict]) -> Tensor:

@@ -58,7 +58,8 @@ class AdaPrunerHook(HookBase):
         self.keep_others = keep_others
         self.folder = folder
         self.redundancy = redundancy
-        self._last_look: Dict[str, list] = {}
+        self._final_loss: Dict[str, list] = {}  # a column, if there was a last look
+        self._seen: Optional[np.ndarray] = None  # the features of that look
         self._seconds_before = 0.0
         self._start = time.perf_counter()
 
@@ -107,8 +108,8 @@ class AdaPrunerHook(HookBase):
 
     def _look_again(self) -> None:
         start = time.perf_counter()
-        losses = self.trainer.look_again()
-        self._last_look = {"final_loss": losses.tolist()}
+        losses, self._seen = self.trainer.look_again()
+        self._final_loss = {"final_loss": losses.tolist()}
         logger.info(f"The last look at {len(losses)} images took {time.perf_counter() - start:.1f} s")
 
     def _verdicts(self, kept: np.ndarray) -> Tuple[List[float], List[bool], Dict[str, list]]:
@@ -117,8 +118,7 @@ class AdaPrunerHook(HookBase):
         if not self.redundancy:
             return mask.logits.tolist(), kept.tolist(), {}
         start = time.perf_counter()
-        features = self._features(self.competing)
-        seen = time.perf_counter()
+        features = self._features(self.competing) if self._seen is None else self._seen
         if not np.isfinite(features).all():
             logger.error("Features of the trained model are not finite: near neighbours were not compared")
             return mask.logits.tolist(), kept.tolist(), {}
@@ -126,8 +126,8 @@ class AdaPrunerHook(HookBase):
         scores = discounted_scores(mask.logits.numpy(), kept, features, self.redundancy, groups)
         logger.info(
             f"Redundancy: {np.sum(kept & (scores <= 0))} of {kept.sum()} images the mask keeps made way for "
-            f"others, less like those that stay. Features of {len(kept)} images took {seen - start:.1f} s, "
-            f"comparing them {time.perf_counter() - seen:.1f} s"
+            f"others, less like those that stay. Comparing {len(kept)} images took "
+            f"{time.perf_counter() - start:.1f} s"
         )
         return scores.tolist(), (scores > 0).tolist(), {"mask_logit": mask.logits.tolist()}
 
@@ -137,7 +137,7 @@ class AdaPrunerHook(HookBase):
         if self.redundancy:
             asks["ADAPRUNER.REDUNDANCY 0"] = self._features
         if self._looks:
-            asks["ADAPRUNER.LAST_LOOK False"] = self._losses
+            asks["ADAPRUNER.LAST_LOOK False"] = self._losses_and_features
         if not asks:
             return
         self._check_sizes(" ".join(asks))
@@ -164,8 +164,8 @@ class AdaPrunerHook(HookBase):
     def _looks(self) -> bool:
         return self.trainer.cfg.ADAPRUNER.LAST_LOOK
 
-    def _losses(self, records: List[dict]) -> Dict[str, Tensor]:
-        return self.trainer.task.losses(self.trainer.cfg, unwrapped(self.trainer.model), records)
+    def _losses_and_features(self, records: List[dict]) -> Tuple[Dict[str, Tensor], np.ndarray]:
+        return self.trainer.task.losses_and_features(self.trainer.cfg, unwrapped(self.trainer.model), records)
 
     def _features(self, records: List[dict]) -> np.ndarray:
         return self.trainer.task.features(self.trainer.cfg, unwrapped(self.trainer.model), records)
@@ -176,7 +176,7 @@ class AdaPrunerHook(HookBase):
         nothing = [None] * len(self.others)
         columns = {
             name: values + nothing
-            for name, values in {**columns, **self.trainer.image_statistics(), **self._last_look}.items()
+            for name, values in {**columns, **self.trainer.image_statistics(), **self._final_loss}.items()
         }
         return make_selection(
             self.competing + self.others,

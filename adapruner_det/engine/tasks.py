@@ -53,8 +53,10 @@ class Task(Protocol):
     def features(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
         """What a trained model sees in each image, not augmented, (N, F) float32; it is left as it was."""
 
-    def losses(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> Dict[str, Tensor]:
-        """Each image's loss by a trained model, not augmented, (N,) a term; the model is left as it was."""
+    def losses_and_features(
+        self, cfg: CfgNode, model: nn.Module, records: List[dict]
+    ) -> Tuple[Dict[str, Tensor], np.ndarray]:
+        """Each image's loss by a trained model, (N,) a term, and `features`, in one pass."""
 
     def image_indices(self, batch: Any) -> Tensor:
         """`image_index` of each image of a batch, (B,) integers."""

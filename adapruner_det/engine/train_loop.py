@@ -1,6 +1,6 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -132,19 +132,28 @@ class AdaPrunerStep(MixedPrecisionTrainer):
             ) from error
         self.statistics.add(index, names, terms)
 
-    def look_again(self, cfg: CfgNode) -> Tensor:
-        """Makes the mask say what the model as it is now says of every image; returns the losses (N,).
+    def look_again(self, cfg: CfgNode) -> Tuple[Tensor, np.ndarray]:
+        """Makes the mask say what the model as it is now says of every image.
 
         Each process looks at a part.
+
+        Returns:
+            Losses (N,) and features (N, F) of the images; without images, (0, F), in other processes
+            than the main one.
         """
-        own = self.records[comm.get_rank() :: comm.get_world_size()]
-        terms = self.task.losses(cfg, unwrapped(self.model), own)
+        processes = comm.get_world_size()
+        own = self.records[comm.get_rank() :: processes]
+        terms, features = self.task.losses_and_features(cfg, unwrapped(self.model), own)
         mine = self._loss_of_mask(list(terms), torch.stack(list(terms.values()), dim=1))
         losses = torch.empty(len(self.records))
         for rank, part in enumerate(comm.all_gather(mine)):
-            losses[rank :: comm.get_world_size()] = part
+            losses[rank::processes] = part
         self.pruner.judge(losses, self.covariates)
-        return losses
+        parts = comm.gather(features)
+        gathered = np.empty((len(losses) if parts else 0, features.shape[1]), np.float32)
+        for rank, part in enumerate(parts):
+            gathered[rank::processes] = part
+        return losses, gathered
 
     def _loss_of_mask(self, names: List[str], terms: Tensor) -> Tensor:
         """The sum of those terms (B, terms) that move the mask, (B,)."""

@@ -4,6 +4,7 @@ import math
 import os
 from typing import Dict, List, Optional, Tuple
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
@@ -97,8 +98,11 @@ class AdaPrunerTrainer(DefaultTrainer):
         """How often each image was visited, and its losses: columns for the selection's table."""
         return self._trainer.statistics.columns()
 
-    def look_again(self) -> Tensor:
-        """Losses (N,) of all images by the model as it is, which the mask then goes by."""
+    def look_again(self) -> Tuple[Tensor, np.ndarray]:
+        """Losses (N,) of all images by the model as it is, which the mask then goes by, and features.
+
+        Features are there in the main process only; see `train_loop.AdaPrunerStep.look_again`.
+        """
         return self._trainer.look_again(self.cfg)
 
     def resume_or_load(self, resume=True):

@@ -60,8 +60,10 @@ def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg):
     model, records = build_model(cfg), _records()
     task.adapt_model(model, records)
     model.train()
-    (found,) = task.losses(cfg, model, records).values()
+    losses, features = task.losses_and_features(cfg, model, records)
+    (found,) = losses.values()
     assert model.training and found.shape == (NUMBER,)
+    np.testing.assert_array_equal(features, task.features(cfg, model, records))
     model.eval()
     with torch.no_grad():
         images = torch.stack([torch.as_tensor(r["image"].transpose(2, 0, 1)) for r in records])

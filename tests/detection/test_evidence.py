@@ -21,7 +21,7 @@ from adapruner_det.detection.evidence import (
     gradient_norms_of,
     labels_of_records,
     last_layers,
-    losses_of,
+    losses_and_features_of,
     share_found,
 )
 from adapruner_det.detection.per_image import return_per_image_losses
@@ -262,8 +262,9 @@ def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name
     native = copy.deepcopy(model)
     return_per_image_losses(model)
     before = state_of(model)
-    found = losses_of(cfg, model, records)
+    found, features = losses_and_features_of(cfg, model, records)
     assert_same(before, state_of(model))
+    np.testing.assert_array_equal(features, features_of(cfg, model, records))
     native.train()
     for module in native.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -278,6 +279,14 @@ def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name
         assert expected.keys() == found.keys()
         for term, value in expected.items():
             assert float(found[term][i]) == pytest.approx(share * float(value), rel=1e-3, abs=1e-5), (i, term)
+
+
+def test_features_of_a_model_that_takes_its_images_one_at_a_time(plain_records):
+    toy = Toy()
+    return_per_image_losses(toy)
+    losses, features = losses_and_features_of(config(), toy, plain_records)
+    np.testing.assert_allclose(features, features_of(config(), toy, plain_records), rtol=1e-6)
+    assert len(features) == len(plain_records) == len(*losses.values())
 
 
 def norms_by_backward(name, model, record):

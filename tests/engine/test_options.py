@@ -133,9 +133,9 @@ def test_the_last_look_is_what_the_mask_goes_by(voc, config, monkeypatch):  # no
     def losses(cfg, model, records):
         looked_at.append(len(records))
         worth = torch.tensor([float(IDS.index(record["image_id"])) for record in records])
-        return {"loss_a": 1 + worth, "loss_b": torch.zeros(len(records))}
+        return {"loss_a": 1 + worth, "loss_b": torch.zeros(len(records))}, np.zeros((len(records), 3), np.float32)
 
-    monkeypatch.setattr("adapruner_det.detection.task.losses_of", losses)
+    monkeypatch.setattr("adapruner_det.detection.task.losses_and_features_of", losses)
     cfg = config(**{"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.SELECTION_LOSS": False})
     train(cfg)
     assert looked_at == [1, len(IDS)]
