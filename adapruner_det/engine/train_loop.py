@@ -148,12 +148,23 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         losses = torch.empty(len(self.records))
         for rank, part in enumerate(comm.all_gather(mine)):
             losses[rank::processes] = part
-        self.pruner.judge(losses, self.covariates)
+        self._judge(losses)
         parts = comm.gather(features)
         gathered = np.empty((len(losses) if parts else 0, features.shape[1]), np.float32)
         for rank, part in enumerate(parts):
             gathered[rank::processes] = part
         return losses, gathered
+
+    def _judge(self, losses: Tensor) -> None:
+        try:
+            self.pruner.judge(losses, self.covariates)
+        except FloatingPointError as error:
+            wrong = [self.records[i] for i in (~losses.isfinite()).nonzero()[:5, 0].tolist()]
+            images = ", ".join(f"{record['dataset_name']} {record['image_id']}" for record in wrong)
+            raise FloatingPointError(
+                f"{error} (the first: {images}). To go by what the visits said: --resume with "
+                "ADAPRUNER.LAST_LOOK False"
+            ) from error
 
     def _loss_of_mask(self, names: List[str], terms: Tensor) -> Tensor:
         """The sum of those terms (B, terms) that move the mask, (B,)."""

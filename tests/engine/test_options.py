@@ -144,6 +144,25 @@ def test_the_last_look_is_what_the_mask_goes_by(voc, config, monkeypatch):  # no
     assert columns["final_loss"] == [1.0 + n for n in range(len(IDS))]
 
 
+def test_an_image_whose_last_loss_is_not_finite_is_named_and_the_visits_are_there(
+    voc, config, monkeypatch  # noqa: F811
+):
+    voc("all")
+
+    def losses(cfg, model, records):
+        worth = torch.tensor([float("nan") if record["image_id"] == IDS[3] else 1.0 for record in records])
+        return {"loss": worth}, np.zeros((len(records), 3), np.float32)
+
+    monkeypatch.setattr("adapruner_det.detection.task.losses_and_features_of", losses)
+    way_out = rf"data {IDS[3]}\). To go by what the visits said: --resume with ADAPRUNER.LAST_LOOK False"
+    with pytest.raises(FloatingPointError, match=way_out):
+        train(config(**{"ADAPRUNER.LAST_LOOK": True}))
+    resumed, plain = config(), config(folder="plain")
+    train(resumed, resume=True)
+    train(plain)
+    assert scores(resumed) == scores(plain)
+
+
 @pytest.mark.parametrize("overrides, way_out", [
     ({"ADAPRUNER.LAST_LOOK": True}, "ADAPRUNER.LAST_LOOK False"),
     ({"ADAPRUNER.REDUNDANCY": 1.0}, "ADAPRUNER.REDUNDANCY 0"),
