@@ -126,7 +126,7 @@ class TrainBatches:
 
 
 class TestBatches:
-    """The batches of one data set, once and as they are; each process has its share of the images.
+    """The batches of one data set, once and as they are; each process has its share of the images, or all.
 
     As `TrainBatches`' with "image_ids" (list of str) besides. The last one may be smaller.
 
@@ -135,6 +135,7 @@ class TestBatches:
         read_images: function of records that returns (N, H, W, 3) uint8.
         batch_size: of one process.
         device: where the images go.
+        share: whether each process has a share only.
     """
 
     __test__ = False  # no test, whatever pytest thinks of its name
@@ -145,8 +146,10 @@ class TestBatches:
         read_images: Callable[[List[dict]], np.ndarray],
         batch_size: int,
         device: "str | torch.device",
+        share: bool = True,
     ):
-        self._index = torch.tensor(list(InferenceSampler(len(records))), dtype=torch.long)
+        own = InferenceSampler(len(records)) if share else range(len(records))
+        self._index = torch.tensor(list(own), dtype=torch.long)
         own = [records[i] for i in self._index.tolist()]
         self._images = torch.from_numpy(read_images(own))
         self._labels = labels_of(own)

@@ -59,7 +59,7 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: List[dict])
 def _batches(cfg: CfgNode, model: ImageClassifier, records: List[dict], what: str) -> Iterator[dict]:
     """The images once and in their order, with progress; the model is in evaluation mode meanwhile."""
     read = partial(read_images, size=cfg.INPUT.IMAGE_SIZE)
-    batches = TestBatches(records, read, cfg.SOLVER.IMS_PER_BATCH, model.device)
+    batches = TestBatches(records, read, cfg.SOLVER.IMS_PER_BATCH, model.device, share=False)
     was_training = model.training
     model.eval()
     try:

@@ -8,7 +8,7 @@ sets of mixed sizes work, in smaller batches.
 """
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.structures import BoxMode, Instances
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -129,8 +130,8 @@ def losses_and_features_of(
 ) -> Tuple[Dict[str, Tensor], np.ndarray]:
     """The training loss of each image, term by term, and `features_of`, in one pass.
 
-    Normalisation layers and running numbers of positives: as in `gradient_norms_of`. Proposals are drawn
-    from SEED, anew for each batch.
+    Normalisation layers and running numbers of positives: as in `gradient_norms_of`. R-CNNs see one image
+    at a time, whose proposals are drawn from SEED.
 
     Args:
         model: a detector that returns per-image losses (`per_image.return_per_image_losses`); left as it
@@ -150,7 +151,9 @@ def losses_and_features_of(
     features = np.empty((len(records), _coarsest(model)[1].channels), np.float32)
     with _modes_restored(model), _random_state_restored(model):
         _set_modes_for_losses(model)
-        for indices, batch in _batches(cfg, records, "Last look"):
+        # What R-CNNs draw of an image's proposals, and divide by, depends on those in its batch.
+        size = 1 if isinstance(model, GeneralizedRCNN) else None
+        for indices, batch in _batches(cfg, records, "Last look", size):
             torch.manual_seed(max(cfg.SEED, 0))
             # Step 1: models that draw pictures every few steps do so at step 0.
             with _normalizer_held(cfg, model, len(batch)), EventStorage(1), _autocast(cfg, model):
@@ -159,7 +162,13 @@ def losses_and_features_of(
             for name, values in losses.items():
                 found.setdefault(name, torch.zeros(len(records)))[indices] = values.float().cpu()
             # Several, where the model can only take its images one at a time.
-            features[indices] = np.concatenate([_pooled(model, maps, batch) for maps in outputs])
+            pooled = [_pooled(model, maps, batch) for maps in outputs]
+            if sum(map(len, pooled)) != len(batch):
+                raise ValueError(
+                    f"{type(model).__name__}.backbone was called {len(pooled)} times for {len(batch)} images; "
+                    "their features are there only if it is called once for a batch, or once for each image"
+                )
+            features[indices] = np.concatenate(pooled)
     return found, features
 
 
@@ -306,10 +315,13 @@ def _truth(record: dict) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def _batches(
-    cfg: CfgNode, records: List[dict], what: str
+    cfg: CfgNode, records: List[dict], what: str, size: Optional[int] = None
 ) -> Iterator[Tuple[List[int], List[dict]]]:
-    """All images, with their places in `records`, in batches of images of one size; with progress."""
-    places = _places_by_size(records, cfg.SOLVER.IMS_PER_BATCH)
+    """All images, with their places in `records`, in batches of images of one size; with progress.
+
+    As many at a time as a process is given in training, or `size`.
+    """
+    places = _places_by_size(records, size or _images_of_a_process(cfg))
     annotated = [{"annotations": [], **record} for record in records]
     loader = DataLoader(
         MapDataset(DatasetFromList(annotated, copy=False), _mapper(cfg)),
@@ -328,6 +340,10 @@ def _places_by_size(records: List[dict], batch_size: int) -> List[List[int]]:
     """Places of at most `batch_size` records of one height and width each."""
     places_of: Dict[Tuple[int, int], List[int]] = {}
     for i, record in enumerate(records):
+        if not {"height", "width"} <= record.keys():
+            raise ValueError(
+                f"{record['file_name']} has no height and width in its record: add them to the data set's dicts"
+            )
         places_of.setdefault((record["height"], record["width"]), []).append(i)
     return [
         places[start : start + batch_size]
@@ -369,6 +385,11 @@ def _set_modes_for_losses(model: nn.Module) -> None:
             module.eval()
 
 
+def _images_of_a_process(cfg: CfgNode) -> int:
+    """In a training step."""
+    return max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
+
+
 def _coarsest(model: nn.Module) -> Tuple[str, ShapeSpec]:
     """The backbone's map of the largest stride, of these the one with the most channels."""
     shapes = model.backbone.output_shape()
@@ -408,7 +429,7 @@ def _normalizer_held(cfg: CfgNode, model: nn.Module, num_images: int = 1) -> Ite
     """Keeps a dense detector's running number of positives where it is, but for so many images."""
 
     def share_of_images(name: str, value: float, initial_value: float, momentum: float = 0.9):
-        return getattr(model, name, initial_value) * num_images / cfg.SOLVER.IMS_PER_BATCH
+        return getattr(model, name, initial_value) * num_images / _images_of_a_process(cfg)
 
     if isinstance(model, DenseDetector):
         with _replaced(model, "_ema_update", share_of_images):
@@ -451,8 +472,10 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 def _check_backbone(model: nn.Module) -> None:
     lacking = [name for name in ("backbone", "preprocess_image") if not hasattr(model, name)]
+    if not lacking and not hasattr(model.backbone, "output_shape"):
+        lacking = ["backbone.output_shape"]
     if lacking:
         raise ValueError(
             f"{type(model).__name__} has no {' and no '.join(lacking)}, as Detectron2's detectors have: "
-            "methods that look at features or gradients cannot be used with it"
+            "what looks at features, gradients or final losses cannot be used with it"
         )

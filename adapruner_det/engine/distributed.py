@@ -5,7 +5,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, create_ddp_model
 from detectron2.utils import comm
-from torch import nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -25,6 +25,20 @@ def init_default_trainer(trainer: DefaultTrainer, cfg: CfgNode) -> None:
 
 def _create_ddp_model_on_cpu(model, **options):
     return create_ddp_model(model, device_ids=None, **options)
+
+
+def synchronise_statistics(model: nn.Module) -> None:
+    """Gives every process the main one's running statistics.
+
+    DistributedDataParallel, as Detectron2 builds it, leaves each its own: BatchNorm's means and variances
+    of the images that process saw; RetinaNet and FCOS have a running number of positives besides.
+    """
+    if comm.get_world_size() == 1:
+        return
+    for buffer in model.buffers():
+        distributed.broadcast(buffer, src=0)
+    if hasattr(model, "loss_normalizer"):
+        model.loss_normalizer = comm.all_gather(model.loss_normalizer)[0]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -41,8 +41,8 @@ class AdaPrunerHook(HookBase):
         others: records that do not compete (images without boxes, where EMPTY_IMAGES says so).
         keep_others: whether those are kept.
         folder: where the selection goes.
-        redundancy: strength of the discount for near neighbours; see `pruning.redundancy`. The mask
-            itself is left as it was learnt.
+        redundancy: strength of the discount for near neighbours; see `pruning.redundancy`. It leaves the
+            mask itself as it is.
     """
 
     def __init__(
@@ -62,12 +62,14 @@ class AdaPrunerHook(HookBase):
         self._seen: Optional[np.ndarray] = None  # the features of that look
         self._seconds_before = 0.0
         self._start = time.perf_counter()
+        self._began = False
 
     def before_train(self):
         check_replaceable(self.folder)  # not only when the work is done
         self._start = time.perf_counter()
         if comm.is_main_process():
             self._check_what_comes_last()
+        self._began = True
 
     def after_step(self):
         pruner = self.trainer.pruner
@@ -82,7 +84,7 @@ class AdaPrunerHook(HookBase):
 
     def after_train(self):
         finished = self.trainer.iter >= self.trainer.max_iter  # else an exception ended it
-        if not finished:
+        if not (finished and self._began):
             return
         if self._looks:
             self._look_again()
@@ -140,22 +142,14 @@ class AdaPrunerHook(HookBase):
             asks["ADAPRUNER.LAST_LOOK False"] = self._losses_and_features
         if not asks:
             return
-        self._check_sizes(" ".join(asks))
         refused = {without: error for without, ask in asks.items() if (error := self._refusal(ask))}
         if refused:
             raise ValueError(f"{next(iter(refused.values()))}. To do without: {' '.join(refused)}")
 
-    def _check_sizes(self, without: str) -> None:
-        for record in self.competing:
-            if "annotations" in record and not {"height", "width"} <= record.keys():
-                raise ValueError(
-                    f"{record['file_name']} has no height and width in its record, which looking at all images "
-                    f"in the end takes: add them to the data set's dicts. To do without: {without}"
-                )
-
     def _refusal(self, ask: Callable[[List[dict]], Any]) -> Optional[ValueError]:
+        lacking = [record for record in self.competing if not {"height", "width"} <= record.keys()]
         try:
-            ask(self.competing[:1])
+            ask(lacking[:1] or self.competing[:1])
         except ValueError as error:
             return error
         return None

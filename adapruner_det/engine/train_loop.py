@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ..pruning import AdaPruner
-from .distributed import unwrapped
+from .distributed import synchronise_statistics, unwrapped
 from .image_statistics import ImageStatistics
 from .tasks import Task
 
@@ -132,28 +132,29 @@ class AdaPrunerStep(MixedPrecisionTrainer):
             ) from error
         self.statistics.add(index, names, terms)
 
-    def look_again(self, cfg: CfgNode) -> Tuple[Tensor, np.ndarray]:
+    def look_again(self, cfg: CfgNode) -> Tuple[Tensor, Optional[np.ndarray]]:
         """Makes the mask say what the model as it is now says of every image.
 
-        Each process looks at a part.
+        Each process looks at a part, with the main one's running statistics.
 
         Returns:
-            Losses (N,) and features (N, F) of the images; without images, (0, F), in other processes
-            than the main one.
+            Losses (N,) of the images. In the main process, if REDUNDANCY asks for them, features (N, F).
+
+        Raises:
+            FloatingPointError: a loss that is not finite, with the images.
+            ValueError: LOSS_TERMS that the model does not have.
         """
-        processes = comm.get_world_size()
-        own = self.records[comm.get_rank() :: processes]
-        terms, features = self.task.losses_and_features(cfg, unwrapped(self.model), own)
+        model = unwrapped(self.model)
+        synchronise_statistics(model)
+        own = self.records[comm.get_rank() :: comm.get_world_size()]
+        terms, features = self.task.losses_and_features(cfg, model, own)
         mine = self._loss_of_mask(list(terms), torch.stack(list(terms.values()), dim=1))
-        losses = torch.empty(len(self.records))
-        for rank, part in enumerate(comm.all_gather(mine)):
-            losses[rank::processes] = part
+        losses = torch.from_numpy(_interleaved(comm.all_gather(mine.numpy())))
         self._judge(losses)
+        if not cfg.ADAPRUNER.REDUNDANCY:
+            return losses, None
         parts = comm.gather(features)
-        gathered = np.empty((len(losses) if parts else 0, features.shape[1]), np.float32)
-        for rank, part in enumerate(parts):
-            gathered[rank::processes] = part
-        return losses, gathered
+        return losses, _interleaved(parts) if parts else None
 
     def _judge(self, losses: Tensor) -> None:
         try:
@@ -209,3 +210,13 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         super().load_state_dict(state_dict)
         self.pruner.load_state_dict(state_dict["pruner"])
         self.statistics.load_state_dict(state_dict["statistics"])
+
+
+def _interleaved(parts: List[np.ndarray]) -> np.ndarray:
+    """Rows of the n-th part, one of `parts`' number apart from the n-th row on."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    for n, part in enumerate(parts):
+        rows[n :: len(parts)] = part
+    return rows

@@ -98,10 +98,10 @@ class AdaPrunerTrainer(DefaultTrainer):
         """How often each image was visited, and its losses: columns for the selection's table."""
         return self._trainer.statistics.columns()
 
-    def look_again(self) -> Tuple[Tensor, np.ndarray]:
-        """Losses (N,) of all images by the model as it is, which the mask then goes by, and features.
+    def look_again(self) -> Tuple[Tensor, Optional[np.ndarray]]:
+        """Losses (N,) of all images by the model as it is, which the mask then goes by, and features (N, F).
 
-        Features are there in the main process only; see `train_loop.AdaPrunerStep.look_again`.
+        See `train_loop.AdaPrunerStep.look_again`.
         """
         return self._trainer.look_again(self.cfg)
 
@@ -208,15 +208,12 @@ def check_pruning(cfg: CfgNode) -> None:
             f"ADAPRUNER.REDUNDANCY is {cfg.ADAPRUNER.REDUNDANCY}; it is a strength, at least 0 (off)"
         )
     options = cfg.ADAPRUNER
-    if options.CLASS_BALANCE and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
+    on = [key for key in ("CLASS_BALANCE", "LAST_LOOK") if options[key]]
+    if on and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
         raise ValueError(
-            "ADAPRUNER.RATIO_CONTROL penalty cannot hold each class to the ratio: set ADAPRUNER.CLASS_BALANCE False "
-            "as well, or use ADAPRUNER.PRESET paper for all that belongs to it"
-        )
-    if options.LAST_LOOK and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
-        raise ValueError(
-            "ADAPRUNER.LAST_LOOK takes RATIO_CONTROL projection: set ADAPRUNER.LAST_LOOK False, or use "
-            "ADAPRUNER.PRESET paper for all that belongs to the penalty"
+            f"ADAPRUNER.RATIO_CONTROL penalty neither holds classes to the ratio nor goes with a last look: add "
+            f"{' '.join(f'ADAPRUNER.{key} False' for key in on)}, or use ADAPRUNER.PRESET paper for all that "
+            "belongs to it"
         )
     if cfg.DATASETS.SELECTION:
         raise ValueError(

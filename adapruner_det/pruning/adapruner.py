@@ -231,13 +231,7 @@ class AdaPruner:
             RuntimeError: another process, of a sharded mask, refused its batch.
         """
         losses = losses.detach().to(self.mask.logits)
-        place, refusal = self._examine(index, losses, covariates)
-        batch = (0.0, 0) if refusal else (_sum(losses), len(losses))
-        refused, loss_sum, seen = self.mask.totals(float(refusal is not None), *batch)
-        if refused:
-            raise refusal or RuntimeError(
-                "another process refused its batch (its error says why); the mask was not moved"
-            )
+        place, loss_sum, seen = self._examined(index, losses, covariates)
         self._mean_loss.add(loss_sum, seen)
         if self._loss_scale is not None:
             self._loss_scale.add(losses, covariates)
@@ -261,18 +255,17 @@ class AdaPruner:
             covariates: as of `update`, (N, K).
 
         Raises:
-            ValueError: no projection holds the ratio; and what `update` raises for such losses.
+            ValueError: no projection holds the ratio.
+            FloatingPointError, ValueError, RuntimeError: as of `update`; the mask is what it was.
         """
         if not self.objective.projects_at_end:
             raise ValueError("to judge by the finished model takes ratio_control 'projection'")
         losses = losses.detach().to(self.mask.logits)
-        here = torch.arange(len(self.mask.logits), device=losses.device)
-        self._check_losses(here, losses)
-        loss_sum, seen = self.mask.totals(_sum(losses), len(losses))
+        owned = self.mask.owned
+        here, loss_sum, seen = self._examined(torch.arange(owned.start, owned.stop), losses, covariates)
         mean = max(loss_sum / seen, 1e-12)
         scale = self._make_loss_scale(0 if covariates is None else covariates.shape[1])
         if scale is not None:
-            scale.check(len(losses), covariates)
             for part in here.split(_CHUNK):
                 scale.add(losses[part], None if covariates is None else covariates[part])
             scale.next_epoch(self.mask.total)
@@ -356,7 +349,7 @@ class AdaPruner:
         """
         ours = self._settings()
         changed = [
-            f"{k} was {v}, is {ours[k]}" for k, v in state["settings"].items() if v != ours[k]
+            f"{k} was {v}, is {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)
         ]
         if changed:
             raise ValueError(
@@ -385,6 +378,19 @@ class AdaPruner:
             **asdict(self.objective),
         }
 
+    def _examined(
+        self, index: Tensor, losses: Tensor, covariates: Optional[Tensor]
+    ) -> "tuple[Tensor, float, float]":
+        """Places of a batch that no process refuses; sum and number of the losses of all processes."""
+        place, refusal = self._examine(index, losses, covariates)
+        batch = (0.0, 0) if refusal else (_sum(losses), len(losses))
+        refused, loss_sum, seen = self.mask.totals(float(refusal is not None), *batch)
+        if refused:
+            raise refusal or RuntimeError(
+                "another process refused its batch (its error says why); the mask was not moved"
+            )
+        return place, loss_sum, seen
+
     def _examine(
         self, index: Tensor, losses: Tensor, covariates: Optional[Tensor]
     ) -> "tuple[Tensor, Exception | None]":
@@ -408,11 +414,11 @@ class AdaPruner:
         finite = torch.isfinite(losses)
         if not finite.all():
             raise FloatingPointError(
-                f"losses of samples {index[~finite].tolist()} are not finite; the mask was not moved"
+                f"losses of samples {_first(index[~finite])} are not finite; the mask was not moved"
             )
         if (losses < 0).any():
             raise ValueError(
-                f"losses of samples {index[losses < 0].tolist()} are negative: Eq. 5 takes their "
+                f"losses of samples {_first(index[losses < 0])} are negative: Eq. 5 takes their "
                 "logarithm"
             )
 
@@ -500,6 +506,11 @@ class AdaPruner:
         self._mean_force_of_group.next_epoch()
         if self._loss_scale is not None:
             self._loss_scale.next_epoch(self.mask.total)
+
+
+def _first(index: Tensor, number: int = 20) -> str:
+    more = len(index) - number
+    return str(index[:number].tolist()) + (f" and {more} more" if more > 0 else "")
 
 
 def _sum(values: Tensor) -> float:

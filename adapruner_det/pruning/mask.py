@@ -34,6 +34,7 @@ class Mask:
         device: "torch.device | str" = "cpu",
         groups: Optional[Tensor] = None,
     ):
+        self.owned = range(num_samples)  # the samples whose logits are here
         self._set_up(num_samples, num_samples, device, groups, None)
 
     def _set_up(

@@ -7,6 +7,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import build_model
+from detectron2.utils import comm
 
 from adapruner_det.classification.config import add_classification_config
 from adapruner_det.classification.features import embed_dataset
@@ -71,6 +72,17 @@ def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg):
         logits = model.head(model.embed({"images": images, "labels": labels}))
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_of_two_processes_can_look_at_all_images_it_is_given(cfg, monkeypatch):
+    model, records = build_model(cfg), _records()
+    task.adapt_model(model, records)
+    losses, features = task.losses_and_features(cfg, model, records)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    by_one_of_two, features_by_it = task.losses_and_features(cfg, model, records)
+    torch.testing.assert_close(by_one_of_two["loss_cls"], losses["loss_cls"])
+    np.testing.assert_array_equal(features_by_it, features)
 
 
 def _loader(cfg, records):

@@ -255,7 +255,7 @@ def test_gradient_norm_of_a_linear_function(plain_records):
     assert norms.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["yolo", "retinanet", "fcos"])
+@pytest.mark.parametrize("name", ["yolo", "faster_rcnn_fpn", "retinanet", "fcos"])
 def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name, records):
     """Batches of two images and of one; the native model gets one image at a time."""
     cfg, model = config(name), build(name)
@@ -264,16 +264,17 @@ def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name
     before = state_of(model)
     found, features = losses_and_features_of(cfg, model, records)
     assert_same(before, state_of(model))
-    np.testing.assert_array_equal(features, features_of(cfg, model, records))
+    np.testing.assert_allclose(features, features_of(cfg, model, records), rtol=1e-3, atol=1e-5)
     native.train()
     for module in native.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     for i, record in enumerate(records):
+        torch.manual_seed(max(cfg.SEED, 0))
         with torch.no_grad(), EventStorage(1):
             expected = native([as_input(cfg, record)])
         share = 1.0
-        if name != "yolo":  # natively by a mean that moves, here by a half of where it starts
+        if name in ("retinanet", "fcos"):  # natively by a mean that moves, here by a half of where it starts
             share = native.loss_normalizer / ({"retinanet": 100, "fcos": 300}[name] / 2)
             del native.loss_normalizer
         assert expected.keys() == found.keys()

@@ -7,6 +7,7 @@ import torch
 from conftest import write_voc_folder
 
 from adapruner_det.engine import hooks
+from adapruner_det.engine.distributed import synchronise_statistics
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -67,6 +68,24 @@ def test_two_processes_resume_and_evaluate(both, voc, run_tool):
     by_two = json.loads(evaluated.read_text())["bbox"]
     run_tool("train_net.py", "--eval-only", *train, "MODEL.WEIGHTS", output / "train/model_final.pth")
     assert json.loads(evaluated.read_text())["bbox"] == pytest.approx(by_two, nan_ok=True)
+
+
+def _synchronised(rank, folder):
+    """What one of two processes has after it, of other statistics before."""
+    store = f"file://{folder}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    model = torch.nn.BatchNorm1d(1)
+    for buffer in model.buffers():
+        buffer.fill_(rank + 2)
+    model.loss_normalizer = 10.0 * (rank + 1)
+    synchronise_statistics(model)
+    (folder / str(rank)).write_text(str([float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]))
+    torch.distributed.destroy_process_group()
+
+
+def test_running_statistics_become_those_of_the_main_process(tmp_path):
+    torch.multiprocessing.spawn(_synchronised, (tmp_path,), nprocs=2)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == [str([2.0, 2.0, 2.0, 10.0])] * 2
 
 
 def test_different_masks_are_refused(monkeypatch):

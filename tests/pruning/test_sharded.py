@@ -159,15 +159,20 @@ def test_shards_judge_as_one_mask_does(loss_scale):
     assert torch.equal(torch.cat(parts), judged(Mask(N), slice(None), torch.arange(N)))
 
 
-def test_a_refused_batch_stops_all_processes_in_the_same_step_and_moves_nothing():
+@pytest.mark.parametrize("what", ["batch", "judgement"])
+def test_what_one_refuses_stops_all_processes_in_the_same_step_and_moves_nothing(what):
     def one(rank, reduce):
         mask = ShardedMask(N, rank, WORLD, reduce=reduce)
         pruner = make(mask, warmup=0)
         pruner.update(torch.tensor([mask.owned.start]), torch.ones(1))
         before = mask.logits.clone()
-        bad = torch.tensor([float("nan") if rank == 1 else 1.0])
+        bad = torch.ones(len(mask.owned))
+        bad[0] = float("nan") if rank == 1 else 1.0
         try:
-            pruner.update(torch.tensor([mask.owned.start]), bad)
+            if what == "batch":
+                pruner.update(torch.tensor([mask.owned.start]), bad[:1])
+            else:
+                pruner.judge(bad)
         except Exception as error:  # noqa: BLE001 - looked at below
             return error, torch.equal(mask.logits, before), pruner.step
 
