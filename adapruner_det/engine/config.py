@@ -112,11 +112,13 @@ def add_adapruner_config(cfg: CN) -> None:
     # Step of a mask logit at each visit of its image.
     cfg.ADAPRUNER.MASK_LR = 0.3
     # When pruning has ended, the finished model looks at every image once more, not augmented and in evaluation
-    # mode, and the mask becomes what these losses say.
+    # mode, and the mask becomes what these losses say. Takes Detectron2's backbone and preprocess_image, as
+    # REDUNDANCY does.
     cfg.ADAPRUNER.LAST_LOOK = True
     # How far the ratio reached may be from KEEP_RATIO.
     cfg.ADAPRUNER.TOLERANCE = 0.02
-    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6.
+    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6 (without
+    # CLASS_BALANCE and LAST_LOOK).
     cfg.ADAPRUNER.RATIO_CONTROL = "projection"
     # s_scale of Eq. 7.
     cfg.ADAPRUNER.COMPRESSION_SCALE = COMPRESSION_SCALE
