@@ -231,11 +231,15 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
     needed = math.ceil(2 * num_images / cfg.SOLVER.IMS_PER_BATCH)
     if pruning < needed:
+        iterations = math.ceil(needed / (1 - cfg.ADAPRUNER.WARMUP) - 1e-6)
+        enough = f"SOLVER.MAX_ITER to at least {iterations}"
+        if cfg.SOLVER.MAX_EPOCHS:  # which MAX_ITER was worked out of
+            epochs = math.ceil(10 * iterations * cfg.SOLVER.IMS_PER_BATCH / num_images) / 10
+            enough = f"SOLVER.MAX_EPOCHS to at least {epochs}"
         raise ValueError(
             f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less "
             f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images twice "
-            f"takes {needed}: raise SOLVER.MAX_ITER to at least "
-            f"{math.ceil(needed / (1 - cfg.ADAPRUNER.WARMUP) - 1e-6)}"
+            f"takes {needed}: raise {enough}"
         )
     epochs = pruning * cfg.SOLVER.IMS_PER_BATCH / num_images
     logger.info(
