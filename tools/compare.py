@@ -41,12 +41,11 @@ from adapruner_det.comparison.experiment import (
     variant_of,
     with_registered,
 )
-from adapruner_det.comparison.figure import save_figure
 from adapruner_det.comparison.methods import METHODS
-from adapruner_det.comparison.overview import OVERVIEW_CAPTION, over_ratios
 from adapruner_det.comparison.plan import check, plan
+from adapruner_det.comparison.results import write_results
 from adapruner_det.comparison.runs import RunChangedError, RunFailedError, execute
-from adapruner_det.comparison.table import caption, collect, summarise
+from adapruner_det.comparison.table import collect
 from adapruner_det.files import write_text
 from adapruner_det.report.planted import Planted, PlantedMismatchError
 
@@ -66,24 +65,9 @@ def report(comparison: Comparison, output: Path, planted: Optional[Planted] = No
     Raises:
         PlantedMismatchError: the planted defects are those of other images; the other files are written.
     """
-    table = _trainings(comparison, output) if comparison.train_configs else ""
+    table = write_results(collect(comparison, output), output) if comparison.train_configs else ""
     selections = _selections(comparison, output, planted)
     return table or selections
-
-
-def _trainings(comparison: Comparison, output: Path) -> str:
-    """Writes the results of the trainings, and returns their table."""
-    results = collect(comparison, output)
-    summary = summarise(results)
-    table = summary.to_markdown(index=False, disable_numparse=True)
-    write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
-    parts = [table, caption(summary)]
-    overview = over_ratios(results)
-    if len(overview):
-        parts += [overview.to_markdown(index=False, disable_numparse=True), OVERVIEW_CAPTION]
-    write_text(output / "table.md", "\n\n".join(parts) + "\n")
-    save_figure(results, output / "figure.png")
-    return table
 
 
 def _selections(comparison: Comparison, output: Path, planted: Optional[Planted]) -> str:

@@ -14,6 +14,7 @@ PRESETS = {
         "SELECTION_WEIGHT": 1.0,
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
+        "RANK_POWER": 1.0,
         "LAST_LOOK": False,
     },
     "paper": {
@@ -31,6 +32,7 @@ PRESETS = {
         "TOLERANCE": 0.02,
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
+        "RANK_POWER": 1.0,
     },
 }
 
@@ -40,6 +42,7 @@ _OFF = {
     "LAST_LOOK": False,
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
+    "RANK_POWER": 1.0,
     "REDUNDANCY": 0.0,
     "SELECTION_WEIGHT": 1.0,
 }
@@ -144,6 +147,9 @@ def add_adapruner_config(cfg: CN) -> None:
     # one that is kept, and less the less alike they are to the trained model. 0: no images are compared,
     # for models whose features are not known (they need Detectron2's backbone).
     cfg.ADAPRUNER.REDUNDANCY = 0.7
+    # There, a rank r counts as 1 - (1 - r)^RANK_POWER: the higher the power, the fewer images go for their own
+    # loss, the worst ones first, and the more because others like them stay. 1: ranks as they are.
+    cfg.ADAPRUNER.RANK_POWER = 16.0
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.

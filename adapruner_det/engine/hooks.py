@@ -43,6 +43,7 @@ class AdaPrunerHook(HookBase):
         folder: where the selection goes.
         redundancy: strength of the discount for near neighbours; see `pruning.redundancy`. It leaves the
             mask itself as it is.
+        rank_power: power of the ranks that it is taken from; see there.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class AdaPrunerHook(HookBase):
         keep_others: bool,
         folder: str,
         redundancy: float = 0.0,
+        rank_power: float = 1.0,
     ):
         self.competing = competing
         self.others = others
         self.keep_others = keep_others
         self.folder = folder
         self.redundancy = redundancy
+        self.rank_power = rank_power
         self._final_loss: Dict[str, list] = {}  # a column, if there was a last look
         self._seen: Optional[np.ndarray] = None  # the features of that look
         self._seconds_before = 0.0
@@ -125,7 +128,9 @@ class AdaPrunerHook(HookBase):
             logger.error("Features of the trained model are not finite: near neighbours were not compared")
             return mask.logits.tolist(), kept.tolist(), {}
         groups = None if mask.groups is None else mask.groups.numpy()
-        scores = discounted_scores(mask.logits.numpy(), kept, features, self.redundancy, groups)
+        scores = discounted_scores(
+            mask.logits.numpy(), kept, features, self.redundancy, groups, self.rank_power
+        )
         logger.info(
             f"Redundancy: {np.sum(kept & (scores <= 0))} of {kept.sum()} images the mask keeps made way for "
             f"others, less like those that stay. Comparing {len(kept)} images took "

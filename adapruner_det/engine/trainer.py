@@ -118,6 +118,7 @@ class AdaPrunerTrainer(DefaultTrainer):
                 keep_others=self.cfg.ADAPRUNER.EMPTY_IMAGES == "keep",
                 folder=os.path.join(self.cfg.OUTPUT_DIR, "selection"),
                 redundancy=self.cfg.ADAPRUNER.REDUNDANCY,
+                rank_power=self.cfg.ADAPRUNER.RANK_POWER,
             )
             hooks.insert(1, hook)  # after the timer, before whatever saves or writes
         return hooks
@@ -206,6 +207,10 @@ def check_pruning(cfg: CfgNode) -> None:
     if not 0 <= cfg.ADAPRUNER.REDUNDANCY < math.inf:
         raise ValueError(
             f"ADAPRUNER.REDUNDANCY is {cfg.ADAPRUNER.REDUNDANCY}; it is a strength, at least 0 (off)"
+        )
+    if not 1 <= cfg.ADAPRUNER.RANK_POWER < math.inf:
+        raise ValueError(
+            f"ADAPRUNER.RANK_POWER is {cfg.ADAPRUNER.RANK_POWER}; it is at least 1 (ranks as they are)"
         )
     options = cfg.ADAPRUNER
     on = [key for key in ("CLASS_BALANCE", "LAST_LOOK") if options[key]]

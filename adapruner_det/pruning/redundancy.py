@@ -25,12 +25,15 @@ def discounted_order(
     strength: float,
     keep_ratio: float = 1.0,
     num_neighbours: int = NEIGHBOURS,
+    power: float = 1.0,
 ) -> np.ndarray:
     """The order in which samples are taken, the one with the highest score that is left each time.
 
-    Scores count by their rank, from 0 to 1. A sample loses strength times exp(-(2 d / w)^2), d being its
-    cosine distance from the nearest sample that is taken: with strength 1, a copy of a sample taken ranks
-    no higher than whoever is like none of them. w is the distance at which samples lie from each other once
+    Scores count by their rank r, from 0 to 1, as 1 - (1 - r)^power. With power 1 that is the rank; the higher
+    the power, the less the better samples differ, so that only the worst are told from others by their score,
+    and the rest by what they have in common. A sample loses strength times exp(-(2 d / w)^2), d being its
+    cosine distance from the nearest sample that is taken: with strength 1, a copy of a sample taken counts
+    no more than whoever is like none of them. w is the distance at which samples lie from each other once
     a share of c is left of them, the median distance of a sample from its (1 / c)-th neighbour; what is
     nearer than half of it is as good as a copy. (In D2 Pruning the discounts of all neighbours taken add
     up: the longer the lists, the more samples of a crowded but varied region fall below copies.)
@@ -41,14 +44,16 @@ def discounted_order(
         strength: at least 0, which leaves the order of the scores.
         keep_ratio: c, above 0; neighbours further than the `num_neighbours`-th are not asked.
         num_neighbours: k.
+        power: at least 1.
 
     Returns:
         (N,) int64, a permutation; the sample taken first comes first.
     """
     num = len(scores)
-    base, lot = ranks(scores), np.random.default_rng(0).permutation(num)
+    rank, lot = ranks(scores), np.random.default_rng(0).permutation(num)
     if strength == 0 or num < 2:
-        return np.lexsort((lot, -base))
+        return np.lexsort((lot, -rank))
+    base = -((1 - rank) ** power)  # all of them one less, so that the best differ by more than rounding
     taken = _Taken(features, keep_ratio, min(num_neighbours, num - 1))
     # What a sample waits with is never too low: what is taken only comes nearer.
     queue = [(-base[i], lot[i], i) for i in range(num)]
@@ -70,6 +75,7 @@ def discounted_scores(
     features: np.ndarray,
     strength: float,
     groups: Optional[np.ndarray] = None,
+    power: float = 1.0,
 ) -> np.ndarray:
     """Scores that keep as many samples as before, those that `discounted_order` takes first.
 
@@ -79,6 +85,7 @@ def discounted_scores(
         features: (N, F) of a trained model, as they are.
         strength: see there.
         groups: (N,) integers; each group is a set by itself and keeps as many as it did. None for one.
+        power: see there.
 
     Returns:
         (N,) float64 in (-1, 1), above zero for those to keep: how far inside or outside the cut each one
@@ -89,7 +96,7 @@ def discounted_scores(
     groups = np.zeros(len(scores), int) if groups is None else groups
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        order = own[discounted_order(scores[own], features[own], strength, kept[own].mean())]
+        order = own[discounted_order(scores[own], features[own], strength, kept[own].mean(), power=power)]
         discounted[order] = (kept[own].sum() - np.arange(len(own)) - 0.5) / len(own)
     return discounted
 

@@ -197,6 +197,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
 
 @pytest.mark.parametrize("overrides, message", [
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "REDUNDANCY is -1.0"),
+    ({"ADAPRUNER.RANK_POWER": 0.5}, "RANK_POWER is 0.5; it is at least 1"),
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
     ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.CLASS_BALANCE False,"),
     ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.LAST_LOOK False,"),

@@ -9,13 +9,13 @@ def at_angles(degrees):
     return np.stack([np.cos(radians), np.sin(radians)], axis=1)
 
 
-def written_out(scores, features, strength, keep_ratio):
+def written_out(scores, features, strength, keep_ratio, power=1):
     """The definition, word by word, in float64, for scores and features without ties."""
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
     distances = 1 - units @ units.T
     np.fill_diagonal(distances, np.inf)
     width = np.median(np.sort(distances, axis=1)[:, round(1 / keep_ratio) - 1])
-    base = scores.argsort().argsort() / (len(scores) - 1)
+    base = 1 - (1 - scores.argsort().argsort() / (len(scores) - 1)) ** power
     order = []
     while len(order) < len(scores):
         discount = np.exp(-((2 * distances[:, order] / width) ** 2)).max(axis=1, initial=0)
@@ -58,6 +58,33 @@ def test_on_a_circle_by_hand():
     assert discounted_order(scores, features, 0.2).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_power_of_the_ranks_by_hand():
+    # The same images. With power 2 they count 1, 0.9375, 0.75, 0.4375 and 0: number 1 falls to 0.741 with strength 0.2,
+    # to 0.839 with 0.1. With power 3 they count 1, 0.984, 0.875, 0.578 and 0: 0.886 with 0.1, 0.591 with 0.4, 0.542 with 0.45.
+    features, scores = at_angles([0, 10, 50, 110, 170]), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
+    assert discounted_order(scores, features, 0.2, power=2).tolist() == [0, 2, 1, 3, 4]
+    assert discounted_order(scores, features, 0.1, power=2).tolist() == [0, 1, 2, 3, 4]
+    assert discounted_order(scores, features, 0.1, power=3).tolist() == [0, 1, 2, 3, 4]
+    assert discounted_order(scores, features, 0.4, power=3).tolist() == [0, 2, 1, 3, 4]
+    assert discounted_order(scores, features, 0.45, power=3).tolist() == [0, 2, 3, 1, 4]
+
+
+def test_of_the_worst_only_their_score_counts_and_of_the_best_only_what_they_have_in_common():
+    # Ten pairs of copies, a worst image that is like none, and a copy of the best one that is nearly as good.
+    features = np.repeat(np.eye(11), 2, axis=0)[:-1]
+    scores = np.arange(21.0)[::-1]  # the last one is the one like none
+    taken_last = discounted_order(scores, features, 0.7, power=16)[-11:]
+    assert set(taken_last) == {20} | set(range(1, 20, 2))
+    assert taken_last[-1] == 19  # which is a copy and nearly the worst
+    assert discounted_order(scores, features, 0.7, power=1)[-1] == 19
+
+
+def test_the_best_differ_by_more_than_rounding():
+    # At these ranks 1 - (1 - r)^16 is 1 for all.
+    scores, features = np.arange(2000.0), np.random.default_rng(2).normal(size=(2000, 8))
+    assert discounted_order(scores, features, 1e-200, power=16).tolist() == list(range(1999, -1, -1))
+
+
 def test_what_counts_as_near_grows_as_fewer_stay():
     # A third stays: third neighbours are 110, 100, 60, 100 and 160 degrees away. 1 - cos 100 is 1.174, half of it 0.587:
     # number 2, 50 degrees from number 0 (0.357), has a kernel of 0.691 and falls from 0.5 to 0.155. Number 1 falls to
@@ -68,12 +95,12 @@ def test_what_counts_as_near_grows_as_fewer_stay():
 
 
 @pytest.mark.parametrize("keep_ratio, neighbours", [(1.0, 1), (0.8, 5), (0.2, 5), (0.3, 39)])
-@pytest.mark.parametrize("strength", [0.1, 0.5, 2.0])
-def test_as_written_out_however_short_the_lists(strength, keep_ratio, neighbours):
+@pytest.mark.parametrize("strength, power", [(0.1, 1), (0.5, 1), (2.0, 1), (0.5, 5)])
+def test_as_written_out_however_short_the_lists(strength, power, keep_ratio, neighbours):
     rng = np.random.default_rng(1)
     features, scores = rng.normal(size=(40, 3)), rng.permutation(40).astype(float)
-    order = discounted_order(scores, features.astype(np.float32), strength, keep_ratio, neighbours)
-    assert order.tolist() == written_out(scores, features, strength, keep_ratio)
+    order = discounted_order(scores, features.astype(np.float32), strength, keep_ratio, neighbours, power)
+    assert order.tolist() == written_out(scores, features, strength, keep_ratio, power)
 
 
 def test_further_neighbours_than_there_are_in_the_lists_are_not_asked():

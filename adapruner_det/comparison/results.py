@@ -1,0 +1,83 @@
+"""The files a comparison leaves of its trainings, and how those of several comparisons become one."""
+from pathlib import Path
+from typing import Sequence
+
+import pandas as pd
+
+from ..files import write_text
+from .comparison import FULL
+from .figure import save_figure
+from .overview import OVERVIEW_CAPTION, over_ratios
+from .table import caption, metrics_of, summarise
+
+CELL = ["model", "method", "keep_ratio", "budget", "seed"]  # what a row is known by
+
+
+def write_results(results: pd.DataFrame, output: Path) -> str:
+    """Writes results.csv, table.md and figure.png; returns the table of means as Markdown.
+
+    Args:
+        results: see `table.collect`.
+    """
+    summary = summarise(results)
+    table = summary.to_markdown(index=False, disable_numparse=True)
+    write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
+    parts = [table, caption(summary)]
+    overview = over_ratios(results)
+    if len(overview):
+        parts += [overview.to_markdown(index=False, disable_numparse=True), OVERVIEW_CAPTION]
+    write_text(output / "table.md", "\n\n".join(parts) + "\n")
+    save_figure(results, output / "figure.png")
+    return table
+
+
+def read_results(paths: "Sequence[str | Path]") -> pd.DataFrame:
+    """The rows of several results.csv, as of one comparison: trainings on everything first, then by ratio.
+
+    A row that is in two files, such as a training on everything, counts once.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is no results.csv, the files have different metrics, or the same training has
+            another result in another file; names the files.
+    """
+    frames = [_read(path) for path in paths]
+    for path, frame in zip(paths, frames):
+        if list(frame) != list(frames[0]):
+            raise ValueError(f"{path} has the columns {', '.join(frame)}, {paths[0]} {', '.join(frames[0])}")
+    merged = pd.concat([frame.assign(file=str(path)) for path, frame in zip(paths, frames)], ignore_index=True)
+    _check_same(merged)
+    once = merged.drop(columns="file").drop_duplicates(CELL)
+    models = [_ordered(once[once["model"] == model]) for model in dict.fromkeys(once["model"])]
+    return pd.concat(models, ignore_index=True)
+
+
+def _read(path: "str | Path") -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path} is no results.csv of a comparison: {error}") from error
+    missing = [name for name in (*CELL, "images", "train_seconds", "select_seconds") if name not in frame]
+    if missing or not metrics_of(frame):
+        raise ValueError(
+            f"{path} is no results.csv of a comparison: it has no {' or '.join(missing) or 'metric'}"
+        )
+    return frame.astype({"images": "Int64"})
+
+
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    full = rows["method"] == FULL
+    others = rows[~full].sort_values(["budget", "keep_ratio"], ascending=False, kind="stable")
+    return pd.concat([rows[full], others])
+
+
+def _check_same(merged: pd.DataFrame) -> None:
+    """Seconds may differ; a result may not."""
+    what = ["images", *metrics_of(merged)]
+    for cell, rows in merged[merged.duplicated(CELL, keep=False)].groupby(CELL, sort=False):
+        if len(rows[what].drop_duplicates()) > 1:
+            named = ", ".join(f"{name} {value}" for name, value in zip(CELL, cell))
+            raise ValueError(
+                f"{' and '.join(dict.fromkeys(rows['file']))} have other results for {named}: they are not "
+                "of one comparison"
+            )
