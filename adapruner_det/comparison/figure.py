@@ -98,5 +98,5 @@ def _label(panel: Axes, title: str) -> None:
 
 
 def _label_ratios(panel: Axes, ratios: Iterable[float]) -> None:
-    panel.set_xticks(list(ratios), [f"{100 * ratio:g}%" for ratio in ratios])
-    panel.set_xlabel("images kept")
+    panel.set_xticks(list(ratios), [f"{100 * ratio:g}" for ratio in ratios], fontsize=8)
+    panel.set_xlabel("images kept (%)")

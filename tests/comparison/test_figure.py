@@ -38,7 +38,7 @@ def test_every_model_and_budget_gets_a_panel_with_its_means_and_spreads():
     band = panel.collections[-1].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx((by_ratio.mean() + by_ratio.std()).max())
     assert band.min() == pytest.approx((by_ratio.mean() - by_ratio.std()).min())
-    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["50%", "70%", "90%"]
+    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["50", "70", "90"]
 
 
 def test_methods_look_different_however_many_there_are():
