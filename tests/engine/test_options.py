@@ -12,6 +12,7 @@ from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_co
 from adapruner_det.engine.config import PRESETS, without_options_off
 from adapruner_det.engine.hooks import AdaPrunerHook
 from adapruner_det.pruning import Selection
+from adapruner_det.pruning.redundancy import discounted_scores
 
 EACH = {
     "expected": {"ADAPRUNER.LOSS_SCALE": "expected"},
@@ -123,6 +124,18 @@ def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeyp
     assert selection.cut(0.85).kept_ids("data") == set(IDS) - set(best[1:])
     logits = dict(zip(selection.ids, selection.columns["mask_logit"]))
     assert logits == scores(plain)
+
+
+def test_scores_are_those_of_the_strength_and_power_asked_for(voc, config, monkeypatch):  # noqa: F811
+    voc("all")
+    features = np.random.default_rng(0).normal(size=(len(IDS), 8)).astype(np.float32)
+    monkeypatch.setattr("adapruner_det.detection.task.features_of", lambda cfg, model, records: features[: len(records)])
+    cfg = config(**{"ADAPRUNER.REDUNDANCY": 0.5, "ADAPRUNER.RANK_POWER": 3.0})
+    train(cfg)
+    selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+    logits = np.array(selection.columns["mask_logit"])
+    asked, other = (discounted_scores(logits, logits > 0, features, 0.5, power=power) for power in (3.0, 1.0))
+    assert selection.scores == asked.tolist() != other.tolist()
 
 
 def test_the_last_look_is_what_the_mask_goes_by(voc, config, monkeypatch):  # noqa: F811
