@@ -54,7 +54,7 @@ def read_results(paths: "Sequence[str | Path]") -> pd.DataFrame:
 
 def _read(path: "str | Path") -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path)
+        frame = pd.read_csv(path, float_precision="round_trip")  # else the last digit may change
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is no results.csv of a comparison: {error}") from error
     missing = [name for name in (*CELL, "images", "train_seconds", "select_seconds") if name not in frame]

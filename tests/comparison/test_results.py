@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -49,6 +50,15 @@ def test_a_training_in_both_files_counts_once_though_it_took_another_time(writte
     read = read_results(files)
     assert len(read) == 3 * len(CELLS)
     assert read[read["seed"] == 1]["train_seconds"].unique().tolist() == [60.0]
+
+
+def test_what_was_merged_can_be_merged_again_with_its_parts(written):
+    digits = 10 ** 0.5 * np.arange(1, 200)  # some of which pandas' fast reader rounds otherwise
+    part = pd.concat([frame_of([seed], AP=value) for seed, value in enumerate(digits)])
+    file = written("a", part[part["method"] == "full"])
+    again = written("b", read_results([file]))
+    assert again.read_text() == file.read_text()
+    assert len(read_results([file, again])) == len(digits)
 
 
 def test_another_result_for_the_same_training_is_refused(written):
