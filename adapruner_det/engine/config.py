@@ -15,6 +15,7 @@ PRESETS = {
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
         "RANK_POWER": 1.0,
+        "NEIGHBOUR_BASELINE": 0.0,
         "LAST_LOOK": False,
     },
     "paper": {
@@ -33,6 +34,7 @@ PRESETS = {
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
         "RANK_POWER": 1.0,
+        "NEIGHBOUR_BASELINE": 0.0,
     },
 }
 
@@ -42,6 +44,7 @@ _OFF = {
     "LAST_LOOK": False,
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
+    "NEIGHBOUR_BASELINE": 0.0,
     "RANK_POWER": 1.0,
     "REDUNDANCY": 0.0,
     "SELECTION_WEIGHT": 1.0,
@@ -147,6 +150,9 @@ def add_adapruner_config(cfg: CN) -> None:
     # one that is kept, and less the less alike they are to the trained model. 0: no images are compared,
     # for models whose features are not known (they need Detectron2's backbone).
     cfg.ADAPRUNER.REDUNDANCY = 0.7
+    # Before the ranks, an image's score loses this share of the median score of the ten images most like it: where
+    # all are hard, as in a stretch of a video, being hard is no reason to go. 0: scores as they are.
+    cfg.ADAPRUNER.NEIGHBOUR_BASELINE = 0.0
     # There, a rank r counts as 1 - (1 - r)^RANK_POWER: the higher the power, the fewer images go for their own
     # loss, the worst ones first, and the more because others like them stay. 1: ranks as they are.
     cfg.ADAPRUNER.RANK_POWER = 16.0

@@ -42,8 +42,9 @@ class AdaPrunerHook(HookBase):
         keep_others: whether those are kept.
         folder: where the selection goes.
         redundancy: strength of the discount for near neighbours; see `pruning.redundancy`. It leaves the
-            mask itself as it is.
+            mask itself as it is. 0: images are not compared.
         rank_power: power of the ranks that it is taken from; see there.
+        neighbour_baseline: share of its neighbours' score that is taken from an image's before; see there.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class AdaPrunerHook(HookBase):
         folder: str,
         redundancy: float = 0.0,
         rank_power: float = 1.0,
+        neighbour_baseline: float = 0.0,
     ):
         self.competing = competing
         self.others = others
@@ -61,6 +63,7 @@ class AdaPrunerHook(HookBase):
         self.folder = folder
         self.redundancy = redundancy
         self.rank_power = rank_power
+        self.neighbour_baseline = neighbour_baseline
         self._final_loss: Dict[str, list] = {}  # a column, if there was a last look
         self._seen: Optional[np.ndarray] = None  # the features of that look
         self._seconds_before = 0.0
@@ -118,7 +121,7 @@ class AdaPrunerHook(HookBase):
         logger.info(f"The last look at {len(losses)} images took {time.perf_counter() - start:.1f} s")
 
     def _verdicts(self, kept: np.ndarray) -> Tuple[List[float], List[bool], Dict[str, list]]:
-        """Scores, verdicts and further columns: those of the mask, or with near neighbours discounted."""
+        """Scores, verdicts and further columns: those of the mask, or of images next to their neighbours."""
         mask = self.trainer.pruner.mask
         if not self.redundancy:
             return mask.logits.tolist(), kept.tolist(), {}
@@ -129,12 +132,17 @@ class AdaPrunerHook(HookBase):
             return mask.logits.tolist(), kept.tolist(), {}
         groups = None if mask.groups is None else mask.groups.numpy()
         scores = discounted_scores(
-            mask.logits.numpy(), kept, features, self.redundancy, groups, self.rank_power
+            mask.logits.numpy(),
+            kept,
+            features,
+            self.redundancy,
+            groups,
+            self.rank_power,
+            self.neighbour_baseline,
         )
         logger.info(
-            f"Redundancy: {np.sum(kept & (scores <= 0))} of {kept.sum()} images the mask keeps made way for "
-            f"others, less like those that stay. Comparing {len(kept)} images took "
-            f"{time.perf_counter() - start:.1f} s"
+            f"Next to their neighbours {np.sum(kept & (scores <= 0))} of {kept.sum()} images the mask keeps made "
+            f"way for others. Comparing {len(kept)} images took {time.perf_counter() - start:.1f} s"
         )
         return scores.tolist(), (scores > 0).tolist(), {"mask_logit": mask.logits.tolist()}
 

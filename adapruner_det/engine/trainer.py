@@ -119,6 +119,7 @@ class AdaPrunerTrainer(DefaultTrainer):
                 folder=os.path.join(self.cfg.OUTPUT_DIR, "selection"),
                 redundancy=self.cfg.ADAPRUNER.REDUNDANCY,
                 rank_power=self.cfg.ADAPRUNER.RANK_POWER,
+                neighbour_baseline=self.cfg.ADAPRUNER.NEIGHBOUR_BASELINE,
             )
             hooks.insert(1, hook)  # after the timer, before whatever saves or writes
         return hooks
@@ -211,6 +212,11 @@ def check_pruning(cfg: CfgNode) -> None:
     if not 1 <= cfg.ADAPRUNER.RANK_POWER < math.inf:
         raise ValueError(
             f"ADAPRUNER.RANK_POWER is {cfg.ADAPRUNER.RANK_POWER}; it is at least 1 (ranks as they are)"
+        )
+    if not 0 <= cfg.ADAPRUNER.NEIGHBOUR_BASELINE <= 1:
+        raise ValueError(
+            f"ADAPRUNER.NEIGHBOUR_BASELINE is {cfg.ADAPRUNER.NEIGHBOUR_BASELINE}; it is a share of the score of "
+            "an image's neighbours, from 0 (off) to 1"
         )
     options = cfg.ADAPRUNER
     on = [key for key in ("CLASS_BALANCE", "LAST_LOOK") if options[key]]

@@ -1,6 +1,7 @@
-"""Scores discounted for near neighbours: of images that are alike, one has to do for the others.
+"""Scores next to those of near neighbours: of images that are alike, one has to do for the others.
 
-A loss sees one image at a time, so it cannot tell that two of them teach the same. Here who is taken lowers
+A loss sees one image at a time, so it cannot tell that two of them teach the same, nor that an image is hard
+because all that look like it are. Here an image is compared with its neighbours, and who is taken lowers
 the scores of those near it, as the reverse messages of D2 Pruning do (Maharana, Yadav and Bansal, "D2
 Pruning: Message Passing for Balancing Diversity and Difficulty in Data Pruning", 2023).
 
@@ -14,6 +15,7 @@ import numpy as np
 from ..neighbours import nearest_neighbours, unit_vectors
 
 NEIGHBOURS = 32
+BASELINE_NEIGHBOURS = 10
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
 _ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
@@ -26,12 +28,14 @@ def discounted_order(
     keep_ratio: float = 1.0,
     num_neighbours: int = NEIGHBOURS,
     power: float = 1.0,
+    baseline: float = 0.0,
 ) -> np.ndarray:
     """The order in which samples are taken, the one with the highest score that is left each time.
 
-    Scores count by their rank r, from 0 to 1, as 1 - (1 - r)^power. With power 1 that is the rank; the higher
-    the power, the less the better samples differ, so that only the worst are told from others by their score,
-    and the rest by what they have in common. A sample loses strength times exp(-(2 d / w)^2), d being its
+    A score first loses `baseline` times the median score of the ten nearest samples: what is left is the
+    sample's own. It then counts by its rank r, from 0 to 1, as 1 - (1 - r)^power. With power 1 that is the
+    rank; the higher the power, the less the better samples differ, so that only the worst are told from others
+    by their score, and the rest by what they have in common. A sample loses strength times exp(-(2 d / w)^2), d being its
     cosine distance from the nearest sample that is taken: with strength 1, a copy of a sample taken counts
     no more than whoever is like none of them. w is the distance at which samples lie from each other once
     a share of c is left of them, the median distance of a sample from its (1 / c)-th neighbour; what is
@@ -41,20 +45,24 @@ def discounted_order(
     Args:
         scores: (N,), higher: take first. Among equals a lot decides, always the same.
         features: (N, F); only their directions count, see `whitened`.
-        strength: at least 0, which leaves the order of the scores.
+        strength: at least 0, which leaves the order of the scores, whatever the rest is.
         keep_ratio: c, above 0; neighbours further than the `num_neighbours`-th are not asked.
         num_neighbours: k.
         power: at least 1.
+        baseline: at least 0, which takes scores as they are.
 
     Returns:
         (N,) int64, a permutation; the sample taken first comes first.
     """
     num = len(scores)
-    rank, lot = ranks(scores), np.random.default_rng(0).permutation(num)
+    lot = np.random.default_rng(0).permutation(num)
     if strength == 0 or num < 2:
-        return np.lexsort((lot, -rank))
+        return np.lexsort((lot, -scores))
+    units = unit_vectors(features)
+    lists, distances = nearest_neighbours(units, min(num_neighbours, num - 1), progress="Neighbours")
+    rank = ranks(_beyond_neighbours(scores, lists, baseline))
     base = -((1 - rank) ** power)  # all of them one less, so that the best differ by more than rounding
-    taken = _Taken(features, keep_ratio, min(num_neighbours, num - 1))
+    taken = _Taken(units, lists, distances, keep_ratio)
     # What a sample waits with is never too low: what is taken only comes nearer.
     queue = [(-base[i], lot[i], i) for i in range(num)]
     heapq.heapify(queue)
@@ -76,6 +84,7 @@ def discounted_scores(
     strength: float,
     groups: Optional[np.ndarray] = None,
     power: float = 1.0,
+    baseline: float = 0.0,
 ) -> np.ndarray:
     """Scores that keep as many samples as before, those that `discounted_order` takes first.
 
@@ -86,6 +95,7 @@ def discounted_scores(
         strength: see there.
         groups: (N,) integers; each group is a set by itself and keeps as many as it did. None for one.
         power: see there.
+        baseline: see there.
 
     Returns:
         (N,) float64 in (-1, 1), above zero for those to keep: how far inside or outside the cut each one
@@ -96,7 +106,10 @@ def discounted_scores(
     groups = np.zeros(len(scores), int) if groups is None else groups
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        order = own[discounted_order(scores[own], features[own], strength, kept[own].mean(), power=power)]
+        ratio = kept[own].mean()
+        order = own[
+            discounted_order(scores[own], features[own], strength, ratio, power=power, baseline=baseline)
+        ]
         discounted[order] = (kept[own].sum() - np.arange(len(own)) - 0.5) / len(own)
     return discounted
 
@@ -134,6 +147,13 @@ def ranks(scores: np.ndarray) -> np.ndarray:
     return (last - (times - 1) / 2)[which] / max(1, len(scores) - 1)
 
 
+def _beyond_neighbours(scores: np.ndarray, lists: np.ndarray, share: float) -> np.ndarray:
+    """(N,) scores less a share of the median score of the nearest neighbours, whose places are (N, k) lists."""
+    if share == 0:
+        return scores
+    return scores - share * np.median(scores[lists[:, :BASELINE_NEIGHBOURS]], axis=1)
+
+
 class _Taken:
     """The samples taken so far, and how much like the nearest of them each sample is.
 
@@ -141,10 +161,9 @@ class _Taken:
         order: (N,) int64; of these, the first `count` are taken.
     """
 
-    def __init__(self, features: np.ndarray, keep_ratio: float, length: int):
-        self._units = unit_vectors(features)
-        num = len(self._units)
-        self._lists, self._distances = nearest_neighbours(self._units, length, progress="Neighbours")
+    def __init__(self, units: np.ndarray, lists: np.ndarray, distances: np.ndarray, keep_ratio: float):
+        self._units, self._lists, self._distances = units, lists, distances
+        num, length = lists.shape
         place = min(round(1 / max(keep_ratio, 1 / num)), length) - 1
         self._width = max(np.median(self._distances[:, place]), _NARROWEST)
         self.order = np.empty(num, np.int64)

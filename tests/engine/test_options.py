@@ -126,16 +126,20 @@ def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeyp
     assert logits == scores(plain)
 
 
-def test_scores_are_those_of_the_strength_and_power_asked_for(voc, config, monkeypatch):  # noqa: F811
+def test_scores_are_those_of_the_settings_asked_for(voc, config, monkeypatch):  # noqa: F811
     voc("all")
     features = np.random.default_rng(0).normal(size=(len(IDS), 8)).astype(np.float32)
     monkeypatch.setattr("adapruner_det.detection.task.features_of", lambda cfg, model, records: features[: len(records)])
-    cfg = config(**{"ADAPRUNER.REDUNDANCY": 0.5, "ADAPRUNER.RANK_POWER": 3.0})
+    asked_for = {"ADAPRUNER.REDUNDANCY": 0.5, "ADAPRUNER.RANK_POWER": 3.0, "ADAPRUNER.NEIGHBOUR_BASELINE": 0.4}
+    cfg = config(**asked_for)
     train(cfg)
     selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
     logits = np.array(selection.columns["mask_logit"])
-    asked, other = (discounted_scores(logits, logits > 0, features, 0.5, power=power) for power in (3.0, 1.0))
-    assert selection.scores == asked.tolist() != other.tolist()
+    asked, *others = (
+        discounted_scores(logits, logits > 0, features, 0.5, power=power, baseline=baseline).tolist()
+        for power, baseline in ((3.0, 0.4), (1.0, 0.4), (3.0, 0.0))
+    )
+    assert selection.scores == asked and asked not in others
 
 
 def test_the_last_look_is_what_the_mask_goes_by(voc, config, monkeypatch):  # noqa: F811
@@ -211,6 +215,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
 @pytest.mark.parametrize("overrides, message", [
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "REDUNDANCY is -1.0"),
     ({"ADAPRUNER.RANK_POWER": 0.5}, "RANK_POWER is 0.5; it is at least 1"),
+    ({"ADAPRUNER.NEIGHBOUR_BASELINE": 1.5}, "NEIGHBOUR_BASELINE is 1.5; it is a share .* from 0 .* to 1"),
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
     ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.CLASS_BALANCE False,"),
     ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.LAST_LOOK False,"),
@@ -257,9 +262,10 @@ def test_presets_name_keys_that_are_there():
 
 
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
-    cfg = load_config(opts="ADAPRUNER.REDUNDANCY 0.5 ADAPRUNER.SELECTION_WEIGHT 1 ADAPRUNER.LAST_LOOK False".split())
+    settings = "REDUNDANCY 0.5 SELECTION_WEIGHT 1 LAST_LOOK False NEIGHBOUR_BASELINE 0".split()
+    cfg = load_config(opts=[f"ADAPRUNER.{text}" if text.isupper() else text for text in settings])
     names = set(cfg.ADAPRUNER)
-    off = {"PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "SELECTION_WEIGHT"}
+    off = {"PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "NEIGHBOUR_BASELINE", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off
     assert set(cfg.ADAPRUNER) == names
 

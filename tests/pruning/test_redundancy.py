@@ -9,13 +9,15 @@ def at_angles(degrees):
     return np.stack([np.cos(radians), np.sin(radians)], axis=1)
 
 
-def written_out(scores, features, strength, keep_ratio, power=1):
+def written_out(scores, features, strength, keep_ratio, power=1, baseline=0, neighbours=10):
     """The definition, word by word, in float64, for scores and features without ties."""
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
     distances = 1 - units @ units.T
     np.fill_diagonal(distances, np.inf)
     width = np.median(np.sort(distances, axis=1)[:, round(1 / keep_ratio) - 1])
-    base = 1 - (1 - scores.argsort().argsort() / (len(scores) - 1)) ** power
+    nearest = distances.argsort(axis=1)[:, : min(neighbours, 10)]
+    own = scores - baseline * np.median(scores[nearest], axis=1)
+    base = 1 - (1 - own.argsort().argsort() / (len(scores) - 1)) ** power
     order = []
     while len(order) < len(scores):
         discount = np.exp(-((2 * distances[:, order] / width) ** 2)).max(axis=1, initial=0)
@@ -79,6 +81,23 @@ def test_of_the_worst_only_their_score_counts_and_of_the_best_only_what_they_hav
     assert discounted_order(scores, features, 0.7, power=1)[-1] == 19
 
 
+def test_among_hard_neighbours_an_image_is_not_hard():
+    # A stretch of 20 frames that are all hard, one of them harder; others that are easy, but for one of them.
+    rng = np.random.default_rng(0)
+    features = np.repeat([[1.0, 0.0], [0.0, 1.0]], 20, axis=0) + 0.05 * rng.normal(size=(40, 2))
+    scores = np.repeat([-5.0, 1.0], 20) + 0.1 * rng.normal(size=40)
+    scores[[3, 30]] -= 3
+    assert set(discounted_order(scores, features, 1e-3, baseline=1.0)[-2:]) == {3, 30}
+    assert set(discounted_order(scores, features, 1e-3)[-20:]) == set(range(20))
+
+
+def test_the_score_of_the_neighbours_by_hand():
+    # The nearest ones are 1, 0, 1, 2 and 3; without half their scores 4, 1, 2, 3, 4.8 are 3.5, -1, 1.5, 2 and 3.3.
+    features, scores = at_angles([0, 10, 50, 110, 180]), np.array([4.0, 1.0, 2.0, 3.0, 4.8])
+    assert discounted_order(scores, features, 1e-9, num_neighbours=1, baseline=0.5).tolist() == [0, 4, 3, 2, 1]
+    assert discounted_order(scores, features, 1e-9, num_neighbours=1).tolist() == [4, 0, 3, 2, 1]
+
+
 def test_the_best_differ_by_more_than_rounding():
     # At these ranks 1 - (1 - r)^16 is 1 for all.
     scores, features = np.arange(2000.0), np.random.default_rng(2).normal(size=(2000, 8))
@@ -95,12 +114,14 @@ def test_what_counts_as_near_grows_as_fewer_stay():
 
 
 @pytest.mark.parametrize("keep_ratio, neighbours", [(1.0, 1), (0.8, 5), (0.2, 5), (0.3, 39)])
-@pytest.mark.parametrize("strength, power", [(0.1, 1), (0.5, 1), (2.0, 1), (0.5, 5)])
-def test_as_written_out_however_short_the_lists(strength, power, keep_ratio, neighbours):
+@pytest.mark.parametrize("strength, power, baseline", [
+    (0.1, 1, 0), (0.5, 1, 0), (2.0, 1, 0), (0.5, 5, 0), (0.5, 5, 0.7), (0.1, 1, 0.93),
+])  # fmt: skip
+def test_as_written_out_however_short_the_lists(strength, power, baseline, keep_ratio, neighbours):
     rng = np.random.default_rng(1)
     features, scores = rng.normal(size=(40, 3)), rng.permutation(40).astype(float)
-    order = discounted_order(scores, features.astype(np.float32), strength, keep_ratio, neighbours, power)
-    assert order.tolist() == written_out(scores, features, strength, keep_ratio, power)
+    order = discounted_order(scores, features.astype(np.float32), strength, keep_ratio, neighbours, power, baseline)
+    assert order.tolist() == written_out(scores, features, strength, keep_ratio, power, baseline, neighbours)
 
 
 def test_further_neighbours_than_there_are_in_the_lists_are_not_asked():
