@@ -5,6 +5,8 @@ from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # fir
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import launch
 
+from adapruner_det.engine.distributed import leave_process_groups
+
 
 def main(args):
     cfg = setup(args)
@@ -19,10 +21,16 @@ def main(args):
     return trainer.train()
 
 
+def main_of_each_process(args):
+    results = main(args)
+    leave_process_groups()
+    return results
+
+
 if __name__ == "__main__":
     args = argument_parser().parse_args()
     launch(
-        main,
+        main_of_each_process,
         args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,

@@ -1,4 +1,5 @@
 """Detectron2's DefaultTrainer on several processes without GPUs."""
+import gc
 from types import FunctionType
 
 import torch
@@ -39,6 +40,22 @@ def synchronise_statistics(model: nn.Module) -> None:
         distributed.broadcast(buffer, src=0)
     if hasattr(model, "loss_normalizer"):
         model.loss_normalizer = comm.all_gather(model.loss_normalizer)[0]
+
+
+def leave_process_groups() -> None:
+    """Destroys the process groups that Detectron2's `launch` made, for the end of a process that does not need them.
+
+    A process that exits while it holds a group of gloo's, is aborted now and then ("terminate called without an
+    active exception"): its work is done, but the command reports a failure. `launch` destroys no group, and
+    destroying alone does not help, since Detectron2's `comm` goes on holding what it made.
+    """
+    if not distributed.is_initialized():
+        return
+    comm.synchronize()
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+    gc.collect()  # a model around which DistributedDataParallel is, holds one, too
+    distributed.destroy_process_group()
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -1,13 +1,15 @@
 """Two processes prune as one does, by the command a user would type."""
 import json
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from conftest import write_voc_folder
+from detectron2.utils import comm
 
 from adapruner_det.engine import hooks
-from adapruner_det.engine.distributed import synchronise_statistics
+from adapruner_det.engine.distributed import leave_process_groups, synchronise_statistics
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -71,7 +73,7 @@ def test_two_processes_resume_and_evaluate(both, voc, run_tool):
 
 
 def _synchronised(rank, folder):
-    """What one of two processes has after it, of other statistics before."""
+    """What one of two processes has after it, of other statistics before; and what is left of its groups."""
     store = f"file://{folder}/store"
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     model = torch.nn.BatchNorm1d(1)
@@ -79,13 +81,16 @@ def _synchronised(rank, folder):
         buffer.fill_(rank + 2)
     model.loss_normalizer = 10.0 * (rank + 1)
     synchronise_statistics(model)
-    (folder / str(rank)).write_text(str([float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]))
-    torch.distributed.destroy_process_group()
+    comm.create_local_process_group(2)
+    groups = [weakref.ref(group) for group in (torch.distributed.group.WORLD, comm.get_local_process_group())]
+    leave_process_groups()
+    statistics = [float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]
+    (folder / str(rank)).write_text(str([*statistics, *(group() for group in groups)]))
 
 
-def test_running_statistics_become_those_of_the_main_process(tmp_path):
+def test_running_statistics_become_those_of_the_main_process_and_no_group_is_left(tmp_path):
     torch.multiprocessing.spawn(_synchronised, (tmp_path,), nprocs=2)
-    assert [(tmp_path / rank).read_text() for rank in "01"] == [str([2.0, 2.0, 2.0, 10.0])] * 2
+    assert [(tmp_path / rank).read_text() for rank in "01"] == [str([2.0, 2.0, 2.0, 10.0, None, None])] * 2
 
 
 def test_different_masks_are_refused(monkeypatch):
