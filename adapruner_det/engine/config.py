@@ -16,6 +16,7 @@ PRESETS = {
         "REDUNDANCY": 0.0,
         "RANK_POWER": 1.0,
         "NEIGHBOUR_BASELINE": 0.0,
+        "CHANCE": 0.0,
         "LAST_LOOK": False,
     },
     "paper": {
@@ -35,12 +36,14 @@ PRESETS = {
         "REDUNDANCY": 0.0,
         "RANK_POWER": 1.0,
         "NEIGHBOUR_BASELINE": 0.0,
+        "CHANCE": 0.0,
     },
 }
 
 
 # Options that came after the first results, at the values that change nothing (which need not be the defaults).
 _OFF = {
+    "CHANCE": 0.0,
     "LAST_LOOK": False,
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
@@ -152,10 +155,13 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.REDUNDANCY = 0.7
     # Before the ranks, an image's score loses this share of the median score of the ten images most like it: where
     # all are hard, as in a stretch of a video, being hard is no reason to go. 0: scores as they are.
-    cfg.ADAPRUNER.NEIGHBOUR_BASELINE = 0.0
+    cfg.ADAPRUNER.NEIGHBOUR_BASELINE = 0.75
     # There, a rank r counts as 1 - (1 - r)^RANK_POWER: the higher the power, the fewer images go for their own
     # loss, the worst ones first, and the more because others like them stay. 1: ranks as they are.
     cfg.ADAPRUNER.RANK_POWER = 16.0
+    # To what a rank counts, a number between 0 and CHANCE is added that is drawn for each image with SEED: between
+    # images that neither their loss nor their likes speak against, chance decides, as in random selection.
+    cfg.ADAPRUNER.CHANCE = 0.2
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.

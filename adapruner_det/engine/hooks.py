@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
-from ..pruning.redundancy import discounted_scores
+from ..pruning.redundancy import Comparison, discounted_scores
 from .distributed import unwrapped
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,8 @@ class AdaPrunerHook(HookBase):
         others: records that do not compete (images without boxes, where EMPTY_IMAGES says so).
         keep_others: whether those are kept.
         folder: where the selection goes.
-        redundancy: strength of the discount for near neighbours; see `pruning.redundancy`. It leaves the
-            mask itself as it is. 0: images are not compared.
-        rank_power: power of the ranks that it is taken from; see there.
-        neighbour_baseline: share of its neighbours' score that is taken from an image's before; see there.
+        comparison: what is made of the finished mask's logits by comparing images; it leaves the mask itself
+            as it is. None, or a strength of 0: images are not compared.
     """
 
     def __init__(
@@ -53,17 +51,13 @@ class AdaPrunerHook(HookBase):
         others: List[dict],
         keep_others: bool,
         folder: str,
-        redundancy: float = 0.0,
-        rank_power: float = 1.0,
-        neighbour_baseline: float = 0.0,
+        comparison: Optional[Comparison] = None,
     ):
         self.competing = competing
         self.others = others
         self.keep_others = keep_others
         self.folder = folder
-        self.redundancy = redundancy
-        self.rank_power = rank_power
-        self.neighbour_baseline = neighbour_baseline
+        self.comparison = comparison
         self._final_loss: Dict[str, list] = {}  # a column, if there was a last look
         self._seen: Optional[np.ndarray] = None  # the features of that look
         self._seconds_before = 0.0
@@ -123,7 +117,7 @@ class AdaPrunerHook(HookBase):
     def _verdicts(self, kept: np.ndarray) -> Tuple[List[float], List[bool], Dict[str, list]]:
         """Scores, verdicts and further columns: those of the mask, or of images next to their neighbours."""
         mask = self.trainer.pruner.mask
-        if not self.redundancy:
+        if not self._compares:
             return mask.logits.tolist(), kept.tolist(), {}
         start = time.perf_counter()
         features = self._features(self.competing) if self._seen is None else self._seen
@@ -131,15 +125,7 @@ class AdaPrunerHook(HookBase):
             logger.error("Features of the trained model are not finite: near neighbours were not compared")
             return mask.logits.tolist(), kept.tolist(), {}
         groups = None if mask.groups is None else mask.groups.numpy()
-        scores = discounted_scores(
-            mask.logits.numpy(),
-            kept,
-            features,
-            self.redundancy,
-            groups,
-            self.rank_power,
-            self.neighbour_baseline,
-        )
+        scores = discounted_scores(mask.logits.numpy(), kept, features, self.comparison, groups)
         logger.info(
             f"Next to their neighbours {np.sum(kept & (scores <= 0))} of {kept.sum()} images the mask keeps made "
             f"way for others. Comparing {len(kept)} images took {time.perf_counter() - start:.1f} s"
@@ -149,7 +135,7 @@ class AdaPrunerHook(HookBase):
     def _check_what_comes_last(self) -> None:
         """What a model or a record lacks for it is said before training."""
         asks = {}
-        if self.redundancy:
+        if self._compares:
             asks["ADAPRUNER.REDUNDANCY 0"] = self._features
         if self._looks:
             asks["ADAPRUNER.LAST_LOOK False"] = self._losses_and_features
@@ -166,6 +152,10 @@ class AdaPrunerHook(HookBase):
         except ValueError as error:
             return error
         return None
+
+    @property
+    def _compares(self) -> bool:
+        return self.comparison is not None and self.comparison.strength > 0
 
     @property
     def _looks(self) -> bool:

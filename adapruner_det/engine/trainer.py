@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.sampling import ResumableSampler
 from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner, Objective
+from ..pruning.redundancy import Comparison
 from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
 from .tasks import task_of
@@ -117,9 +118,7 @@ class AdaPrunerTrainer(DefaultTrainer):
                 self._others,
                 keep_others=self.cfg.ADAPRUNER.EMPTY_IMAGES == "keep",
                 folder=os.path.join(self.cfg.OUTPUT_DIR, "selection"),
-                redundancy=self.cfg.ADAPRUNER.REDUNDANCY,
-                rank_power=self.cfg.ADAPRUNER.RANK_POWER,
-                neighbour_baseline=self.cfg.ADAPRUNER.NEIGHBOUR_BASELINE,
+                comparison=_comparison(self.cfg),
             )
             hooks.insert(1, hook)  # after the timer, before whatever saves or writes
         return hooks
@@ -198,6 +197,16 @@ def build_pruner(
     )
 
 
+def _comparison(cfg: CfgNode) -> Comparison:
+    return Comparison(
+        strength=cfg.ADAPRUNER.REDUNDANCY,
+        power=cfg.ADAPRUNER.RANK_POWER,
+        baseline=cfg.ADAPRUNER.NEIGHBOUR_BASELINE,
+        chance=cfg.ADAPRUNER.CHANCE,
+        seed=max(cfg.SEED, 0),
+    )
+
+
 def check_pruning(cfg: CfgNode) -> None:
     """Raises ValueError for a setting of cfg.ADAPRUNER that cannot work, before any data is read."""
     if not 0 <= cfg.ADAPRUNER.WARMUP < 1:
@@ -218,6 +227,8 @@ def check_pruning(cfg: CfgNode) -> None:
             f"ADAPRUNER.NEIGHBOUR_BASELINE is {cfg.ADAPRUNER.NEIGHBOUR_BASELINE}; it is a share of the score of "
             "an image's neighbours, from 0 (off) to 1"
         )
+    if not 0 <= cfg.ADAPRUNER.CHANCE < math.inf:
+        raise ValueError(f"ADAPRUNER.CHANCE is {cfg.ADAPRUNER.CHANCE}; it is at least 0 (off)")
     options = cfg.ADAPRUNER
     on = [key for key in ("CLASS_BALANCE", "LAST_LOOK") if options[key]]
     if on and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":

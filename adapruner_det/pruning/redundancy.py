@@ -8,60 +8,78 @@ Pruning: Message Passing for Balancing Diversity and Difficulty in Data Pruning"
 N samples, F features, k neighbours in a list.
 """
 import heapq
+from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 
 from ..neighbours import nearest_neighbours, unit_vectors
 
-NEIGHBOURS = 32
-BASELINE_NEIGHBOURS = 10
+_BASELINE_NEIGHBOURS = 10
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
 _ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
 
 
-def discounted_order(
-    scores: np.ndarray,
-    features: np.ndarray,
-    strength: float,
-    keep_ratio: float = 1.0,
-    num_neighbours: int = NEIGHBOURS,
-    power: float = 1.0,
-    baseline: float = 0.0,
-) -> np.ndarray:
-    """The order in which samples are taken, the one with the highest score that is left each time.
+@dataclass(frozen=True)
+class Comparison:
+    """How scores are compared with those of near neighbours.
 
     A score first loses `baseline` times the median score of the ten nearest samples: what is left is the
     sample's own. It then counts by its rank r, from 0 to 1, as 1 - (1 - r)^power. With power 1 that is the
     rank; the higher the power, the less the better samples differ, so that only the worst are told from others
-    by their score, and the rest by what they have in common. A sample loses strength times exp(-(2 d / w)^2), d being its
-    cosine distance from the nearest sample that is taken: with strength 1, a copy of a sample taken counts
-    no more than whoever is like none of them. w is the distance at which samples lie from each other once
-    a share of c is left of them, the median distance of a sample from its (1 / c)-th neighbour; what is
-    nearer than half of it is as good as a copy. (In D2 Pruning the discounts of all neighbours taken add
-    up: the longer the lists, the more samples of a crowded but varied region fall below copies.)
+    by their score. To this a number drawn between 0 and `chance` is added, each sample's own, which decides
+    between samples that nothing else tells from each other.
+
+    A sample then loses strength times exp(-(2 d / w)^2), d being its cosine distance from the nearest sample
+    that is taken: with strength 1, a copy of a sample taken counts no more than whoever is like none of them.
+    w is the distance at which samples lie from each other once a share of c is left of them, the median
+    distance of a sample from its (1 / c)-th neighbour; what is nearer than half of it is as good as a copy. (In
+    D2 Pruning the discounts of all neighbours taken add up: the longer the lists, the more samples of a
+    crowded but varied region fall below copies.)
+
+    Attributes:
+        strength: at least 0, which leaves the order of the scores, whatever the rest is.
+        power: at least 1, which takes ranks as they are.
+        baseline: at least 0, which takes scores as they are.
+        chance: at least 0, which draws nothing.
+        seed: of what is drawn, and of the lot between equals.
+        num_neighbours: k; neighbours further than the k-th are not asked.
+    """
+
+    strength: float
+    power: float = 1.0
+    baseline: float = 0.0
+    chance: float = 0.0
+    seed: int = 0
+    num_neighbours: int = 32
+
+
+def discounted_order(
+    scores: np.ndarray, features: np.ndarray, comparison: Comparison, keep_ratio: float = 1.0
+) -> np.ndarray:
+    """The order in which samples are taken, the one with the highest score that is left each time.
 
     Args:
-        scores: (N,), higher: take first. Among equals a lot decides, always the same.
+        scores: (N,), higher: take first.
         features: (N, F); only their directions count, see `whitened`.
-        strength: at least 0, which leaves the order of the scores, whatever the rest is.
-        keep_ratio: c, above 0; neighbours further than the `num_neighbours`-th are not asked.
-        num_neighbours: k.
-        power: at least 1.
-        baseline: at least 0, which takes scores as they are.
+        comparison: what is made of the scores.
+        keep_ratio: c, above 0.
 
     Returns:
         (N,) int64, a permutation; the sample taken first comes first.
     """
-    num = len(scores)
-    lot = np.random.default_rng(0).permutation(num)
+    num, strength = len(scores), comparison.strength
+    lot = np.random.default_rng(comparison.seed).permutation(num)
     if strength == 0 or num < 2:
         return np.lexsort((lot, -scores))
     units = unit_vectors(features)
-    lists, distances = nearest_neighbours(units, min(num_neighbours, num - 1), progress="Neighbours")
-    rank = ranks(_beyond_neighbours(scores, lists, baseline))
-    base = -((1 - rank) ** power)  # all of them one less, so that the best differ by more than rounding
+    lists, distances = nearest_neighbours(
+        units, min(comparison.num_neighbours, num - 1), progress="Neighbours"
+    )
+    rank = ranks(_beyond_neighbours(scores, lists, comparison.baseline))
+    # All of them one less, so that the best differ by more than rounding.
+    base = comparison.chance * (lot + 0.5) / num - (1 - rank) ** comparison.power
     taken = _Taken(units, lists, distances, keep_ratio)
     # What a sample waits with is never too low: what is taken only comes nearer.
     queue = [(-base[i], lot[i], i) for i in range(num)]
@@ -81,10 +99,8 @@ def discounted_scores(
     scores: np.ndarray,
     kept: np.ndarray,
     features: np.ndarray,
-    strength: float,
+    comparison: Comparison,
     groups: Optional[np.ndarray] = None,
-    power: float = 1.0,
-    baseline: float = 0.0,
 ) -> np.ndarray:
     """Scores that keep as many samples as before, those that `discounted_order` takes first.
 
@@ -92,10 +108,8 @@ def discounted_scores(
         scores: (N,).
         kept: (N,) bool, the verdict without a discount.
         features: (N, F) of a trained model, as they are.
-        strength: see there.
+        comparison: what is made of the scores.
         groups: (N,) integers; each group is a set by itself and keeps as many as it did. None for one.
-        power: see there.
-        baseline: see there.
 
     Returns:
         (N,) float64 in (-1, 1), above zero for those to keep: how far inside or outside the cut each one
@@ -106,10 +120,7 @@ def discounted_scores(
     groups = np.zeros(len(scores), int) if groups is None else groups
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        ratio = kept[own].mean()
-        order = own[
-            discounted_order(scores[own], features[own], strength, ratio, power=power, baseline=baseline)
-        ]
+        order = own[discounted_order(scores[own], features[own], comparison, kept[own].mean())]
         discounted[order] = (kept[own].sum() - np.arange(len(own)) - 0.5) / len(own)
     return discounted
 
@@ -151,7 +162,7 @@ def _beyond_neighbours(scores: np.ndarray, lists: np.ndarray, share: float) -> n
     """(N,) scores less a share of the median score of the nearest neighbours, whose places are (N, k) lists."""
     if share == 0:
         return scores
-    return scores - share * np.median(scores[lists[:, :BASELINE_NEIGHBOURS]], axis=1)
+    return scores - share * np.median(scores[lists[:, :_BASELINE_NEIGHBOURS]], axis=1)
 
 
 class _Taken:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adapruner_det.pruning.redundancy import discounted_order, discounted_scores, ranks, whitened
+from adapruner_det.pruning.redundancy import Comparison, discounted_order, discounted_scores, ranks, whitened
 
 
 def at_angles(degrees):
@@ -38,7 +38,7 @@ def planted(copies=12, others=60, seed=0):
 @pytest.mark.parametrize("copies, neighbours", [(2, 32), (12, 32), (100, 32), (100, 1)])
 def test_of_copies_all_but_the_best_sink_below_everything_else(copies, neighbours):
     scores, features, _ = planted(copies)
-    order = discounted_order(scores, features, 100.0, num_neighbours=neighbours)
+    order = discounted_order(scores, features, Comparison(100.0, num_neighbours=neighbours))
     sunk = order[-(copies - 1) :]
     assert set(sunk) == set(range(copies)) - {int(scores[:copies].argmax())}
     assert sorted(order) == list(range(len(scores)))
@@ -46,7 +46,7 @@ def test_of_copies_all_but_the_best_sink_below_everything_else(copies, neighbour
 
 def test_strength_zero_changes_nothing():
     scores, features, _ = planted()
-    assert discounted_order(scores, features, 0.0).tolist() == np.argsort(-scores).tolist()
+    assert discounted_order(scores, features, Comparison(0.0)).tolist() == np.argsort(-scores).tolist()
 
 
 def test_on_a_circle_by_hand():
@@ -55,30 +55,30 @@ def test_on_a_circle_by_hand():
     features, scores = at_angles([0, 10, 50, 110, 170]), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
     # Ranks 1, 0.75, 0.5, 0.25, 0. With strength 0.5 number 1 falls to 0.258, number 2 stays at 0.5 and number 3
     # at 0.25; with 0.6 number 1 falls to 0.160, with 0.2 to 0.553.
-    assert discounted_order(scores, features, 0.5).tolist() == [0, 2, 1, 3, 4]
-    assert discounted_order(scores, features, 0.6).tolist() == [0, 2, 3, 1, 4]
-    assert discounted_order(scores, features, 0.2).tolist() == [0, 1, 2, 3, 4]
+    assert discounted_order(scores, features, Comparison(0.5)).tolist() == [0, 2, 1, 3, 4]
+    assert discounted_order(scores, features, Comparison(0.6)).tolist() == [0, 2, 3, 1, 4]
+    assert discounted_order(scores, features, Comparison(0.2)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_power_of_the_ranks_by_hand():
     # The same images. With power 2 they count 1, 0.9375, 0.75, 0.4375 and 0: number 1 falls to 0.741 with strength 0.2,
     # to 0.839 with 0.1. With power 3 they count 1, 0.984, 0.875, 0.578 and 0: 0.886 with 0.1, 0.591 with 0.4, 0.542 with 0.45.
     features, scores = at_angles([0, 10, 50, 110, 170]), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
-    assert discounted_order(scores, features, 0.2, power=2).tolist() == [0, 2, 1, 3, 4]
-    assert discounted_order(scores, features, 0.1, power=2).tolist() == [0, 1, 2, 3, 4]
-    assert discounted_order(scores, features, 0.1, power=3).tolist() == [0, 1, 2, 3, 4]
-    assert discounted_order(scores, features, 0.4, power=3).tolist() == [0, 2, 1, 3, 4]
-    assert discounted_order(scores, features, 0.45, power=3).tolist() == [0, 2, 3, 1, 4]
+    assert discounted_order(scores, features, Comparison(0.2, power=2)).tolist() == [0, 2, 1, 3, 4]
+    assert discounted_order(scores, features, Comparison(0.1, power=2)).tolist() == [0, 1, 2, 3, 4]
+    assert discounted_order(scores, features, Comparison(0.1, power=3)).tolist() == [0, 1, 2, 3, 4]
+    assert discounted_order(scores, features, Comparison(0.4, power=3)).tolist() == [0, 2, 1, 3, 4]
+    assert discounted_order(scores, features, Comparison(0.45, power=3)).tolist() == [0, 2, 3, 1, 4]
 
 
 def test_of_the_worst_only_their_score_counts_and_of_the_best_only_what_they_have_in_common():
     # Ten pairs of copies, a worst image that is like none, and a copy of the best one that is nearly as good.
     features = np.repeat(np.eye(11), 2, axis=0)[:-1]
     scores = np.arange(21.0)[::-1]  # the last one is the one like none
-    taken_last = discounted_order(scores, features, 0.7, power=16)[-11:]
+    taken_last = discounted_order(scores, features, Comparison(0.7, power=16))[-11:]
     assert set(taken_last) == {20} | set(range(1, 20, 2))
     assert taken_last[-1] == 19  # which is a copy and nearly the worst
-    assert discounted_order(scores, features, 0.7, power=1)[-1] == 19
+    assert discounted_order(scores, features, Comparison(0.7, power=1))[-1] == 19
 
 
 def test_among_hard_neighbours_an_image_is_not_hard():
@@ -87,21 +87,37 @@ def test_among_hard_neighbours_an_image_is_not_hard():
     features = np.repeat([[1.0, 0.0], [0.0, 1.0]], 20, axis=0) + 0.05 * rng.normal(size=(40, 2))
     scores = np.repeat([-5.0, 1.0], 20) + 0.1 * rng.normal(size=40)
     scores[[3, 30]] -= 3
-    assert set(discounted_order(scores, features, 1e-3, baseline=1.0)[-2:]) == {3, 30}
-    assert set(discounted_order(scores, features, 1e-3)[-20:]) == set(range(20))
+    assert set(discounted_order(scores, features, Comparison(1e-3, baseline=1.0))[-2:]) == {3, 30}
+    assert set(discounted_order(scores, features, Comparison(1e-3))[-20:]) == set(range(20))
 
 
 def test_the_score_of_the_neighbours_by_hand():
     # The nearest ones are 1, 0, 1, 2 and 3; without half their scores 4, 1, 2, 3, 4.8 are 3.5, -1, 1.5, 2 and 3.3.
     features, scores = at_angles([0, 10, 50, 110, 180]), np.array([4.0, 1.0, 2.0, 3.0, 4.8])
-    assert discounted_order(scores, features, 1e-9, num_neighbours=1, baseline=0.5).tolist() == [0, 4, 3, 2, 1]
-    assert discounted_order(scores, features, 1e-9, num_neighbours=1).tolist() == [4, 0, 3, 2, 1]
+    assert discounted_order(scores, features, Comparison(1e-9, num_neighbours=1, baseline=0.5)).tolist() == [0, 4, 3, 2, 1]
+    assert discounted_order(scores, features, Comparison(1e-9, num_neighbours=1)).tolist() == [4, 0, 3, 2, 1]
+
+
+def test_chance_decides_between_the_good_ones_and_the_seed_between_chances():
+    rng = np.random.default_rng(0)
+    features, scores = rng.normal(size=(400, 50)), np.arange(400.0)
+    features[40:60] = features[380:]  # copies of the best
+    taken = [
+        discounted_order(scores, features, Comparison(0.7, power=16, chance=0.2, seed=seed))[:200] for seed in (0, 1, 0)
+    ]
+    assert taken[0].tolist() == taken[2].tolist()
+    assert 60 < len(set(taken[0]) & set(taken[1])) < 170  # of 200; by chance alone 100
+    for order in taken:
+        assert order.min() >= 8  # 0.98^16, 0.72, is more than chance and what there is in common
+        good = order[order >= 60]
+        assert 0.4 < (good < 230).mean() < 0.6  # the upper half of the others is not preferred
+        assert len({i if i >= 60 else i + 340 for i in order}) == 200  # of two copies one
 
 
 def test_the_best_differ_by_more_than_rounding():
     # At these ranks 1 - (1 - r)^16 is 1 for all.
     scores, features = np.arange(2000.0), np.random.default_rng(2).normal(size=(2000, 8))
-    assert discounted_order(scores, features, 1e-200, power=16).tolist() == list(range(1999, -1, -1))
+    assert discounted_order(scores, features, Comparison(1e-200, power=16)).tolist() == list(range(1999, -1, -1))
 
 
 def test_what_counts_as_near_grows_as_fewer_stay():
@@ -109,7 +125,7 @@ def test_what_counts_as_near_grows_as_fewer_stay():
     # number 2, 50 degrees from number 0 (0.357), has a kernel of 0.691 and falls from 0.5 to 0.155. Number 1 falls to
     # 0.2503, number 3, 110 degrees from number 0 (1.342), to 0.2473, and lower still, by number 1, to 0.241.
     features, scores = at_angles([0, 10, 50, 110, 170]), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
-    order = discounted_order(scores, features, 0.5, keep_ratio=1 / 3)
+    order = discounted_order(scores, features, Comparison(0.5), keep_ratio=1 / 3)
     assert order.tolist() == [0, 1, 3, 2, 4]
 
 
@@ -120,14 +136,15 @@ def test_what_counts_as_near_grows_as_fewer_stay():
 def test_as_written_out_however_short_the_lists(strength, power, baseline, keep_ratio, neighbours):
     rng = np.random.default_rng(1)
     features, scores = rng.normal(size=(40, 3)), rng.permutation(40).astype(float)
-    order = discounted_order(scores, features.astype(np.float32), strength, keep_ratio, neighbours, power, baseline)
+    comparison = Comparison(strength, power, baseline, num_neighbours=neighbours)
+    order = discounted_order(scores, features.astype(np.float32), comparison, keep_ratio)
     assert order.tolist() == written_out(scores, features, strength, keep_ratio, power, baseline, neighbours)
 
 
 def test_further_neighbours_than_there_are_in_the_lists_are_not_asked():
     rng = np.random.default_rng(1)
     features, scores = rng.normal(size=(40, 3)), rng.permutation(40).astype(float)
-    few = discounted_order(scores, features, 1.0, keep_ratio=0.01, num_neighbours=5)
+    few = discounted_order(scores, features, Comparison(1.0, num_neighbours=5), keep_ratio=0.01)
     assert few.tolist() == written_out(scores, features, 1.0, 1 / 5)
 
 
@@ -153,22 +170,22 @@ def test_features_that_cannot_be_whitened_stay(features):
 def test_neither_the_scale_of_scores_nor_the_length_of_features_counts():
     rng = np.random.default_rng(2)
     features, scores = rng.normal(size=(50, 5)), rng.normal(size=50)
-    order = discounted_order(scores, features, 0.7)
-    scaled = discounted_order(np.exp(9 * scores), features * rng.uniform(0.1, 10, (50, 1)), 0.7)
+    order = discounted_order(scores, features, Comparison(0.7))
+    scaled = discounted_order(np.exp(9 * scores), features * rng.uniform(0.1, 10, (50, 1)), Comparison(0.7))
     assert order.tolist() == scaled.tolist()
 
 
 def test_permuting_the_images_permutes_the_order():
     rng = np.random.default_rng(3)
     features, scores, permutation = rng.normal(size=(50, 5)), rng.normal(size=50), rng.permutation(50)
-    order = discounted_order(scores, features, 0.7)
-    permuted = discounted_order(scores[permutation], features[permutation], 0.7)
+    order = discounted_order(scores, features, Comparison(0.7))
+    permuted = discounted_order(scores[permutation], features[permutation], Comparison(0.7))
     assert permutation[permuted].tolist() == order.tolist()
 
 
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_hardly_any_images(num):
-    assert sorted(discounted_order(np.arange(num), np.ones((num, 2)), 1.0)) == list(range(num))
+    assert sorted(discounted_order(np.arange(num), np.ones((num, 2)), Comparison(1.0))) == list(range(num))
 
 
 def test_ranks_by_hand():
@@ -179,8 +196,8 @@ def test_ranks_by_hand():
 def test_scores_keep_as_many_and_their_order_is_that_of_taking():
     scores, features, _ = planted()
     kept = scores >= 20
-    discounted = discounted_scores(scores, kept, features, 0.5)
-    order = discounted_order(scores, whitened(features), 0.5, kept.mean())
+    discounted = discounted_scores(scores, kept, features, Comparison(0.5))
+    order = discounted_order(scores, whitened(features), Comparison(0.5), kept.mean())
     assert np.argsort(-discounted).tolist() == order.tolist()
     assert (discounted > 0).sum() == kept.sum() and ((discounted > 0) != kept).any()
     assert len(set(discounted)) == len(scores) and np.abs(discounted).max() < 1
@@ -190,7 +207,7 @@ def test_groups_keep_their_number_and_do_not_look_at_each_other():
     scores, features, copies = planted(copies=30, others=30)
     groups = np.arange(60) % 3
     kept = np.where(groups == 0, scores >= 30, scores >= 10)
-    discounted = discounted_scores(scores, kept, features, 100.0, groups)
+    discounted = discounted_scores(scores, kept, features, Comparison(100.0), groups)
     for group in range(3):
         own = groups == group
         assert (discounted[own] > 0).sum() == kept[own].sum()
@@ -210,4 +227,4 @@ def test_copies_stay_copies_where_features_vary_in_few_directions():
 
 def test_a_group_that_keeps_nothing():
     features, nothing = np.random.default_rng(7).normal(size=(20, 3)), np.zeros(20, bool)
-    assert (discounted_scores(np.arange(20.0), nothing, features, 0.7) <= 0).all()
+    assert (discounted_scores(np.arange(20.0), nothing, features, Comparison(0.7)) <= 0).all()
