@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
+from .mapper import quick
 from .yolov3_tiny import YOLOv3Tiny
 
 # Patterns of the names of the parameters that make up the last layers; a model may lack some.
@@ -354,7 +355,7 @@ def _places_by_size(records: List[dict], batch_size: int) -> List[List[int]]:
 
 def _mapper(cfg: CfgNode) -> DatasetMapper:
     """Detectron2's for testing, but that it keeps the annotations."""
-    return DatasetMapper(**{**DatasetMapper.from_config(cfg, is_train=False), "is_train": True})
+    return quick(DatasetMapper(**{**DatasetMapper.from_config(cfg, is_train=False), "is_train": True}))
 
 
 def _losses_one_at_a_time(cfg: CfgNode, model: nn.Module, batch: List[dict]) -> Iterator[Tensor]:

@@ -20,6 +20,7 @@ from ..data.sampling import ResumableSampler
 from . import training_data
 from .evaluation import build_evaluator
 from .evidence import features_of, losses_and_features_of
+from .mapper import quick
 from .per_image import return_per_image_losses
 from .training_data import NumberedRecords, split_off_empty
 
@@ -56,7 +57,7 @@ class DetectionTask:
     @staticmethod
     def train_loader(cfg: CfgNode, records: List[dict], sampler: ResumableSampler):
         return build_detection_train_loader(
-            NumberedRecords(records, DatasetMapper(cfg, is_train=True), max(cfg.SEED, 0)),
+            NumberedRecords(records, quick(DatasetMapper(cfg, is_train=True)), max(cfg.SEED, 0)),
             mapper=None,  # NumberedRecords has it
             sampler=sampler,
             total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -66,7 +67,7 @@ class DetectionTask:
 
     @staticmethod
     def test_loader(cfg: CfgNode, name: str):
-        return build_detection_test_loader(cfg, name)
+        return build_detection_test_loader(cfg, name, mapper=quick(DatasetMapper(cfg, is_train=False)))
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> DatasetEvaluator:

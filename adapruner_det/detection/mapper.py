@@ -1,0 +1,31 @@
+"""Detectron2's DatasetMapper in less time."""
+import numpy as np
+from detectron2.data import DatasetMapper
+from detectron2.data.transforms import AugmentationList
+from fvcore.transforms.transform import NoOpTransform
+
+
+def quick(mapper: DatasetMapper) -> DatasetMapper:
+    """The mapper itself, which from now on gives the same in less time.
+
+    Detectron2 makes BGR of RGB by turning the last axis of an image around, without moving a byte. The first
+    step that needs the bytes in a row, Pillow's resizing, then copies them one at a time, which takes longer
+    than reading and resizing together. Here they are put in a row before that.
+    """
+    mapper.augmentations = AugmentationList([_InARow(), mapper.augmentations])
+    return mapper
+
+
+class _InARow(NoOpTransform):
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        return in_a_row(img)
+
+
+def in_a_row(image: np.ndarray) -> np.ndarray:
+    """The same (H, W, C) or (H, W) image in C order; colour by colour, the quickest way numpy has."""
+    if image.ndim < 3 or image.flags.c_contiguous:
+        return np.ascontiguousarray(image)
+    row = np.empty(image.shape, image.dtype)
+    for colour in range(image.shape[2]):
+        row[..., colour] = image[..., colour]
+    return row
