@@ -18,6 +18,9 @@ A classifier's training on its data against the same on one fixed batch, alterna
     python tools/benchmark.py loader --config-file configs/cifar10/train_small.yaml
     python tools/benchmark.py loader --config-file configs/cifar10/train_resnet18.yaml --device cuda
 
+Reading a detection set's images as this project does against Detectron2's own way (seconds):
+    python tools/benchmark.py reading --config-file configs/voc/prune_yolov3_tiny_R18.yaml
+
 Ratios are of medians, with the quartiles of the ratios round by round beside them. Set OMP_NUM_THREADS=1
 on a machine that others use.
 """
@@ -75,6 +78,15 @@ def loader(args):
     )
 
 
+def reading(args):
+    import adapruner_det.engine  # noqa: F401 - first: it quiets imports
+    from adapruner_det.benchmark.reading import measure_reading
+
+    return measure_reading(
+        args.config_file, args.register, args.opts, rounds=args.rounds, images=args.images
+    )
+
+
 def _setting(args) -> dict:
     return {
         "configs": CONFIGS,
@@ -129,7 +141,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(
-        required=True, dest="command", metavar="mask | overhead | losses | loader"
+        required=True, dest="command", metavar="mask | overhead | losses | loader | reading"
     )
 
     command = commands.add_parser("mask", help="time and memory of the mask, by number of samples")
@@ -172,15 +184,30 @@ def parse_arguments():
         "--config-file", type=Path, default=CONFIGS / "cifar10" / "train_small.yaml", metavar="FILE",
         help="of a classifier, whose training set is read; default configs/cifar10/train_small.yaml",
     )  # fmt: skip
+    command.add_argument("--steps", type=_positive, default=10, help="a round; default %(default)s")
+    _add_data(command)
+
+    command = commands.add_parser(
+        "reading", help="reading a detection set's images against Detectron2's way, on one core"
+    )
+    command.set_defaults(run=reading)
+    command.add_argument(
+        "--config-file", type=Path, required=True, metavar="FILE",
+        help="of a detector, whose training set is read",
+    )  # fmt: skip
+    command.add_argument("--images", type=_positive, default=50, help="a round; default %(default)s")
+    _add_data(command)
+    return parser.parse_args()
+
+
+def _add_data(command):
     command.add_argument(
         "--register", action="append", default=[], metavar="NAME=FORMAT:...",
         help="a data set of your own in place of the config's, as in train_net.py",
     )  # fmt: skip
     command.add_argument("--rounds", type=_positive, default=20, help="default %(default)s")
-    command.add_argument("--steps", type=_positive, default=10, help="a round; default %(default)s")
     _add_common(command)
     command.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the config")
-    return parser.parse_args()
 
 
 def _add_common(command, batch_size=None):
