@@ -94,17 +94,17 @@ def test_among_hard_neighbours_an_image_is_not_hard():
 def test_the_score_of_the_neighbours_by_hand():
     # The nearest ones are 1, 0, 1, 2 and 3; without half their scores 4, 1, 2, 3, 4.8 are 3.5, -1, 1.5, 2 and 3.3.
     features, scores = at_angles([0, 10, 50, 110, 180]), np.array([4.0, 1.0, 2.0, 3.0, 4.8])
-    assert discounted_order(scores, features, Comparison(1e-9, num_neighbours=1, baseline=0.5)).tolist() == [0, 4, 3, 2, 1]
-    assert discounted_order(scores, features, Comparison(1e-9, num_neighbours=1)).tolist() == [4, 0, 3, 2, 1]
+    for baseline, order in ((0.5, [0, 4, 3, 2, 1]), (0, [4, 0, 3, 2, 1])):
+        comparison = Comparison(1e-9, num_neighbours=1, baseline=baseline)
+        assert discounted_order(scores, features, comparison).tolist() == order
 
 
 def test_chance_decides_between_the_good_ones_and_the_seed_between_chances():
     rng = np.random.default_rng(0)
     features, scores = rng.normal(size=(400, 50)), np.arange(400.0)
     features[40:60] = features[380:]  # copies of the best
-    taken = [
-        discounted_order(scores, features, Comparison(0.7, power=16, chance=0.2, seed=seed))[:200] for seed in (0, 1, 0)
-    ]
+    comparisons = [Comparison(0.7, power=16, chance=0.2, seed=seed) for seed in (0, 1, 0)]
+    taken = [discounted_order(scores, features, comparison)[:200] for comparison in comparisons]
     assert taken[0].tolist() == taken[2].tolist()
     assert 60 < len(set(taken[0]) & set(taken[1])) < 170  # of 200; by chance alone 100
     for order in taken:
