@@ -1,7 +1,10 @@
 """The records of registered data sets: dicts, each with the name of its data set and an id in it."""
+import hashlib
 import itertools
 from collections import Counter
 from typing import Callable, Dict, List
+
+import numpy as np
 
 from .pruned_datasets import apply_selection
 
@@ -19,6 +22,15 @@ def checked_records(name: str, dicts: List[dict]) -> List[dict]:
     if twice:
         raise ValueError(f"data set {name}: image ids that occur more than once: {twice}")
     return [{**record, "dataset_name": name} for record in dicts]
+
+
+def drawn_lots(records: List[dict], seed: int) -> np.ndarray:
+    """(N,) numbers between 0 and 1 that a seed draws, each image's its own, wherever in the list it stands."""
+    drawn = (
+        hashlib.sha256(f"{seed}\n{record['dataset_name']}\n{record['image_id']}".encode()).digest()
+        for record in records
+    )
+    return np.array([int.from_bytes(digest[:8], "big") / 2**64 for digest in drawn])
 
 
 def training_records(cfg, load_dataset: Callable[[str], List[dict]]) -> List[dict]:

@@ -1,7 +1,9 @@
 """Detectron2's DatasetMapper in less time."""
+from itertools import takewhile
+
 import numpy as np
 from detectron2.data import DatasetMapper
-from detectron2.data.transforms import AugmentationList
+from detectron2.data.transforms import AugmentationList, RandomCrop
 from fvcore.transforms.transform import NoOpTransform
 
 
@@ -9,10 +11,13 @@ def quick(mapper: DatasetMapper) -> DatasetMapper:
     """The mapper itself, which from now on gives the same in less time.
 
     Detectron2 makes BGR of RGB by turning the last axis of an image around, without moving a byte. The first
-    step that needs the bytes in a row, Pillow's resizing, then copies them one at a time, which takes longer
-    than reading and resizing together. Here they are put in a row before that.
+    step that needs the bytes in a row, Pillow's resizing, then copies them one at a time, which takes about as
+    long as reading the file. Here they are put in a row before that, and behind a crop, which leaves fewer.
     """
-    mapper.augmentations = AugmentationList([_InARow(), mapper.augmentations])
+    augmentations = list(mapper.augmentations.augs)
+    crops = sum(1 for _ in takewhile(lambda augmentation: isinstance(augmentation, RandomCrop), augmentations))
+    augmentations.insert(crops, _InARow())
+    mapper.augmentations = AugmentationList(augmentations)
     return mapper
 
 

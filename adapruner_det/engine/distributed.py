@@ -47,12 +47,13 @@ def leave_process_groups() -> None:
 
     A process that exits while it holds a group of gloo's, is aborted now and then ("terminate called without an
     active exception"): its work is done, but the command reports a failure. `launch` destroys no group, and
-    destroying alone does not help, since Detectron2's `comm` goes on holding what it made.
+    destroying alone does not help, since `comm` (of Detectron2 0.6) goes on holding what it made.
     """
     if not distributed.is_initialized():
         return
     comm.synchronize()
     comm._LOCAL_PROCESS_GROUP = None
+    comm.create_local_process_group.cache_clear()
     comm._get_global_gloo_group.cache_clear()
     gc.collect()  # a model around which DistributedDataParallel is, holds one, too
     distributed.destroy_process_group()

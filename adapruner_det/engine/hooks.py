@@ -9,6 +9,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor
 
+from ..data.records import drawn_lots
 from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
@@ -42,7 +43,7 @@ class AdaPrunerHook(HookBase):
         keep_others: whether those are kept.
         folder: where the selection goes.
         comparison: what is made of the finished mask's logits by comparing images; it leaves the mask itself
-            as it is. None, or a strength of 0: images are not compared.
+            as it is. With a strength of 0 images are not compared.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class AdaPrunerHook(HookBase):
         others: List[dict],
         keep_others: bool,
         folder: str,
-        comparison: Optional[Comparison] = None,
+        comparison: Comparison,
     ):
         self.competing = competing
         self.others = others
@@ -117,7 +118,7 @@ class AdaPrunerHook(HookBase):
     def _verdicts(self, kept: np.ndarray) -> Tuple[List[float], List[bool], Dict[str, list]]:
         """Scores, verdicts and further columns: those of the mask, or of images next to their neighbours."""
         mask = self.trainer.pruner.mask
-        if not self._compares:
+        if not self.comparison.strength:
             return mask.logits.tolist(), kept.tolist(), {}
         start = time.perf_counter()
         features = self._features(self.competing) if self._seen is None else self._seen
@@ -125,7 +126,8 @@ class AdaPrunerHook(HookBase):
             logger.error("Features of the trained model are not finite: near neighbours were not compared")
             return mask.logits.tolist(), kept.tolist(), {}
         groups = None if mask.groups is None else mask.groups.numpy()
-        scores = discounted_scores(mask.logits.numpy(), kept, features, self.comparison, groups)
+        lots = drawn_lots(self.competing, self.trainer.cfg.SEED)
+        scores = discounted_scores(mask.logits.numpy(), kept, features, self.comparison, groups, lots)
         logger.info(
             f"Next to their neighbours {np.sum(kept & (scores <= 0))} of {kept.sum()} images the mask keeps made "
             f"way for others. Comparing {len(kept)} images took {time.perf_counter() - start:.1f} s"
@@ -135,7 +137,7 @@ class AdaPrunerHook(HookBase):
     def _check_what_comes_last(self) -> None:
         """What a model or a record lacks for it is said before training."""
         asks = {}
-        if self._compares:
+        if self.comparison.strength:
             asks["ADAPRUNER.REDUNDANCY 0"] = self._features
         if self._looks:
             asks["ADAPRUNER.LAST_LOOK False"] = self._losses_and_features
@@ -152,10 +154,6 @@ class AdaPrunerHook(HookBase):
         except ValueError as error:
             return error
         return None
-
-    @property
-    def _compares(self) -> bool:
-        return self.comparison is not None and self.comparison.strength > 0
 
     @property
     def _looks(self) -> bool:

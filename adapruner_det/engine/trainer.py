@@ -203,7 +203,6 @@ def _comparison(cfg: CfgNode) -> Comparison:
         power=cfg.ADAPRUNER.RANK_POWER,
         baseline=cfg.ADAPRUNER.NEIGHBOUR_BASELINE,
         chance=cfg.ADAPRUNER.CHANCE,
-        seed=max(cfg.SEED, 0),
     )
 
 

@@ -28,22 +28,21 @@ class Comparison:
     A score first loses `baseline` times the median score of the ten nearest samples: what is left is the
     sample's own. It then counts by its rank r, from 0 to 1, as 1 - (1 - r)^power. With power 1 that is the
     rank; the higher the power, the less the better samples differ, so that only the worst are told from others
-    by their score. To this a number drawn between 0 and `chance` is added, each sample's own, which decides
-    between samples that nothing else tells from each other.
+    by their score. To this `chance` times the sample's lot is added, a number drawn between 0 and 1, which
+    decides between samples that nothing else tells from each other.
 
     A sample then loses strength times exp(-(2 d / w)^2), d being its cosine distance from the nearest sample
     that is taken: with strength 1, a copy of a sample taken counts no more than whoever is like none of them.
     w is the distance at which samples lie from each other once a share of c is left of them, the median
-    distance of a sample from its (1 / c)-th neighbour; what is nearer than half of it is as good as a copy. (In
+    distance of a sample from its (1 / c)-th neighbour; what is much nearer than half of it is as good as a copy. (In
     D2 Pruning the discounts of all neighbours taken add up: the longer the lists, the more samples of a
     crowded but varied region fall below copies.)
 
     Attributes:
-        strength: at least 0, which leaves the order of the scores, whatever the rest is.
-        power: at least 1, which takes ranks as they are.
-        baseline: at least 0, which takes scores as they are.
-        chance: at least 0, which draws nothing.
-        seed: of what is drawn, and of the lot between equals.
+        strength: at least 0; with 0 the order is that of the scores, whatever the rest is.
+        power: at least 1; 1 takes ranks as they are.
+        baseline: at least 0; 0 takes scores as they are.
+        chance: at least 0; with 0 lots decide between equals only.
         num_neighbours: k; neighbours further than the k-th are not asked.
     """
 
@@ -51,12 +50,15 @@ class Comparison:
     power: float = 1.0
     baseline: float = 0.0
     chance: float = 0.0
-    seed: int = 0
     num_neighbours: int = 32
 
 
 def discounted_order(
-    scores: np.ndarray, features: np.ndarray, comparison: Comparison, keep_ratio: float = 1.0
+    scores: np.ndarray,
+    features: np.ndarray,
+    comparison: Comparison,
+    keep_ratio: float = 1.0,
+    lots: Optional[np.ndarray] = None,
 ) -> np.ndarray:
     """The order in which samples are taken, the one with the highest score that is left each time.
 
@@ -65,30 +67,31 @@ def discounted_order(
         features: (N, F); only their directions count, see `whitened`.
         comparison: what is made of the scores.
         keep_ratio: c, above 0.
+        lots: (N,) from 0 to 1, no two alike. None: drawn by the samples' places, always the same.
 
     Returns:
         (N,) int64, a permutation; the sample taken first comes first.
     """
     num, strength = len(scores), comparison.strength
-    lot = np.random.default_rng(comparison.seed).permutation(num)
+    lots = np.random.default_rng(0).permutation(num) / num if lots is None else lots
     if strength == 0 or num < 2:
-        return np.lexsort((lot, -scores))
+        return np.lexsort((lots, -scores))
     units = unit_vectors(features)
     lists, distances = nearest_neighbours(
         units, min(comparison.num_neighbours, num - 1), progress="Neighbours"
     )
     rank = ranks(_beyond_neighbours(scores, lists, comparison.baseline))
     # All of them one less, so that the best differ by more than rounding.
-    base = comparison.chance * (lot + 0.5) / num - (1 - rank) ** comparison.power
+    base = comparison.chance * lots - (1 - rank) ** comparison.power
     taken = _Taken(units, lists, distances, keep_ratio)
     # What a sample waits with is never too low: what is taken only comes nearer.
-    queue = [(-base[i], lot[i], i) for i in range(num)]
+    queue = [(-base[i], lots[i], i) for i in range(num)]
     heapq.heapify(queue)
     while queue:
         waited, _, sample = queue[0]
         score = base[sample] - strength * taken.kernel(sample)
         if score < -waited:
-            heapq.heapreplace(queue, (-score, lot[sample], sample))
+            heapq.heapreplace(queue, (-score, lots[sample], sample))
         else:
             heapq.heappop(queue)
             taken.add(sample)
@@ -101,6 +104,7 @@ def discounted_scores(
     features: np.ndarray,
     comparison: Comparison,
     groups: Optional[np.ndarray] = None,
+    lots: Optional[np.ndarray] = None,
 ) -> np.ndarray:
     """Scores that keep as many samples as before, those that `discounted_order` takes first.
 
@@ -110,6 +114,7 @@ def discounted_scores(
         features: (N, F) of a trained model, as they are.
         comparison: what is made of the scores.
         groups: (N,) integers; each group is a set by itself and keeps as many as it did. None for one.
+        lots: (N,), see there.
 
     Returns:
         (N,) float64 in (-1, 1), above zero for those to keep: how far inside or outside the cut each one
@@ -118,9 +123,10 @@ def discounted_scores(
     discounted = np.empty(len(scores))
     features = whitened(features)
     groups = np.zeros(len(scores), int) if groups is None else groups
+    lots = np.random.default_rng(0).permutation(len(scores)) / len(scores) if lots is None else lots
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        order = own[discounted_order(scores[own], features[own], comparison, kept[own].mean())]
+        order = own[discounted_order(scores[own], features[own], comparison, kept[own].mean(), lots[own])]
         discounted[order] = (kept[own].sum() - np.arange(len(own)) - 0.5) / len(own)
     return discounted
 

@@ -4,9 +4,13 @@ import pytest
 import torch
 from conftest import write_voc_folder
 from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.data.transforms import ResizeTransform
 
+from adapruner_det.data.sampling import ResumableSampler
+from adapruner_det.detection import evidence
 from adapruner_det.detection.mapper import in_a_row, quick
 from adapruner_det.detection.registration import register_voc
+from adapruner_det.detection.task import DetectionTask
 from adapruner_det.detection.training_data import NumberedRecords
 from adapruner_det.engine import load_config
 
@@ -26,6 +30,22 @@ def test_the_same_images_and_boxes_as_detectron2_s(tmp_path, clean_catalogs, is_
         assert one.keys() == other.keys() and torch.equal(one["image"], other["image"])
         if is_train:
             assert torch.equal(one["instances"].gt_boxes.tensor, other["instances"].gt_boxes.tensor)
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_pillow_gets_bytes_in_a_row(tmp_path, clean_catalogs, monkeypatch, crop):
+    """Images to train on, to evaluate on and to look at for the last time; cropped, if at all, before."""
+    got = []
+    resize = ResizeTransform.apply_image
+    monkeypatch.setattr(ResizeTransform, "apply_image", lambda *a: got.append(a[1].flags.c_contiguous) or resize(*a))
+    register_voc("data", write_voc_folder(tmp_path, {"train": ["a", "b", "c"]}), "train")
+    settings = "INPUT.MIN_SIZE_TRAIN (48,) INPUT.MIN_SIZE_TEST 48 DATALOADER.NUM_WORKERS 0 SOLVER.IMS_PER_BATCH 3"
+    cfg = load_config(opts=[*settings.split(), "INPUT.CROP.ENABLED", str(crop), "DATASETS.TRAIN", "('data',)"])
+    records = DetectionTask.load_records(cfg)
+    next(iter(DetectionTask.train_loader(cfg, records, ResumableSampler(3, seed=0))))
+    next(iter(DetectionTask.test_loader(cfg, "data")))
+    evidence._mapper(cfg)(records[0])
+    assert got == [True] * 5
 
 
 def test_bytes_are_put_in_a_row_and_stay_where_they_are():

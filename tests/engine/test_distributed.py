@@ -83,6 +83,9 @@ def _synchronised(rank, folder):
     synchronise_statistics(model)
     comm.create_local_process_group(2)
     groups = [weakref.ref(group) for group in (torch.distributed.group.WORLD, comm.get_local_process_group())]
+    cycle = [torch.nn.parallel.DistributedDataParallel(model)]  # which has a group, and goes with the garbage alone
+    cycle.append(cycle)
+    del cycle
     leave_process_groups()
     statistics = [float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]
     (folder / str(rank)).write_text(str([*statistics, *(group() for group in groups)]))

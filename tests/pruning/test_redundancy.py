@@ -44,9 +44,10 @@ def test_of_copies_all_but_the_best_sink_below_everything_else(copies, neighbour
     assert sorted(order) == list(range(len(scores)))
 
 
-def test_strength_zero_changes_nothing():
+def test_strength_zero_changes_nothing_whatever_the_rest_is():
     scores, features, _ = planted()
-    assert discounted_order(scores, features, Comparison(0.0)).tolist() == np.argsort(-scores).tolist()
+    comparison = Comparison(0.0, power=3, baseline=0.5, chance=9)
+    assert discounted_order(scores, features, comparison).tolist() == np.argsort(-scores).tolist()
 
 
 def test_on_a_circle_by_hand():
@@ -99,19 +100,31 @@ def test_the_score_of_the_neighbours_by_hand():
         assert discounted_order(scores, features, comparison).tolist() == order
 
 
-def test_chance_decides_between_the_good_ones_and_the_seed_between_chances():
+def test_between_the_good_ones_lots_decide():
     rng = np.random.default_rng(0)
     features, scores = rng.normal(size=(400, 50)), np.arange(400.0)
     features[40:60] = features[380:]  # copies of the best
-    comparisons = [Comparison(0.7, power=16, chance=0.2, seed=seed) for seed in (0, 1, 0)]
-    taken = [discounted_order(scores, features, comparison)[:200] for comparison in comparisons]
-    assert taken[0].tolist() == taken[2].tolist()
+    comparison, lots = Comparison(0.7, power=16, chance=0.2), rng.uniform(size=(2, 400))
+    taken = [discounted_order(scores, features, comparison, lots=own)[:200] for own in lots]
     assert 60 < len(set(taken[0]) & set(taken[1])) < 170  # of 200; by chance alone 100
     for order in taken:
         assert order.min() >= 8  # 0.98^16, 0.72, is more than chance and what there is in common
         good = order[order >= 60]
         assert 0.4 < (good < 230).mean() < 0.6  # the upper half of the others is not preferred
         assert len({i if i >= 60 else i + 340 for i in order}) == 200  # of two copies one
+
+
+def test_a_lot_is_its_image_s_in_whatever_place_and_group():
+    rng = np.random.default_rng(1)
+    features, scores, lots = rng.normal(size=(60, 5)), rng.normal(size=60), rng.uniform(size=60)
+    groups, kept, permutation = np.arange(60) % 2, np.arange(60) % 3 > 0, rng.permutation(60)
+    comparison = Comparison(0.7, power=16, baseline=0.75, chance=0.3)
+    discounted = discounted_scores(scores, kept, features, comparison, groups, lots)
+    arguments = (scores, kept, features, comparison, groups, lots)
+    permuted = discounted_scores(*(a[permutation] if isinstance(a, np.ndarray) else a for a in arguments))
+    assert np.array_equal(permuted, discounted[permutation])
+    others = discounted_scores(scores, kept, features, comparison, groups, lots[permutation])
+    assert not np.array_equal(others, discounted)
 
 
 def test_the_best_differ_by_more_than_rounding():
