@@ -153,10 +153,10 @@ def add_adapruner_config(cfg: CN) -> None:
     # one that is kept, and less the less alike they are to the trained model. 0: no images are compared,
     # for models whose features are not known (they need Detectron2's backbone).
     cfg.ADAPRUNER.REDUNDANCY = 0.7
-    # Before the ranks, an image's score loses this share of the median score of the ten images most like it: where
+    # Before it is ranked, an image's score loses this share of the median score of the ten images most like it: where
     # all are hard, as in a stretch of a video, being hard is less of a reason to go. 0: scores as they are.
     cfg.ADAPRUNER.NEIGHBOUR_BASELINE = 0.75
-    # There, a rank r counts as 1 - (1 - r)^RANK_POWER: the higher the power, the fewer images go for their own
+    # A rank r then counts as 1 - (1 - r)^RANK_POWER: the higher the power, the fewer images go for their own
     # loss, the worst ones first, and the more because others like them stay. 1: ranks as they are.
     cfg.ADAPRUNER.RANK_POWER = 16.0
     # To what a rank counts, a number between 0 and CHANCE is added that SEED draws for each image: between images

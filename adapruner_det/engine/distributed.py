@@ -43,7 +43,7 @@ def synchronise_statistics(model: nn.Module) -> None:
 
 
 def leave_process_groups() -> None:
-    """Destroys the process groups that Detectron2's `launch` made, for the end of a process that does not need them.
+    """Destroys the process groups that Detectron2's `launch` made, at the end of a process.
 
     A process that exits while it holds a group of gloo's, is aborted now and then ("terminate called without an
     active exception"): its work is done, but the command reports a failure. `launch` destroys no group, and

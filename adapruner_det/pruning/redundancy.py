@@ -34,9 +34,9 @@ class Comparison:
     A sample then loses strength times exp(-(2 d / w)^2), d being its cosine distance from the nearest sample
     that is taken: with strength 1, a copy of a sample taken counts no more than whoever is like none of them.
     w is the distance at which samples lie from each other once a share of c is left of them, the median
-    distance of a sample from its (1 / c)-th neighbour; what is much nearer than half of it is as good as a copy. (In
-    D2 Pruning the discounts of all neighbours taken add up: the longer the lists, the more samples of a
-    crowded but varied region fall below copies.)
+    distance of a sample from its (1 / c)-th neighbour; what is much nearer than half of it is as good as a
+    copy. (In D2 Pruning the discounts of all neighbours taken add up: the longer the lists, the more samples
+    of a crowded but varied region fall below copies.)
 
     Attributes:
         strength: at least 0; with 0 the order is that of the scores, whatever the rest is.
