@@ -25,7 +25,7 @@ def checked_records(name: str, dicts: List[dict]) -> List[dict]:
 
 
 def drawn_lots(records: List[dict], seed: int) -> np.ndarray:
-    """(N,) numbers between 0 and 1 that a seed draws, each image's its own, wherever in the list it stands."""
+    """(N,) numbers between 0 and 1 that a seed draws for each (dataset_name, image_id), wherever it stands."""
     drawn = (
         hashlib.sha256(f"{seed}\n{record['dataset_name']}\n{record['image_id']}".encode()).digest()
         for record in records
