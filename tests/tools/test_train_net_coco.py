@@ -74,8 +74,8 @@ def test_the_same_data_is_pruned_alike_as_voc_and_as_coco(tmp_path, clean_catalo
     scores = []
     for spec in specs:
         output = tmp_path / spec.partition("=")[0]
-        overrides = ("SEED", 3, "SOLVER.MAX_ITER", 15, "SOLVER.BASE_LR", 0.01, "OUTPUT_DIR", output)
-        overrides = (*overrides, "ADAPRUNER.CHANCE", 0)
+        run = ("SEED", 3, "SOLVER.MAX_ITER", 15, "SOLVER.BASE_LR", 0.01, "ADAPRUNER.CHANCE", 0)
+        overrides = (*run, "OUTPUT_DIR", output)
         cfg = load_config(
             str(ROOT / "configs/Base-YOLOv3-Tiny-R18.yaml"), [spec], list(map(str, (*SMALL, *overrides)))
         )
