@@ -123,10 +123,10 @@ def discounted_scores(
     discounted = np.empty(len(scores))
     features = whitened(features)
     groups = np.zeros(len(scores), int) if groups is None else groups
-    lots = np.random.default_rng(0).permutation(len(scores)) / len(scores) if lots is None else lots
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        order = own[discounted_order(scores[own], features[own], comparison, kept[own].mean(), lots[own])]
+        drawn = None if lots is None else lots[own]
+        order = own[discounted_order(scores[own], features[own], comparison, kept[own].mean(), drawn)]
         discounted[order] = (kept[own].sum() - np.arange(len(own)) - 0.5) / len(own)
     return discounted
 
@@ -166,8 +166,6 @@ def ranks(scores: np.ndarray) -> np.ndarray:
 
 def _beyond_neighbours(scores: np.ndarray, lists: np.ndarray, share: float) -> np.ndarray:
     """(N,) scores less a share of the median score of the nearest neighbours, whose places are (N, k) lists."""
-    if share == 0:
-        return scores
     return scores - share * np.median(scores[lists[:, :_BASELINE_NEIGHBOURS]], axis=1)
 
 

@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from conftest import write_voc_folder
+from conftest import ROOT, load_script, write_voc_folder
 from detectron2.utils import comm
 
 from adapruner_det.engine import hooks
@@ -94,6 +94,13 @@ def _synchronised(rank, folder):
 def test_running_statistics_become_those_of_the_main_process_and_no_group_is_left(tmp_path):
     torch.multiprocessing.spawn(_synchronised, (tmp_path,), nprocs=2)
     assert [(tmp_path / rank).read_text() for rank in "01"] == [str([2.0, 2.0, 2.0, 10.0, None, None])] * 2
+
+
+def test_each_process_of_train_net_leaves_its_groups_when_it_is_done(monkeypatch):
+    tool, calls = load_script(ROOT / "tools/train_net.py"), []
+    monkeypatch.setattr(tool, "main", lambda args: calls.append(args) or "results")
+    monkeypatch.setattr(tool, "leave_process_groups", lambda: calls.append("left"))
+    assert tool.main_of_each_process("args") == "results" and calls == ["args", "left"]
 
 
 def test_different_masks_are_refused(monkeypatch):
