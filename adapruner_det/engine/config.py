@@ -14,8 +14,7 @@ PRESETS = {
         "SELECTION_WEIGHT": 1.0,
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
-        "RANK_POWER": 1.0,
-        "NEIGHBOUR_BASELINE": 0.0,
+        "OUTLIER_Z": 0.0,
         "CHANCE": 0.0,
         "LAST_LOOK": False,
     },
@@ -34,8 +33,7 @@ PRESETS = {
         "TOLERANCE": 0.02,
         "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
-        "RANK_POWER": 1.0,
-        "NEIGHBOUR_BASELINE": 0.0,
+        "OUTLIER_Z": 0.0,
         "CHANCE": 0.0,
     },
 }
@@ -47,8 +45,7 @@ _OFF = {
     "LAST_LOOK": False,
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
-    "NEIGHBOUR_BASELINE": 0.0,
-    "RANK_POWER": 1.0,
+    "OUTLIER_Z": 0.0,
     "REDUNDANCY": 0.0,
     "SELECTION_WEIGHT": 1.0,
 }
@@ -149,19 +146,16 @@ def add_adapruner_config(cfg: CN) -> None:
     # Hold every class to KEEP_RATIO, not only the whole set (the paper does not). An image with boxes of
     # several classes counts for the one that the fewest images have.
     cfg.ADAPRUNER.CLASS_BALANCE = True
-    # When pruning has ended, an image loses this much of its score, ranked from 0 to 1, if it is just like
-    # one that is kept, and less the less alike they are to the trained model. 0: no images are compared,
-    # for models whose features are not known (they need Detectron2's backbone).
+    # When pruning has ended, what an image loses if it is just like one that is kept, and less the less alike
+    # they are to the trained model. 0: no images are compared and the mask alone decides, for models whose
+    # features are not known (they need Detectron2's backbone).
     cfg.ADAPRUNER.REDUNDANCY = 0.7
-    # Before it is ranked, an image's score loses this share of the median score of the ten images most like it: where
-    # all are hard, as in a stretch of a video, being hard is less of a reason to go. 0: scores as they are.
-    cfg.ADAPRUNER.NEIGHBOUR_BASELINE = 0.75
-    # A rank r then counts as 1 - (1 - r)^RANK_POWER: the higher the power, the fewer images go for their own
-    # loss, the worst ones first, and the more because others like them stay. 1: ranks as they are.
-    cfg.ADAPRUNER.RANK_POWER = 16.0
-    # To what a rank counts, a number between 0 and CHANCE is added that SEED draws for each image: between images
-    # that neither their loss nor their likes speak against, chance decides, as in random selection. As the two keys
-    # before, it does nothing with REDUNDANCY 0.
+    # How many robust standard deviations an image's loss has to be above that of the ten images most like it to
+    # count against it; at twice as many it counts 1. The lower, the more images go for their loss. 0: none does.
+    cfg.ADAPRUNER.OUTLIER_Z = 1.75
+    # Each image counts a number between 0 and CHANCE that SEED draws for it: between images that neither their loss
+    # nor their likes speak against, chance decides, as in random selection. Like OUTLIER_Z, it does nothing with
+    # REDUNDANCY 0.
     cfg.ADAPRUNER.CHANCE = 0.2
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.

@@ -200,8 +200,7 @@ def build_pruner(
 def _comparison(cfg: CfgNode) -> Comparison:
     return Comparison(
         strength=cfg.ADAPRUNER.REDUNDANCY,
-        power=cfg.ADAPRUNER.RANK_POWER,
-        baseline=cfg.ADAPRUNER.NEIGHBOUR_BASELINE,
+        outlier_z=cfg.ADAPRUNER.OUTLIER_Z,
         chance=cfg.ADAPRUNER.CHANCE,
     )
 
@@ -217,14 +216,9 @@ def check_pruning(cfg: CfgNode) -> None:
         raise ValueError(
             f"ADAPRUNER.REDUNDANCY is {cfg.ADAPRUNER.REDUNDANCY}; it is a strength, at least 0 (off)"
         )
-    if not 1 <= cfg.ADAPRUNER.RANK_POWER < math.inf:
+    if not 0 <= cfg.ADAPRUNER.OUTLIER_Z < math.inf:
         raise ValueError(
-            f"ADAPRUNER.RANK_POWER is {cfg.ADAPRUNER.RANK_POWER}; it is at least 1 (ranks as they are)"
-        )
-    if not 0 <= cfg.ADAPRUNER.NEIGHBOUR_BASELINE <= 1:
-        raise ValueError(
-            f"ADAPRUNER.NEIGHBOUR_BASELINE is {cfg.ADAPRUNER.NEIGHBOUR_BASELINE}; it is a share of the score of "
-            "an image's neighbours, from 0 (off) to 1"
+            f"ADAPRUNER.OUTLIER_Z is {cfg.ADAPRUNER.OUTLIER_Z}; it is a number of standard deviations, at least 0 (off)"
         )
     if not 0 <= cfg.ADAPRUNER.CHANCE < math.inf:
         raise ValueError(f"ADAPRUNER.CHANCE is {cfg.ADAPRUNER.CHANCE}; it is at least 0 (off)")
@@ -248,9 +242,10 @@ def check_pruning(cfg: CfgNode) -> None:
 
 
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
-    """Raises ValueError if pruning would last less than two epochs: too short to learn a mask."""
+    """Raises ValueError if pruning would last less than two epochs, one if a last look follows, which judges anew."""
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
-    needed = math.ceil(2 * num_images / cfg.SOLVER.IMS_PER_BATCH)
+    visits = 1 if cfg.ADAPRUNER.LAST_LOOK else 2
+    needed = math.ceil(visits * num_images / cfg.SOLVER.IMS_PER_BATCH)
     if pruning < needed:
         iterations = math.ceil(needed / (1 - cfg.ADAPRUNER.WARMUP) - 1e-6)
         enough = f"SOLVER.MAX_ITER to at least {iterations}"
@@ -259,8 +254,8 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
             enough = f"SOLVER.MAX_EPOCHS to at least {epochs}"
         raise ValueError(
             f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less "
-            f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images twice "
-            f"takes {needed}: raise {enough}"
+            f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images "
+            f"{'once' if visits == 1 else 'twice'} takes {needed}: raise {enough}"
         )
     epochs = pruning * cfg.SOLVER.IMS_PER_BATCH / num_images
     logger.info(

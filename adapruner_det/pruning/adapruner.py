@@ -289,7 +289,7 @@ class AdaPruner:
         if not self._pruning_epochs:
             raise RatioNotReachedError(
                 f"pruning ended before it had seen all {self.num_samples} samples once: make the "
-                "run longer (at least two epochs after the warm-up) or the warm-up shorter"
+                "run longer (at least one epoch after the warm-up) or the warm-up shorter"
             )
         if self.objective.projects_at_end:
             self.mask.project(self.num_to_keep)

@@ -1,9 +1,10 @@
-"""Scores next to those of near neighbours: of images that are alike, one has to do for the others.
+"""Which images go when pruning has ended: those with a loss far above that of their likes, and what repeats others.
 
-A loss sees one image at a time, so it cannot tell that two of them teach the same, nor that an image is hard
-because all that look like it are. Here an image is compared with its neighbours, and who is taken lowers
-the scores of those near it, as the reverse messages of D2 Pruning do (Maharana, Yadav and Bansal, "D2
-Pruning: Message Passing for Balancing Diversity and Difficulty in Data Pruning", 2023).
+A loss sees one image at a time, so it cannot tell that an image is hard because all that look like it are,
+nor that two of them teach the same. Here an image is compared with its nearest neighbours: how far its score is
+below theirs counts against it, as does how near it is to an image that is taken, as the reverse messages of D2
+Pruning do (Maharana, Yadav and Bansal, "D2 Pruning: Message Passing for Balancing Diversity and Difficulty in Data
+Pruning", 2023). Lots decide between the rest.
 
 N samples, F features, k neighbours in a list.
 """
@@ -15,7 +16,8 @@ import numpy as np
 
 from ..neighbours import nearest_neighbours, unit_vectors
 
-_BASELINE_NEIGHBOURS = 10
+_LIKES = 10  # nearest neighbours that a score is compared with
+_DEVIATIONS = 1.4826, 1.2533  # a normal distribution's standard deviation, in its median and mean absolute deviations
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
 _ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
@@ -23,32 +25,26 @@ _ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
 
 @dataclass(frozen=True)
 class Comparison:
-    """How scores are compared with those of near neighbours.
+    """How samples are compared with their near neighbours. A sample counts `chance` times its lot, a number
+    between 0 and 1, and loses
 
-    A score first loses `baseline` times the median score of the ten nearest samples: what is left is the
-    sample's own. It then counts by its rank r, from 0 to 1, as 1 - (1 - r)^power. With power 1 that is the
-    rank; the higher the power, the less the better samples differ, so that only the worst are told from others
-    by their score. To this `chance` times the sample's lot is added, a number drawn between 0 and 1, which
-    decides between samples that nothing else tells from each other.
-
-    A sample then loses strength times exp(-(2 d / w)^2), d being its cosine distance from the nearest sample
-    that is taken: with strength 1, a copy of a sample taken counts no more than whoever is like none of them.
-    w is the distance at which samples lie from each other once a share of c is left of them, the median
-    distance of a sample from its (1 / c)-th neighbour; what is much nearer than half of it is as good as a
-    copy. (In D2 Pruning the discounts of all neighbours taken add up: the longer the lists, the more samples
-    of a crowded but varied region fall below copies.)
+    - z / outlier_z - 1, where that is above 0, z being how many robust standard deviations it stands below its
+      likes (`outlyingness`);
+    - strength times exp(-(2 d / w)^2), d being its cosine distance from the nearest sample that is taken. w is the
+      distance at which samples lie from each other once a share of c is left of them, the median distance of a
+      sample from its (1 / c)-th neighbour; what is much nearer than half of it is as good as a copy. (In D2
+      Pruning the discounts of all neighbours taken add up: the longer the lists, the more samples of a crowded
+      but varied region fall below copies.)
 
     Attributes:
-        strength: at least 0; with 0 the order is that of the scores, whatever the rest is.
-        power: at least 1; 1 takes ranks as they are.
-        baseline: at least 0; 0 takes scores as they are.
+        strength: at least 0; with 0 samples are not compared at all, and their order is that of their scores.
+        outlier_z: at least 0; with 0 scores do not count.
         chance: at least 0; with 0 lots decide between equals only.
         num_neighbours: k; neighbours further than the k-th are not asked.
     """
 
     strength: float
-    power: float = 1.0
-    baseline: float = 0.0
+    outlier_z: float = 0.0
     chance: float = 0.0
     num_neighbours: int = 32
 
@@ -60,12 +56,12 @@ def discounted_order(
     keep_ratio: float = 1.0,
     lots: Optional[np.ndarray] = None,
 ) -> np.ndarray:
-    """The order in which samples are taken, the one with the highest score that is left each time.
+    """The order in which samples are taken, each time the one that counts most of those left.
 
     Args:
-        scores: (N,), higher: take first.
+        scores: (N,), higher: better.
         features: (N, F); only their directions count, see `whitened`.
-        comparison: what is made of the scores.
+        comparison: what a sample counts.
         keep_ratio: c, above 0.
         lots: (N,) from 0 to 1, no two alike. None: drawn by the samples' places, always the same.
 
@@ -75,23 +71,23 @@ def discounted_order(
     num, strength = len(scores), comparison.strength
     lots = np.random.default_rng(0).permutation(num) / num if lots is None else lots
     if strength == 0 or num < 2:
-        return np.lexsort((lots, -scores))
+        return np.lexsort((-lots, -scores))
     units = unit_vectors(features)
     lists, distances = nearest_neighbours(
         units, min(comparison.num_neighbours, num - 1), progress="Neighbours"
     )
-    rank = ranks(_beyond_neighbours(scores, lists, comparison.baseline))
-    # All of them one less, so that the best differ by more than rounding.
-    base = comparison.chance * lots - (1 - rank) ** comparison.power
+    base = comparison.chance * lots
+    if comparison.outlier_z:
+        base = base - np.maximum(outlyingness(scores, lists) / comparison.outlier_z - 1, 0)
     taken = _Taken(units, lists, distances, keep_ratio)
     # What a sample waits with is never too low: what is taken only comes nearer.
-    queue = [(-base[i], lots[i], i) for i in range(num)]
+    queue = [(-base[i], -lots[i], i) for i in range(num)]
     heapq.heapify(queue)
     while queue:
         waited, _, sample = queue[0]
         score = base[sample] - strength * taken.kernel(sample)
         if score < -waited:
-            heapq.heapreplace(queue, (-score, lots[sample], sample))
+            heapq.heapreplace(queue, (-score, -lots[sample], sample))
         else:
             heapq.heappop(queue)
             taken.add(sample)
@@ -112,7 +108,7 @@ def discounted_scores(
         scores: (N,).
         kept: (N,) bool, the verdict without a discount.
         features: (N, F) of a trained model, as they are.
-        comparison: what is made of the scores.
+        comparison: what a sample counts.
         groups: (N,) integers; each group is a set by itself and keeps as many as it did. None for one.
         lots: (N,), see there.
 
@@ -157,16 +153,39 @@ def whitened(features: np.ndarray) -> np.ndarray:
     return white[:, pca.singular_values_ > _ROUNDING * pca.singular_values_[0]].astype(np.float32)
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """Each score's rank, from 0 for the lowest to 1 for the highest; the mean of theirs for equals."""
-    _, which, times = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(times) - 1
-    return (last - (times - 1) / 2)[which] / max(1, len(scores) - 1)
+def outlyingness(scores: np.ndarray, lists: np.ndarray) -> np.ndarray:
+    """How far each score is below those of the samples most like it, in robust standard deviations.
+
+    What is compared is y = log(e + median e), e being what a score lacks to the highest one: scores are losses turned
+    round, which lie on a scale of ratios and have a long tail. z is y less the median y of the ten nearest samples,
+    centred, over the larger of two deviations: that of all these differences, and that of the ten from their
+    median. So where samples that look alike cost this and that, as in a stretch of video with a small object, none of
+    them is an outlier for costing much. Deviations are those of Iglewicz and Hoaglin's modified z-score ("How to
+    Detect and Handle Outliers", 1993).
+
+    Args:
+        scores: (N,), higher: better.
+        lists: (N, k) the nearest neighbours of each, the nearest first; those after the tenth are not looked at.
+
+    Returns:
+        (N,) z, above 0 for scores lower than their neighbours'; 0 where nothing varies.
+    """
+    lacking = scores.max() - scores.astype(np.float64)
+    if not lacking.any():
+        return lacking
+    cost = np.log(lacking + (np.median(lacking) or lacking.mean()))
+    likes = cost[lists[:, :_LIKES]]
+    difference = cost - np.median(likes, axis=1)
+    difference -= np.median(difference)
+    deviation = np.maximum(_deviation(difference), _deviation(likes - np.median(likes, axis=1, keepdims=True)))
+    return np.divide(difference, deviation, out=np.zeros_like(difference), where=deviation > 0)
 
 
-def _beyond_neighbours(scores: np.ndarray, lists: np.ndarray, share: float) -> np.ndarray:
-    """(N,) scores less a share of the median score of the nearest neighbours, whose places are (N, k) lists."""
-    return scores - share * np.median(scores[lists[:, :_BASELINE_NEIGHBOURS]], axis=1)
+def _deviation(differences: np.ndarray) -> np.ndarray:
+    """The standard deviation along the last axis, from the median of (..., n), or where that is 0 the mean."""
+    size = np.abs(differences)
+    median, mean = (factor * of(size, axis=-1) for factor, of in zip(_DEVIATIONS, (np.median, np.mean)))
+    return np.where(median > 0, median, mean)
 
 
 class _Taken:

@@ -106,7 +106,7 @@ def test_resuming_with_other_terms_is_refused(voc, config):  # noqa: F811
 def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeypatch):  # noqa: F811
     """The last four images, dear to the mask by their losses, are one and the same to the model."""
     voc("all")
-    compare = {"ADAPRUNER.REDUNDANCY": 50.0, "ADAPRUNER.NEIGHBOUR_BASELINE": 0.0, "ADAPRUNER.CHANCE": 0.0}
+    compare = {"ADAPRUNER.REDUNDANCY": 50.0, "ADAPRUNER.OUTLIER_Z": 0.0, "ADAPRUNER.CHANCE": 0.2}
     plain, compared = config(folder="plain"), config(**compare)
     train(plain)
     best = [i for i in sorted(kept(plain), key=scores(plain).get, reverse=True)][:4]
@@ -132,13 +132,13 @@ def test_scores_are_those_of_the_settings_asked_for(voc, config, monkeypatch):  
     voc("all")
     features = np.random.default_rng(0).normal(size=(len(IDS), 8)).astype(np.float32)
     monkeypatch.setattr("adapruner_det.detection.task.features_of", lambda cfg, model, records: features[: len(records)])
-    asked_for = {"REDUNDANCY": 0.5, "RANK_POWER": 3.0, "NEIGHBOUR_BASELINE": 0.4, "CHANCE": 0.2}
+    asked_for = {"REDUNDANCY": 0.5, "OUTLIER_Z": 0.5, "CHANCE": 0.2}
     cfg = config(**{f"ADAPRUNER.{key}": value for key, value in asked_for.items()}, SEED=5)
     train(cfg)
     selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
     logits = np.array(selection.columns["mask_logit"])
-    settings = dict(strength=0.5, power=3.0, baseline=0.4, chance=0.2)
-    changes = ({}, {"power": 1.0}, {"baseline": 0.0}, {"chance": 0.0})
+    settings = dict(strength=0.5, outlier_z=0.5, chance=0.2)
+    changes = ({}, {"strength": 0.1}, {"outlier_z": 0.0}, {"chance": 0.0})
     asked, *others = (
         discounted_scores(logits, logits > 0, features, Comparison(**{**settings, **change}), lots=lots).tolist()
         for change in changes
@@ -219,8 +219,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
 
 @pytest.mark.parametrize("overrides, message", [
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "REDUNDANCY is -1.0"),
-    ({"ADAPRUNER.RANK_POWER": 0.5}, "RANK_POWER is 0.5; it is at least 1"),
-    ({"ADAPRUNER.NEIGHBOUR_BASELINE": 1.5}, "NEIGHBOUR_BASELINE is 1.5; it is a share .* from 0 .* to 1"),
+    ({"ADAPRUNER.OUTLIER_Z": -1.0}, "OUTLIER_Z is -1.0; it is a number of standard deviations, at least 0"),
     ({"ADAPRUNER.CHANCE": -0.1}, "CHANCE is -0.1; it is at least 0"),
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
     ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.CLASS_BALANCE False,"),
@@ -268,10 +267,10 @@ def test_presets_name_keys_that_are_there():
 
 
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
-    settings = "REDUNDANCY 0.5 SELECTION_WEIGHT 1 LAST_LOOK False NEIGHBOUR_BASELINE 0 CHANCE 0".split()
+    settings = "REDUNDANCY 0.5 SELECTION_WEIGHT 1 LAST_LOOK False OUTLIER_Z 0 CHANCE 0".split()
     cfg = load_config(opts=[f"ADAPRUNER.{text}" if text.isupper() else text for text in settings])
     names = set(cfg.ADAPRUNER)
-    off = {"CHANCE", "PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "NEIGHBOUR_BASELINE", "SELECTION_WEIGHT"}
+    off = {"CHANCE", "PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "OUTLIER_Z", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off
     assert set(cfg.ADAPRUNER) == names
 
