@@ -16,6 +16,7 @@ PRESETS = {
         "REDUNDANCY": 0.0,
         "OUTLIER_Z": 0.0,
         "CHANCE": 0.0,
+        "RARE_CLASSES": 0.0,
         "LAST_LOOK": False,
     },
     "paper": {
@@ -35,6 +36,7 @@ PRESETS = {
         "REDUNDANCY": 0.0,
         "OUTLIER_Z": 0.0,
         "CHANCE": 0.0,
+        "RARE_CLASSES": 0.0,
     },
 }
 
@@ -46,6 +48,7 @@ _OFF = {
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
     "OUTLIER_Z": 0.0,
+    "RARE_CLASSES": 0.0,
     "REDUNDANCY": 0.0,
     "SELECTION_WEIGHT": 1.0,
 }
@@ -143,8 +146,9 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.CLASSIFICATION_LOSS = True
     cfg.ADAPRUNER.SELECTION_LOSS = True
     cfg.ADAPRUNER.COMPRESSION_LOSS = True
-    # Hold every class to KEEP_RATIO, not only the whole set (the paper does not). An image with boxes of
-    # several classes counts for the one that the fewest images have.
+    # Hold every class of the mask to KEEP_RATIO, not only the whole set (the paper does not), and compare images, where
+    # they are, with those of their class. An image with boxes of several classes counts for the one that the fewest
+    # images have.
     cfg.ADAPRUNER.CLASS_BALANCE = True
     # When pruning has ended, what an image loses if it is just like one that is kept, and less the less alike
     # they are to the trained model. 0: no images are compared and the mask alone decides, for models whose
@@ -157,6 +161,10 @@ def add_adapruner_config(cfg: CN) -> None:
     # nor their likes speak against, chance decides, as in random selection. Like OUTLIER_Z, it does nothing with
     # REDUNDANCY 0.
     cfg.ADAPRUNER.CHANCE = 0.2
+    # How much chance favours images of rare classes: an image weighs the share of images with its rarest class to the
+    # power of minus this. 1: as many images stay of one class as of another, as far as there are any; 0: of each class
+    # the same share. It goes with CHANCE.
+    cfg.ADAPRUNER.RARE_CLASSES = 1.0
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.

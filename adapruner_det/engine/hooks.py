@@ -9,6 +9,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor
 
+from ..data.rarest_class import rarity
 from ..data.records import drawn_lots
 from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import make_selection, summary, vanished_classes
@@ -19,6 +20,7 @@ from .distributed import unwrapped
 logger = logging.getLogger(__name__)
 
 METHOD = "adapruner"
+MASK_COLUMN = "mask_logit"  # where the score of the selection is another
 
 
 def check_same_mask(logits: Tensor) -> None:
@@ -126,13 +128,14 @@ class AdaPrunerHook(HookBase):
             logger.error("Features of the trained model are not finite: near neighbours were not compared")
             return mask.logits.tolist(), kept.tolist(), {}
         groups = None if mask.groups is None else mask.groups.numpy()
-        lots = drawn_lots(self.competing, self.trainer.cfg.SEED)
-        scores = discounted_scores(mask.logits.numpy(), kept, features, self.comparison, groups, lots)
+        counts = self.trainer.task.class_counts(self.competing).numpy()
+        lots = drawn_lots(self.competing, self.trainer.cfg.SEED, rarity(counts, self.trainer.cfg.ADAPRUNER.RARE_CLASSES))
+        scores = discounted_scores(mask.logits.numpy(), kept.sum(), features, self.comparison, groups, lots)
         logger.info(
             f"Next to their neighbours {np.sum(kept & (scores <= 0))} of {kept.sum()} images the mask keeps made "
             f"way for others. Comparing {len(kept)} images took {time.perf_counter() - start:.1f} s"
         )
-        return scores.tolist(), (scores > 0).tolist(), {"mask_logit": mask.logits.tolist()}
+        return scores.tolist(), (scores > 0).tolist(), {MASK_COLUMN: mask.logits.tolist()}
 
     def _check_what_comes_last(self) -> None:
         """What a model or a record lacks for it is said before training."""
@@ -184,7 +187,8 @@ class AdaPrunerHook(HookBase):
                 "seed": self.trainer.cfg.SEED,
                 "seconds": round(self._seconds(), 1),
                 "iterations": self.trainer.max_iter,
-                "class_balance": self.trainer.cfg.ADAPRUNER.CLASS_BALANCE,
+                # Compared with each other, images are in one line, in which lots have given each class its place.
+                "class_balance": self.trainer.cfg.ADAPRUNER.CLASS_BALANCE and MASK_COLUMN not in columns,
                 "config": self.trainer.cfg.dump(),
             },
         )

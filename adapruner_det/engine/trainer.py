@@ -222,6 +222,8 @@ def check_pruning(cfg: CfgNode) -> None:
         )
     if not 0 <= cfg.ADAPRUNER.CHANCE < math.inf:
         raise ValueError(f"ADAPRUNER.CHANCE is {cfg.ADAPRUNER.CHANCE}; it is at least 0 (off)")
+    if not 0 <= cfg.ADAPRUNER.RARE_CLASSES < math.inf:
+        raise ValueError(f"ADAPRUNER.RARE_CLASSES is {cfg.ADAPRUNER.RARE_CLASSES}; it is a power, at least 0 (off)")
     options = cfg.ADAPRUNER
     on = [key for key in ("CLASS_BALANCE", "LAST_LOOK") if options[key]]
     if on and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":

@@ -4,13 +4,13 @@ A loss sees one image at a time, so it cannot tell that an image is hard because
 nor that two of them teach the same. Here an image is compared with its nearest neighbours: how far its score is
 below theirs counts against it, as does how near it is to an image that is taken, as the reverse messages of D2
 Pruning do (Maharana, Yadav and Bansal, "D2 Pruning: Message Passing for Balancing Diversity and Difficulty in Data
-Pruning", 2023). Lots decide between the rest.
+Pruning", 2023). Lots decide between the rest, and how many of each group stay.
 
 N samples, F features, k neighbours in a list.
 """
 import heapq
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Comparison:
       but varied region fall below copies.)
 
     Attributes:
-        strength: at least 0; with 0 samples are not compared at all, and their order is that of their scores.
+        strength: at least 0; with 0 likeness does not count.
         outlier_z: at least 0; with 0 scores do not count.
         chance: at least 0; with 0 lots decide between equals only.
         num_neighbours: k; neighbours further than the k-th are not asked.
@@ -55,23 +55,24 @@ def discounted_order(
     comparison: Comparison,
     keep_ratio: float = 1.0,
     lots: Optional[np.ndarray] = None,
-) -> np.ndarray:
+) -> Tuple[np.ndarray, np.ndarray]:
     """The order in which samples are taken, each time the one that counts most of those left.
 
     Args:
         scores: (N,), higher: better.
         features: (N, F); only their directions count, see `whitened`.
         comparison: what a sample counts.
-        keep_ratio: c, above 0.
+        keep_ratio: c, the share that is likely to stay.
         lots: (N,) from 0 to 1, no two alike. None: drawn by the samples' places, always the same.
 
     Returns:
-        (N,) int64, a permutation; the sample taken first comes first.
+        (N,) int64, a permutation; the sample taken first comes first. And (N,), in that order, what each counted when
+        it was taken; it never rises.
     """
     num, strength = len(scores), comparison.strength
-    lots = np.random.default_rng(0).permutation(num) / num if lots is None else lots
-    if strength == 0 or num < 2:
-        return np.lexsort((-lots, -scores))
+    lots = _some_lots(num) if lots is None else lots
+    if num < 2:
+        return np.arange(num), comparison.chance * lots
     units = unit_vectors(features)
     lists, distances = nearest_neighbours(
         units, min(comparison.num_neighbours, num - 1), progress="Neighbours"
@@ -90,41 +91,51 @@ def discounted_order(
             heapq.heapreplace(queue, (-score, -lots[sample], sample))
         else:
             heapq.heappop(queue)
-            taken.add(sample)
-    return taken.order
+            taken.add(sample, -waited)
+    return taken.order, taken.counted
 
 
 def discounted_scores(
     scores: np.ndarray,
-    kept: np.ndarray,
+    num_to_keep: int,
     features: np.ndarray,
     comparison: Comparison,
     groups: Optional[np.ndarray] = None,
     lots: Optional[np.ndarray] = None,
 ) -> np.ndarray:
-    """Scores that keep as many samples as before, those that `discounted_order` takes first.
+    """Scores by what samples count when `discounted_order` takes them.
 
     Args:
-        scores: (N,).
-        kept: (N,) bool, the verdict without a discount.
+        scores: (N,), higher: better.
+        num_to_keep: of all N.
         features: (N, F) of a trained model, as they are.
         comparison: what a sample counts.
-        groups: (N,) integers; each group is a set by itself and keeps as many as it did. None for one.
-        lots: (N,), see there.
+        groups: (N,) integers, such as classes: samples are compared with those of their own, and each keeps the
+            one it takes first, as far as `num_to_keep` reaches. None for one.
+        lots: (N,), see there. A group in which many have high ones keeps many.
 
     Returns:
         (N,) float64 in (-1, 1), above zero for those to keep: how far inside or outside the cut each one
-        stands, as a share of its group. No two of a group are equal.
+        stands, as a share of N. No two are equal.
     """
-    discounted = np.empty(len(scores))
+    num = len(scores)
+    lots = _some_lots(num) if lots is None else lots
     features = whitened(features)
-    groups = np.zeros(len(scores), int) if groups is None else groups
+    groups = np.zeros(num, int) if groups is None else groups
+    counted = np.empty(num)
+    hopeful = lots >= np.sort(lots)[::-1][max(1, num_to_keep) - 1]  # who would stay if lots alone decided
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        drawn = None if lots is None else lots[own]
-        order = own[discounted_order(scores[own], features[own], comparison, kept[own].mean(), drawn)]
-        discounted[order] = (kept[own].sum() - np.arange(len(own)) - 0.5) / len(own)
-    return discounted
+        order, counts = discounted_order(scores[own], features[own], comparison, hopeful[own].mean(), lots[own])
+        counted[own[order]] = counts
+        counted[own[order[0]]] = np.inf
+    place = np.empty(num, np.int64)
+    place[np.lexsort((-lots, -counted))] = np.arange(num)
+    return (num_to_keep - place - 0.5) / num
+
+
+def _some_lots(num: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(num) / num
 
 
 def whitened(features: np.ndarray) -> np.ndarray:
@@ -193,6 +204,7 @@ class _Taken:
 
     Attributes:
         order: (N,) int64; of these, the first `count` are taken.
+        counted: (N,) what they counted then.
     """
 
     def __init__(self, units: np.ndarray, lists: np.ndarray, distances: np.ndarray, keep_ratio: float):
@@ -201,14 +213,15 @@ class _Taken:
         place = min(round(1 / max(keep_ratio, 1 / num)), length) - 1
         self._width = max(np.median(self._distances[:, place]), _NARROWEST)
         self.order = np.empty(num, np.int64)
+        self.counted = np.empty(num)
         self.count = 0
         self._is_taken = np.zeros(num, bool)
         self._units_taken = np.empty_like(self._units)  # in their order
         self._nearest = np.full(num, np.inf)
         self._compared = np.zeros(num, np.int64)  # with so many of those taken
 
-    def add(self, sample: int) -> None:
-        self.order[self.count] = sample
+    def add(self, sample: int, counted: float) -> None:
+        self.order[self.count], self.counted[self.count] = sample, counted
         self._units_taken[self.count] = self._units[sample]
         self._is_taken[sample] = True
         self.count += 1

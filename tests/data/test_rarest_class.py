@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from adapruner_det.data.rarest_class import rarest_class
+from adapruner_det.data.rarest_class import rarest_class, rarity
 
 
 def test_by_hand():
@@ -21,3 +22,12 @@ def test_equally_rare():
 
 def test_no_image_has_an_object():
     assert rarest_class(np.zeros((3, 2), int)).tolist() == [2, 2, 2]
+
+
+def test_rarity_by_hand():
+    # Shares of the five images: class 0 0.8, class 1 0.4, class 2 0.2.
+    counts = np.array([[1, 0, 0, 0], [5, 1, 0, 0], [1, 9, 3, 0], [0, 0, 0, 0], [7, 0, 0, 0]])
+    assert rarity(counts, 1.0) == pytest.approx([1.25, 2.5, 5, 2.5, 1.25])
+    assert rarity(counts, 0.5)[2] == pytest.approx(5**0.5)
+    assert rarity(counts, 0.0).tolist() == [1, 1, 1, 1, 1]
+    assert rarity(np.zeros((3, 2), int), 1.0).tolist() == [1, 1, 1]

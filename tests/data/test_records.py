@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from adapruner_det.data.records import checked_records, drawn_lots
 
@@ -16,5 +17,19 @@ def test_a_lot_belongs_to_an_image_a_data_set_and_a_seed():
 
 
 def test_lots_are_spread_evenly_between_0_and_1():
-    lots = np.sort(drawn_lots(records(ids=[f"{n:03}" for n in range(500)]), seed=3))
-    assert np.abs(lots - np.linspace(0, 1, 500)).max() < 0.1 and len(set(lots)) == 500
+    for weights in (None, np.linspace(1, 5, 500)):
+        lots = np.sort(drawn_lots(records(ids=[f"{n:03}" for n in range(500)]), 3, weights))
+        assert lots == pytest.approx((np.arange(500) + 0.5) / 500)
+
+
+def test_equal_weights_change_nothing():
+    assert np.array_equal(drawn_lots(records(), 0, np.full(500, 7.0)), drawn_lots(records(), 0))
+
+
+def test_weights_tilt_the_draw_and_the_first_one_goes_by_them():
+    weights = np.where(np.arange(500) < 100, 3.0, 1.0)
+    best = [int(drawn_lots(records(), seed, weights).argmax()) for seed in range(300)]
+    assert 0.33 < np.mean(np.array(best) < 100) < 0.53  # 300 / 700; four standard deviations are 0.11
+    half = [(drawn_lots(records(), seed, weights)[:100] > 0.5).mean() for seed in range(20)]
+    # Each weight w is left with a chance of x^w; 0.2 x^3 + 0.8 x is 0.5 at x = 0.563.
+    assert np.mean(half) == pytest.approx(1 - 0.563**3, abs=0.03)

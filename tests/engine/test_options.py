@@ -8,7 +8,9 @@ from detectron2.utils.env import seed_all_rng
 from test_trainer import IDS, YOLO, StopAt, config, kept, known_loss, scores, train, voc  # noqa: F401
 
 from adapruner_det.classification.task import ClassificationTask
+from adapruner_det.data.rarest_class import rarity
 from adapruner_det.data.records import checked_records, drawn_lots
+from adapruner_det.detection.task import DetectionTask
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_config
 from adapruner_det.engine.config import PRESETS, without_options_off
 from adapruner_det.engine.hooks import AdaPrunerHook
@@ -132,17 +134,20 @@ def test_scores_are_those_of_the_settings_asked_for(voc, config, monkeypatch):  
     voc("all")
     features = np.random.default_rng(0).normal(size=(len(IDS), 8)).astype(np.float32)
     monkeypatch.setattr("adapruner_det.detection.task.features_of", lambda cfg, model, records: features[: len(records)])
-    asked_for = {"REDUNDANCY": 0.5, "OUTLIER_Z": 0.5, "CHANCE": 0.2}
+    asked_for = {"REDUNDANCY": 0.5, "OUTLIER_Z": 0.5, "CHANCE": 0.2, "RARE_CLASSES": 0.7}
     cfg = config(**{f"ADAPRUNER.{key}": value for key, value in asked_for.items()}, SEED=5)
     train(cfg)
     selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
     logits = np.array(selection.columns["mask_logit"])
     settings = dict(strength=0.5, outlier_z=0.5, chance=0.2)
     changes = ({}, {"strength": 0.1}, {"outlier_z": 0.0}, {"chance": 0.0})
+    records = checked_records("data", DatasetCatalog.get("data"))
+    counts = DetectionTask.class_counts(records).numpy()
+    lots = [drawn_lots(records, 5, rarity(counts, 0.7)), drawn_lots(records, 5), None]
     asked, *others = (
-        discounted_scores(logits, logits > 0, features, Comparison(**{**settings, **change}), lots=lots).tolist()
+        discounted_scores(logits, 15, features, Comparison(**{**settings, **change}), lots=own).tolist()
         for change in changes
-        for lots in (drawn_lots(checked_records("data", DatasetCatalog.get("data")), 5), None)
+        for own in lots
     )
     assert selection.scores == asked and asked not in others
 
@@ -221,6 +226,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "REDUNDANCY is -1.0"),
     ({"ADAPRUNER.OUTLIER_Z": -1.0}, "OUTLIER_Z is -1.0; it is a number of standard deviations, at least 0"),
     ({"ADAPRUNER.CHANCE": -0.1}, "CHANCE is -0.1; it is at least 0"),
+    ({"ADAPRUNER.RARE_CLASSES": -1.0}, "RARE_CLASSES is -1.0; it is a power, at least 0"),
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
     ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.CLASS_BALANCE False,"),
     ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.LAST_LOOK False,"),
@@ -267,10 +273,10 @@ def test_presets_name_keys_that_are_there():
 
 
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
-    settings = "REDUNDANCY 0.5 SELECTION_WEIGHT 1 LAST_LOOK False OUTLIER_Z 0 CHANCE 0".split()
+    settings = "REDUNDANCY 0.5 SELECTION_WEIGHT 1 LAST_LOOK False OUTLIER_Z 0 CHANCE 0 RARE_CLASSES 0".split()
     cfg = load_config(opts=[f"ADAPRUNER.{text}" if text.isupper() else text for text in settings])
     names = set(cfg.ADAPRUNER)
-    off = {"CHANCE", "PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "OUTLIER_Z", "SELECTION_WEIGHT"}
+    off = {"CHANCE", "PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "OUTLIER_Z", "RARE_CLASSES", "SELECTION_WEIGHT"}
     assert names - set(without_options_off(cfg).ADAPRUNER) == off
     assert set(cfg.ADAPRUNER) == names
 

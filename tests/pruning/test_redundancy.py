@@ -8,6 +8,10 @@ from adapruner_det.neighbours import nearest_neighbours, unit_vectors
 from adapruner_det.pruning.redundancy import Comparison, discounted_order, discounted_scores, outlyingness, whitened
 
 
+def taking_order(*args, **kwargs):
+    return discounted_order(*args, **kwargs)[0]
+
+
 def at_angles(degrees):
     radians = np.radians(degrees)
     return np.stack([np.cos(radians), np.sin(radians)], axis=1)
@@ -56,16 +60,16 @@ def planted(copies=12, others=60, seed=0):
 @pytest.mark.parametrize("copies, neighbours", [(2, 32), (12, 32), (100, 32), (100, 1)])
 def test_of_copies_all_but_the_best_sink_below_everything_else(copies, neighbours):
     scores, features, lots = planted(copies)
-    order = discounted_order(scores, features, Comparison(100.0, 0.0, 1.0, neighbours), lots=lots)
+    order = taking_order(scores, features, Comparison(100.0, 0.0, 1.0, neighbours), lots=lots)
     sunk = order[-(copies - 1) :]
     assert set(sunk) == set(range(copies)) - {int(lots[:copies].argmax())}
     assert sorted(order) == list(range(len(scores)))
 
 
-def test_strength_zero_changes_nothing_whatever_the_rest_is():
+def test_by_lots_alone_where_neither_score_nor_likeness_counts():
     scores, features, lots = planted()
-    comparison = Comparison(0.0, outlier_z=0.5, chance=9)
-    assert discounted_order(scores, features, comparison, lots=lots).tolist() == np.argsort(-scores).tolist()
+    order, counted = discounted_order(scores, features, Comparison(0.0, chance=0.2), lots=lots)
+    assert order.tolist() == np.argsort(-lots).tolist() and np.allclose(counted, 0.2 * lots[order])
 
 
 def test_on_a_circle_by_hand():
@@ -78,7 +82,9 @@ def test_on_a_circle_by_hand():
         (0.5, 1, [0, 2, 1, 3, 4]), (0.6, 1, [0, 2, 3, 1, 4]), (0.2, 1, [0, 1, 2, 3, 4]),
         (0.4, 0.5, [0, 2, 3, 4, 1]), (0.3, 0.5, [0, 2, 3, 1, 4]),
     ):  # fmt: skip
-        assert discounted_order(lots, features, Comparison(strength, 0, chance), lots=lots).tolist() == order
+        assert taking_order(lots, features, Comparison(strength, 0, chance), lots=lots).tolist() == order
+    _, counted = discounted_order(lots, features, Comparison(0.5, 0, 1), lots=lots)
+    assert counted == pytest.approx([1, 0.5, 0.258, 0.25, 0], abs=5e-4)
 
 
 def test_how_far_a_score_is_below_its_likes_by_hand():
@@ -109,7 +115,7 @@ def test_among_hard_neighbours_an_image_is_not_hard():
     scores[30] = scores[:20].max() + 0.1  # it costs less than each of those that are all hard
     z = outlyingness(scores, nearest_neighbours(unit_vectors(features), 10)[0])
     assert z.argmax() == 30 and z[30] > 3 and -0.5 < np.median(z[:20]) < 0.5
-    order = discounted_order(scores, features, Comparison(1e-3, z[30] - 0.1, 0.01), lots=rng.permutation(100) / 100)
+    order = taking_order(scores, features, Comparison(1e-3, z[30] - 0.1, 0.01), lots=rng.permutation(100) / 100)
     assert order[-1] == 30 and 30 < np.argsort(order)[:20].mean() < 70
 
 
@@ -119,7 +125,7 @@ def test_between_those_that_nothing_speaks_against_lots_decide():
     scores[:8] = -30
     features[40:60] = features[380:]  # copies
     comparison, lots = Comparison(0.7, outlier_z=1.75, chance=0.2), rng.uniform(size=(2, 400))
-    taken = [discounted_order(scores, features, comparison, lots=own)[:200] for own in lots]
+    taken = [taking_order(scores, features, comparison, lots=own)[:200] for own in lots]
     assert 60 < len(set(taken[0]) & set(taken[1])) < 150  # of 200; by chance alone 100
     for order, own in zip(taken, lots):
         assert order.min() >= 8
@@ -130,14 +136,13 @@ def test_between_those_that_nothing_speaks_against_lots_decide():
 
 def test_a_lot_is_its_image_s_in_whatever_place_and_group():
     rng = np.random.default_rng(1)
-    features, scores, lots = rng.normal(size=(60, 5)), rng.normal(size=60), rng.uniform(size=60)
-    groups, kept, permutation = np.arange(60) % 2, np.arange(60) % 3 > 0, rng.permutation(60)
-    comparison = Comparison(0.7, outlier_z=1, chance=0.3)
-    discounted = discounted_scores(scores, kept, features, comparison, groups, lots)
-    arguments = (scores, kept, features, comparison, groups, lots)
+    features, scores, lots = rng.normal(size=(60, 5)), rng.normal(size=60), rng.permutation(60) / 60
+    groups, permutation = np.arange(60) % 2, rng.permutation(60)
+    arguments = (scores, 40, features, Comparison(0.7, outlier_z=1, chance=0.3), groups, lots)
+    discounted = discounted_scores(*arguments)
     permuted = discounted_scores(*(a[permutation] if isinstance(a, np.ndarray) else a for a in arguments))
     assert np.array_equal(permuted, discounted[permutation])
-    others = discounted_scores(scores, kept, features, comparison, groups, lots[permutation])
+    others = discounted_scores(*arguments[:-1], lots[permutation])
     assert not np.array_equal(others, discounted)
 
 
@@ -146,7 +151,7 @@ def test_what_counts_as_near_grows_as_fewer_stay():
     # number 2, 50 degrees from number 0 (0.357), has a kernel of 0.691 and falls from 0.5 to 0.155. Number 1 falls to
     # 0.2503, number 3, 110 degrees from number 0 (1.342), to 0.2473, and lower still, by number 1, to 0.241.
     features, lots = at_angles([0, 10, 50, 110, 170]), np.array([1.0, 0.75, 0.5, 0.25, 0.0])
-    order = discounted_order(lots, features, Comparison(0.5, 0, 1), keep_ratio=1 / 3, lots=lots)
+    order = taking_order(lots, features, Comparison(0.5, 0, 1), keep_ratio=1 / 3, lots=lots)
     assert order.tolist() == [0, 1, 3, 2, 4]
 
 
@@ -158,7 +163,7 @@ def test_as_written_out_however_short_the_lists(strength, outlier_z, chance, kee
     rng = np.random.default_rng(1)
     features, scores, lots = rng.normal(size=(40, 3)), -np.exp(rng.normal(size=40)), rng.permutation(40) / 40
     comparison = Comparison(strength, outlier_z, chance, neighbours)
-    order = discounted_order(scores, features.astype(np.float32), comparison, keep_ratio, lots)
+    order = taking_order(scores, features.astype(np.float32), comparison, keep_ratio, lots)
     assert order.tolist() == written_out(scores, features, comparison, keep_ratio, lots)
 
 
@@ -184,8 +189,8 @@ def test_features_that_cannot_be_whitened_stay(features):
 def test_neither_the_scale_of_scores_nor_the_length_of_features_counts():
     rng = np.random.default_rng(2)
     features, scores = rng.normal(size=(50, 5)), rng.normal(size=50)
-    order = discounted_order(scores, features, Comparison(0.7, 0.5, 0.2))
-    scaled = discounted_order(16 * scores, features * rng.uniform(0.1, 10, (50, 1)), Comparison(0.7, 0.5, 0.2))
+    order = taking_order(scores, features, Comparison(0.7, 0.5, 0.2))
+    scaled = taking_order(16 * scores, features * rng.uniform(0.1, 10, (50, 1)), Comparison(0.7, 0.5, 0.2))
     assert order.tolist() == scaled.tolist()
 
 
@@ -193,37 +198,56 @@ def test_permuting_the_images_permutes_the_order():
     rng = np.random.default_rng(3)
     features, scores, lots = rng.normal(size=(50, 5)), rng.normal(size=50), rng.uniform(size=50)
     permutation, comparison = rng.permutation(50), Comparison(0.7, 0.5, 0.2)
-    order = discounted_order(scores, features, comparison, lots=lots)
-    permuted = discounted_order(scores[permutation], features[permutation], comparison, lots=lots[permutation])
+    order = taking_order(scores, features, comparison, lots=lots)
+    permuted = taking_order(scores[permutation], features[permutation], comparison, lots=lots[permutation])
     assert permutation[permuted].tolist() == order.tolist()
 
 
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_hardly_any_images(num):
-    assert sorted(discounted_order(np.arange(num), np.ones((num, 2)), Comparison(1.0, 1.75, 0.2))) == list(range(num))
+    assert sorted(taking_order(np.arange(num), np.ones((num, 2)), Comparison(1.0, 1.75, 0.2))) == list(range(num))
 
 
 def test_scores_keep_as_many_and_their_order_is_that_of_taking():
     scores, features, lots = planted()
-    kept, comparison = scores >= 20, Comparison(0.5, 1.75, 1.0)
-    discounted = discounted_scores(scores, kept, features, comparison, lots=lots)
-    order = discounted_order(scores, whitened(features), comparison, kept.mean(), lots)
+    comparison = Comparison(0.5, 1.75, 1.0)
+    discounted = discounted_scores(scores, 52, features, comparison, lots=lots)
+    order = taking_order(scores, whitened(features), comparison, 52 / 72, lots)
     assert np.argsort(-discounted).tolist() == order.tolist()
-    assert (discounted > 0).sum() == kept.sum() and ((discounted > 0) != kept).any()
+    assert (discounted > 0).sum() == 52 and set(order[:52]) != set(np.argsort(-scores)[:52])
     assert len(set(discounted)) == len(scores) and np.abs(discounted).max() < 1
 
 
-def test_groups_keep_their_number_and_do_not_look_at_each_other():
+def test_groups_do_not_look_at_each_other():
     scores, features, lots = planted(copies=30, others=30)
     groups = np.arange(60) % 3
-    kept = np.where(groups == 0, scores >= 30, scores >= 10)
-    discounted = discounted_scores(scores, kept, features, Comparison(100.0, 0.0, 1.0), groups, lots)
+    discounted = discounted_scores(scores, 40, features, Comparison(100.0, 0.0, 1.0), groups, lots)
+    assert (discounted > 0).sum() == 40
     for group in range(3):
         own = groups == group
-        assert (discounted[own] > 0).sum() == kept[own].sum()
         best = int(discounted[own][:10].argmax())
         assert lots[own][best] == lots[own][:10].max()
         assert (discounted[own][:10] >= discounted[own][10:].min()).sum() == 1
+
+
+def test_lots_say_how_many_of_a_group_stay_but_none_goes_as_a_whole():
+    rng = np.random.default_rng(8)
+    features, scores, groups = rng.normal(size=(200, 30)), -np.exp(rng.normal(size=200)), np.arange(200) % 4
+    lots = (np.argsort(np.argsort(rng.uniform(size=200) + np.array([0.0, 0.3, 0.6, -2.0])[groups])) + 0.5) / 200
+    discounted = discounted_scores(scores, 100, features, Comparison(0.7, 0.0, 0.2), groups, lots)
+    hoped = np.bincount(groups[lots > 0.5], minlength=4)
+    staying = np.bincount(groups[discounted > 0], minlength=4)
+    assert hoped[3] == 0 and staying[3] == 1 and np.abs(staying - hoped).max() <= 6
+    assert discounted[groups == 3].argmax() == lots[groups == 3].argmax()
+
+
+def test_an_outlier_of_a_rare_group_goes_before_what_nothing_speaks_against():
+    rng = np.random.default_rng(9)
+    features, scores, groups = rng.normal(size=(110, 30)), -np.exp(0.3 * rng.normal(size=110)), np.arange(110) >= 100
+    scores[105], lots = -50, np.where(groups, 2.0, 0) + rng.uniform(size=110)
+    lots = (np.argsort(np.argsort(lots)) + 0.5) / 110
+    discounted = discounted_scores(scores, 60, features, Comparison(0.7, 1.75, 0.2), groups.astype(int), lots)
+    assert discounted[105] < 0 and (np.delete(discounted[100:], 5) > 0).all()
 
 
 def test_copies_stay_copies_where_features_vary_in_few_directions():
@@ -235,6 +259,8 @@ def test_copies_stay_copies_where_features_vary_in_few_directions():
     np.testing.assert_allclose(white[200:220], white[:20], atol=1e-4)
 
 
-def test_a_group_that_keeps_nothing():
-    features, nothing = np.random.default_rng(7).normal(size=(20, 3)), np.zeros(20, bool)
-    assert (discounted_scores(np.arange(20.0), nothing, features, Comparison(0.7)) <= 0).all()
+@pytest.mark.parametrize("num_to_keep", [0, 1, 20])
+def test_none_one_or_all(num_to_keep):
+    features, groups = np.random.default_rng(7).normal(size=(20, 3)), np.arange(20) % 3
+    discounted = discounted_scores(np.arange(20.0), num_to_keep, features, Comparison(0.7, 1.75, 0.2), groups)
+    assert (discounted > 0).sum() == num_to_keep
