@@ -7,7 +7,8 @@
 The new folder holds a list a part, and links to the images and annotations of the old one. The lists it had
 are there as well, except those that a new list replaces. Frames of a video: --blocks 100 keeps every 100
 consecutive ones (ids sorted by name) on one side, since neighbours that nearly repeat each other would
-make a validation list say too much good.
+make a validation list say too much good. To see what a method does to rare classes: --imbalance 6 thins out the
+first part, so that its rarest class has a sixth of the images of the most frequent one.
 """
 import argparse
 import json
@@ -20,6 +21,7 @@ import numpy as np
 from tabulate import tabulate
 
 from adapruner_det.data.problems import ON_INVALID
+from adapruner_det.data.rarest_class import rarest_class
 from adapruner_det.data.stratified_split import stratified_parts
 from adapruner_det.detection.voc import collect_class_names, load_voc_dataset
 from adapruner_det.detection.voc_folder import FILE_FOLDERS, list_path, make_folder, other_lists, put
@@ -64,6 +66,32 @@ def split_records(
     return result
 
 
+def long_tail(
+    records: Sequence[dict], num_classes: int, imbalance: float, rng: np.random.Generator
+) -> List[dict]:
+    """Those of the records that stay when classes are thinned out exponentially.
+
+    Of K classes, in a random order, class k from 0 to K - 1 keeps as many images as the smallest class has, times
+    imbalance^(-k / (K - 1)), as in the long-tailed CIFAR of Cui et al. ("Class-Balanced Loss Based on Effective
+    Number of Samples", 2019). An image counts for the rarest class it has a box of; those without boxes all stay.
+
+    Raises:
+        ValueError: fewer than two classes have images, or the last one would keep none.
+    """
+    rarest = rarest_class(np.array([_classes_present(r, num_classes)[:num_classes] for r in records]))
+    sizes = np.bincount(rarest, minlength=num_classes)[:num_classes]
+    classes = rng.permutation(np.flatnonzero(sizes))
+    if len(classes) < 2:
+        raise ValueError("--imbalance: fewer than two classes have images in the first part")
+    smallest = int(sizes[classes].min())
+    staying = np.floor(smallest * imbalance ** -np.linspace(0, 1, len(classes)) + 0.5).astype(int)
+    if staying[-1] < 1:
+        raise ValueError(f"--imbalance {imbalance:g} leaves nothing of a class: it can be at most {2 * smallest}")
+    places = [np.flatnonzero(rarest == num_classes)]
+    places += [rng.permutation(np.flatnonzero(rarest == c))[:number] for c, number in zip(classes, staying)]
+    return [records[place] for place in np.sort(np.concatenate(places))]
+
+
 def _classes_present(record: dict, num_classes: int) -> List[int]:
     """1 for each class that the image has a box of; the last entry is for images without boxes."""
     present = {annotation["category_id"] for annotation in record["annotations"]} or {num_classes}
@@ -79,6 +107,7 @@ def split_voc(
     blocks: int = 1,
     copy: bool = False,
     on_invalid: str = "error",
+    imbalance: float = 1.0,
 ) -> str:
     """Makes the folder of the parts, unless it is there already; returns what to tell about it.
 
@@ -87,12 +116,17 @@ def split_voc(
             cannot be met.
         FileExistsError: `output` holds something else.
     """
-    check_settings(parts, seed, blocks)
+    check_settings(parts, seed, blocks, imbalance)
     classes = collect_class_names(data)
     records = load_voc_dataset(data, split, classes, on_invalid)
     divided = split_records(records, len(classes), parts, seed, blocks)
+    if imbalance > 1:
+        first = next(iter(parts))
+        divided[first] = long_tail(divided[first], len(classes), imbalance, np.random.default_rng(seed))
     settings = {"list": split, "parts": parts, "seed": seed, "blocks": blocks, "copy": copy}
     settings["on_invalid"] = on_invalid
+    if imbalance > 1:
+        settings["imbalance"] = imbalance
     record = {"made_by": MAKER, "version": VERSION, "settings": settings}
     texts = {list_path(name): _lines(own) for name, own in divided.items()}
     texts["split.json"] = json.dumps(record, indent=1) + "\n"
@@ -109,7 +143,7 @@ def split_voc(
     return f"{output}{'' if made else ' (was there already)'}\n{table(divided, classes)}"
 
 
-def check_settings(parts: Dict[str, float], seed: int, blocks: int) -> None:
+def check_settings(parts: Dict[str, float], seed: int, blocks: int, imbalance: float) -> None:
     """Raises ValueError, naming the setting."""
     unfit = [name for name in parts if not re.fullmatch(r"\w[\w.-]*", name)]
     if unfit:
@@ -121,6 +155,8 @@ def check_settings(parts: Dict[str, float], seed: int, blocks: int) -> None:
         raise ValueError(f"--seed is {seed}; it has to be 0 or more")
     if blocks < 1:
         raise ValueError(f"--blocks is {blocks}; it has to be at least 1")
+    if not 1 <= imbalance < float("inf"):
+        raise ValueError(f"--imbalance is {imbalance:g}; it is a ratio, at least 1 (off)")
 
 
 def _lines(records: Sequence[dict]) -> str:
@@ -163,6 +199,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same parts [%(default)s]")
     parser.add_argument(
         "--blocks", type=int, default=1, metavar="K", help="consecutive images kept together [%(default)s]"
+    )
+    parser.add_argument(
+        "--imbalance",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="thin out the classes of the first part exponentially, to a ratio of X between the most frequent and the "
+        "rarest [%(default)s, off]",
     )
     parser.add_argument("--copy", action="store_true", help="copy images and annotations; default: link them")
     parser.add_argument(

@@ -2,6 +2,7 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT, load_script, write_voc_folder, write_voc_image
 
@@ -122,3 +123,36 @@ def test_command_line(voc, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [arguments[0], str(voc), "nothing", *arguments[3:], "a=0.5", "b=0.5"])
     with pytest.raises(SystemExit, match="lists in that folder: black_train"):
         split_voc.main()
+
+
+def test_a_long_tail(tmp_path):
+    """200 images of a, 81 of b, 100 of c, of which 5 hold b as well, 7 of nothing, thinned to 9 to 1."""
+    kinds = [[0]] * 200 + [[1]] * 76 + [[1, 2]] * 5 + [[2]] * 95 + [[]] * 7
+    records = [{"image_id": f"{n:03}", "annotations": [{"category_id": c} for c in own]} for n, own in enumerate(kinds)]
+    orders = set()
+    for seed in range(8):
+        own = split_voc.long_tail(records, 3, 9.0, np.random.default_rng(seed))
+        ids = [record["image_id"] for record in own]
+        assert ids == sorted(set(ids)) and set(ids) >= {f"{n:03}" for n in range(376, 383)}
+        counts = [sum(low <= int(i) < high for i in ids) for low, high in ((0, 200), (200, 281), (281, 376))]
+        assert sorted(counts) == [9, 27, 81]
+        orders.add(tuple(counts))
+    assert len(orders) > 2
+    again = split_voc.long_tail(records, 3, 9.0, np.random.default_rng(7))
+    assert [record["image_id"] for record in again] == ids
+    with pytest.raises(ValueError, match="leaves nothing of a class: it can be at most 162"):
+        split_voc.long_tail(records, 3, 163.0, np.random.default_rng(0))
+
+
+def test_the_first_part_alone_is_thinned_out(voc, tmp_path):
+    plain = split_voc.split_voc(voc, "trainval", PARTS, tmp_path / "plain")
+    text = split_voc.split_voc(voc, "trainval", PARTS, tmp_path / "tail", imbalance=3.0)
+    train, val = (read_image_set(tmp_path / "tail", name) for name in PARTS)
+    assert val == read_image_set(tmp_path / "plain", "val")
+    whites, blacks = (sum(low <= int(i) < high for i in train) for low, high in ((12, 16), (0, 12)))
+    assert sorted((whites, blacks)) == [1, 3] and len(train) == 7
+    assert text != plain and set(train) < set(read_image_set(tmp_path / "plain", "train"))
+    with pytest.raises(FileExistsError, match="another folder"):
+        split_voc.split_voc(voc, "trainval", PARTS, tmp_path / "tail")
+    with pytest.raises(ValueError, match="--imbalance is 0.5; it is a ratio, at least 1"):
+        split_voc.split_voc(voc, "trainval", PARTS, tmp_path / "none", imbalance=0.5)
