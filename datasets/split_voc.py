@@ -8,7 +8,8 @@ The new folder holds a list a part, and links to the images and annotations of t
 are there as well, except those that a new list replaces. Frames of a video: --blocks 100 keeps every 100
 consecutive ones (ids sorted by name) on one side, since neighbours that nearly repeat each other would
 make a validation list say too much good. To see what a method does to rare classes: --imbalance 6 thins out the
-first part, so that its rarest class has a sixth of the images of the most frequent one.
+first part, until its rarest class has a sixth of the images of the most frequent one (an image counts for the
+rarest class it has a box of).
 """
 import argparse
 import json
@@ -84,7 +85,7 @@ def long_tail(
     if len(classes) < 2:
         raise ValueError("--imbalance: fewer than two classes have images in the first part")
     smallest = int(sizes[classes].min())
-    staying = np.floor(smallest * imbalance ** -np.linspace(0, 1, len(classes)) + 0.5).astype(int)
+    staying = np.floor(smallest * imbalance ** -np.linspace(0, 1, len(classes)) + 0.5 + 1e-9).astype(int)
     if staying[-1] < 1:
         raise ValueError(f"--imbalance {imbalance:g} leaves nothing of a class: it can be at most {2 * smallest}")
     places = [np.flatnonzero(rarest == num_classes)]

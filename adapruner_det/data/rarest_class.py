@@ -27,19 +27,15 @@ def rarest_class(counts: np.ndarray) -> np.ndarray:
 def rarity(counts: np.ndarray, power: float) -> np.ndarray:
     """What an image is worth for its rarest class: the share of images with that class, to the power of -power.
 
-    Drawn by it with power 1, a sample holds as many images of one class as of another, as far as there are any; mAP is
-    a mean over classes. LVIS's repeat factors go by the same share, with power 1/2 (Gupta, Dollar and Girshick 2019).
+    With power 1, an image drawn by it is as likely to be of one class as of another; mAP is a mean over classes. LVIS's
+    repeat factors go by the same share, with power 1/2 (Gupta, Dollar and Girshick 2019).
 
     Args:
         counts: (N, K), objects of each class in each image.
 
     Returns:
-        (N,), at least 1; for an image without objects the mean of the others'.
+        (N,), at least 1. Images without objects are a class as well.
     """
-    present, rarest = np.asarray(counts) > 0, rarest_class(counts)
-    shares = np.append(present.mean(axis=0), 1.0)
-    worth = shares[rarest] ** -power
-    any_object = present.any(axis=1)
-    if any_object.any():
-        worth[~any_object] = worth[any_object].mean()
-    return worth
+    present = np.asarray(counts) > 0
+    shares = np.append(present.mean(axis=0), 1 - present.any(axis=1).mean())
+    return shares[rarest_class(counts)] ** -power

@@ -2,7 +2,7 @@
 import hashlib
 import itertools
 from collections import Counter
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def checked_records(name: str, dicts: List[dict]) -> List[dict]:
     return [{**record, "dataset_name": name} for record in dicts]
 
 
-def drawn_lots(records: List[dict], seed: int, weights: Optional[np.ndarray] = None) -> np.ndarray:
+def drawn_lots(records: List[dict], seed: int, weights: np.ndarray) -> np.ndarray:
     """A place in line for each image, the better the higher, from a draw that weights tilt.
 
     A seed draws a number u between 0 and 1 for each (dataset_name, image_id), wherever it stands; those with the
@@ -32,7 +32,7 @@ def drawn_lots(records: List[dict], seed: int, weights: Optional[np.ndarray] = N
     Spirakis, "Weighted random sampling with a reservoir", 2006).
 
     Args:
-        weights: (N,), above 0; only their ratios count. None for all the same.
+        weights: (N,), above 0; only their ratios count.
 
     Returns:
         (N,), evenly spread from 0.5 / N to 1 - 0.5 / N.
@@ -42,7 +42,7 @@ def drawn_lots(records: List[dict], seed: int, weights: Optional[np.ndarray] = N
         for record in records
     )
     keys = np.log([(int.from_bytes(digest[:8], "big") + 1) / 2**64 for digest in drawn])
-    order = np.argsort(keys if weights is None else keys / weights)
+    order = np.argsort(keys / weights)
     lots = np.empty(len(records))
     lots[order] = (np.arange(len(records)) + 0.5) / len(records)
     return lots

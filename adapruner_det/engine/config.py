@@ -43,15 +43,13 @@ PRESETS = {
 
 # Options that came after the first results, at the values that change nothing (which need not be the defaults).
 _OFF = {
-    "CHANCE": 0.0,
     "LAST_LOOK": False,
     "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
-    "OUTLIER_Z": 0.0,
-    "RARE_CLASSES": 0.0,
     "REDUNDANCY": 0.0,
     "SELECTION_WEIGHT": 1.0,
 }
+_OF_COMPARING = ("OUTLIER_Z", "CHANCE", "RARE_CLASSES")  # which do nothing with REDUNDANCY 0, whatever they are
 
 
 def without_options_off(cfg: CN) -> CN:
@@ -62,6 +60,9 @@ def without_options_off(cfg: CN) -> CN:
     cfg = cfg.clone()
     cfg.defrost()
     del cfg.ADAPRUNER["PRESET"]
+    if not cfg.ADAPRUNER.REDUNDANCY:
+        for key in _OF_COMPARING:
+            del cfg.ADAPRUNER[key]
     for key, off in _OFF.items():
         if cfg.ADAPRUNER[key] == off:
             del cfg.ADAPRUNER[key]
@@ -146,24 +147,25 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.CLASSIFICATION_LOSS = True
     cfg.ADAPRUNER.SELECTION_LOSS = True
     cfg.ADAPRUNER.COMPRESSION_LOSS = True
-    # Hold every class of the mask to KEEP_RATIO, not only the whole set (the paper does not), and compare images, where
-    # they are, with those of their class. An image with boxes of several classes counts for the one that the fewest
-    # images have.
+    # While the mask learns, hold every class to KEEP_RATIO, not only the whole set (the paper does not). An image with
+    # boxes of several classes counts for the one that the fewest images have. Where images are compared at the end
+    # (REDUNDANCY), it is within their class, but all classes stand in one line.
     cfg.ADAPRUNER.CLASS_BALANCE = True
     # When pruning has ended, what an image loses if it is just like one that is kept, and less the less alike
     # they are to the trained model. 0: no images are compared and the mask alone decides, for models whose
     # features are not known (they need Detectron2's backbone).
     cfg.ADAPRUNER.REDUNDANCY = 0.7
-    # How many robust standard deviations an image's loss has to be above that of the ten images most like it to
-    # count against it; at twice as many it counts 1. The lower, the more images go for their loss. 0: none does.
+    # How many robust standard deviations an image's score has to be worse than those of the ten images most like it
+    # (with a low SELECTION_WEIGHT: its loss higher) to count against it; at twice as many it counts 1. The lower, the
+    # more images go for their loss. 0: none does.
     cfg.ADAPRUNER.OUTLIER_Z = 1.75
     # Each image counts a number between 0 and CHANCE that SEED draws for it: between images that neither their loss
     # nor their likes speak against, chance decides, as in random selection. Like OUTLIER_Z, it does nothing with
     # REDUNDANCY 0.
     cfg.ADAPRUNER.CHANCE = 0.2
-    # How much chance favours images of rare classes: an image weighs the share of images with its rarest class to the
-    # power of minus this. 1: as many images stay of one class as of another, as far as there are any; 0: of each class
-    # the same share. It goes with CHANCE.
+    # How much the draw favours images of rare classes, of which images without boxes are one: an image weighs the
+    # share of images with its rarest class to the power of minus this. 1: a draw is as likely to be of one class as of
+    # another, as long as there are images of both; 0: all images weigh the same. At most 10.
     cfg.ADAPRUNER.RARE_CLASSES = 1.0
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
@@ -185,5 +187,5 @@ def add_adapruner_config(cfg: CN) -> None:
     # Gradients that GraNd takes the norm of: "full" (of all parameters), "last_layer", or "auto": full for
     # small classifiers.
     cfg.SCORING.GRAND = "auto"
-    # Hold every class to the ratio, as ADAPRUNER.CLASS_BALANCE does for AdaPruner.
+    # Hold every class to the ratio, as ADAPRUNER.CLASS_BALANCE does while AdaPruner's mask learns.
     cfg.SCORING.CLASS_BALANCE = False

@@ -48,7 +48,7 @@ class Task(Protocol):
         """The class each record counts for, (N,) integers, for ADAPRUNER.CLASS_BALANCE."""
 
     def class_counts(self, records: List[dict]) -> Tensor:
-        """How many objects of each class are in each image, (N, K) int16, for LOSS_SCALE expected."""
+        """How many objects of each class are in each image, (N, K) int16, for LOSS_SCALE expected and RARE_CLASSES."""
 
     def features(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
         """What a trained model sees in each image, not augmented, (N, F) float32; it is left as it was."""

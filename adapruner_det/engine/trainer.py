@@ -222,8 +222,8 @@ def check_pruning(cfg: CfgNode) -> None:
         )
     if not 0 <= cfg.ADAPRUNER.CHANCE < math.inf:
         raise ValueError(f"ADAPRUNER.CHANCE is {cfg.ADAPRUNER.CHANCE}; it is at least 0 (off)")
-    if not 0 <= cfg.ADAPRUNER.RARE_CLASSES < math.inf:
-        raise ValueError(f"ADAPRUNER.RARE_CLASSES is {cfg.ADAPRUNER.RARE_CLASSES}; it is a power, at least 0 (off)")
+    if not 0 <= cfg.ADAPRUNER.RARE_CLASSES <= 10:
+        raise ValueError(f"ADAPRUNER.RARE_CLASSES is {cfg.ADAPRUNER.RARE_CLASSES}; it is a power, from 0 (off) to 10")
     options = cfg.ADAPRUNER
     on = [key for key in ("CLASS_BALANCE", "LAST_LOOK") if options[key]]
     if on and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
@@ -244,10 +244,9 @@ def check_pruning(cfg: CfgNode) -> None:
 
 
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
-    """Raises ValueError if pruning would last less than two epochs, one if a last look follows, which judges anew."""
+    """Raises ValueError if pruning would last less than an epoch; warns if too little for a mask without a last look."""
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
-    visits = 1 if cfg.ADAPRUNER.LAST_LOOK else 2
-    needed = math.ceil(visits * num_images / cfg.SOLVER.IMS_PER_BATCH)
+    needed = math.ceil(num_images / cfg.SOLVER.IMS_PER_BATCH)
     if pruning < needed:
         iterations = math.ceil(needed / (1 - cfg.ADAPRUNER.WARMUP) - 1e-6)
         enough = f"SOLVER.MAX_ITER to at least {iterations}"
@@ -257,7 +256,12 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
         raise ValueError(
             f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less "
             f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images "
-            f"{'once' if visits == 1 else 'twice'} takes {needed}: raise {enough}"
+            f"once takes {needed}: raise {enough}"
+        )
+    if pruning < 2 * needed and not cfg.ADAPRUNER.LAST_LOOK:
+        logger.warning(
+            f"Without ADAPRUNER.LAST_LOOK the mask is what the visits made of it: {pruning} iterations are less than two "
+            f"epochs of pruning ({2 * needed}), which is short"
         )
     epochs = pruning * cfg.SOLVER.IMS_PER_BATCH / num_images
     logger.info(

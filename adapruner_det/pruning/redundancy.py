@@ -40,7 +40,7 @@ class Comparison:
         strength: at least 0; with 0 likeness does not count.
         outlier_z: at least 0; with 0 scores do not count.
         chance: at least 0; with 0 lots decide between equals only.
-        num_neighbours: k; neighbours further than the k-th are not asked.
+        num_neighbours: k, in a list; w is the distance of the k-th neighbour at most.
     """
 
     strength: float
@@ -53,8 +53,8 @@ def discounted_order(
     scores: np.ndarray,
     features: np.ndarray,
     comparison: Comparison,
-    keep_ratio: float = 1.0,
-    lots: Optional[np.ndarray] = None,
+    keep_ratio: float,
+    lots: np.ndarray,
 ) -> Tuple[np.ndarray, np.ndarray]:
     """The order in which samples are taken, each time the one that counts most of those left.
 
@@ -63,14 +63,13 @@ def discounted_order(
         features: (N, F); only their directions count, see `whitened`.
         comparison: what a sample counts.
         keep_ratio: c, the share that is likely to stay.
-        lots: (N,) from 0 to 1, no two alike. None: drawn by the samples' places, always the same.
+        lots: (N,) from 0 to 1, no two alike; the higher, the better.
 
     Returns:
         (N,) int64, a permutation; the sample taken first comes first. And (N,), in that order, what each counted when
         it was taken; it never rises.
     """
     num, strength = len(scores), comparison.strength
-    lots = _some_lots(num) if lots is None else lots
     if num < 2:
         return np.arange(num), comparison.chance * lots
     units = unit_vectors(features)
@@ -100,8 +99,8 @@ def discounted_scores(
     num_to_keep: int,
     features: np.ndarray,
     comparison: Comparison,
-    groups: Optional[np.ndarray] = None,
-    lots: Optional[np.ndarray] = None,
+    groups: Optional[np.ndarray],
+    lots: np.ndarray,
 ) -> np.ndarray:
     """Scores by what samples count when `discounted_order` takes them.
 
@@ -119,7 +118,6 @@ def discounted_scores(
         stands, as a share of N. No two are equal.
     """
     num = len(scores)
-    lots = _some_lots(num) if lots is None else lots
     features = whitened(features)
     groups = np.zeros(num, int) if groups is None else groups
     counted = np.empty(num)
@@ -132,10 +130,6 @@ def discounted_scores(
     place = np.empty(num, np.int64)
     place[np.lexsort((-lots, -counted))] = np.arange(num)
     return (num_to_keep - place - 0.5) / num
-
-
-def _some_lots(num: int) -> np.ndarray:
-    return np.random.default_rng(0).permutation(num) / num
 
 
 def whitened(features: np.ndarray) -> np.ndarray:

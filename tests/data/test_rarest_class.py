@@ -25,9 +25,9 @@ def test_no_image_has_an_object():
 
 
 def test_rarity_by_hand():
-    # Shares of the five images: class 0 0.8, class 1 0.4, class 2 0.2.
+    # Shares of the five images: class 0 0.8, class 1 0.4, class 2 0.2, none 0.2.
     counts = np.array([[1, 0, 0, 0], [5, 1, 0, 0], [1, 9, 3, 0], [0, 0, 0, 0], [7, 0, 0, 0]])
-    assert rarity(counts, 1.0) == pytest.approx([1.25, 2.5, 5, 2.5, 1.25])
+    assert rarity(counts, 1.0) == pytest.approx([1.25, 2.5, 5, 5, 1.25])
     assert rarity(counts, 0.5)[2] == pytest.approx(5**0.5)
     assert rarity(counts, 0.0).tolist() == [1, 1, 1, 1, 1]
     assert rarity(np.zeros((3, 2), int), 1.0).tolist() == [1, 1, 1]

@@ -4,26 +4,31 @@ import pytest
 from adapruner_det.data.records import checked_records, drawn_lots
 
 
+EQUAL = np.ones(500)
+
+
 def records(name="data", ids=range(500)):
     return checked_records(name, [{"image_id": image_id} for image_id in ids])
 
 
 def test_a_lot_belongs_to_an_image_a_data_set_and_a_seed():
-    lots = drawn_lots(records(), seed=0)
-    backwards = drawn_lots(records(ids=range(499, -1, -1)), seed=0)
+    lots = drawn_lots(records(), 0, EQUAL)
+    backwards = drawn_lots(records(ids=range(499, -1, -1)), 0, EQUAL)
     assert np.array_equal(backwards[::-1], lots)
-    for others in (drawn_lots(records(), seed=1), drawn_lots(records("others"), seed=0)):
+    for others in (drawn_lots(records(), 1, EQUAL), drawn_lots(records("others"), 0, EQUAL)):
         assert abs(np.corrcoef(lots, others)[0, 1]) < 0.2
 
 
 def test_lots_are_spread_evenly_between_0_and_1():
-    for weights in (None, np.linspace(1, 5, 500)):
+    for weights in (EQUAL, np.linspace(1, 5, 500)):
         lots = np.sort(drawn_lots(records(ids=[f"{n:03}" for n in range(500)]), 3, weights))
         assert lots == pytest.approx((np.arange(500) + 0.5) / 500)
 
 
-def test_equal_weights_change_nothing():
-    assert np.array_equal(drawn_lots(records(), 0, np.full(500, 7.0)), drawn_lots(records(), 0))
+def test_only_the_ratios_of_weights_count():
+    weights = np.linspace(1, 5, 500)
+    assert np.array_equal(drawn_lots(records(), 0, 8 * weights), drawn_lots(records(), 0, weights))
+    assert np.array_equal(drawn_lots(records(), 0, 8 * EQUAL), drawn_lots(records(), 0, EQUAL))
 
 
 def test_weights_tilt_the_draw_and_the_first_one_goes_by_them():

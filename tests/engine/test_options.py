@@ -16,6 +16,7 @@ from adapruner_det.engine.config import PRESETS, without_options_off
 from adapruner_det.engine.hooks import AdaPrunerHook
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.redundancy import Comparison, discounted_scores
+from adapruner_det.scoring.selecting import cut_as_made
 
 EACH = {
     "expected": {"ADAPRUNER.LOSS_SCALE": "expected"},
@@ -106,9 +107,9 @@ def test_resuming_with_other_terms_is_refused(voc, config):  # noqa: F811
 
 
 def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeypatch):  # noqa: F811
-    """The last four images, dear to the mask by their losses, are one and the same to the model."""
+    """Four images, dear to the mask by their losses, are one and the same to the model: the one with the best lot stays."""
     voc("all")
-    compare = {"ADAPRUNER.REDUNDANCY": 50.0, "ADAPRUNER.OUTLIER_Z": 0.0, "ADAPRUNER.CHANCE": 0.2}
+    compare = {"ADAPRUNER.REDUNDANCY": 50.0, "ADAPRUNER.OUTLIER_Z": 0.0, "ADAPRUNER.RARE_CLASSES": 0.0}
     plain, compared = config(folder="plain"), config(**compare)
     train(plain)
     best = [i for i in sorted(kept(plain), key=scores(plain).get, reverse=True)][:4]
@@ -123,11 +124,28 @@ def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeyp
     monkeypatch.setattr("adapruner_det.detection.task.features_of", features)
     train(compared)
     selection = Selection.load(compared.OUTPUT_DIR + "/selection")
-    assert kept(compared) & set(best) == {best[0]} and len(kept(compared)) == 15
+    lots = drawn_lots(checked_records("data", DatasetCatalog.get("data")), compared.SEED, np.ones(len(IDS)))
+    staying = max(best, key=lambda image_id: lots[IDS.index(image_id)])
+    assert kept(compared) & set(best) == {staying} and len(kept(compared)) == 15
     assert selection.cut(0.75).kept == selection.kept
-    assert selection.cut(0.85).kept_ids("data") == set(IDS) - set(best[1:])
+    assert selection.cut(0.85).kept_ids("data") == set(IDS) - (set(best) - {staying})
     logits = dict(zip(selection.ids, selection.columns["mask_logit"]))
     assert logits == scores(plain)
+
+
+def test_cut_at_its_ratio_a_selection_is_what_it_was(voc, config, monkeypatch):  # noqa: F811
+    """Whether classes were held to the ratio by the mask or all images stand in one line."""
+    voc("all")
+    features = np.random.default_rng(0).normal(size=(len(IDS), 8)).astype(np.float32)
+    monkeypatch.setattr("adapruner_det.detection.task.features_of", lambda cfg, model, records: features[: len(records)])
+    by_class = {}
+    for strength in (0.0, 0.7):
+        cfg = config(folder=str(strength), **{"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.REDUNDANCY": strength})
+        train(cfg)
+        selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+        assert cut_as_made(selection, 0.75).kept == selection.kept
+        by_class[strength] = selection.provenance["class_balance"]
+    assert by_class == {0.0: True, 0.7: False}
 
 
 def test_scores_are_those_of_the_settings_asked_for(voc, config, monkeypatch):  # noqa: F811
@@ -143,9 +161,9 @@ def test_scores_are_those_of_the_settings_asked_for(voc, config, monkeypatch):  
     changes = ({}, {"strength": 0.1}, {"outlier_z": 0.0}, {"chance": 0.0})
     records = checked_records("data", DatasetCatalog.get("data"))
     counts = DetectionTask.class_counts(records).numpy()
-    lots = [drawn_lots(records, 5, rarity(counts, 0.7)), drawn_lots(records, 5), None]
+    lots = [drawn_lots(records, seed, rarity(counts, power)) for seed, power in ((5, 0.7), (5, 0.0), (6, 0.7))]
     asked, *others = (
-        discounted_scores(logits, 15, features, Comparison(**{**settings, **change}), lots=own).tolist()
+        discounted_scores(logits, 15, features, Comparison(**{**settings, **change}), None, own).tolist()
         for change in changes
         for own in lots
     )
@@ -226,7 +244,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "REDUNDANCY is -1.0"),
     ({"ADAPRUNER.OUTLIER_Z": -1.0}, "OUTLIER_Z is -1.0; it is a number of standard deviations, at least 0"),
     ({"ADAPRUNER.CHANCE": -0.1}, "CHANCE is -0.1; it is at least 0"),
-    ({"ADAPRUNER.RARE_CLASSES": -1.0}, "RARE_CLASSES is -1.0; it is a power, at least 0"),
+    ({"ADAPRUNER.RARE_CLASSES": -1.0}, "RARE_CLASSES is -1.0; it is a power, from 0 .* to 10"),
     ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
     ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.CLASS_BALANCE False,"),
     ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.LAST_LOOK False,"),
@@ -273,12 +291,19 @@ def test_presets_name_keys_that_are_there():
 
 
 def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
-    settings = "REDUNDANCY 0.5 SELECTION_WEIGHT 1 LAST_LOOK False OUTLIER_Z 0 CHANCE 0 RARE_CLASSES 0".split()
-    cfg = load_config(opts=[f"ADAPRUNER.{text}" if text.isupper() else text for text in settings])
-    names = set(cfg.ADAPRUNER)
-    off = {"CHANCE", "PRESET", "LAST_LOOK", "LOSS_QUANTILE", "LOSS_TERMS", "OUTLIER_Z", "RARE_CLASSES", "SELECTION_WEIGHT"}
-    assert names - set(without_options_off(cfg).ADAPRUNER) == off
-    assert set(cfg.ADAPRUNER) == names
+    def left_out(*settings):
+        cfg = load_config(opts=[f"ADAPRUNER.{text}" if text.isupper() else text for text in settings])
+        names = set(cfg.ADAPRUNER)
+        known_by = without_options_off(cfg).ADAPRUNER
+        assert set(cfg.ADAPRUNER) == names
+        return names - set(known_by)
+
+    off = {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS"}
+    assert left_out() == off
+    assert left_out("SELECTION_WEIGHT", "1", "LAST_LOOK", "False") == off | {"SELECTION_WEIGHT", "LAST_LOOK"}
+    # Without lots or outliers the rest of comparing is still another than it was before they came.
+    assert left_out("OUTLIER_Z", "0", "CHANCE", "0", "RARE_CLASSES", "0") == off
+    assert left_out("REDUNDANCY", "0") == off | {"REDUNDANCY", "OUTLIER_Z", "CHANCE", "RARE_CLASSES"}
 
 
 def test_a_picture_has_one_object_of_its_class(clean_catalogs):

@@ -8,8 +8,8 @@ from adapruner_det.neighbours import nearest_neighbours, unit_vectors
 from adapruner_det.pruning.redundancy import Comparison, discounted_order, discounted_scores, outlyingness, whitened
 
 
-def taking_order(*args, **kwargs):
-    return discounted_order(*args, **kwargs)[0]
+def taking_order(scores, features, comparison, keep_ratio=1.0, *, lots):
+    return discounted_order(scores, features, comparison, keep_ratio, lots)[0]
 
 
 def at_angles(degrees):
@@ -68,7 +68,7 @@ def test_of_copies_all_but_the_best_sink_below_everything_else(copies, neighbour
 
 def test_by_lots_alone_where_neither_score_nor_likeness_counts():
     scores, features, lots = planted()
-    order, counted = discounted_order(scores, features, Comparison(0.0, chance=0.2), lots=lots)
+    order, counted = discounted_order(scores, features, Comparison(0.0, chance=0.2), 1.0, lots)
     assert order.tolist() == np.argsort(-lots).tolist() and np.allclose(counted, 0.2 * lots[order])
 
 
@@ -83,7 +83,7 @@ def test_on_a_circle_by_hand():
         (0.4, 0.5, [0, 2, 3, 4, 1]), (0.3, 0.5, [0, 2, 3, 1, 4]),
     ):  # fmt: skip
         assert taking_order(lots, features, Comparison(strength, 0, chance), lots=lots).tolist() == order
-    _, counted = discounted_order(lots, features, Comparison(0.5, 0, 1), lots=lots)
+    _, counted = discounted_order(lots, features, Comparison(0.5, 0, 1), 1.0, lots)
     assert counted == pytest.approx([1, 0.5, 0.258, 0.25, 0], abs=5e-4)
 
 
@@ -163,7 +163,7 @@ def test_as_written_out_however_short_the_lists(strength, outlier_z, chance, kee
     rng = np.random.default_rng(1)
     features, scores, lots = rng.normal(size=(40, 3)), -np.exp(rng.normal(size=40)), rng.permutation(40) / 40
     comparison = Comparison(strength, outlier_z, chance, neighbours)
-    order = taking_order(scores, features.astype(np.float32), comparison, keep_ratio, lots)
+    order = taking_order(scores, features.astype(np.float32), comparison, keep_ratio, lots=lots)
     assert order.tolist() == written_out(scores, features, comparison, keep_ratio, lots)
 
 
@@ -189,8 +189,9 @@ def test_features_that_cannot_be_whitened_stay(features):
 def test_neither_the_scale_of_scores_nor_the_length_of_features_counts():
     rng = np.random.default_rng(2)
     features, scores = rng.normal(size=(50, 5)), rng.normal(size=50)
-    order = taking_order(scores, features, Comparison(0.7, 0.5, 0.2))
-    scaled = taking_order(16 * scores, features * rng.uniform(0.1, 10, (50, 1)), Comparison(0.7, 0.5, 0.2))
+    comparison, lots = Comparison(0.7, 0.5, 0.2), rng.permutation(50) / 50
+    order = taking_order(scores, features, comparison, lots=lots)
+    scaled = taking_order(16 * scores, features * rng.uniform(0.1, 10, (50, 1)), comparison, lots=lots)
     assert order.tolist() == scaled.tolist()
 
 
@@ -205,16 +206,16 @@ def test_permuting_the_images_permutes_the_order():
 
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_hardly_any_images(num):
-    assert sorted(taking_order(np.arange(num), np.ones((num, 2)), Comparison(1.0, 1.75, 0.2))) == list(range(num))
+    assert sorted(taking_order(np.arange(num), np.ones((num, 2)), Comparison(1.0, 1.75, 0.2), lots=np.arange(num) / num)) == list(range(num))
 
 
 def test_scores_keep_as_many_and_their_order_is_that_of_taking():
     scores, features, lots = planted()
-    comparison = Comparison(0.5, 1.75, 1.0)
-    discounted = discounted_scores(scores, 52, features, comparison, lots=lots)
-    order = taking_order(scores, whitened(features), comparison, 52 / 72, lots)
+    comparison = Comparison(0.5, 0.5, 0.2)
+    discounted = discounted_scores(scores, 52, features, comparison, None, lots)
+    order = taking_order(scores, whitened(features), comparison, 52 / 72, lots=lots)
     assert np.argsort(-discounted).tolist() == order.tolist()
-    assert (discounted > 0).sum() == 52 and set(order[:52]) != set(np.argsort(-scores)[:52])
+    assert (discounted > 0).sum() == 52 and set(order[:52]) != set(np.argsort(-lots)[:52])
     assert len(set(discounted)) == len(scores) and np.abs(discounted).max() < 1
 
 
@@ -262,5 +263,5 @@ def test_copies_stay_copies_where_features_vary_in_few_directions():
 @pytest.mark.parametrize("num_to_keep", [0, 1, 20])
 def test_none_one_or_all(num_to_keep):
     features, groups = np.random.default_rng(7).normal(size=(20, 3)), np.arange(20) % 3
-    discounted = discounted_scores(np.arange(20.0), num_to_keep, features, Comparison(0.7, 1.75, 0.2), groups)
+    discounted = discounted_scores(np.arange(20.0), num_to_keep, features, Comparison(0.7, 1.75, 0.2), groups, np.arange(20) / 20)
     assert (discounted > 0).sum() == num_to_keep
