@@ -6,7 +6,8 @@ All pixels are real and come with scikit-learn, so nothing is downloaded: the di
 Digits and photograph regions of the test images occur in no training image.
 
 Two faults that data pruning should find are planted in the training list and recorded in
-`planted.json`: near-duplicates of other training images, and wrong labels. The test list is clean.
+`planted.json`: near-duplicates of other training images, and wrong labels. Images without digits can
+be planted as well. The test list is clean.
 """
 import argparse
 import json
@@ -129,6 +130,12 @@ def place_stroke(rng: np.random.Generator, stroke: np.ndarray) -> Tuple[slice, s
     """A random place on the canvas where no shift up to MAX_SHIFT cuts the stroke off."""
     top, left = (rng.integers(2 * MAX_SHIFT, IMAGE_SIZE - side + 1) for side in stroke.shape)
     return slice(top, top + stroke.shape[0]), slice(left, left + stroke.shape[1])
+
+
+def draw_empty_scene(rng: np.random.Generator, sources: Sources) -> Scene:
+    """A photograph without digits."""
+    canvas = draw_background(rng, sources.photographs)
+    return Scene(canvas.round().astype(np.uint8), [])
 
 
 def draw_scene(rng: np.random.Generator, sources: Sources) -> Scene:
@@ -280,12 +287,20 @@ class DemoSetWriter:
     def rng(self, number: int, use: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, number, ["scene", "cut"].index(use)])
 
-    def write_trainval(self, images: int, duplicates: int, wrong_labels: int) -> Dict[str, Any]:
+    def write_trainval(
+        self, images: int, duplicates: int, wrong_labels: int, empty: int
+    ) -> Dict[str, Any]:
         """Writes the training images and their list; returns what was planted."""
         originals = images - duplicates
-        scenes = [draw_scene(self.rng(number, "scene"), self.train) for number in range(originals)]
+        with_digits = originals - empty
+        scenes = [
+            (draw_scene if number < with_digits else draw_empty_scene)(
+                self.rng(number, "scene"), self.train
+            )
+            for number in range(originals)
+        ]
         kinds = self.choose_wrong_labels(scenes, wrong_labels)
-        clean = [number for number in range(originals) if number not in kinds]
+        clean = [number for number in range(with_digits) if number not in kinds]
         # a copy of a wrong label would be two faults at once, and muddle what the report counts
         parents = list(range(originals)) + [
             clean[i] for i in self.plan_rng.integers(len(clean), size=duplicates)
@@ -305,6 +320,7 @@ class DemoSetWriter:
         return {
             "near_duplicate_of": dict(sorted(near_duplicate_of.items())),
             "wrong_label": dict(sorted(wrong_label.items())),
+            "without_boxes": sorted(self.ids[with_digits:originals]),
         }
 
     def write_test(self, images: int) -> None:
@@ -388,12 +404,13 @@ def check_settings(settings: Dict[str, Any]) -> None:
     for name in ("images", "test_images"):
         if settings[name] < 1:
             raise ValueError(f"{name} is {settings[name]}; it has to be at least 1")
-    shares = settings["duplicates"], settings["wrong_labels"]
+    names = ("duplicates", "wrong_labels", "empty")
+    shares = [settings[name] for name in names]
     # images with one digit only cannot take a wrong label, so some originals have to be left
     if min(shares) < 0 or sum(shares) > 0.5:
         raise ValueError(
-            f"duplicates is {shares[0]} and wrong_labels is {shares[1]}; they are shares of the "
-            "training images, 0 or more, and together at most 0.5"
+            ", ".join(f"{name} is {share}" for name, share in zip(names, shares))
+            + "; they are shares of the training images, 0 or more, and together at most 0.5"
         )
 
 
@@ -404,6 +421,7 @@ def make_demo_set(
     test_images: int = 120,
     duplicates: float = 0.15,
     wrong_labels: float = 0.06,
+    empty: float = 0.0,
 ) -> Dict[str, Any]:
     """Makes the demo set, unless the folder holds just that already.
 
@@ -414,11 +432,13 @@ def make_demo_set(
         test_images: number of test images (list `test`).
         duplicates: share of the training images that are near-duplicates of others.
         wrong_labels: share of the training images with wrong labels.
+        empty: share of the training images without digits; none of them is repeated or has a wrong label.
 
     Returns:
         The content of `planted.json`: "made_by", "version" and "settings"; "classes";
         "near_duplicate_of" (image id -> id of its parent); "wrong_label" (image id ->
-        {"kind": "class", "box" or "missing", "objects": true name and VOC box of each}).
+        {"kind": "class", "box" or "missing", "objects": true name and VOC box of each});
+        "without_boxes" (ids of the images without digits).
 
     Raises:
         FileExistsError: `output` holds something that this script did not make.
@@ -431,6 +451,7 @@ def make_demo_set(
         "test_images": test_images,
         "duplicates": duplicates,
         "wrong_labels": wrong_labels,
+        "empty": empty,
     }
     check_settings(settings)
     record = read_record(output)
@@ -444,7 +465,7 @@ def make_demo_set(
         folder = Path(beside) / "new"
         writer = DemoSetWriter(folder, seed, images, test_images)
         planted = writer.write_trainval(
-            images, round(duplicates * images), round(wrong_labels * images)
+            images, *(round(share * images) for share in (duplicates, wrong_labels, empty))
         )
         writer.write_test(test_images)
         record = {
@@ -473,7 +494,8 @@ def summary(output: Path, record: Dict[str, Any]) -> str:
             f"{', '.join(record['classes'])}",
             f"  trainval: {settings['images']} images, of which "
             f"{len(record['near_duplicate_of'])} near-duplicates and "
-            f"{len(record['wrong_label'])} with wrong labels ({by_kind or 'none'})",
+            f"{len(record['wrong_label'])} with wrong labels ({by_kind or 'none'}), "
+            f"{len(record['without_boxes'])} without digits",
             f"  test: {settings['test_images']} images, clean",
             f"  what was planted where: {output / 'planted.json'}",
         ]
@@ -506,6 +528,12 @@ def parse_args() -> argparse.Namespace:
         type=float,
         default=0.06,
         help="share of the training images with wrong labels [%(default)s]",
+    )
+    parser.add_argument(
+        "--empty",
+        type=float,
+        default=0.0,
+        help="share of the training images without digits [%(default)s]",
     )
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
-"""What a selection does with the defects that make_demo_set.py or plant_defects.py planted in its images."""
+"""What a selection does with what make_demo_set.py or plant_defects.py planted in its images."""
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Set
 
@@ -29,10 +29,12 @@ class Planted:
     Attributes:
         near_duplicate_of: id of a near-duplicate -> id of its original.
         wrong_label: id of an image -> kind of what is wrong with its labels, of KINDS.
+        without_boxes: ids of images without boxes that were added.
     """
 
     near_duplicate_of: Dict[str, str]
     wrong_label: Dict[str, str]
+    without_boxes: Set[str] = field(default_factory=set)
 
     @staticmethod
     def load(path: "str | Path") -> "Planted":
@@ -48,6 +50,7 @@ class Planted:
             record = json.loads(path.read_text(encoding="utf-8"))
             pairs = dict(record["near_duplicate_of"])
             wrong = {image_id: fault["kind"] for image_id, fault in record["wrong_label"].items()}
+            without_boxes = set(record.get("without_boxes", ()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is no planted.json of plant_defects.py or make_demo_set.py: {error!r}"
@@ -55,11 +58,12 @@ class Planted:
         unknown = sorted(set(wrong.values()) - set(KINDS))
         if unknown:
             raise ValueError(f"{path}: wrong labels of kind {unknown[0]!r}; known are {', '.join(KINDS)}")
-        return Planted(pairs, wrong)
+        return Planted(pairs, wrong, without_boxes)
 
     def ids(self) -> Set[str]:
         """All images that something is planted in, and the originals of copies."""
-        return {*self.near_duplicate_of, *self.near_duplicate_of.values(), *self.wrong_label}
+        pairs = (*self.near_duplicate_of, *self.near_duplicate_of.values())
+        return {*pairs, *self.wrong_label, *self.without_boxes}
 
     def groups(self) -> Dict[str, Set[str]]:
         """Image ids by what is planted; wrong labels all together, and by kind. Empty groups are left out."""
@@ -73,6 +77,7 @@ class Planted:
         }
         for kind in KINDS:
             groups[f"wrong labels: {kind}"] = {i for i, k in self.wrong_label.items() if k == kind}
+        groups["without boxes"] = self.without_boxes
         return {name: ids for name, ids in groups.items() if ids}
 
 

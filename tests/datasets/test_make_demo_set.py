@@ -217,6 +217,21 @@ def test_without_faults_the_same_scenes_have_true_labels(small, tmp_path):
             assert all(item in true for item in recorded) and written != true
 
 
+def test_images_without_digits_are_no_defects_and_leave_the_others_as_they_are(small, tmp_path):
+    folder, record = small
+    assert record["without_boxes"] == []
+    with_empty = demo.make_demo_set(tmp_path / "empty", **{**SMALL, "empty": 0.1})
+    empty = with_empty["without_boxes"]
+    assert len(empty) == 4 and set(empty) <= set(read_list(tmp_path / "empty", "trainval"))
+    assert not set(empty) & {*with_empty["wrong_label"], *with_empty["near_duplicate_of"].values()}
+    changed = {*empty, *record["near_duplicate_of"], *record["wrong_label"], *with_empty["wrong_label"]}
+    for image_id in read_list(folder, "trainval"):
+        objects = read_objects(tmp_path / "empty", image_id)
+        assert bool(objects) == (image_id not in empty)
+        if image_id not in changed:
+            assert objects == read_objects(folder, image_id)
+
+
 def test_ids_do_not_tell_what_was_planted(small):
     folder, record = small
     trainval = read_list(folder, "trainval")
@@ -265,7 +280,14 @@ def test_refuses_a_folder_that_it_did_not_make(tmp_path, planted):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"images": 0}, {"test_images": 0}, {"duplicates": 0.6}, {"wrong_labels": -0.1}, {"seed": -1}],
+    [
+        {"images": 0},
+        {"test_images": 0},
+        {"duplicates": 0.6},
+        {"wrong_labels": -0.1},
+        {"empty": 0.2},
+        {"seed": -1},
+    ],
 )
 def test_refuses_settings_out_of_range(tmp_path, setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
@@ -276,18 +298,19 @@ def test_refuses_settings_out_of_range(tmp_path, setting):
 def test_too_few_images_for_the_wrong_labels_is_said(tmp_path):
     with pytest.raises(ValueError, match="wrong_labels asks for 1 images, but only 0"):
         for seed in range(20):  # one image in four has one digit only
-            demo.DemoSetWriter(tmp_path / str(seed), seed, 1, 1).write_trainval(1, 0, 1)
+            demo.DemoSetWriter(tmp_path / str(seed), seed, 1, 1).write_trainval(1, 0, 1, 0)
 
 
 def test_command_line(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "demo"
     arguments = (
-        f"--output {folder} --images 20 --test-images 4 --duplicates 0.1 --wrong-labels 0.15"
+        f"--output {folder} --images 20 --test-images 4 --duplicates 0.1 --wrong-labels 0.15 --empty 0.2"
     )
     monkeypatch.setattr(sys, "argv", ["make_demo_set.py", *arguments.split()])
     demo.main()
     printed = capsys.readouterr().out
     assert "2 near-duplicates" in printed and "3 with wrong labels" in printed
+    assert "4 without digits" in printed
     assert str(folder / "planted.json") in printed
     (folder / "planted.json").unlink()
     with pytest.raises(SystemExit, match="was not made by"):

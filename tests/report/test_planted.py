@@ -87,6 +87,17 @@ def test_nothing_pruned_among_others_gives_no_ratio():
     assert np.isnan(row(planted_table(selection(images), PLANTED), "wrong labels")["ratio"])
 
 
+def test_images_without_boxes_are_a_group_and_none_of_the_others(tmp_path):
+    (tmp_path / "planted.json").write_text(
+        json.dumps({"near_duplicate_of": {}, "wrong_label": {}, "without_boxes": ["u5", "w2", "none"]})
+    )
+    table = planted_table(selection(), Planted.load(tmp_path / "planted.json"))
+    empty = row(table, "without boxes")
+    assert (empty["images"], empty["pruned"]) == (2, 1)  # "none" did not compete
+    others = row(table, "all others")
+    assert others["images"] == 10 and empty["ratio"] == pytest.approx(0.5 / others["share pruned"])
+
+
 def test_pairs():
     table = pairs_table(selection(), PLANTED).set_index("pruned of a pair")
     assert table["pairs"].to_dict() == {"exactly one": 1, "both": 1, "none": 0}
