@@ -70,6 +70,22 @@ class MixedPrecisionTrainer(SimpleTrainer):
             sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.iter])
             torch.manual_seed(int(sequence.generate_state(1)[0]))
 
+    def state_dict(self):
+        """The optimizer's state, and the running number of positives that RetinaNet and FCOS divide by.
+
+        They keep it as a plain attribute, so that it is not part of their weights.
+        """
+        state = super().state_dict()
+        model = unwrapped(self.model)
+        if hasattr(model, "loss_normalizer"):
+            state["loss_normalizer"] = model.loss_normalizer
+        return state
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        if "loss_normalizer" in state_dict:
+            unwrapped(self.model).loss_normalizer = state_dict["loss_normalizer"]
+
 
 class AdaPrunerStep(MixedPrecisionTrainer):
     """Weights each image's loss by its mask (Eq. 4) and lets the losses move the mask (Eq. 5-7).
@@ -180,7 +196,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         return sum(terms[:, names.index(name)] for name in self.loss_terms)
 
     def state_dict(self):
-        """The optimizer's state, and the pruner's with its per-image statistics."""
+        """As without pruning, and the pruner's state with its per-image statistics."""
         return {
             **super().state_dict(),
             "pruner": self.pruner.state_dict(),

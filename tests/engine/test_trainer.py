@@ -115,6 +115,17 @@ YOLO = {
     "ADAPRUNER.WARMUP": 0.25,
 }
 
+RETINANET = {
+    **YOLO,
+    "model": "RetinaNet",
+    "MODEL.BACKBONE.NAME": "build_retinanet_resnet_fpn_backbone",
+    "MODEL.FPN.IN_FEATURES": ["res4", "res5"],
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.RETINANET.IN_FEATURES": ["p4", "p5", "p6", "p7"],
+    "MODEL.RETINANET.NUM_CLASSES": 2,
+    "MODEL.RETINANET.NUM_CONVS": 1,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [32], [64], [128]],
+}
 
 FASTER_RCNN = {
     "model": "GeneralizedRCNN",
@@ -230,9 +241,10 @@ class StopAt(HookBase):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_ends_with_the_same_scores(voc, config, workers):
-    options = {**YOLO, "DATALOADER.NUM_WORKERS": workers, "SOLVER.CHECKPOINT_PERIOD": 7}
+@pytest.mark.parametrize("detector, workers", [(YOLO, 0), (YOLO, 2), (RETINANET, 0)],
+                         ids=["yolo", "yolo, workers", "retinanet"])  # fmt: skip
+def test_a_resumed_run_ends_with_the_same_scores(voc, config, detector, workers):
+    options = {**detector, "DATALOADER.NUM_WORKERS": workers, "SOLVER.CHECKPOINT_PERIOD": 7}
     voc("all")
     whole = config(folder="whole", **options)
     train(whole)
