@@ -124,7 +124,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder of all runs and the results")
     parser.add_argument(
-        "--jobs", type=_explained(_jobs), default=1, help="runs at a time, sharing the cores (default: 1)"
+        "--jobs", type=_explained(_jobs), default=1, help="runs at a time, sharing cores and GPUs (default: 1)"
     )
     parser.add_argument("--experiment", metavar="FILE", help="YAML file with any of the options below")
     parser.add_argument("--prune-config", type=_explained(config_file), help="config of the pruning run")

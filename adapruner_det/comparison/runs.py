@@ -8,8 +8,10 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, List, Sequence, Set, Tuple
+from queue import SimpleQueue
+from typing import IO, Dict, List, Sequence, Set, Tuple
 
+import torch
 from tqdm import tqdm
 
 from ..files import write_text
@@ -50,7 +52,7 @@ def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
 
     They start in the order of the list, but none keeps a place while it waits for others to finish.
     Finished runs are not repeated, and of their checkpoints only the last one is kept. The cores of the
-    machine are shared out evenly.
+    machine are shared out evenly, and so are its GPUs, where there are several: each run sees one.
 
     Raises:
         ValueError: two runs of one name, one that needs a run that is not listed before it, or no job at a
@@ -79,17 +81,36 @@ def _check_order(runs: Sequence[Run]) -> None:
 
 def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolExecutor, bar: tqdm) -> None:
     """Starts whatever can start as places become free; what is under way is left to the pool."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    places: SimpleQueue = SimpleQueue()  # one for each job; whoever runs has taken one
+    for environment in _environments(jobs):
+        places.put(environment)
     waiting, under_way, finished = list(runs), {}, set()
     while waiting or under_way:
         ready = [run for run in waiting if finished.issuperset(run.after)]
         for run in ready[: jobs - len(under_way)]:
             waiting.remove(run)
-            under_way[pool.submit(_execute_one, run, output / run.name, threads)] = run
+            under_way[pool.submit(_execute_one, run, output / run.name, places)] = run
         for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
             finished.add(_result(future, under_way.pop(future)))
         bar.set_postfix_str(f"{len(finished)} of {len(runs)} runs finished", refresh=False)
         bar.update(sum(_iterations_done(run, output / run.name) for run in runs) - bar.n)
+
+
+def _environments(jobs: int) -> List[Dict[str, str]]:
+    """What each of the jobs has in its environment besides what is there: its share of cores and GPUs."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    shared = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    gpus = _visible_gpus()
+    if len(gpus) < 2:
+        return [shared] * jobs
+    return [{**shared, "CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(jobs)]
+
+
+def _visible_gpus() -> List[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [name.strip() for name in visible.split(",") if name.strip()]
 
 
 def _result(future: Future, run: Run) -> str:
@@ -136,9 +157,13 @@ def _identity(run: Run) -> dict:
     return {"command": list(run.command), "fingerprint": run.fingerprint}
 
 
-def _execute_one(run: Run, folder: Path, threads: int) -> None:
+def _execute_one(run: Run, folder: Path, places: SimpleQueue) -> None:
     if not (folder / DONE).exists():
-        seconds = _call(run, folder, threads)
+        environment = places.get()
+        try:
+            seconds = _call(run, folder, environment)
+        finally:
+            places.put(environment)
         write_text(folder / DONE, json.dumps({"seconds": round(seconds, 1)}) + "\n")
     _drop_checkpoints(folder)  # also those of a version that kept them
 
@@ -157,15 +182,18 @@ def _spent(folder: Path) -> float:
     return plan["seconds"] + max(0.0, (folder / CONSOLE).stat().st_mtime - plan["started"])
 
 
-def _call(run: Run, folder: Path, threads: int) -> float:
+def _call(run: Run, folder: Path, environment: Dict[str, str]) -> float:
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     with open(folder / CONSOLE, "ab") as console:
         _lock(console, folder)
         spent, start = _spent(folder), time.time()
         _write_plan(run, folder, spent)
         status = subprocess.call(
-            run.command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environment
+            run.command,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            env={**os.environ, **environment},
         )
     seconds = spent + time.time() - start
     if status:

@@ -3,6 +3,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from adapruner_det.comparison.runs import (
     Run,
@@ -53,6 +54,31 @@ def test_what_was_not_started_after_a_failure_is_not_counted_as_finished(tmp_pat
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "1 of 3 runs finished" in last.split("\r")[-1]
     assert (tmp_path / "log").read_text() == "g"
+
+
+@pytest.mark.parametrize("visible, jobs, seen", [("5,7", 2, "57"), ("5,7", 1, "55"), ("5", 2, "55"), ("", 2, "--")])
+def test_runs_at_a_time_are_shared_out_among_the_gpus(tmp_path, monkeypatch, visible, jobs, seen):
+    """Two runs that wait for each other, if both can run, and write which GPU they see."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    write = "import os, sys, time, pathlib\nmine, other = map(pathlib.Path, sys.argv[1:])\n"
+    write += "mine.write_text(os.environ['CUDA_VISIBLE_DEVICES'] or '-')\nend = time.time() + 60\n"
+    write += "while not other.exists() and time.time() < end:\n    time.sleep(0.05)" if jobs == 2 else ""
+    a, b = tmp_path / "a", tmp_path / "b"
+    commands = [(sys.executable, "-c", write, *map(str, pair)) for pair in ((a, b), (b, a))]
+    execute([Run(name, command) for name, command in zip("ab", commands)], tmp_path / "out", jobs)
+    assert "".join(sorted(a.read_text() + b.read_text())) == seen
+
+
+def test_without_a_choice_of_gpus_all_there_are_share_the_runs(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    write = "import os, sys; open(sys.argv[1], 'a').write(os.environ.get('CUDA_VISIBLE_DEVICES', '-'))"
+    runs = [Run(name, (sys.executable, "-c", write, str(tmp_path / "seen"))) for name in "abcd"]
+    execute(runs, tmp_path / "out", jobs=1)
+    assert (tmp_path / "seen").read_text() == "0000"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    execute([*runs, Run("e", runs[0].command)], tmp_path / "out", jobs=1)
+    assert (tmp_path / "seen").read_text() == "0000-"
 
 
 def test_finished_runs_are_not_repeated(tmp_path):
