@@ -25,6 +25,8 @@ With --budgets iterations every training is as long as the one on everything, wi
 selection sees its fewer images as often, in fewer iterations.
 """
 import argparse
+import functools
+import re
 from pathlib import Path
 from typing import Optional
 
@@ -116,6 +118,21 @@ def _explained(convert):
     return explaining
 
 
+def _each(convert):
+    """For an option with several values: the overrides at the end would be taken for more of them."""
+
+    @functools.wraps(convert)
+    def converting(text):
+        if re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", text):
+            raise argparse.ArgumentTypeError(
+                f"{text} is a config key; KEY VALUE overrides go behind an option that takes one value: "
+                f"... --output DIR {text} VALUE"
+            )
+        return convert(text)
+
+    return converting
+
+
 def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -131,7 +148,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--train-configs",
         nargs="+",
-        type=_explained(_named_config),
+        type=_each(_explained(_named_config)),
         metavar="NAME=CONFIG",
         help="models to train and evaluate; without any, only the selections are compared",
     )
@@ -146,17 +163,22 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--methods",
         nargs="+",
+        type=_each(str),
         choices=(FULL, *METHODS),
         metavar="METHOD",
         help=f"default: full random adapruner. There are {', '.join((FULL, *METHODS))}; "
         "`score.py --list` explains them",
     )
     parser.add_argument(
-        "--keep-ratios", nargs="+", type=float, help="shares of images that stay (default: 0.8)"
+        "--keep-ratios", nargs="+", type=_each(float), help="shares of images that stay (default: 0.8)"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0")
+    parser.add_argument("--seeds", nargs="+", type=_each(int), help="default: 0")
     parser.add_argument(
-        "--budgets", nargs="+", choices=BUDGETS, help="what is equal in all trainings (default: iterations)"
+        "--budgets",
+        nargs="+",
+        type=_each(str),
+        choices=BUDGETS,
+        help="what is equal in all trainings (default: iterations)",
     )
     parser.add_argument(
         "--variant",
@@ -184,7 +206,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--finetune",
         nargs="+",
-        type=_explained(_named_config),
+        type=_each(_explained(_named_config)),
         metavar="NAME=CONFIG",
         help="go on from each training of model NAME with CONFIG, on other data; what is compared is "
         "the result of that",

@@ -186,3 +186,33 @@ def test_a_bad_argument_is_explained(capsys):
     with pytest.raises(SystemExit):
         compare.argument_parser().parse_args(["--output", "out", "--prune-config", "nowhere.yaml"])
     assert "there is no config file nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--seeds", "1"),
+        ("--keep-ratios", "0.9"),
+        ("--methods", "random"),
+        ("--budgets", "epochs"),
+        ("--train-configs", f"A={ROOT / 'configs/cifar10/train_small.yaml'}"),
+        ("--finetune", f"A={ROOT / 'configs/cifar10/train_small.yaml'}"),
+    ],
+)
+def test_overrides_behind_an_option_with_several_values_are_told_where_to_stand(option, capsys):
+    parser = load_script(ROOT / "tools/compare.py").argument_parser()
+    assert parser.parse_args([*option, "--output", "out", "DATASETS.TEST", "()"]).opts == ["DATASETS.TEST", "()"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--output", "out", *option, "DATASETS.TEST", "()"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option[0]}: DATASETS.TEST is a config key" in error and "--output DIR DATASETS.TEST" in error
+
+
+@pytest.mark.parametrize("option, message", [
+    (("--seeds", "one"), "argument --seeds: invalid int value: 'one'"),
+    (("--methods", "Random"), "argument --methods: invalid choice: 'Random'"),
+])  # fmt: skip
+def test_another_bad_value_among_several_is_explained_as_ever(option, message, capsys):
+    with pytest.raises(SystemExit):
+        load_script(ROOT / "tools/compare.py").argument_parser().parse_args(["--output", "out", *option])
+    assert message in capsys.readouterr().err
