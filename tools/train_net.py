@@ -9,16 +9,28 @@ from adapruner_det.engine.distributed import leave_process_groups
 
 
 def main(args):
-    cfg = setup(args)
-    if args.eval_only:
-        model = AdaPrunerTrainer.build_model(cfg)
-        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
-            cfg.MODEL.WEIGHTS, resume=args.resume
-        )
-        return AdaPrunerTrainer.test(cfg, model)
-    trainer = AdaPrunerTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    cfg, trainer = prepare(args)
+    if trainer is not None:
+        return trainer.train()
+    model = AdaPrunerTrainer.build_model(cfg)
+    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
+        cfg.MODEL.WEIGHTS, resume=args.resume
+    )
+    return AdaPrunerTrainer.test(cfg, model)
+
+
+def prepare(args):
+    """The config and, unless --eval-only, the trainer; a mistake in the command or the data ends the program."""
+    try:
+        cfg = setup(args)
+        if args.eval_only:
+            return cfg, None
+        trainer = AdaPrunerTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return cfg, trainer
+    except (AssertionError, KeyError, OSError, ValueError) as problem:  # yacs asserts that a file or key exists
+        message = problem.args[0] if isinstance(problem, KeyError) else problem
+        raise SystemExit(f"train_net.py: error: {message}") from problem
 
 
 def main_of_each_process(args):

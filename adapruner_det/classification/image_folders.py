@@ -204,9 +204,8 @@ def drop_unreadable(
     if not problems:
         return records
     good = [record for i, record in enumerate(records) if i not in unreadable]
-    heading = f"{len(problems)} problems in {source}:"
     num_images = len(good) + len(problems)
-    raise_or_warn(problems, heading, on_invalid, num_images, len(good), num_objects=0)
+    raise_or_warn(problems, source, on_invalid, num_images, len(good), num_objects=0)
     return good
 
 

@@ -75,7 +75,7 @@ def first_lines(items: Sequence[object], count: int) -> List[str]:
 
 def raise_or_warn(
     problems: Sequence[Problem],
-    heading: str,
+    where: str,
     on_invalid: str,
     num_images: int,
     num_left: int,
@@ -85,13 +85,15 @@ def raise_or_warn(
 
     Args:
         problems: all of them, at least one.
-        heading: first line of the report.
+        where: the data set, for the first line of the report.
         num_images: of the whole data set; `num_left` of them were read.
         num_objects: that were bad.
 
     Raises:
         InvalidDatasetError: `on_invalid` is "error", or no image is left.
     """
+    count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+    heading = f"{count} in {where}:"
     if on_invalid == "error":
         raise InvalidDatasetError(heading, problems, _WAY_OUT)
     if not num_left:

@@ -97,9 +97,9 @@ def load_coco_dataset(
     left_out = reader.unusable | (reader.faulty if on_invalid == "skip_images" else set())
     records = [record for image_id, record in reader.records.items() if image_id not in left_out]
     if reader.problems:
-        heading = f"{len(reader.problems)} problems in {json_file} (classes: {', '.join(class_names)}):"
+        where = f"{json_file} (classes: {', '.join(class_names)})"
         raise_or_warn(
-            reader.problems, heading, on_invalid, len(content["images"]), len(records), reader.num_bad
+            reader.problems, where, on_invalid, len(content["images"]), len(records), reader.num_bad
         )
     crowds = Counter(a["iscrowd"] for record in records for a in record["annotations"])
     logger.info(

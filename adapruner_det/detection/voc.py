@@ -269,11 +269,8 @@ def _load_records(
         if record is not None and not (found and on_invalid == "skip_images"):
             records.append(record)
     if problems:
-        heading = (
-            f"{len(problems)} problems in split {split!r} of {dirname} "
-            f"(classes: {', '.join(class_names)}):"
-        )
-        raise_or_warn(problems, heading, on_invalid, len(image_ids), len(records), num_objects)
+        where = f"split {split!r} of {dirname} (classes: {', '.join(class_names)})"
+        raise_or_warn(problems, where, on_invalid, len(image_ids), len(records), num_objects)
     return records
 
 

@@ -414,6 +414,12 @@ def test_all_problems_come_in_one_error(tree):
     ]
 
 
+def test_a_single_problem_is_not_spoken_of_in_the_plural(tree):
+    tree.add("a", object_xml("fish"))
+    with pytest.raises(InvalidDatasetError, match="^1 problem in split 'train'"):
+        tree.load()
+
+
 def test_message_is_capped_and_names_the_way_out(tree):
     tree.add("a", *[object_xml("fish")] * 60)
     with pytest.raises(InvalidDatasetError) as caught:

@@ -98,4 +98,22 @@ def test_broken_data_is_reported_before_training(run_tool, tmp_path):
                  "--register", f"mine=voc:{folder}:all", "OUTPUT_DIR", tmp_path / "out")  # fmt: skip
     out = run_tool("train_net.py", *arguments, expect=1)
     assert "i1" in out and "i2.xml" in out and "DATASETS.ON_INVALID" in out
-    assert "Starting training" not in out
+    assert "Starting training" not in out and "Traceback" not in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--config-file", "configs/voc/no_such.yaml"], "Config file 'configs/voc/no_such.yaml' does not exist"),
+        (["ADAPRUNER.KEEPRATIO", "0.8"], "Non-existent key: ADAPRUNER.KEEPRATIO"),
+        (["DATASETS.TRAIN", "('no_such',)"], "no_such"),
+        (["ADAPRUNER.ENABLED", "True", "ADAPRUNER.KEEP_RATIO", "80."], "above 0 and below 1; got 80.0"),
+    ],
+)
+def test_mistakes_in_the_command_end_with_one_line(run_tool, tmp_path, arguments, message):
+    folder = write_voc_folder(tmp_path / "mine", {"all": ["i0", "i1"]})
+    register = [] if "DATASETS.TRAIN" in arguments else ["--register", f"mine=voc:{folder}:all"]
+    out = run_tool("train_net.py", *register, *arguments, "OUTPUT_DIR", tmp_path / "out", expect=1)
+    last = out.splitlines()[-1]
+    assert last.startswith("train_net.py: error: ") and message in last
+    assert "Traceback" not in out
