@@ -1,7 +1,7 @@
 """The picture of a comparison: the main metric against the share of images that stays."""
 import io
 from pathlib import Path
-from typing import Iterable, List, Tuple
+from typing import List, Sequence, Tuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from .table import metrics_of
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without yellow; black is the full set's.
 COLOURS = "#E69F00 #0072B2 #009E73 #D55E00 #CC79A7 #56B4E9".split()
 MARKERS, LINES = "osD^v<>PX", ("-", "--", ":")
+SIDE_BY_SIDE = 0.01  # of the share kept, between methods of which each has one point
 PANEL = 4.2, 3.4  # inches
 ENTRY, LETTER, SAMPLE = 0.22, 0.085, 0.75  # of the legend, inches: height, width of a letter, line and margins
 DPI = 150
@@ -53,7 +54,7 @@ def figure_of(frame: pd.DataFrame) -> Figure:
             _label(panel, f"{model}, equal {budget}" if budgets else model)
         row[0].set_ylabel(f"{metric} (%)")
     for panel in panels[-1]:
-        _label_ratios(panel, sorted(frame[frame["method"] != FULL]["keep_ratio"].unique()))
+        _label_ratios(panel, sorted(frame[frame["method"] != FULL]["keep_ratio"].unique()), len(methods))
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
@@ -79,7 +80,7 @@ def _draw_full(panel: Axes, values: pd.Series) -> None:
 def _draw_method(panel: Axes, number: int, count: int, method: str, by_ratio) -> None:
     mean, spread = by_ratio.mean(), by_ratio.std().fillna(0.0)
     if len(mean) == 1:  # a band has no width there; side by side, so that none hides another
-        mean.index = spread.index = mean.index + (number - (count - 1) / 2) / 100
+        mean.index = spread.index = mean.index + (number - (count - 1) / 2) * SIDE_BY_SIDE
     colour = COLOURS[number % len(COLOURS)]
     line = LINES[number // len(COLOURS) % len(LINES)]
     marker = MARKERS[number % len(MARKERS)]
@@ -97,6 +98,8 @@ def _label(panel: Axes, title: str) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _label_ratios(panel: Axes, ratios: Iterable[float]) -> None:
-    panel.set_xticks(list(ratios), [f"{100 * ratio:g}" for ratio in ratios], fontsize=8)
+def _label_ratios(panel: Axes, ratios: Sequence[float], count: int) -> None:
+    if len(ratios) == 1:  # room around the points of `count` methods: at the edges they seem far apart
+        panel.set_xlim(ratios[0] - count * SIDE_BY_SIDE, ratios[0] + count * SIDE_BY_SIDE)
+    panel.set_xticks(ratios, [f"{100 * ratio:g}" for ratio in ratios], fontsize=8)
     panel.set_xlabel("images kept (%)")
