@@ -67,7 +67,7 @@ def report(comparison: Comparison, output: Path, planted: Optional[Planted] = No
     Raises:
         PlantedMismatchError: the planted defects are those of other images; the other files are written.
     """
-    table = write_results(collect(comparison, output), output) if comparison.train_configs else ""
+    table = write_results(collect(comparison, output), output) if comparison.models() else ""
     selections = _selections(comparison, output, planted)
     return table or selections
 

@@ -3,14 +3,15 @@ import re
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..pruning.selection import ratio_label
 from .budgets import BUDGETS, ITERATIONS
 from .methods import ADAPRUNER, METHODS, RANDOM, Stage
 
 FULL = "full"
-GRID = ("keep_ratios", "seeds", "budgets")
+VALUES = ("keep_ratios", "seeds", "budgets")  # what each model is trained at
+GRID = ("train_configs", *VALUES)
 ANY_BUDGET = "any"  # of the training on everything, which all budgets measure the others by
 
 
@@ -54,8 +55,8 @@ class Comparison:
             result is what is compared.
         finetune_opts: KEY VALUE pairs for the second stage.
         cut_from: if given, select at this ratio only and cut the scores at the others.
-        more: further grids of keep_ratios, seeds and budgets (`GRID`), such as more seeds at one ratio;
-            what one leaves out is that of the comparison.
+        more: further grids of train_configs, keep_ratios, seeds and budgets (`GRID`), such as more seeds at
+            one ratio, or another model at a few; what one leaves out is that of the comparison.
 
     Raises:
         ValueError: what is asked for cannot be compared; the message opens with the field's name.
@@ -75,18 +76,19 @@ class Comparison:
     finetune: Dict[str, str] = field(default_factory=dict)
     finetune_opts: Tuple[str, ...] = ()
     cut_from: Optional[float] = None
-    more: Tuple[Dict[str, tuple], ...] = ()
+    more: Tuple[Dict[str, Collection], ...] = ()
 
     def __post_init__(self):
         _check_choice("methods", self.methods, (FULL, *METHODS))
         _check_once("methods", self.methods)
-        _check_grid("", {name: getattr(self, name) for name in GRID})
+        _check_grid("", {name: getattr(self, name) for name in VALUES})
         for grid in self.more:
             _check_grid("more: ", grid)
         if self.cut_from is not None:
             _check_ratios("cut_from", (self.cut_from,))
-        if self.train_configs:
-            _check_folders("train_configs", self.train_configs)
+        _check_same_configs(self._grids())
+        if self.models():
+            _check_folders("train_configs", self.models())
         elif not self.selecting_methods():
             raise ValueError("train_configs, methods: neither a model nor a method to compare")
         _check_folders("variants", (FULL, *METHODS, *self.variants))
@@ -95,43 +97,49 @@ class Comparison:
         for name, variant in self.variants.items():
             _check_choice(f"variants: {name}", [variant.method], METHODS)
             _check_pairs(f"variants: {name}", variant.opts)
-        if self.finetune and self.finetune.keys() != self.train_configs.keys():
+        if self.finetune and self.finetune.keys() != self.models().keys():
             raise ValueError(
                 f"finetune: names the models {sorted(self.finetune)}, but those trained are "
-                f"{sorted(self.train_configs)}; give each of them a config of its second stage, or none"
+                f"{sorted(self.models())}; give each of them a config of its second stage, or none"
             )
 
-    def cells(self) -> List[Cell]:
-        """Every row: everything once, then each method at each ratio, by budget."""
+    def models(self) -> Dict[str, str]:
+        """The config of each model that any grid trains."""
+        return {model: config for grid in self._grids() for model, config in grid["train_configs"].items()}
+
+    def cells(self, model: str) -> List[Cell]:
+        """Every row of a model: everything once, then each method at each ratio, by budget."""
         full = [Cell(FULL, 1.0, ANY_BUDGET)] if FULL in self.methods else []
         return full + [
             Cell(method, ratio, budget)
-            for budget, ratio in self._seeds_by_length()
+            for budget, ratio in _once(
+                key for grid in self._grids(model) for key in product(grid["budgets"], grid["keep_ratios"])
+            )
             for method in self.selecting_methods()
         ]
 
-    def seeds_of(self, cell: Cell) -> List[int]:
-        """The seeds of a row; everything is trained on with each."""
-        if cell.method == FULL:
-            return self.all_seeds()
-        return self._seeds_by_length()[cell.budget, cell.keep_ratio]
+    def seeds_of(self, model: str, cell: Cell) -> List[int]:
+        """The seeds of a row; a model is trained on everything with each it has."""
+        return _once(
+            seed
+            for grid in self._grids(model)
+            if cell.method == FULL or (cell.budget in grid["budgets"] and cell.keep_ratio in grid["keep_ratios"])
+            for seed in grid["seeds"]
+        )
 
     def all_seeds(self) -> List[int]:
         """Each seed of any row once."""
-        return _once(seed for seeds in self._seeds_by_length().values() for seed in seeds)
+        return _once(seed for grid in self._grids() for seed in grid["seeds"])
 
     def ratios_of(self, seed: int) -> List[float]:
         """The ratios that a seed selects at."""
-        return _once(ratio for (_, ratio), seeds in self._seeds_by_length().items() if seed in seeds)
+        return _once(ratio for grid in self._grids() if seed in grid["seeds"] for ratio in grid["keep_ratios"])
 
-    def _seeds_by_length(self) -> Dict[Tuple[str, float], List[int]]:
-        """The seeds of each (budget, keep_ratio), in the order asked for."""
+    def _grids(self, model: Optional[str] = None) -> List[Dict[str, Collection]]:
+        """What is the product of what: the comparison's own grid and those of `more`; if asked, a model's."""
         own = {name: getattr(self, name) for name in GRID}
-        found: Dict[Tuple[str, float], List[int]] = {}
-        for grid in ({**own, **replaced} for replaced in ({}, *self.more)):
-            for key in product(grid["budgets"], grid["keep_ratios"]):
-                found[key] = _once((*found.get(key, ()), *grid["seeds"]))
-        return found
+        grids = [own, *({**own, **replaced} for replaced in self.more)]
+        return [grid for grid in grids if model is None or model in grid["train_configs"]]
 
     def selecting_methods(self) -> List[str]:
         """The methods that make a selection: all but "full", the variants behind the others."""
@@ -154,7 +162,7 @@ class Comparison:
 
     def training_stage(self, model: str) -> Stage:
         """How a model is trained."""
-        return Stage(self.train_configs[model], (*self.opts, *self.train_opts))
+        return Stage(self.models()[model], (*self.opts, *self.train_opts))
 
     def last_stage(self, model: str) -> Stage:
         """The stage whose result is compared: the training, or what comes after it."""
@@ -194,7 +202,14 @@ def _check_choice(field_name: str, given: Sequence[str], known: Iterable[str]) -
             raise ValueError(f"{field_name}: {name!r} is none of {', '.join(known)}")
 
 
-def _check_grid(where: str, grid: Dict[str, tuple]) -> None:
+def _check_same_configs(grids: Iterable[Dict[str, Collection]]) -> None:
+    configs: Dict[str, str] = {}
+    for model, config in (item for grid in grids for item in grid["train_configs"].items()):
+        if configs.setdefault(model, config) != config:
+            raise ValueError(f"more: train_configs: {model} is {config}, but {configs[model]} elsewhere")
+
+
+def _check_grid(where: str, grid: Dict[str, Collection]) -> None:
     unknown = [name for name in grid if name not in GRID]
     if unknown:
         raise ValueError(f"{where}{', '.join(unknown)} cannot differ between grids; {', '.join(GRID)} can")
@@ -218,12 +233,12 @@ def _once(values: Iterable) -> list:
     return list(dict.fromkeys(values))
 
 
-def _check_once(field_name: str, values: Sequence) -> None:
+def _check_once(field_name: str, values: Collection) -> None:
     if not values or len(set(values)) < len(values):
         raise ValueError(f"{field_name}: needs at least one value and none twice, not {list(values)}")
 
 
-def _check_folders(field_name: str, names: Sequence[str]) -> None:
+def _check_folders(field_name: str, names: Collection[str]) -> None:
     """Every name needs a folder of its own."""
     folders = [_folder(name) for name in names]
     if not folders or len(set(folders)) < len(folders):

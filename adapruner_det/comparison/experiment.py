@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import yaml
 
-from .comparison import GRID, Comparison, Variant
+from .comparison import VALUES, Comparison, Variant
 from .methods import METHODS
 
 Options = Dict[str, Any]
@@ -18,8 +18,8 @@ def read_experiment(path: "str | Path") -> Options:
     """The options that an experiment file gives.
 
     The file is YAML; its keys are the options of tools/compare.py with underscores, `variants` for
-    --variant. `more`, for which there is no option, is a list of further `keep_ratios`, `seeds` and
-    `budgets`. Config files are named relative to the file, as `_BASE_` is. KEY VALUE pairs are written
+    --variant. `more`, for which there is no option, is a list of further `train_configs`, `keep_ratios`,
+    `seeds` and `budgets`. Config files are named relative to the file, as `_BASE_` is. KEY VALUE pairs are written
     `KEY: VALUE`, below `opts`, `prune_opts`, `train_opts`, `finetune_opts` and each variant, which may
     have a line `method: NAME` besides.
 
@@ -67,11 +67,16 @@ def merge(from_file: Options, given: Options) -> Options:
     """Options given on the command line take the place of the file's.
 
     KEY VALUE pairs come behind the file's, so that they win key by key; a variant replaces the one of
-    its name and leaves the others. Who names ratios, seeds or budgets gets them alone, without `more`.
+    its name and leaves the others. Who names ratios, seeds or budgets gets them alone, without `more`;
+    who names models gets these alone, there too.
     """
     merged = dict(from_file)
-    if any(name in given for name in GRID):
+    if any(name in given for name in VALUES):
         merged.pop("more", None)
+    elif "train_configs" in given and "more" in merged:
+        merged["more"] = tuple(
+            {name: values for name, values in grid.items() if name != "train_configs"} for grid in merged["more"]
+        )
     for key, value in given.items():
         before = merged.get(key)
         if key in _PAIRS:
@@ -153,7 +158,12 @@ def _readers(folder: Path) -> Dict[str, Callable[[Any], Any]]:
     def configs(value):
         return {str(name): config(path) for name, path in _of_type(dict, value).items()}
 
-    grid = {"keep_ratios": _list_of(float), "seeds": _list_of(int), "budgets": _list_of(str)}
+    grid = {
+        "train_configs": configs,
+        "keep_ratios": _list_of(float),
+        "seeds": _list_of(int),
+        "budgets": _list_of(str),
+    }
 
     def grids(value):
         parts = [_of_type(dict, one) for one in _of_type(list, value)]
@@ -161,7 +171,6 @@ def _readers(folder: Path) -> Dict[str, Callable[[Any], Any]]:
 
     return {
         "prune_config": config,
-        "train_configs": configs,
         "methods": _list_of(str),
         **grid,
         "more": grids,

@@ -39,9 +39,9 @@ def plan(comparison: Comparison, output: Path) -> List[Run]:
     trainings = [
         (model, cell, seed)
         for seed in comparison.all_seeds()
-        for cell in comparison.cells()
-        if seed in comparison.seeds_of(cell)
-        for model in comparison.train_configs
+        for model in comparison.models()
+        for cell in comparison.cells(model)
+        if seed in comparison.seeds_of(model, cell)
     ]
     finetunings = trainings if comparison.finetune else []
     return [
@@ -60,7 +60,7 @@ def check(comparison: Comparison) -> None:
             work, a variant would need a proxy of its own, or methods do not apply to the task of the pruning
             run (says why); and what loading the configs raises.
     """
-    for model in comparison.train_configs:
+    for model in comparison.models():
         _check_training(comparison, model)
         test_set(comparison, model)
     for method in comparison.selecting_methods():

@@ -36,10 +36,11 @@ def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
     see the function of that name, 0 for everything.
     """
     rows: List[dict] = []
-    for model in comparison.train_configs:
+    for model in comparison.models():
         test = test_set(comparison, model)
-        for cell in comparison.cells():
-            rows += [_row(comparison, output, model, test, cell, seed) for seed in comparison.seeds_of(cell)]
+        for cell in comparison.cells(model):
+            seeds = comparison.seeds_of(model, cell)
+            rows += [_row(comparison, output, model, test, cell, seed) for seed in seeds]
     frame = pd.DataFrame(rows)
     # The full set has no selection of its own: its size is that of any selection's data.
     frame["images"] = frame["images"].fillna(frame["of"].max()).astype("Int64")

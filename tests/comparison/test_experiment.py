@@ -38,12 +38,13 @@ opts:
   INPUT.RANDOM_FLIP: none
 prune_opts: {SOLVER.BASE_LR: 0.1}
 train_opts: {DATASETS.TEST: []}
-finetune: {Small net: ../train.yaml}
+finetune: {Small net: ../train.yaml, Other net: ../prune.yaml}
 finetune_opts: {DATASETS.TRAIN: [a]}
 cut_from: 0.7
 more:
   - {keep_ratios: [0.9], seeds: [2, 3]}
   - {budgets: [epochs]}
+  - {train_configs: {Other net: ../train.yaml}, seeds: [0]}
 """
 
 
@@ -79,10 +80,14 @@ def test_an_experiment_file_can_hold_every_option(write, tmp_path):
         opts=("DATASETS.REGISTER", "('a=images:x y.zip', 'b=images:z.zip')", "INPUT.RANDOM_FLIP", "none"),
         prune_opts=("SOLVER.BASE_LR", "0.1"),
         train_opts=("DATASETS.TEST", "()"),
-        finetune={"Small net": str(tmp_path / "train.yaml")},
+        finetune={"Small net": str(tmp_path / "train.yaml"), "Other net": str(tmp_path / "prune.yaml")},
         finetune_opts=("DATASETS.TRAIN", "('a',)"),
         cut_from=0.7,
-        more=({"keep_ratios": (0.9,), "seeds": (2, 3)}, {"budgets": ("epochs",)}),
+        more=(
+            {"keep_ratios": (0.9,), "seeds": (2, 3)},
+            {"budgets": ("epochs",)},
+            {"train_configs": {"Other net": str(tmp_path / "train.yaml")}, "seeds": (0,)},
+        ),
     )
 
 
@@ -103,6 +108,7 @@ def test_an_experiment_file_can_hold_every_option(write, tmp_path):
         ("variants: {a: {method: 3}}", "mine.yaml: variants: 3 is not a text"),
         ("more: {seeds: [1]}", "mine.yaml: more: .* is not a list"),
         ("more: [seeds]", "mine.yaml: more: 'seeds' is not `name: value` lines"),
+        ("more: [{train_configs: {a: gone.yaml}}]", "mine.yaml: more: there is no config file .*gone.yaml"),
         ("more: [{seeds: [x]}]", "mine.yaml: more: 'x' is not a whole number"),
         ("seeds: [0", "mine.yaml cannot be read as an experiment file"),
         ("- seeds", "mine.yaml is no experiment file"),
@@ -155,6 +161,13 @@ def test_who_names_ratios_seeds_or_budgets_gets_them_without_further_grids(given
     assert merge(from_file, {"methods": ("full",)})["more"] == from_file["more"]
 
 
+def test_who_names_models_gets_these_in_every_grid():
+    from_file = {"train_configs": {"A": "a"}, "more": ({"seeds": (2,)}, {"train_configs": {"B": "b"}, "seeds": (3,)})}
+    merged = merge(from_file, {"train_configs": {"C": "c"}})
+    assert merged == {"train_configs": {"C": "c"}, "more": ({"seeds": (2,)}, {"seeds": (3,)})}
+    assert "train_configs" in from_file["more"][1]
+
+
 def test_a_config_to_prune_by_is_needed():
     with pytest.raises(ValueError, match="prune_config: needed, on the command line or in"):
         build_comparison(TOOLS, {"seeds": (0,)})
@@ -184,7 +197,7 @@ def test_every_experiment_of_the_tree_fits_the_configs(path, monkeypatch):
     assert path.read_text().startswith("# ") and "Costs" in path.read_text()
     comparison = build_comparison(TOOLS, read_experiment(path.relative_to(ROOT)))
     assert len(comparison.seeds) >= 3, "fewer prove nothing"
-    for model in comparison.train_configs:
+    for model in comparison.models():
         training, last = comparison.training_stage(model), comparison.last_stage(model)
         sets = [config_of(stage).DATASETS for stage in (training, last)]
         assert len(sets[1].TEST) == 1
@@ -212,7 +225,7 @@ def test_an_experiment_with_all_methods_lacks_none_and_shares_the_runs_of_its_sm
         assert {*comparison.methods} == {"full", "adapruner", *applying}
         assert comparison.selecting_stage("random") == other.selecting_stage("random")
         assert comparison.keep_ratios == other.keep_ratios and comparison.seeds == other.seeds
-        for model in comparison.train_configs:
+        for model in comparison.models():
             assert comparison.training_stage(model) == other.training_stage(model)
 
 

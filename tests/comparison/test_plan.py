@@ -85,6 +85,18 @@ def test_further_grids_add_seeds_and_budgets_to_the_ratios_they_name(tmp_path):
     assert set(runs) == names
 
 
+def test_a_further_grid_can_train_a_model_of_its_own(tmp_path):
+    more = ({"train_configs": {"R": TRAIN[MODEL]}, "keep_ratios": (0.5,), "seeds": (1, 2)},)
+    runs = runs_of(tmp_path, methods=("full", "random"), keep_ratios=(0.8, 0.5), seeds=(0, 1), more=more)
+    trained = [("full", 1.0, "any", seed) for seed in (0, 1)]
+    trained += [("random", ratio, "iterations", seed) for ratio in (0.8, 0.5) for seed in (0, 1)]
+    of_r = [("full", 1.0, "any", seed) for seed in (1, 2)] + [("random", 0.5, "iterations", seed) for seed in (1, 2)]
+    selected = [(0.8, 0), (0.5, 0), (0.8, 1), (0.5, 1), (0.5, 2)]
+    names = {selection_run("random", *one) for one in selected} | {training(*one) for one in trained}
+    assert set(runs) == names | {training(*one, model="R") for one in of_r}
+    assert runs[training("random", 0.5, seed=2, model="R")].after == (selection_run("random", 0.5, 2),)
+
+
 def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
     runs = plan(Comparison(TOOLS, PRUNE, variants={"no warm-up": Variant(("ADAPRUNER.WARMUP", "0"))}), tmp_path)
     assert [run.name for run in runs] == [
@@ -97,11 +109,14 @@ def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
 @pytest.mark.parametrize(
     "grid, message",
     [
-        ({"keep_ratio": (0.9,)}, "more: keep_ratio cannot differ between grids; keep_ratios, "),
+        ({"keep_ratio": (0.9,)}, "more: keep_ratio cannot differ between grids; train_configs, keep_ratios, "),
         ({"keep_ratios": (90,)}, "more: keep_ratios: .90. are no shares"),
         ({"seeds": (-1,)}, "more: seeds: .-1.; a seed is at least 0"),
         ({"seeds": ()}, "more: seeds: needs at least one value"),
         ({"budgets": ("time",)}, "more: budgets: 'time' is none of"),
+        ({"train_configs": {}}, "more: train_configs: needs at least one value"),
+        ({"train_configs": {MODEL: "x.yaml"}}, f"more: train_configs: {MODEL} is x.yaml, but .*R18.yaml elsewhere"),
+        ({"train_configs": {"YOLOv3 Tiny": PRUNE, "YOLOv3_Tiny": PRUNE}}, "train_configs: .* different folders"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(grid, message):

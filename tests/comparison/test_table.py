@@ -50,7 +50,7 @@ def test_collect_reads_a_row_a_training(tmp_path, config):
     comparison = Comparison(tmp_path, "unused", {"M": config}, ("full",), (0.8,), (0, 1),
                             budgets=("iterations", "epochs"), variants={"no warm-up": Variant()})  # fmt: skip
     for seed in (0, 1):
-        for number, cell in enumerate(comparison.cells()):
+        for number, cell in enumerate(comparison.cells("M")):
             boxes = {"AP50": 80 + number, "AP": 40 + seed, "AP75": 1.0}
             write_result(tmp_path / training_run("M", cell, seed), {"bbox": boxes}, 100 + number)
         write_selection(tmp_path / selection_run("no warm-up", 0.8, seed), "adapruner", 30.0 + seed)
