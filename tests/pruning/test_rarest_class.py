@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adapruner_det.data.rarest_class import rarest_class, rarity
+from adapruner_det.pruning.rarest_class import rarest_class, rarity
 
 
 def test_by_hand():

@@ -1,0 +1,298 @@
+"""What speaks against keeping each image and each two of them: E, and the mask that minimises it.
+
+N images, K classes, F features, k neighbours in a list; logits m (N,), alpha the scale of the sigmoid,
+s = sigmoid(alpha m) (N,), c the ratio to keep.
+
+    E(s) = sum_i s_i u_i + 1/2 sum_i s_i R_i      with c N of the s_i at 1, the others at 0
+    R_i = (sum_j (s_j k_ij)^p)^(1/p),  p = NORM
+
+- u_i is what speaks against image i by itself, a sum of the terms `difficulty`, `doubt`, `chance` and `classes`;
+- k_ij >= 0 is what speaks against keeping both i and j, the term `likeness`. R_i is what i is charged for
+  those like it that stay; p makes the nearest of them count most.
+
+With k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint. `minimise`
+anneals it as the paper's schedule does: alpha rises, the ratio is held by a shift of all logits, and a step is
+m <- m - eta (m + u + R). At rest m_i = nu - u_i - R_i: an image's logit is the sum of what speaks against it, less
+the threshold nu. The images with m > 0 are those that stay.
+"""
+from dataclasses import dataclass
+from typing import Dict, Tuple
+
+import numpy as np
+from scipy import sparse
+from scipy.special import expit
+
+from ..neighbours import nearest_neighbours, unit_vectors
+from .draw import drawn_lots
+from .label_doubt import doubt, expected_values, overlooked
+from .objective import SELECTION_EPS
+from .rarest_class import rarest_class, rarity
+from .statistics import Statistics
+
+NORM = 2.0  # p
+NEIGHBOURS, LIKES = 32, 10  # k, and how many of them a doubt is compared with
+STEPS, STEP_SIZE = 300, 0.2  # of the annealing; the step size is eta
+ALPHA = 0.1, 60.0  # first and last; it rises geometrically
+LAST_OF_CLASS = 1.0  # more than all else together, what speaks for the one of a class that stays first
+TERMS = ("difficulty", "doubt", "likeness", "chance", "classes")
+_SMALLEST = 1e-4  # likeness below it is none
+_NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
+_COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
+_ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """How much each term counts; 0 switches it off.
+
+    Attributes:
+        difficulty: of Eq. 4 and 5, x - w log x less its minimum, x being the loss over the loss that is expected.
+        doubt: of doubtful labels; 1 for an image whose labels are as good as certainly wrong.
+        likeness: what an image is charged that is just like one that stays.
+        chance: of a lot between 0 and 1 that the seed draws for each image: as in random selection it decides
+            between images that nothing else tells apart.
+        rare_classes: how far the draw favours images of rare classes: an image weighs the share of images with its
+            rarest class to the power of minus this. Above 0, each class also keeps one image before all others.
+        selection_weight: w of `difficulty`; the paper's is 1. The lower, the easier the images that stay.
+    """
+
+    difficulty: float = 0.0
+    doubt: float = 1.0
+    likeness: float = 0.7
+    chance: float = 0.2
+    rare_classes: float = 1.0
+    selection_weight: float = 1.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is a weight of at least 0 (off); got {value}")
+        if self.rare_classes > 10:
+            raise ValueError(f"rare_classes is a power from 0 (off) to 10; got {self.rare_classes}")
+        if not self.selection_weight:
+            raise ValueError("selection_weight is a number above 0")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """E of N images.
+
+    Attributes:
+        own: the terms of u, (N,) each, by name.
+        likeness: k, (N, N), symmetric, not negative, nothing on the diagonal.
+        similarity: cosine of the two images' features wherever `likeness` has an entry, in the same places.
+    """
+
+    own: Dict[str, np.ndarray]
+    likeness: sparse.csr_matrix
+    similarity: sparse.csr_matrix
+
+    @property
+    def unary(self) -> np.ndarray:
+        """u, (N,)."""
+        return np.sum(list(self.own.values()), axis=0)
+
+    def response(self, s: np.ndarray) -> np.ndarray:
+        """R (N,), what each image is charged for those like it that stay."""
+        powers = self.likeness.copy()
+        powers.data **= NORM
+        return (powers @ s**NORM) ** (1 / NORM)
+
+    def value(self, kept: np.ndarray) -> float:
+        """E of a selection, (N,) bool or 0 to 1."""
+        s = kept.astype(np.float64)
+        return float(s @ (self.unary + self.response(s) / 2))
+
+
+def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int) -> Energy:
+    """The energy of the images of a data set.
+
+    Args:
+        statistics: what a finished model says of them.
+        weights: of the terms.
+        keep_ratio: c. Images count as alike by how far images lie from each other when that share is left.
+        seed: of the draw.
+    """
+    names = [f"{dataset}\n{image}" for dataset, image in zip(statistics.datasets, statistics.ids)]
+    counts, classes = statistics.counts, rarest_class(statistics.counts)
+    equal = drawn_lots(names, seed, np.ones(len(names)))
+    tilted = drawn_lots(names, seed, rarity(counts, weights.rare_classes))
+    near = Neighbours.within(classes, whitened(statistics.features)) if weights.likeness or weights.doubt else None
+    own = {
+        "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight),
+        "doubt": weights.doubt * doubt_beyond_its_kind(statistics, near) if weights.doubt else np.zeros(len(names)),
+        "chance": weights.chance * (1 - equal),
+        "classes": weights.chance * (equal - tilted),
+    }
+    if weights.rare_classes:
+        own["classes"][_first_of_each(classes, sum(own.values()))] -= LAST_OF_CLASS
+    likely = tilted >= np.sort(tilted)[::-1][num_to_keep(keep_ratio, len(names)) - 1]
+    return Energy(own, *likeness(near, classes, likely, weights.likeness, len(names)))
+
+
+def num_to_keep(keep_ratio: float, num_samples: int) -> int:
+    """c N to the nearest whole number, at least one, and one less than all at most."""
+    return min(max(1, round(keep_ratio * num_samples)), num_samples - 1)
+
+
+def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
+    """Eq. 4 and 5 of each image, x - w log x, less their minimum at x = w; x is the loss over the expected one.
+
+    Returns:
+        (N,) at least 0.
+    """
+    x = statistics.loss / expected_values(statistics.loss, statistics.counts) + SELECTION_EPS
+    w = selection_weight
+    return x - w * np.log(x) - (w - w * np.log(w))
+
+
+def doubt_beyond_its_kind(statistics: Statistics, near: "Neighbours") -> np.ndarray:
+    """How doubtful an image's labels are, as far as those of the images most like it are not as well.
+
+    Where a detector is at odds with a whole stretch of a video, it is the stretch that is hard.
+
+    Returns:
+        (N,) at least 0; about 1 where a label is clearly wrong.
+    """
+    num = len(statistics)
+    own = doubt(statistics.loss, overlooked(statistics.labels, statistics.found, num), statistics.counts)
+    return np.maximum(own - near.median_of(own), 0)
+
+
+def _first_of_each(classes: np.ndarray, against: np.ndarray) -> np.ndarray:
+    """Of each class the image that the least speaks against, (number of classes,) places."""
+    by_class = np.lexsort((against, classes))
+    return by_class[np.unique(classes[by_class], return_index=True)[1]]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The images most like each image, of its own class.
+
+    Attributes:
+        places: (N, k) int64, nearest first; -1 where a class has fewer others.
+        distances: (N, k) cosine distances in [0, 2]; infinite there.
+    """
+
+    places: np.ndarray
+    distances: np.ndarray
+
+    @staticmethod
+    def within(classes: np.ndarray, features: np.ndarray) -> "Neighbours":
+        """
+        Args:
+            classes: (N,) integers.
+            features: (N, F); only their directions count.
+        """
+        places = np.full((len(classes), NEIGHBOURS), -1)
+        distances = np.full(places.shape, np.inf)
+        for group in np.unique(classes):
+            own = np.flatnonzero(classes == group)
+            length = min(NEIGHBOURS, len(own) - 1)
+            if length and features.shape[1]:
+                near, far = nearest_neighbours(unit_vectors(features[own]), length, progress="Neighbours")
+                places[own, :length], distances[own, :length] = own[near], far
+        return Neighbours(places, distances)
+
+    def median_of(self, values: np.ndarray) -> np.ndarray:
+        """Median of the values (N,) of the nearest images of each, (N,); 0 for an image without any."""
+        near = np.where(self.places >= 0, values[self.places], np.nan)[:, :LIKES]
+        alone = np.isnan(near).all(axis=1)
+        near[alone] = 0
+        return np.nanmedian(near, axis=1)
+
+
+def likeness(
+    near: "Neighbours | None", classes: np.ndarray, likely: np.ndarray, strength: float, num: int
+) -> Tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """k_ij = strength exp(-(2 d_ij / w)^2) of each two images of a class of which one is among the nearest of the other.
+
+    d is their cosine distance; w is the distance at which images of the class lie from each other once their share
+    is left: the median distance of an image from its (1 / share)-th neighbour. What is much nearer than half of it is
+    as good as a copy.
+
+    Args:
+        near: the nearest of each image; None for no likeness.
+        classes: (N,).
+        likely: (N,) bool, who would stay if the draw alone decided: it gives each class its share.
+        strength: of a copy.
+        num: N.
+
+    Returns:
+        likeness and similarity, (N, N) each; see `Energy`.
+    """
+    if near is None or not strength:
+        nothing = sparse.csr_matrix((num, num))
+        return nothing, nothing
+    rows, columns = np.nonzero((near.places >= 0) & (near.distances < 1))
+    found = (1 - near.distances[rows, columns], (rows, near.places[rows, columns]))
+    one_way = sparse.csr_matrix(found, (num, num))
+    similarity = one_way.maximum(one_way.T).tocsr()
+    widths = _widths(near, classes, likely)[np.repeat(np.arange(num), np.diff(similarity.indptr))]
+    kernel = strength * np.exp(-((2 * (1 - similarity.data) / widths) ** 2))
+    kernel[kernel < _SMALLEST * strength] = 0
+    return sparse.csr_matrix((kernel, similarity.indices, similarity.indptr), (num, num)), similarity
+
+
+def _widths(near: Neighbours, classes: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """w of each image's class, (N,)."""
+    widths = np.empty(len(classes))
+    for group in np.unique(classes):
+        own = np.flatnonzero(classes == group)
+        length = max(1, min(NEIGHBOURS, len(own) - 1))
+        share = max(likely[own].mean(), 1 / len(own))
+        widths[own] = np.median(near.distances[own, min(round(1 / share), length) - 1])
+    return np.clip(widths, _NARROWEST, 2)
+
+
+def whitened(features: np.ndarray) -> np.ndarray:
+    """The principal components of the features, each scaled to variance 1.
+
+    The features of a trained detector vary in a few directions a lot, by what the classes are, and in many
+    others a little, which is what tells two pictures from two copies of one (docs/method.md).
+
+    Args:
+        features: (N, F).
+
+    Returns:
+        (N, G) float32. G is 128, less where there are fewer features or fewer than 8 samples each, as
+        directions in which few samples vary put all of them at the same distance, and where the features
+        vary in fewer directions, as what remains is rounding. Features that hardly vary are returned as
+        they are.
+    """
+    num, size = features.shape
+    components = min(_COMPONENTS, size, num // _SAMPLES_A_COMPONENT)
+    if components < 2 or not np.ptp(features, axis=0).any():
+        return features
+    from sklearn.decomposition import PCA  # here, so that the mask itself needs nothing but torch
+
+    pca = PCA(components, whiten=True, random_state=0)
+    white = pca.fit_transform(features.astype(np.float64))
+    return white[:, pca.singular_values_ > _ROUNDING * pca.singular_values_[0]].astype(np.float32)
+
+
+def minimise(energy: Energy, keep: int) -> np.ndarray:
+    """The logits of the mask of `keep` images that minimises E, by mean-field annealing.
+
+    R is the best response of an image to the others, not the gradient of E, which for p > 1 also has what i adds to the
+    R of others: with it the mask comes to rest at higher E (docs/method.md).
+
+    Args:
+        keep: how many images stay, at least 1 and below N.
+
+    Returns:
+        (N,) float64, exactly `keep` of them above 0. No two are equal unless their terms are.
+    """
+    unary, m = energy.unary, np.zeros(len(energy.unary))
+    for alpha in np.geomspace(*ALPHA, STEPS):
+        m = _shifted(m, keep)
+        s = expit(alpha * m)
+        m = m - STEP_SIZE * (m + unary + energy.response(s))
+    kept = _shifted(m, keep) > 0
+    return _shifted(-unary - energy.response(kept), keep)
+
+
+def _shifted(m: np.ndarray, keep: int) -> np.ndarray:
+    """Less the number halfway between the lowest logit to keep and the next."""
+    last, first_out = -np.partition(-m, [keep - 1, keep])[[keep - 1, keep]]
+    return m - (last + first_out) / 2

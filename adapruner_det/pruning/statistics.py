@@ -1,0 +1,116 @@
+"""What a finished model says of every image of a data set, in one file.
+
+N images, K classes, F features; boxes as in `label_doubt`.
+"""
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List
+
+import numpy as np
+
+from ..files import write_bytes
+from .label_doubt import Detections, Labels
+
+FILE = "statistics.npz"
+_LOSS = "loss:"  # before the name of a loss term, in the file
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What selecting goes by. A selection can be made from it without the model and without the images.
+
+    Attributes:
+        datasets, ids: N strings each; together the identity of an image.
+        losses: (N,) float32 by name of the loss term, of the finished model, images not augmented.
+        counts: (N, K) int, labelled objects of each class, crowds not counted.
+        features: (N, F) float32, what the model sees in an image as a whole; (N, 0) if it has none.
+        labels, found: what is labelled and what the model detects; for classification an image is one box.
+        class_names: K strings.
+    """
+
+    datasets: List[str]
+    ids: List[str]
+    losses: Dict[str, np.ndarray]
+    counts: np.ndarray
+    features: np.ndarray
+    labels: Labels
+    found: Detections
+    class_names: List[str]
+
+    def __post_init__(self):
+        lengths = {"datasets": len(self.datasets), "counts": len(self.counts), "features": len(self.features)}
+        lengths.update({f"loss {name}": len(values) for name, values in self.losses.items()})
+        wrong = {name: length for name, length in lengths.items() if length != len(self.ids)}
+        if wrong or not self.losses:
+            raise ValueError(f"statistics of {len(self.ids)} images need one value an image of each kind: {wrong}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def loss(self) -> np.ndarray:
+        """(N,) float64, the sum of the terms."""
+        return np.sum([values.astype(np.float64) for values in self.losses.values()], axis=0)
+
+    def check_finite(self) -> None:
+        """
+        Raises:
+            FloatingPointError: a loss or a feature that is not finite, with the images.
+        """
+        good = np.isfinite(self.loss) & np.isfinite(self.features).all(axis=1)
+        if not good.all():
+            bad = [f"{self.datasets[i]} {self.ids[i]}" for i in np.flatnonzero(~good)[:5]]
+            raise FloatingPointError(
+                f"what the finished model says of {np.sum(~good)} images is not finite (the first: {', '.join(bad)}): "
+                "it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
+            )
+
+    def save(self, folder: "str | Path") -> None:
+        """Writes `statistics.npz` into the folder: whole or not at all."""
+        arrays = {f"{_LOSS}{name}": values for name, values in self.losses.items()}
+        for part in ("labels", "found"):
+            arrays.update({f"{part}:{name}": values for name, values in getattr(self, part)._asdict().items()})
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            format=np.array(_FORMAT),
+            datasets=np.array(self.datasets, dtype=np.str_),
+            ids=np.array(self.ids, dtype=np.str_),
+            class_names=np.array(self.class_names, dtype=np.str_),
+            counts=self.counts,
+            features=self.features,
+            **arrays,
+        )
+        write_bytes(Path(folder) / FILE, content.getvalue())
+
+    @staticmethod
+    def load(folder: "str | Path") -> "Statistics":
+        """
+        Raises:
+            FileNotFoundError: there are none.
+            ValueError: they are broken, or of a newer format.
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {FILE}, which a pruning run leaves beside its selection: without it a selection "
+                "of AdaPruner cannot be solved for another ratio; prune anew"
+            )
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if int(file["format"]) > _FORMAT:
+                    raise ValueError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
+                return Statistics(
+                    datasets=file["datasets"].tolist(),
+                    ids=file["ids"].tolist(),
+                    losses={name[len(_LOSS) :]: file[name] for name in file.files if name.startswith(_LOSS)},
+                    counts=file["counts"],
+                    features=file["features"],
+                    class_names=file["class_names"].tolist(),
+                    labels=Labels(*(file[f"labels:{name}"] for name in Labels._fields)),
+                    found=Detections(*(file[f"found:{name}"] for name in Detections._fields)),
+                )
+        except Exception as error:  # a zip, a header, an array: whatever of it is broken
+            raise ValueError(f"{path} is not a file of statistics this version can read: {error}") from error
