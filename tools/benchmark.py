@@ -4,9 +4,6 @@
 The mask alone: a step and a projection at N = 1e4, 1e6, 1e8 (a minute, 0.5 GB):
     python tools/benchmark.py mask
 
-One mask of 1e9 images over 4 processes on this machine (4 GB):
-    python tools/benchmark.py mask --sizes 1e6 --sharded 1e9 --processes 4
-
 A pruning step against Detectron2's plain one, alternating in one process (some minutes on a CPU):
     python tools/benchmark.py overhead
     python tools/benchmark.py overhead --device cuda --model-size R50 --batch-size 16 --image-size 640
@@ -34,7 +31,7 @@ import pandas as pd
 import torch
 
 from adapruner_det.benchmark import DETECTORS
-from adapruner_det.benchmark.mask import NotEnoughMemory, measure_masks, measure_sharded
+from adapruner_det.benchmark.mask import NotEnoughMemory, measure_masks
 from adapruner_det.files import write_text
 
 # Detectron2 is imported by those who need it: the processes that hold a mask start with this file.
@@ -43,11 +40,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def mask(args):
-    measurement = (args.batch_size, args.steps, args.projections)
-    rows = measure_masks(args.sizes, *measurement, args.device) if args.sizes else []
-    if args.sharded:
-        rows.append(measure_sharded(args.sharded, args.processes, *measurement))
-    return rows
+    return measure_masks(args.sizes, args.batch_size, args.steps, args.projections, args.device)
 
 
 def overhead(args):
@@ -147,14 +140,9 @@ def parse_arguments():
     command = commands.add_parser("mask", help="time and memory of the mask, by number of samples")
     command.set_defaults(run=mask)
     command.add_argument(
-        "--sizes", nargs="*", type=_count, default=[10**4, 10**6, 10**8], metavar="N",
+        "--sizes", nargs="+", type=_count, default=[10**4, 10**6, 10**8], metavar="N",
         help="numbers of samples, one mask each, 4 bytes a sample; default 1e4 1e6 1e8",
     )  # fmt: skip
-    command.add_argument(
-        "--sharded", type=_count, metavar="N",
-        help="also one mask of N samples over several processes, on CPUs whatever the device",
-    )  # fmt: skip
-    command.add_argument("--processes", type=_positive, default=4, help="of --sharded; default 4")
     command.add_argument("--steps", type=_positive, default=300, help="timed steps; default 300")
     command.add_argument(
         "--projections", type=_positive, default=3, help="timed projections; default 3"

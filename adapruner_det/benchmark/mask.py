@@ -1,20 +1,14 @@
-"""Time and memory of the mask: per step, per projection, on one process or spread over several."""
-import json
-import tempfile
+"""Time and memory of the mask: per step and per projection."""
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import timedelta
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 from typing import List, Optional
 
 import torch
-from torch import distributed, multiprocessing
 from tqdm import tqdm
 
-from ..files import write_text
-from ..pruning import AdaPruner, ShardedMask
+from ..pruning import AdaPruner
 from . import memory
 from .timing import synchronize
 
@@ -38,23 +32,6 @@ def measure_masks(
     return rows
 
 
-def measure_sharded(
-    num_samples: int, processes: int, batch_size: int, steps: int, projections: int
-) -> dict:
-    """A row for one mask over several processes on this machine, joined by gloo: the slowest's times."""
-    check_memory(num_samples)
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.start_processes(
-            _measure_shard,
-            args=(processes, folder, num_samples, batch_size, steps, projections),
-            nprocs=processes,
-            start_method="spawn",
-        )
-        rows = [json.loads((Path(folder) / f"{r}.json").read_text()) for r in range(processes)]
-    worst = {key: max(row[key] for row in rows) for key in rows[0] if rows[0][key] is not None}
-    return {**rows[0], **worst, "processes": processes}
-
-
 def check_memory(num_samples: int, device: str = "cpu") -> None:
     """Raises NotEnoughMemory if a mask of `num_samples` leaves less than a tenth of what is free."""
     free = memory.available(device)
@@ -66,51 +43,26 @@ def check_memory(num_samples: int, device: str = "cpu") -> None:
         )
 
 
-def _measure_shard(rank: int, processes: int, folder: str, *measurement) -> None:
-    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=processes,
-        timeout=timedelta(hours=1),  # the others may wait long for one that counts slowly
-    )
-    row = _measure(*measurement, "cpu", (rank, processes))
-    write_text(Path(folder) / f"{rank}.json", json.dumps(row))
-    distributed.destroy_process_group()
-
-
-def _measure(
-    num_samples: int,
-    batch_size: int,
-    steps: int,
-    projections: int,
-    device: str,
-    shard: "Optional[tuple[int, int]]" = None,
-) -> dict:
-    torch.manual_seed(shard[0] if shard else 0)
+def _measure(num_samples: int, batch_size: int, steps: int, projections: int, device: str) -> dict:
+    torch.manual_seed(0)
     warm = AdaPruner(10, KEEP_RATIO, 10, device=device)  # so that torch's own start is not counted
     _step(warm, torch.arange(10, device=device), torch.ones(10, device=device))
     warm.mask.project(8)
     before = memory.resident(device)
-    mask = ShardedMask(num_samples, *shard, device=device) if shard else None
-    pruner = AdaPruner(num_samples, KEEP_RATIO, 10**12, mask=mask, device=device)
-    mask, start = pruner.mask, (pruner.mask.owned.start if shard else 0)
+    pruner = AdaPruner(num_samples, KEEP_RATIO, 10**12, device=device)
     grown = _difference(memory.resident(device), before)
     step_seconds = []
     for _ in range(steps):
-        index = start + torch.randint(len(mask.logits), (batch_size,), device=device)
+        index = torch.randint(num_samples, (batch_size,), device=device)
         step_seconds.append(_step(pruner, index, torch.rand(batch_size, device=device)))
     seconds, extra = _project(pruner, projections, device)
-    here = len(mask.logits)
     return {
         "samples": num_samples,
-        "processes": 1,
         "batch": batch_size,
         "step_ms": 1e3 * median(step_seconds),
         "projection_s": seconds,
         "projection_ns_per_sample": 1e9 * seconds / num_samples,
-        "tensor_bytes_per_sample": memory.bytes_of(memory.tensors_in(pruner)) / here,
+        "tensor_bytes_per_sample": memory.bytes_of(memory.tensors_in(pruner)) / num_samples,
         "grown_mb": None if grown is None else grown / memory.MB,
         "projection_extra_mb": None if extra is None else extra / memory.MB,
         "kept_ratio": pruner.kept_ratio,

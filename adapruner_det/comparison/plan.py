@@ -320,7 +320,7 @@ class _Planner:
     def _kept(self, stage: Stage, cell: Cell) -> int:
         """How many images a training on a selection trains on, known before the selection is made.
 
-        AdaPruner with RATIO_CONTROL penalty may come out up to TOLERANCE beside it.
+        AdaPruner with RATIO_CONTROL penalty can come out up to TOLERANCE above it.
         """
         selecting = self.comparison.selecting_stage(cell.method)
         competing, others = self._competing(selecting)

@@ -140,7 +140,7 @@ def fingerprint(records: Sequence[dict]) -> str:
 
 
 def class_column(selection: Selection) -> str:
-    """The column with the class that ADAPRUNER.CLASS_BALANCE counts an image for."""
+    """The column with the class that SCORING.CLASS_BALANCE counts an image for."""
     return CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
 
 

@@ -12,7 +12,6 @@ PRESETS = {
     "classification": {
         "LOSS_SCALE": "mean",
         "SELECTION_WEIGHT": 1.0,
-        "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
         "OUTLIER_Z": 0.0,
         "CHANCE": 0.0,
@@ -32,7 +31,6 @@ PRESETS = {
         "ALPHA_START": 0.1,
         "ALPHA_END": 5.0,
         "TOLERANCE": 0.02,
-        "CLASS_BALANCE": False,
         "REDUNDANCY": 0.0,
         "OUTLIER_Z": 0.0,
         "CHANCE": 0.0,
@@ -41,10 +39,17 @@ PRESETS = {
 }
 
 
+# Keys that configs of former versions may have, and what to do instead.
+RENAMED_OR_GONE = {
+    "ADAPRUNER.CLASS_BALANCE": "leave it out: classes are no longer held to the ratio while the mask learns; what favours "
+    "images of rare classes is ADAPRUNER.RARE_CLASSES",
+    "ADAPRUNER.LOSS_QUANTILE": "leave it out, and use ADAPRUNER.LOSS_SCALE mean or expected",
+}
+
+
 # Options that came after the first results, at the values that change nothing (which need not be the defaults).
 _OFF = {
     "LAST_LOOK": False,
-    "LOSS_QUANTILE": 0.5,
     "LOSS_TERMS": (),
     "REDUNDANCY": 0.0,
     "SELECTION_WEIGHT": 1.0,
@@ -127,16 +132,14 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.LAST_LOOK = True
     # How far the ratio reached may be from KEEP_RATIO.
     cfg.ADAPRUNER.TOLERANCE = 0.02
-    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6 (without
-    # CLASS_BALANCE and LAST_LOOK).
+    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6, until the ratio
+    # comes to KEEP_RATIO, where the mask then stays (without LAST_LOOK).
     cfg.ADAPRUNER.RATIO_CONTROL = "projection"
     # s_scale of Eq. 7.
     cfg.ADAPRUNER.COMPRESSION_SCALE = COMPRESSION_SCALE
     # What per-image losses are divided by before Eq. 5: "mean" by their mean; "none" is the paper's.
     # "expected": by what images with such boxes (classification: of such a class) usually cost.
-    # "quantile": by the quantile LOSS_QUANTILE of the losses.
     cfg.ADAPRUNER.LOSS_SCALE = "expected"
-    cfg.ADAPRUNER.LOSS_QUANTILE = 0.5
     # Names of the loss terms that move the mask, such as ("loss_cls",); empty: all. The model itself is
     # trained on all.
     cfg.ADAPRUNER.LOSS_TERMS = ()
@@ -147,10 +150,6 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.CLASSIFICATION_LOSS = True
     cfg.ADAPRUNER.SELECTION_LOSS = True
     cfg.ADAPRUNER.COMPRESSION_LOSS = True
-    # While the mask learns, hold every class to KEEP_RATIO, not only the whole set (the paper does not). An image with
-    # boxes of several classes counts for the one that the fewest images have. Where images are compared at the end
-    # (REDUNDANCY), it is within their class, but all classes stand in one line.
-    cfg.ADAPRUNER.CLASS_BALANCE = True
     # When pruning has ended, what an image loses if it is just like one that is kept, and less the less alike
     # they are to the trained model. 0: no images are compared and the mask alone decides, for models whose
     # features are not known (they need Detectron2's backbone).
@@ -187,5 +186,5 @@ def add_adapruner_config(cfg: CN) -> None:
     # Gradients that GraNd takes the norm of: "full" (of all parameters), "last_layer", or "auto": full for
     # small classifiers.
     cfg.SCORING.GRAND = "auto"
-    # Hold every class to the ratio, as ADAPRUNER.CLASS_BALANCE does while AdaPruner's mask learns.
+    # Hold every class to the ratio; an image with boxes of several counts for the one that the fewest images have.
     cfg.SCORING.CLASS_BALANCE = False

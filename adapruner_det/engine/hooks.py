@@ -81,7 +81,6 @@ class AdaPrunerHook(HookBase):
             kept_ratio=pruner.kept_ratio,
             alpha=pruner.alpha,
             compression_lambda=pruner.compression_weight,
-            num_came_back=pruner.num_came_back,
             **pruner.last_terms,
         )
 
@@ -127,7 +126,7 @@ class AdaPrunerHook(HookBase):
         if not np.isfinite(features).all():
             logger.error("Features of the trained model are not finite: near neighbours were not compared")
             return mask.logits.tolist(), kept.tolist(), {}
-        groups = None if mask.groups is None else mask.groups.numpy()
+        groups = self.trainer.task.groups(self.competing).numpy()
         counts = self.trainer.task.class_counts(self.competing).numpy()
         lots = drawn_lots(self.competing, self.trainer.cfg.SEED, rarity(counts, self.trainer.cfg.ADAPRUNER.RARE_CLASSES))
         scores = discounted_scores(mask.logits.numpy(), kept.sum(), features, self.comparison, groups, lots)
@@ -187,8 +186,6 @@ class AdaPrunerHook(HookBase):
                 "seed": self.trainer.cfg.SEED,
                 "seconds": round(self._seconds(), 1),
                 "iterations": self.trainer.max_iter,
-                # Compared with each other, images are in one line, in which lots have given each class its place.
-                "class_balance": self.trainer.cfg.ADAPRUNER.CLASS_BALANCE and MASK_COLUMN not in columns,
                 "config": self.trainer.cfg.dump(),
             },
         )

@@ -3,7 +3,8 @@ import argparse
 import logging
 import os
 import re
-from typing import List, Sequence
+from contextlib import contextmanager
+from typing import Iterator, List, Sequence
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
@@ -14,7 +15,7 @@ from detectron2.utils.logger import setup_logger
 from ..classification import registration as classification
 from ..data.specs import register_from_spec
 from ..detection import registration as detection
-from .config import add_adapruner_config, apply_preset
+from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
 
 FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
@@ -116,11 +117,25 @@ def _merged(
     add_adapruner_config(cfg)
     if preset:
         apply_preset(cfg, preset)
-    if config_file:
-        cfg.merge_from_file(config_file)
+    with _advice(config_file):
+        if config_file:
+            cfg.merge_from_file(config_file)
     _add_registered(cfg, register, opts)
-    cfg.merge_from_list(_with_floats(cfg, opts))
+    with _advice("the command line"):
+        cfg.merge_from_list(_with_floats(cfg, opts))
     return cfg
+
+
+@contextmanager
+def _advice(source: str) -> Iterator[None]:
+    """Says of a key that is there no more what to do instead, where yacs only says that it does not know it."""
+    try:
+        yield
+    except (KeyError, AssertionError) as error:
+        for key, advice in RENAMED_OR_GONE.items():
+            if re.search(rf"{re.escape(key)}\b", str(error)):
+                raise KeyError(f"{source} sets {key}, which is gone: {advice}") from error
+        raise
 
 
 def _with_floats(cfg: CfgNode, opts: Sequence[str]) -> List[str]:

@@ -45,7 +45,7 @@ class Task(Protocol):
         """An image as people see it, (H, W, 3) uint8 RGB."""
 
     def groups(self, records: List[dict]) -> Tensor:
-        """The class each record counts for, (N,) integers, for ADAPRUNER.CLASS_BALANCE."""
+        """The class each record counts for, (N,) integers, for SCORING.CLASS_BALANCE."""
 
     def class_counts(self, records: List[dict]) -> Tensor:
         """How many objects of each class are in each image, (N, K) int16, for LOSS_SCALE expected and RARE_CLASSES."""

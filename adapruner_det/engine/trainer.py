@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.sampling import ResumableSampler
 from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner, Objective
+from ..pruning.reach import check_reach
 from ..pruning.redundancy import Comparison
 from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
@@ -22,6 +23,8 @@ from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer
 
 logger = logging.getLogger(__name__)
+
+_MANY = 10**6  # images, of which no ratio that makes sense is none or all
 
 
 class AdaPrunerTrainer(DefaultTrainer):
@@ -72,7 +75,6 @@ class AdaPrunerTrainer(DefaultTrainer):
             return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED, seed)
         self.task.return_per_image_losses(unwrapped(model))
         options, covariates = cfg.ADAPRUNER, None
-        groups = self.task.groups(self._records) if options.CLASS_BALANCE else None
         if options.LOSS_SCALE == "expected":
             covariates = self.task.class_counts(self._records)
         num_covariates = 0 if covariates is None else covariates.shape[1]
@@ -80,7 +82,7 @@ class AdaPrunerTrainer(DefaultTrainer):
             model,
             loader,
             optimizer,
-            build_pruner(cfg, len(self._records), groups, num_covariates),
+            build_pruner(cfg, len(self._records), num_covariates),
             self.task,
             self._records,
             fingerprint(self._records),
@@ -169,10 +171,8 @@ def with_max_iter(cfg: CfgNode, num_images: int) -> CfgNode:
     return cfg
 
 
-def build_pruner(
-    cfg: CfgNode, num_images: int, groups: Optional[Tensor] = None, num_covariates: int = 0
-) -> AdaPruner:
-    """The pruner that cfg.ADAPRUNER describes, for `num_images` images of these classes."""
+def build_pruner(cfg: CfgNode, num_images: int, num_covariates: int = 0) -> AdaPruner:
+    """The pruner that cfg.ADAPRUNER describes, for `num_images` images."""
     options = cfg.ADAPRUNER
     return AdaPruner(
         num_images,
@@ -187,12 +187,10 @@ def build_pruner(
             compression_scale=options.COMPRESSION_SCALE,
             ratio_control=options.RATIO_CONTROL,
             loss_scale=options.LOSS_SCALE,
-            loss_quantile=options.LOSS_QUANTILE,
             selection_weight=options.SELECTION_WEIGHT,
             learning_rate=options.MASK_LR,
         ),
         tolerance=options.TOLERANCE,
-        groups=groups,
         num_covariates=num_covariates,
     )
 
@@ -225,12 +223,10 @@ def check_pruning(cfg: CfgNode) -> None:
     if not 0 <= cfg.ADAPRUNER.RARE_CLASSES <= 10:
         raise ValueError(f"ADAPRUNER.RARE_CLASSES is {cfg.ADAPRUNER.RARE_CLASSES}; it is a power, from 0 (off) to 10")
     options = cfg.ADAPRUNER
-    on = [key for key in ("CLASS_BALANCE", "LAST_LOOK") if options[key]]
-    if on and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
+    if options.LAST_LOOK and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
         raise ValueError(
-            f"ADAPRUNER.RATIO_CONTROL penalty neither holds classes to the ratio nor goes with a last look: add "
-            f"{' '.join(f'ADAPRUNER.{key} False' for key in on)}, or use ADAPRUNER.PRESET paper for all that "
-            "belongs to it"
+            "ADAPRUNER.RATIO_CONTROL penalty does not go with a last look: add ADAPRUNER.LAST_LOOK False, or use "
+            "ADAPRUNER.PRESET paper for all that belongs to it"
         )
     if cfg.DATASETS.SELECTION:
         raise ValueError(
@@ -238,13 +234,16 @@ def check_pruning(cfg: CfgNode) -> None:
             "away to prune; cut a selection further with tools/selection.py cut"
         )
     try:
-        build_pruner(cfg, num_images=100)
+        build_pruner(cfg, num_images=_MANY)
     except ValueError as error:
         raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
 
 
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
-    """Raises ValueError if pruning would last less than an epoch; warns if too little for a mask without a last look."""
+    """Raises ValueError if pruning would last less than an epoch, or can't reach the ratio with so many images.
+
+    Warns if it lasts too little for a mask without a last look.
+    """
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
     needed = math.ceil(num_images / cfg.SOLVER.IMS_PER_BATCH)
     if pruning < needed:
@@ -258,6 +257,7 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
             f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images "
             f"once takes {needed}: raise {enough}"
         )
+    _check_reach(cfg, num_images, pruning)
     if pruning < 2 * needed and not cfg.ADAPRUNER.LAST_LOOK:
         logger.warning(
             f"Without ADAPRUNER.LAST_LOOK the mask is what the visits made of it: {pruning} iterations are less than two "
@@ -268,6 +268,16 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
         f"Pruning {num_images} images to {cfg.ADAPRUNER.KEEP_RATIO}: {_warmup_steps(cfg)} iterations "
         f"of warm-up, then {pruning} of pruning ({epochs:.1f} epochs)"
     )
+
+
+def _check_reach(cfg: CfgNode, num_images: int, pruning_steps: int) -> None:
+    try:
+        pruner = build_pruner(cfg, num_images)
+        alpha = (cfg.ADAPRUNER.ALPHA_START, cfg.ADAPRUNER.ALPHA_END)
+        steps_per_epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
+        check_reach(pruner.objective, pruner.keep_ratio, alpha, pruning_steps, steps_per_epoch)
+    except ValueError as error:
+        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
 
 
 def _warmup_steps(cfg: CfgNode) -> int:

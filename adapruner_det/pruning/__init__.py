@@ -1,6 +1,5 @@
 """The method: torch only, knows no data set and no Detectron2."""
 from .adapruner import AdaPruner, Objective, RatioNotReachedError
 from .selection import Selection
-from .sharded import ShardedMask
 
-__all__ = ["AdaPruner", "Objective", "RatioNotReachedError", "Selection", "ShardedMask"]
+__all__ = ["AdaPruner", "Objective", "RatioNotReachedError", "Selection"]

@@ -13,9 +13,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .groups import quotas
-from .loss_scale import ExpectedLoss, LossQuantile
-from .mask import Mask
+from .expected_loss import ExpectedLoss
+from .mask import INITIAL_LOGIT, Mask
 from .objective import (
     COMPRESSION_SCALE,
     classification_loss,
@@ -29,8 +28,7 @@ from .running_mean import RunningMean
 from .schedule import Schedule
 
 RATIO_CONTROLS = ("projection", "penalty")
-LOSS_SCALES = ("mean", "none", "expected", "quantile")
-_CHUNK = 1 << 16  # samples at a time, where all are looked at
+LOSS_SCALES = ("mean", "none", "expected")
 
 
 class RatioNotReachedError(RuntimeError):
@@ -49,14 +47,12 @@ class Objective:
             low weight the mask keeps the easier images, with a high one the harder.
         compression_scale: s_scale of Eq. 7.
         ratio_control: "projection" shifts all logits once an epoch so that exactly c of them are
-            above zero (Eq. 6 as a constraint); "penalty" is Eq. 6 and 7 with r for ||s||_1 / N, which
-            overshoots.
+            above zero (Eq. 6 as a constraint); "penalty" is Eq. 6 and 7 with r for ||s||_1 / N, until the
+            ratio comes to c: see `AdaPruner`.
         loss_scale: "mean" divides each loss by the mean loss of the epoch before, so that
             L - log L, smallest at L = 1, means the same for a cross-entropy and for a detector's
             summed loss; "none" takes the loss as it is; "expected" divides it by what samples with
-            such covariates usually cost (`ExpectedLoss`); "quantile" by a quantile of the losses of
-            the epoch before.
-        loss_quantile: which, in (0, 1), for "quantile".
+            such covariates usually cost (`ExpectedLoss`).
         learning_rate: step of a logit a visit, on N times the gradient of Eq. 7.
     """
 
@@ -67,7 +63,6 @@ class Objective:
     ratio_control: str = "projection"
     loss_scale: str = "mean"
     learning_rate: float = 0.3
-    loss_quantile: float = 0.5
     selection_weight: float = 1.0
 
     def __post_init__(self):
@@ -77,13 +72,13 @@ class Objective:
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; it can be {' or '.join(map(repr, known))}")
-        if not 0 < self.loss_quantile < 1:
-            raise ValueError(f"loss_quantile is a share above 0 and below 1; got {self.loss_quantile}")
-        if not 0 < self.selection_weight < float("inf"):
-            raise ValueError(
-                f"selection_weight is a number above 0 (to leave the term out, selection=False); got "
-                f"{self.selection_weight}"
-            )
+        for name, value, instead in (
+            ("selection_weight", self.selection_weight, "to leave the term out, selection=False"),
+            ("learning_rate", self.learning_rate, "with 0 no logit would move"),
+            ("compression_scale", self.compression_scale, "to leave the term out, compression=False"),
+        ):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name} is a number above 0 ({instead}); got {value}")
 
     @property
     def projects(self) -> bool:
@@ -99,9 +94,17 @@ class Objective:
 class AdaPruner:
     """Learns one mask logit a sample while the model trains (Yang et al. 2023, Eq. 4-7).
 
+    With ratio control "penalty" the gap abs(r - c) is checked as pruning goes, and the mask that is within epsilon
+    counts, as in the paper. Checked it is at the end of each epoch, when every logit has had its step, and lambda (r - c)
+    of that check holds for the next one. Once r is at c or below, all logits go back together, on the straight way the
+    epoch took them, to where r is c, and stay there: of all masks within epsilon the nearest. The model trains on with
+    its weights, and alpha goes on rising, as r is not below c. There is no later mask to wait for: until then all that
+    moves a logit takes it down (L - log L is never below 1), so r comes by c once. Why not after each step: there those
+    whose turn in the epoch came first would be the ones to go (docs/method.md has the figures).
+
     Args:
         num_samples: N, the size of the training set.
-        keep_ratio: c, the share of the samples to keep, in (0, 1).
+        keep_ratio: c, the share of the samples to keep, in (0, 1); at least one sample and not all.
         total_steps: how often `update` will be called.
         warmup_steps: how many of these come before pruning starts.
         alpha: first and last scale of the sigmoid.
@@ -109,10 +112,6 @@ class AdaPruner:
         tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is
             always allowed.
         device: where the logits live; `weights` returns its result there.
-        groups: id of each sample's group, (N,) integers from 0, such as its class: every group is then
-            held to `keep_ratio` by itself, and keeps one sample at least. None balances nothing.
-        mask: the mask to learn, where it is not one on `device` that holds all N samples: a
-            `ShardedMask`, which then brings its own device and groups.
         num_covariates: K, how many numbers tell what to expect of a sample's loss; for the loss scale
             "expected" alone.
 
@@ -131,61 +130,30 @@ class AdaPruner:
         objective: Objective = Objective(),
         tolerance: float = 0.02,
         device: "torch.device | str" = "cpu",
-        groups: Optional[Tensor] = None,
-        mask: Optional[Mask] = None,
         num_covariates: int = 0,
     ):
-        if num_samples < 2:
-            raise ValueError(f"{num_samples} samples are too few to prune")
-        if not 0 < keep_ratio < 1:
-            raise ValueError(
-                f"keep_ratio is the share of samples that stays, above 0 and below 1; got {keep_ratio}"
-            )
+        self.num_to_keep = number_to_keep(num_samples, keep_ratio)
         self.keep_ratio = keep_ratio
         self.tolerance = max(tolerance, 0.5 / num_samples)
         self.objective = objective
         self.schedule = Schedule(total_steps, warmup_steps, *alpha)
-        self.mask = Mask(num_samples, device, groups) if mask is None else mask
-        self._check_mask(num_samples, groups)
-        self.num_to_keep = quotas(
-            self.mask.group_sizes,
-            min(max(1, round(keep_ratio * num_samples)), num_samples - 1),
-        )
+        self.mask = Mask(num_samples, device)
         self.alpha = alpha[0]
         self.step = 0
-        # Samples kept at the end of the last epoch that were pruned at the end of the one before.
-        self.num_came_back = 0
-        self._kept_before: Optional[Tensor] = None
-        self.num_tied = 0  # samples at the threshold that `finish` could only part by drawing
+        self.num_tied = 0  # samples at the threshold that could only be parted by drawing
+        self.settled_at: Optional[int] = None  # the step at which a penalty had brought the ratio to c
         self.last_terms: "dict[str, float]" = {}  # Eq. 4-6 on the last batch, to look at
+        self._checked_ratio = 1.0  # r when the epoch began
+        # With a penalty: the logits when the epoch began, until the mask has settled.
+        self._epoch_start = None if objective.projects_at_end else self.mask.logits.clone()
         self._seen_in_epoch = 0
         self._steps_in_epoch = 0
-        self._pruning_epochs = 0
-        sizes = self.mask.group_sizes
-        self._mean_loss = RunningMean(sizes.sum().reshape(1))
-        self._mean_force = RunningMean(sizes.sum().reshape(1))
-        self._mean_force_of_group = RunningMean(sizes)
-        self._loss_scale = self._make_loss_scale(num_covariates)
-
-    def _check_mask(self, num_samples: int, groups: Optional[Tensor]) -> None:
-        if len(self.mask) != num_samples:
-            raise ValueError(f"the mask is for {len(self.mask)} samples, not for {num_samples}")
-        if groups is not None and self.mask.groups is None:
-            raise ValueError("give the groups to the mask, since it may not hold all samples")
-        if self.mask.groups is not None and not self.objective.projects_at_end:
-            raise ValueError(
-                "groups are held to the ratio by projection: use ratio control 'projection', or none "
-                "(compression off), with groups"
-            )
-
-    def _make_loss_scale(self, num_covariates: int) -> "ExpectedLoss | LossQuantile | None":
-        """What knows more of the losses than their mean, where it is asked for."""
-        device = self.mask.logits.device
-        if self.objective.loss_scale == "expected":
-            return ExpectedLoss(num_covariates, self.num_samples, device)
-        if self.objective.loss_scale == "quantile":
-            return LossQuantile(self.objective.loss_quantile, self.num_samples, device)
-        return None
+        self._seen_while_pruning = 0
+        self._mean_loss = RunningMean(num_samples)
+        self._mean_force = RunningMean(num_samples)
+        self._expected_loss = (
+            ExpectedLoss(num_covariates, num_samples, device) if objective.loss_scale == "expected" else None
+        )
 
     @property
     def num_samples(self) -> int:
@@ -202,17 +170,17 @@ class AdaPruner:
 
     @property
     def compression_weight(self) -> float:
-        """lambda of Eq. 7 now."""
+        """lambda of Eq. 7, of the gap when the epoch began."""
         return compression_weight(
-            self.kept_ratio, self.keep_ratio, self.objective.compression_scale
+            self._checked_ratio, self.keep_ratio, self.objective.compression_scale
         )
 
     def weights(self, index: Tensor) -> Tensor:
         """The weight of each sample's loss in Eq. 4: s (B,), or ones during warm-up."""
-        place = self.mask.place(index)
+        index = self.mask.checked(index)
         if self.warming_up:
-            return torch.ones(place.shape, device=self.mask.logits.device)
-        return self.mask.soft(place, self.alpha)
+            return torch.ones(index.shape, device=self.mask.logits.device)
+        return self.mask.soft(index, self.alpha)
 
     def update(self, index: Tensor, losses: Tensor, covariates: Optional[Tensor] = None) -> None:
         """Moves the mask by what the model's losses on a batch say; call it once a step.
@@ -224,55 +192,27 @@ class AdaPruner:
                 number of boxes of each class.
 
         Raises:
-            IndexError: an index outside [0, N), or of a sample that a sharded mask does not hold.
+            IndexError: an index outside [0, N).
             FloatingPointError: a loss that is not finite, with the indices.
             ValueError: a negative loss, of which Eq. 5 has no logarithm, shapes that differ, or
                 covariates that are missing.
-            RuntimeError: another process, of a sharded mask, refused its batch.
         """
         losses = losses.detach().to(self.mask.logits)
-        place, loss_sum, seen = self._examined(index, losses, covariates)
-        self._mean_loss.add(loss_sum, seen)
-        if self._loss_scale is not None:
-            self._loss_scale.add(losses, covariates)
+        index = torch.as_tensor(index, device=losses.device)
+        _check_losses(index, losses)
+        if self._expected_loss is not None:
+            self._expected_loss.check(len(losses), covariates)
+        index = self.mask.checked(index)
+        self._mean_loss.add(_sum(losses), len(losses))
+        if self._expected_loss is not None:
+            self._expected_loss.add(losses, covariates)
         scaled = self._scaled(losses, covariates)
         force = self._force(scaled)
-        self._note_terms(place, losses, scaled)
-        if not self.warming_up:
-            self._move(place, force)
-        self._note_force(place, force)
-        self._advance(int(seen))
-
-    def judge(self, losses: Tensor, covariates: Optional[Tensor] = None) -> None:
-        """After the last `update`: makes the mask say what the finished model's losses do.
-
-        While the model learns, a sample's loss also tells when it was visited, how it was augmented and
-        with whom it shared a batch; here all are measured by one model. What Eq. 4 and 5 say of them is
-        the same, brought to scale by these very losses, and so is the ratio.
-
-        Args:
-            losses: of all samples, (N,), in evaluation mode; with a sharded mask, of those held here.
-            covariates: as of `update`, (N, K).
-
-        Raises:
-            ValueError: no projection holds the ratio.
-            FloatingPointError, ValueError, RuntimeError: as of `update`; the mask is what it was.
-        """
-        if not self.objective.projects_at_end:
-            raise ValueError("to judge by the finished model takes ratio_control 'projection'")
-        losses = losses.detach().to(self.mask.logits)
-        owned = self.mask.owned
-        here, loss_sum, seen = self._examined(torch.arange(owned.start, owned.stop), losses, covariates)
-        mean = max(loss_sum / seen, 1e-12)
-        scale = self._make_loss_scale(0 if covariates is None else covariates.shape[1])
-        if scale is not None:
-            for part in here.split(_CHUNK):
-                scale.add(losses[part], None if covariates is None else covariates[part])
-            scale.next_epoch(self.mask.total)
-        for part in here.split(_CHUNK):
-            own = None if covariates is None else covariates[part]
-            divisor = 1.0 if self.objective.loss_scale == "none" else mean if scale is None else scale.of(own, mean)
-            self.mask.logits[part] = -self.objective.learning_rate * self._force(losses[part] / divisor)
+        self._note_terms(index, losses, scaled)
+        if not self.warming_up and self.settled_at is None:
+            self._move(index, force)
+        self._mean_force.add(_sum(force), len(force))
+        self._advance(len(losses))
 
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
@@ -280,47 +220,34 @@ class AdaPruner:
         Samples tied at the threshold, such as those whose losses have long been zero, are drawn from
         with a fixed seed, so that the ratio is exact; `num_tied` says how many there were.
 
-        With a sharded mask, which of the samples held here; every process has to call it.
-
         Raises:
-            RatioNotReachedError: the ratio, or that of a group, is further than the tolerance from
-                the one asked for, or pruning was too short for every sample to be seen.
+            RatioNotReachedError: the ratio is further than the tolerance from the one asked for, which can be
+                with a penalty alone, or pruning was too short for every sample to be seen.
         """
-        if not self._pruning_epochs:
+        if self._seen_while_pruning < self.num_samples:
             raise RatioNotReachedError(
                 f"pruning ended before it had seen all {self.num_samples} samples once: make the "
                 "run longer (at least one epoch after the warm-up) or the warm-up shorter"
             )
         if self.objective.projects_at_end:
-            self.mask.project(self.num_to_keep)
-            self.num_tied = self.mask.break_ties(self.num_to_keep)
-            self._check_groups(self.mask.kept_by_group())
+            self.num_tied = self.mask.project(self.num_to_keep)
+        else:
+            self._settle()
         if abs(self.kept_ratio - self.keep_ratio) > self.tolerance + 1e-9:
-            raise RatioNotReachedError(
-                f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were "
-                f"{self.keep_ratio:.3f} +- {self.tolerance:.3f}: "
-                + (
-                    "too many samples have the same mask logit; train longer or with a larger "
-                    "learning rate of the mask"
-                    if self.objective.projects_at_end
-                    else "the penalty of Eq. 6 and 7 alone did not hold it; use ratio control "
-                    "'projection', or other learning rates and scales"
-                )
-            )
+            raise RatioNotReachedError(self._how_far())
         return self.mask.hard()
 
-    def _check_groups(self, kept: Tensor) -> None:
-        """Raises RatioNotReachedError where ties kept a group from its ratio."""
-        wanted, sizes = self.num_to_keep.to(kept.device), self.mask.group_sizes
-        allowed = (self.tolerance * sizes).clamp(min=0.5) + 1e-9
-        off = ((kept - wanted).abs() > allowed).nonzero().flatten().tolist()
-        if self.mask.groups is not None and off:
-            some = ", ".join(f"{g} ({int(kept[g])} of {int(sizes[g])})" for g in off[:5])
-            raise RatioNotReachedError(
-                f"the mask does not keep {self.keep_ratio:.3f} of {len(off)} groups, such as {some}: too "
-                "many of their samples have the same mask logit; train longer or with a larger "
-                "learning rate of the mask"
-            )
+    def _how_far(self) -> str:
+        """What a penalty that has not brought the ratio to c lacks."""
+        lowest_in = float(self.mask.logits.kthvalue(self.num_samples - self.num_to_keep).values)
+        way = INITIAL_LOGIT - lowest_in
+        more = f"about {INITIAL_LOGIT / way:.1f} times that" if way > 0 else "losses that speak against more samples"
+        return (
+            f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were {self.keep_ratio:.3f} +- "
+            f"{self.tolerance:.3f}: by the penalty of Eq. 6 and 7 the logit that had to come to zero came from 1 to "
+            f"{lowest_in:.2f}; it takes {more}: raise the mask's learning rate (MASK_LR) or the length of the run, or "
+            "use ratio control 'projection'"
+        )
 
     def state_dict(self) -> dict:
         """Everything `update` depends on, as tensors and plain Python values."""
@@ -331,21 +258,21 @@ class AdaPruner:
             "step": self.step,
             "seen_in_epoch": self._seen_in_epoch,
             "steps_in_epoch": self._steps_in_epoch,
-            "pruning_epochs": self._pruning_epochs,
-            "num_came_back": self.num_came_back,
-            "kept_before": None if self._kept_before is None else self._kept_before.clone(),
+            "seen_while_pruning": self._seen_while_pruning,
+            "settled_at": self.settled_at,
+            "checked_ratio": self._checked_ratio,
+            "num_tied": self.num_tied,
+            "epoch_start": None if self._epoch_start is None else self._epoch_start.clone(),
             "mean_loss": self._mean_loss.state_dict(),
             "mean_force": self._mean_force.state_dict(),
-            "mean_force_of_group": self._mean_force_of_group.state_dict(),
-            **({"loss_scale": self._loss_scale.state_dict()} if self._loss_scale is not None else {}),
+            **({} if self._expected_loss is None else {"expected_loss": self._expected_loss.state_dict()}),
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Continues where the saved pruner stood.
 
         Raises:
-            ValueError: the saved state belongs to other settings, other groups or another number of
-                samples.
+            ValueError: the saved state belongs to other settings or another number of samples.
         """
         ours = self._settings()
         changed = [
@@ -362,14 +289,14 @@ class AdaPruner:
         self.step = state["step"]
         self._seen_in_epoch = state["seen_in_epoch"]
         self._steps_in_epoch = state["steps_in_epoch"]
-        self._pruning_epochs = state["pruning_epochs"]
-        self.num_came_back = state.get("num_came_back", 0)
-        self._kept_before = state.get("kept_before")
+        self._seen_while_pruning = state["seen_while_pruning"]
+        self.settled_at, self.num_tied = state["settled_at"], state["num_tied"]
+        self._checked_ratio, start = state["checked_ratio"], state["epoch_start"]
+        self._epoch_start = None if start is None else start.to(self.mask.logits, copy=True)
         self._mean_loss.load_state_dict(state["mean_loss"])
         self._mean_force.load_state_dict(state["mean_force"])
-        self._mean_force_of_group.load_state_dict(state["mean_force_of_group"])
-        if self._loss_scale is not None:
-            self._loss_scale.load_state_dict(state["loss_scale"])
+        if self._expected_loss is not None:
+            self._expected_loss.load_state_dict(state["expected_loss"])
 
     def _settings(self) -> dict:
         return {
@@ -377,50 +304,6 @@ class AdaPruner:
             **asdict(self.schedule),
             **asdict(self.objective),
         }
-
-    def _examined(
-        self, index: Tensor, losses: Tensor, covariates: Optional[Tensor]
-    ) -> "tuple[Tensor, float, float]":
-        """Places of a batch that no process refuses; sum and number of the losses of all processes."""
-        place, refusal = self._examine(index, losses, covariates)
-        batch = (0.0, 0) if refusal else (_sum(losses), len(losses))
-        refused, loss_sum, seen = self.mask.totals(float(refusal is not None), *batch)
-        if refused:
-            raise refusal or RuntimeError(
-                "another process refused its batch (its error says why); the mask was not moved"
-            )
-        return place, loss_sum, seen
-
-    def _examine(
-        self, index: Tensor, losses: Tensor, covariates: Optional[Tensor]
-    ) -> "tuple[Tensor, Exception | None]":
-        """Places of a batch, and what is wrong with it: every process has to hear before it is raised."""
-        try:
-            index = torch.as_tensor(index, device=losses.device)
-            self._check_losses(index, losses)
-            if self._loss_scale is not None:
-                self._loss_scale.check(len(losses), covariates)
-            return self.mask.place(index), None
-        except (IndexError, FloatingPointError, ValueError) as error:
-            return index, error
-
-    @staticmethod
-    def _check_losses(index: Tensor, losses: Tensor) -> None:
-        if losses.shape != index.shape:
-            raise ValueError(
-                f"one loss a sample is needed: {tuple(index.shape)} indices, "
-                f"{tuple(losses.shape)} losses"
-            )
-        finite = torch.isfinite(losses)
-        if not finite.all():
-            raise FloatingPointError(
-                f"losses of samples {_first(index[~finite])} are not finite; the mask was not moved"
-            )
-        if (losses < 0).any():
-            raise ValueError(
-                f"losses of samples {_first(index[losses < 0])} are negative: Eq. 5 takes their "
-                "logarithm"
-            )
 
     def _force(self, losses: Tensor) -> Tensor:
         """What Eq. 4 and 5 say of each sample: L - w log L, for losses brought to scale, (B,)."""
@@ -431,8 +314,8 @@ class AdaPruner:
             force = force + self.objective.selection_weight * selection_cost(losses)
         return force
 
-    def _note_terms(self, place: Tensor, losses: Tensor, scaled: Tensor) -> None:
-        s = 1.0 if self.warming_up else self.mask.soft(place, self.alpha)
+    def _note_terms(self, index: Tensor, losses: Tensor, scaled: Tensor) -> None:
+        s = 1.0 if self.warming_up else self.mask.soft(index, self.alpha)
         self.last_terms = {
             "classification_loss": float(classification_loss(s, losses)),
             "selection_loss": float(selection_loss(s, scaled)),
@@ -443,69 +326,97 @@ class AdaPruner:
         if self.objective.loss_scale == "none":
             return losses
         mean = max(self._mean_loss.value(), 1e-12)
-        return losses / (mean if self._loss_scale is None else self._loss_scale.of(covariates, mean))
+        return losses / (mean if self._expected_loss is None else self._expected_loss.of(covariates, mean))
 
-    def _move(self, place: Tensor, force: Tensor) -> None:
+    def _move(self, index: Tensor, force: Tensor) -> None:
         if self.objective.projects:
             # The multiplier of the constraint: what all samples have in common moves no sample past
             # another, except by how often it happened to be visited.
-            force = force - self._multiplier(place, force)
+            force = force - (self._mean_force.value() if self.step else force.mean())
         elif self.objective.compression:
             # Eq. 6 with r, the ratio kept, for ||s||_1 / N: see docs/method.md.
-            force = force + 2 * self.compression_weight * (self.kept_ratio - self.keep_ratio)
-        gradient = mask_gradient(self.mask.logits[place], self.alpha, force)
-        self.mask.step(place, -self.objective.learning_rate * gradient)
-
-    def _multiplier(self, place: Tensor, force: Tensor) -> "Tensor | float":
-        """Mean force of all samples, or of each sample's group where each has a constraint."""
-        of_all = self._mean_force.value() if self.step else self.mask.mean(force)
-        if self.mask.groups is None:
-            return of_all
-        of_group = self._mean_force_of_group.values(self.mask.groups[place].long())
-        return torch.where(of_group.isnan(), of_all, of_group).to(force.dtype)
-
-    def _note_force(self, place: Tensor, force: Tensor) -> None:
-        self._mean_force.add(*self.mask.totals(_sum(force), len(force)))
-        if self.mask.groups is None:
-            return
-        group = self.mask.groups[place].long()
-        sums = torch.zeros_like(self._mean_force_of_group.sums)
-        sums.index_add_(0, group, force.double())
-        counts = torch.bincount(group, minlength=self.mask.num_groups).to(sums)
-        self._mean_force_of_group.add(*self.mask.total(torch.stack([sums, counts])))
+            force = force + 2 * self.compression_weight * (self._checked_ratio - self.keep_ratio)
+        gradient = mask_gradient(self.mask.logits[index], self.alpha, force)
+        self.mask.step(index, -self.objective.learning_rate * gradient)
 
     def _advance(self, seen: int) -> None:
-        """Counts a step in which `seen` samples were seen, by all processes together."""
-        was_warming_up = self.warming_up
+        """Counts a step in which `seen` samples were seen.
+
+        Epochs are counted from the first step on, whether it warms up or not, so that they end where a loader's do.
+        """
+        pruned = not self.warming_up
         self.step += 1
+        self._seen_while_pruning += seen if pruned else 0
         self._seen_in_epoch += seen
         self._steps_in_epoch += 1
-        if was_warming_up and not self.warming_up:
-            self._start_epoch()
-        elif self._seen_in_epoch >= self.num_samples:
-            if not was_warming_up:
+        if self._seen_in_epoch >= self.num_samples:
+            if pruned:
                 self._end_pruning_epoch()
             self._start_epoch()
 
     def _end_pruning_epoch(self) -> None:
         """The one place where a step touches all N samples."""
-        self._pruning_epochs += 1
         self.alpha = self.schedule.alpha(self.step, self._steps_in_epoch)
         if self.objective.projects:
             self.mask.project(self.num_to_keep)
-        kept = self.mask.hard()
-        if self._kept_before is not None:
-            came_back = (kept & ~self._kept_before.to(kept.device)).sum()
-            self.num_came_back = int(self.mask.total(came_back))
-        self._kept_before = kept
+        elif not self.objective.projects_at_end:
+            self._settle()
+        self._checked_ratio = self.kept_ratio
+
+    def _settle(self) -> None:
+        """With a penalty, at the end of an epoch: if that has brought the ratio to c or below, c is where it stays."""
+        if self.settled_at is not None or self._seen_while_pruning < self.num_samples:
+            return
+        if self.mask.num_kept > self.num_to_keep:
+            self._epoch_start.copy_(self.mask.logits)
+            return
+        self.num_tied = self.mask.walk_back(self._epoch_start, self.num_to_keep)
+        self.settled_at, self._epoch_start = self.step, None
 
     def _start_epoch(self) -> None:
-        self._seen_in_epoch = self._steps_in_epoch = 0
+        self._seen_in_epoch %= self.num_samples
+        self._steps_in_epoch = 0
         self._mean_loss.next_epoch()
         self._mean_force.next_epoch()
-        self._mean_force_of_group.next_epoch()
-        if self._loss_scale is not None:
-            self._loss_scale.next_epoch(self.mask.total)
+        if self._expected_loss is not None:
+            self._expected_loss.next_epoch()
+
+
+def number_to_keep(num_samples: int, keep_ratio: float) -> int:
+    """round(c N).
+
+    Raises:
+        ValueError: that is none of the samples or all of them, or c is no share.
+    """
+    if not 0 < keep_ratio < 1:
+        raise ValueError(
+            f"keep_ratio is the share of samples that stays, above 0 and below 1; got {keep_ratio}"
+        )
+    if num_samples < 2:
+        raise ValueError(f"{num_samples} samples are too few to prune")
+    number = round(keep_ratio * num_samples)
+    if not 0 < number < num_samples:
+        raise ValueError(
+            f"keep_ratio {keep_ratio} of {num_samples} samples is {'none' if number == 0 else 'all'} of them: use a "
+            f"ratio from {1 / num_samples:.2g} to {1 - 1 / num_samples:.6g}, or more samples"
+        )
+    return number
+
+
+def _check_losses(index: Tensor, losses: Tensor) -> None:
+    if losses.shape != index.shape:
+        raise ValueError(
+            f"one loss a sample is needed: {tuple(index.shape)} indices, {tuple(losses.shape)} losses"
+        )
+    finite = torch.isfinite(losses)
+    if not finite.all():
+        raise FloatingPointError(
+            f"losses of samples {_first(index[~finite])} are not finite; the mask was not moved"
+        )
+    if (losses < 0).any():
+        raise ValueError(
+            f"losses of samples {_first(index[losses < 0])} are negative: Eq. 5 takes their logarithm"
+        )
 
 
 def _first(index: Tensor, number: int = 20) -> str:

@@ -1,47 +1,6 @@
-"""Groups of samples that are each held to the ratio, such as the classes of a data set."""
-import hashlib
-from typing import Optional
-
+"""How many samples of each group to keep, such as of the classes of a data set."""
 import torch
 from torch import Tensor
-
-_SMALLEST = (torch.uint8, torch.int16, torch.int32)
-
-
-def compact_groups(
-    groups: Tensor, num_samples: int, num_groups: Optional[int] = None
-) -> "tuple[Tensor, int]":
-    """The group ids in the smallest integer type that holds them, and the number of groups G.
-
-    Args:
-        groups: id of each sample's group, (N,) integers, at least 0. An id that no sample has is
-            an empty group.
-        num_samples: N.
-        num_groups: G where other processes hold further samples; otherwise the highest id + 1.
-
-    Raises:
-        ValueError: not one integer a sample, or ids outside [0, G).
-    """
-    groups = torch.as_tensor(groups)
-    if groups.shape != (num_samples,) or groups.is_floating_point() or groups.is_complex():
-        raise ValueError(
-            f"groups are one integer a sample, of shape ({num_samples},); got {groups.dtype} of shape "
-            f"{tuple(groups.shape)}"
-        )
-    lowest, highest = (int(groups.min()), int(groups.max())) if num_samples else (0, -1)
-    if num_groups is None:
-        num_groups = highest + 1
-    if lowest < 0 or highest >= num_groups:
-        raise ValueError(f"group ids go from {lowest} to {highest}, allowed are 0 to {num_groups - 1}")
-    dtype = next(dtype for dtype in _SMALLEST if num_groups - 1 <= torch.iinfo(dtype).max)
-    return groups.to(dtype, copy=True), num_groups
-
-
-def fingerprint_of_groups(groups: Optional[Tensor]) -> Optional[str]:
-    """SHA-256 of the ids in their order, None for None."""
-    if groups is None:
-        return None
-    return hashlib.sha256(groups.cpu().contiguous().numpy()).hexdigest()
 
 
 def quotas(sizes: Tensor, total: int) -> Tensor:
@@ -66,8 +25,8 @@ def quotas(sizes: Tensor, total: int) -> Tensor:
     if int((sizes > 0).sum()) > total:
         raise ValueError(
             f"{int((sizes > 0).sum())} groups cannot each keep a sample when {total} of "
-            f"{int(sizes.sum())} are to be kept: raise keep_ratio, join groups, or do without (CLASS_BALANCE "
-            "False; in selection.py cut, --across-classes)"
+            f"{int(sizes.sum())} are to be kept: raise keep_ratio, join groups, or do without "
+            "(SCORING.CLASS_BALANCE False; in selection.py cut, --across-classes)"
         )
     free = sizes > 0
     while True:

@@ -1,49 +1,41 @@
-"""Means of the epoch at hand and of the one before, in O(1) memory a group."""
-import torch
-from torch import Tensor
+"""The mean of the epoch at hand and of the one before, in O(1) memory."""
+import math
 
 
 class RunningMean:
-    """Sums and counts of what was seen in this epoch, by group, and the means of the one before.
+    """Sum and count of what was seen in this epoch, and the mean of the one before.
 
     Args:
-        sizes: samples of each group, (G,).
+        num_samples: N; a remnant of fewer than half of them does not replace a whole epoch.
     """
 
-    def __init__(self, sizes: Tensor):
-        self._enough = sizes // 2
-        self.sums = torch.zeros(len(sizes), dtype=torch.float64, device=sizes.device)
-        self.counts = torch.zeros_like(sizes)
-        self.previous = torch.full_like(self.sums, float("nan"))
+    def __init__(self, num_samples: int):
+        self._enough = num_samples // 2
+        self.sum, self.count = 0.0, 0
+        self.previous = math.nan
 
-    def add(self, sums: "Tensor | float", counts: "Tensor | float") -> None:
-        """Adds values that are already summed by group, (G,) or a number where G = 1."""
-        self.sums += sums
-        self.counts += torch.as_tensor(counts, device=self.counts.device).to(self.counts.dtype)
+    def add(self, total: float, count: int) -> None:
+        """Adds `count` values that sum up to `total`."""
+        self.sum += total
+        self.count += count
 
     def next_epoch(self) -> None:
-        """Starts over; a remnant of fewer than half of a group does not replace a whole epoch."""
-        unknown = self.previous.isnan()
-        replace = (self.counts > 0) & (unknown | (self.counts >= self._enough))
-        self.previous = torch.where(replace, self.sums / self.counts, self.previous)
-        self.sums.zero_()
-        self.counts.zero_()
+        """Starts over."""
+        if self.count and (self.count >= self._enough or math.isnan(self.previous)):
+            self.previous = self.sum / self.count
+        self.sum, self.count = 0.0, 0
 
-    def value(self, group: int = 0) -> float:
+    def value(self) -> float:
         """Mean of the last whole epoch, which does not depend on the order of this one.
 
-        Before there is one, the mean so far.
+        Before there is one, the mean so far; NaN if nothing was seen.
         """
-        return float(self.values(torch.tensor([group], device=self.sums.device)))
-
-    def values(self, groups: Tensor) -> Tensor:
-        """`value` of each of `groups` (B,) int64, as (B,) float64; NaN for groups never seen."""
-        previous = self.previous[groups]
-        return torch.where(previous.isnan(), self.sums[groups] / self.counts[groups], previous)
+        if not math.isnan(self.previous):
+            return self.previous
+        return self.sum / self.count if self.count else math.nan
 
     def state_dict(self) -> dict:
-        return {name: getattr(self, name).clone() for name in ("sums", "counts", "previous")}
+        return {"sum": self.sum, "count": self.count, "previous": self.previous}
 
     def load_state_dict(self, state: dict) -> None:
-        for name, values in state.items():
-            getattr(self, name).copy_(values)
+        self.sum, self.count, self.previous = state["sum"], state["count"], state["previous"]

@@ -1,6 +1,6 @@
 import pytest
 
-from adapruner_det.benchmark.mask import measure_masks, measure_sharded
+from adapruner_det.benchmark.mask import measure_masks
 
 
 def test_a_row_says_what_a_sample_takes():
@@ -12,9 +12,3 @@ def test_a_row_says_what_a_sample_takes():
     if large["grown_mb"] is not None:  # where the system tells
         assert 11 < large["grown_mb"] < 20
         assert large["projection_extra_mb"] < 8  # sorting would take 36
-
-
-def test_a_mask_over_processes_keeps_the_ratio_of_all_together():
-    row = measure_sharded(5000, 2, 8, steps=2, projections=1)
-    assert row["samples"] == 5000 and row["processes"] == 2
-    assert row["kept_ratio"] == pytest.approx(0.8, abs=1e-3)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from adapruner_det.pruning.groups import compact_groups, fingerprint_of_groups, quotas
+from adapruner_det.pruning.groups import quotas
 
 
 @pytest.mark.parametrize(
@@ -43,30 +43,3 @@ def test_more_groups_than_samples_to_keep_are_refused():
 
 def test_quotas_of_a_billion_samples_do_not_overflow():
     assert quotas(torch.tensor([10**9, 10**9]), 2 * 10**9 - 1).tolist() == [10**9, 10**9 - 1]
-
-
-@pytest.mark.parametrize(
-    "highest, dtype", [(255, torch.uint8), (256, torch.int16), (2**15, torch.int32)]
-)
-def test_ids_take_the_smallest_type_that_holds_them(highest, dtype):
-    groups, num_groups = compact_groups(torch.tensor([0, highest]), 2)
-    assert groups.dtype == dtype and groups.tolist() == [0, highest] and num_groups == highest + 1
-
-
-@pytest.mark.parametrize(
-    "groups, num_groups, message",
-    [
-        (torch.tensor([0.0, 1.0]), None, "one integer a sample"),
-        (torch.tensor([0, 1, 2]), None, "one integer a sample"),
-        (torch.tensor([0, -1]), None, "from -1 to 0"),
-        (torch.tensor([0, 4]), 4, "from 0 to 4, allowed are 0 to 3"),
-    ],
-)
-def test_ids_that_cannot_be_are_refused(groups, num_groups, message):
-    with pytest.raises(ValueError, match=message):
-        compact_groups(groups, 2, num_groups)
-
-
-def test_fingerprint_tells_orders_apart():
-    one, other = (fingerprint_of_groups(torch.tensor(g)) for g in ([0, 1], [1, 0]))
-    assert one != other and fingerprint_of_groups(None) is None

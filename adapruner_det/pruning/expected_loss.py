@@ -1,30 +1,22 @@
-"""What the losses are divided by where it is more than their mean; see `Objective.loss_scale`.
-
-Each of these notes the losses of the epoch at hand and says what those of the last whole epoch were, in
-memory that does not depend on the number of samples. Before there is a whole epoch, and never below
-FLOOR of it, they say the mean.
+"""What a sample like this one usually costs, which the loss scale "expected" divides its loss by.
 
 B samples of a batch, K covariates.
 """
-from typing import Callable, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 # Divided by less, a sample would speak to the mask with more than 20 times its share of all losses.
 FLOOR = 0.05
-_BINS_AN_OCTAVE = 5  # bits: 32 bins from a number to its double, so each is 3% wide at most
-_SHIFT = 23 - _BINS_AN_OCTAVE  # of float32's 23 bits of mantissa
-_NUM_BINS = 1 << (31 - _SHIFT)
-
-Total = Callable[[Tensor], Tensor]
 
 
 class ExpectedLoss:
     """What samples like this one usually cost: a + sum_k b_k x_k, none of the coefficients negative.
 
     The least squares fit of the losses on the covariates x, for a detector the number of boxes of each
-    class. It needs sums over all samples alone: O(K^2) memory, O(B K^2) a step.
+    class. It needs sums over all samples alone: O(K^2) memory, O(B K^2) a step. It holds the fit of the last whole
+    epoch; before there is one, the mean stands in, and nothing is divided by less than FLOOR of it.
 
     Args:
         num_covariates: K.
@@ -57,12 +49,11 @@ class ExpectedLoss:
         rows = torch.cat([torch.ones_like(x[:, :1]), x, losses.to(x)[:, None]], dim=1)
         self.moments += rows.T @ rows
 
-    def next_epoch(self, total: Total) -> None:
-        """Fits anew and starts over; `total` adds sums up over all who hold samples."""
-        moments = total(self.moments)
-        seen = float(moments[0, 0])
+    def next_epoch(self) -> None:
+        """Fits anew and starts over."""
+        seen = float(self.moments[0, 0])
         if seen and (seen >= self._enough or self._unknown()):
-            self.coefficients = non_negative_fit(moments).to(self.coefficients)
+            self.coefficients = non_negative_fit(self.moments).to(self.coefficients)
         self.moments.zero_()
 
     def of(self, covariates: Tensor, mean: float) -> "Tensor | float":
@@ -116,62 +107,3 @@ def non_negative_fit(moments: Tensor) -> Tensor:
     matrix, wanted = root[:, None] * vectors.T, vectors.T @ (target / size) / root
     coefficients, _ = nnls(matrix.numpy(), wanted.numpy())
     return (torch.from_numpy(coefficients) / size).float()
-
-
-class LossQuantile:
-    """A quantile of the losses, by a histogram whose bins are narrow everywhere: 64 kB, whatever N is.
-
-    The bins are those of float32 cut to 5 bits of its mantissa, which needs no limits and no logarithm.
-
-    Args:
-        quantile: in (0, 1); 0.5 for the median.
-        num_samples, device: as of `ExpectedLoss`.
-    """
-
-    def __init__(self, quantile: float, num_samples: int, device: "torch.device | str" = "cpu"):
-        self._enough = num_samples // 2
-        self.quantile = quantile
-        self.counts = torch.zeros(_NUM_BINS, dtype=torch.int64, device=device)
-        self.previous: Optional[float] = None
-
-    def check(self, num_losses: int, covariates: Optional[Tensor]) -> None:
-        """A quantile needs no covariates, and does not mind any."""
-
-    def add(self, losses: Tensor, covariates: Optional[Tensor]) -> None:
-        """Notes losses (B,)."""
-        bins = losses.float().abs().view(torch.int32) >> _SHIFT  # abs: of the zeros, -0.0 has a sign bit
-        self.counts += torch.bincount(bins, minlength=_NUM_BINS)
-
-    def next_epoch(self, total: Total) -> None:
-        """Takes the quantile anew and starts over; `total` adds counts up over all who hold samples."""
-        counts = total(self.counts)
-        seen = int(counts.sum())
-        if seen and (seen >= self._enough or self.previous is None):
-            self.previous = quantile_of(counts, self.quantile)
-        self.counts.zero_()
-
-    def of(self, covariates: Optional[Tensor], mean: float) -> float:
-        """What to divide by, where `mean` is the mean loss."""
-        return mean if self.previous is None else max(self.previous, FLOOR * mean)
-
-    def state_dict(self) -> dict:
-        return {"counts": self.counts.clone(), "previous": self.previous}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.counts.copy_(state["counts"])
-        self.previous = state["previous"]
-
-
-def quantile_of(counts: Tensor, quantile: float) -> float:
-    """The value below which a share `quantile` of what a histogram of `LossQuantile` holds lies.
-
-    Args:
-        counts: (number of bins,) int64. Within a bin values are taken to lie evenly.
-    """
-    counts = counts.cpu()
-    below = counts.cumsum(0)
-    wanted = quantile * int(below[-1])
-    bin = int((below >= wanted).nonzero()[0])
-    edges = (torch.tensor([bin, bin + 1], dtype=torch.int32) << _SHIFT).view(torch.float32).double()
-    inside = 1 - (int(below[bin]) - wanted) / int(counts[bin])
-    return float(edges[0] + inside * (edges[1] - edges[0]))

@@ -6,17 +6,7 @@ import torch
 from test_adapruner import EPOCHS, STEPS, N, batches, make_pruner, run, sample_losses
 
 from adapruner_det.pruning import AdaPruner, Objective
-from adapruner_det.pruning.loss_scale import (
-    FLOOR,
-    ExpectedLoss,
-    LossQuantile,
-    non_negative_fit,
-    quantile_of,
-)
-
-
-def alone(sums):
-    return sums
+from adapruner_det.pruning.expected_loss import FLOOR, ExpectedLoss, non_negative_fit
 
 
 def boxes(num=N):
@@ -48,7 +38,7 @@ def test_losses_that_are_what_boxes_cost_become_ones():
     for index in torch.arange(N).split(17):
         assert scale.of(counts[index], 4.5) == 4.5  # nothing is known before an epoch has ended
         scale.add(losses[index], counts[index])
-    scale.next_epoch(alone)
+    scale.next_epoch()
     torch.testing.assert_close(scale.coefficients, torch.tensor([0.5, 2.0, 0.25, 0.0]))
     torch.testing.assert_close(losses / scale.of(counts, float(losses.mean())), torch.ones(N))
 
@@ -67,7 +57,7 @@ def test_one_class_an_image_gives_the_mean_of_each_class():
     scale = ExpectedLoss(5, 60)  # the fifth class is in no image
     classes = torch.nn.functional.one_hot(labels, 5)
     scale.add(losses, classes)
-    scale.next_epoch(alone)
+    scale.next_epoch()
     means = torch.stack([losses[labels == c].mean() for c in range(4)])
     torch.testing.assert_close(scale.of(classes, 1.0), means[labels])
 
@@ -76,20 +66,19 @@ def test_what_is_expected_to_cost_nothing_is_divided_by_a_share_of_the_mean():
     counts = torch.tensor([[0], [1], [2]])
     scale = ExpectedLoss(1, 3)
     scale.add(torch.tensor([0.0, 3.0, 6.0]), counts)
-    scale.next_epoch(alone)
+    scale.next_epoch()
     torch.testing.assert_close(scale.of(counts, 3.0), torch.tensor([3.0 * FLOOR, 3.0, 6.0]))
 
 
-@pytest.mark.parametrize("make", [lambda: ExpectedLoss(1, 10), lambda: LossQuantile(0.5, 10)])
-def test_a_remnant_of_an_epoch_does_not_replace_a_whole_one(make):
-    scale = make()
+def test_a_remnant_of_an_epoch_does_not_replace_a_whole_one():
+    scale = ExpectedLoss(1, 10)
     ones = torch.ones(10)
     for losses, expected in ((2 * ones, 2.0), (50 * ones[:4], 2.0), (8 * ones[:5], 8.0), ([], 8.0)):
         losses = torch.as_tensor(losses, dtype=torch.float32)
         scale.add(losses, torch.ones(len(losses), 1))
-        scale.next_epoch(alone)
+        scale.next_epoch()
         found = torch.as_tensor(scale.of(torch.ones(1, 1), 1.0)).item()
-        assert found == pytest.approx(expected, rel=1 / 32)
+        assert found == pytest.approx(expected)
 
 
 def test_how_many_boxes_an_image_has_no_longer_decides():
@@ -104,45 +93,9 @@ def test_how_many_boxes_an_image_has_no_longer_decides():
     assert int(by_mean[:100].sum()) >= 10  # of images with many boxes, which look as hard as others
 
 
-def test_quantile_is_that_of_numpy_but_for_the_width_of_a_bin():
-    losses = torch.logspace(-6, 3, 1001)[torch.randperm(1001)]
-    for quantile in (0.1, 0.5, 0.9):
-        scale = LossQuantile(quantile, 1001)
-        for batch in losses.split(64):
-            scale.add(batch, None)
-        scale.next_epoch(alone)
-        expected = float(torch.quantile(losses, quantile))
-        assert scale.of(None, 1e-9) == pytest.approx(expected, rel=0.03)
-
-
-def test_quantile_of_a_bin_that_holds_everything_by_hand():
-    scale = LossQuantile(0.5, 4)
-    scale.add(torch.tensor([1.0, 1.001, 1.002, 1.03]), None)  # all in the bin from 1 to 1 + 1/32
-    assert quantile_of(scale.counts, 0.5) == 1 + 0.5 / 32
-    assert quantile_of(scale.counts, 0.25) == 1 + 0.25 / 32
-
-
-def test_losses_of_zero_leave_a_share_of_the_mean():
-    scale = LossQuantile(0.5, 4)
-    scale.add(torch.tensor([0.0, -0.0, 0.0, 8.0]), None)
-    scale.next_epoch(alone)
-    assert scale.of(None, 2.0) == 2.0 * FLOOR
-
-
-def test_the_quantile_makes_the_selection_free_of_the_unit_of_the_loss():
-    losses = sample_losses()
-    kept, kept_scaled = (run(make_pruner(0.7, loss_scale="quantile"), x * losses) for x in (1, 1024))
-    assert torch.equal(kept, kept_scaled)
-    other = run(make_pruner(0.7, loss_scale="quantile", loss_quantile=0.95), losses)
-    assert not torch.equal(kept, other)
-
-
-@pytest.mark.parametrize("scale", ["expected", "quantile"])
-def test_a_resumed_run_ends_with_the_same_mask(scale):
+def test_a_resumed_run_ends_with_the_same_mask():
     counts, losses = boxes(), sample_losses()
-    whole, first, second = (expecting() for _ in range(3)) if scale == "expected" else (
-        make_pruner(loss_scale=scale) for _ in range(3)
-    )
+    whole, first, second = (expecting() for _ in range(3))
     run_expecting(whole, losses, counts)
     run_expecting(first, losses, counts, 0, 217)
     second.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
@@ -155,9 +108,9 @@ def test_the_state_is_a_copy():
     counts, losses, pruner = boxes(), sample_losses(), expecting()
     run_expecting(pruner, losses, counts, 0, 60)
     state = pruner.state_dict()
-    before = pickle.dumps(state["loss_scale"])
+    before = pickle.dumps(state["expected_loss"])
     run_expecting(pruner, losses, counts, 60, 120)
-    assert pickle.dumps(state["loss_scale"]) == before
+    assert pickle.dumps(state["expected_loss"]) == before
 
 
 def test_resuming_with_another_number_of_classes_is_refused():
@@ -173,19 +126,13 @@ def test_covariates_that_are_missing_or_wrong_are_refused_and_move_nothing(covar
     pruner = expecting()
     with pytest.raises(ValueError, match="covariates"):
         pruner.update(torch.arange(2), torch.ones(2), covariates)
-    assert pruner.step == 0 and not pruner._loss_scale.moments.any()
-
-
-@pytest.mark.parametrize("quantile", [0.0, 1.0])
-def test_a_quantile_that_cannot_be_is_refused(quantile):
-    with pytest.raises(ValueError, match="loss_quantile"):
-        Objective(loss_scale="quantile", loss_quantile=quantile)
+    assert pruner.step == 0 and not pruner._expected_loss.moments.any()
 
 
 def test_the_scale_changes_once_an_epoch():
     counts, losses, pruner = boxes(), sample_losses(), expecting()
     seen = []
     for index in batches(0):
-        seen.append(pruner._loss_scale.coefficients.tolist())
+        seen.append(pruner._expected_loss.coefficients.tolist())
         pruner.update(index, losses[index] * (1 + pruner.step), counts[index])
     assert len({str(c) for c in seen}) == EPOCHS
