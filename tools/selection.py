@@ -32,6 +32,7 @@ from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import summary
 from adapruner_det.detection.export import FORMATS, export_selection, register_sources
 from adapruner_det.engine import load_config
+from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
@@ -48,8 +49,14 @@ def show(args):
 def cut(args):
     if Path(args.output).resolve() == Path(args.folder).resolve():
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
-    selection = cut_as_made(Selection.load(args.folder), args.keep_ratio, args.across_classes)
-    write_selection(selection, args.output)
+    selection, statistics = Selection.load(args.folder), None
+    if is_solved(selection):
+        selection, statistics = solve_again(args.folder, args.keep_ratio, args.opts)
+    elif args.opts:
+        raise SystemExit(f"{args.folder}: a selection of {selection.method} is cut by its scores, whatever {args.opts[0]} is")
+    else:
+        selection = cut_as_made(selection, args.keep_ratio, args.across_classes)
+    write_selection(selection, args.output, statistics)
     print(f"{summary(selection)}\nwritten to {args.output}")
     if selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
         print(

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ..data.records import checked_records, training_records
 from ..data.sampling import ResumableSampler
+from ..pruning.label_doubt import Detections, Labels
+from ..pruning.statistics import Statistics
 from .augmentation import Augmentation
 from .batches import TestBatches, TrainBatches, labels_of, pixel_statistics
 from .datasets import read_images
@@ -104,10 +106,6 @@ class ClassificationTask:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
 
     @staticmethod
-    def groups(records: List[dict]) -> Tensor:
-        return labels_of(records)
-
-    @staticmethod
     def class_counts(records: List[dict]) -> Tensor:
         num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
         counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
@@ -119,13 +117,22 @@ class ClassificationTask:
         return features
 
     @staticmethod
-    def losses_and_features(
-        cfg: CfgNode, model: nn.Module, records: List[dict]
-    ) -> Tuple[Dict[str, Tensor], np.ndarray]:
+    def statistics(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
         features, probabilities = last_layer_of(cfg, model, records)
-        labels = labels_of(records)
-        right = torch.from_numpy(probabilities)[torch.arange(len(labels)), labels]
-        return {"loss_cls": -torch.log(right.clamp(min=torch.finfo(right.dtype).tiny))}, features
+        labels, images = labels_of(records).numpy(), np.arange(len(records))
+        right = np.maximum(probabilities[images, labels], np.finfo(np.float32).tiny)
+        box = np.tile(np.float32([0, 0, 1, 1]), (len(records), 1))  # the whole image
+        seen = probabilities.argmax(axis=1)
+        return Statistics(
+            datasets=[record["dataset_name"] for record in records],
+            ids=[str(record["image_id"]) for record in records],
+            losses={"loss_cls": -np.log(right)},
+            counts=ClassificationTask.class_counts(records).numpy(),
+            features=features,
+            labels=Labels(box, labels, images, np.zeros(len(records), bool)),
+            found=Detections(box, probabilities[images, seen], seen, images),
+            class_names=list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
+        )
 
     @staticmethod
     def image_indices(batch: dict) -> Tensor:

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from ..baselines import registry
 from ..data.selection_record import fingerprint
 from ..engine import load_config
-from ..engine.config import without_options_off
+from ..engine.config import without_preset
 from ..engine.tasks import task_of
 from ..engine.trainer import check_pruning, with_max_iter
 from ..scoring.proxy import proxy_settings, task_name
@@ -334,7 +334,7 @@ class _Planner:
     def _fingerprint(self, stage: Stage, what_counts: Callable[[CfgNode], CfgNode]) -> str:
         """Of those settings of the config that count, and of the data sets it names."""
         cfg = self._config(stage)
-        content = what_counts(without_options_off(cfg)).dump() + self._data.fingerprints(cfg)
+        content = what_counts(without_preset(cfg)).dump() + self._data.fingerprints(cfg)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

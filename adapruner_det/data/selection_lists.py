@@ -3,11 +3,12 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
 from ..pruning.selection import RECORD
+from ..pruning.statistics import Statistics
 from .coco_json import only_images, read_coco_json
 from .pruned_datasets import pruned_name
 from .selection_record import class_counts
@@ -95,10 +96,13 @@ def check_replaceable(folder: "str | Path") -> None:
         )
 
 
-def write_selection(selection: Selection, folder: "str | Path") -> None:
+def write_selection(selection: Selection, folder: "str | Path", statistics: Optional[Statistics] = None) -> None:
     """Writes the file of record, the CSV and the lists into `folder`, all of them or none.
 
     A selection that lies there is replaced.
+
+    Args:
+        statistics: what the selection was solved from, to be kept beside it.
 
     Raises:
         FileExistsError: `folder` holds something else, which is left alone.
@@ -109,3 +113,5 @@ def write_selection(selection: Selection, folder: "str | Path") -> None:
     with new_folder(folder) as beside:
         replace(selection, provenance=provenance).save(beside)
         write_lists(selection, beside)
+        if statistics is not None:
+            statistics.save(beside)

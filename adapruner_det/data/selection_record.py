@@ -13,7 +13,7 @@ from tabulate import tabulate
 from .. import __version__
 from ..pruning import Selection
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
-from .rarest_class import rarest_class
+from ..pruning.rarest_class import rarest_class
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
 FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given a wrong class

@@ -15,11 +15,12 @@ from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
-from ..data.rarest_class import rarest_class
+from ..pruning.label_doubt import Detections
+from ..pruning.statistics import Statistics
 from ..data.sampling import ResumableSampler
 from . import training_data
 from .evaluation import build_evaluator
-from .evidence import features_of, losses_and_features_of
+from .evidence import boxes_of_records, detections_of, features_of, losses_and_features_of
 from .mapper import quick
 from .per_image import return_per_image_losses
 from .training_data import NumberedRecords, split_off_empty
@@ -82,11 +83,6 @@ class DetectionTask:
         return read_image(record["file_name"], format="RGB")
 
     @staticmethod
-    def groups(records: List[dict]) -> Tensor:
-        """The rarest class of each image; see `rarest_class`."""
-        return torch.from_numpy(rarest_class(DetectionTask.class_counts(records).numpy()))
-
-    @staticmethod
     def class_counts(records: List[dict]) -> Tensor:
         """Boxes of each class, without crowds: their losses are what an image's loss is made of."""
         num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
@@ -101,10 +97,19 @@ class DetectionTask:
         return features_of(cfg, model, records)
 
     @staticmethod
-    def losses_and_features(
-        cfg: CfgNode, model: nn.Module, records: List[dict]
-    ) -> Tuple[Dict[str, Tensor], np.ndarray]:
-        return losses_and_features_of(cfg, model, records)
+    def statistics(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
+        losses, features = losses_and_features_of(cfg, model, records)
+        found = detections_of(cfg, model, records) if cfg.ADAPRUNER.DOUBT else Detections.none()
+        return Statistics(
+            datasets=[record["dataset_name"] for record in records],
+            ids=[str(record["image_id"]) for record in records],
+            losses={name: values.numpy() for name, values in losses.items()},
+            counts=DetectionTask.class_counts(records).numpy(),
+            features=features,
+            labels=boxes_of_records(records),
+            found=found,
+            class_names=list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
+        )
 
     @staticmethod
     def image_indices(batch: List[dict]) -> Tensor:

@@ -9,70 +9,47 @@ from ..pruning.objective import COMPRESSION_SCALE
 
 PRESETS = {
     # What classification was measured with (docs/results.md); the defaults are for detection.
-    "classification": {
-        "LOSS_SCALE": "mean",
-        "SELECTION_WEIGHT": 1.0,
-        "REDUNDANCY": 0.0,
-        "OUTLIER_Z": 0.0,
-        "CHANCE": 0.0,
-        "RARE_CLASSES": 0.0,
-        "LAST_LOOK": False,
-    },
+    "classification": {"DIFFICULTY": 0.1, "RARE_CLASSES": 0.0, "MASK.LOSS_SCALE": "mean", "MASK.SELECTION_WEIGHT": 1.0},
+    # The equations as printed: the mask that moves while the model trains is the selection.
     "paper": {
-        "LAST_LOOK": False,
-        "RATIO_CONTROL": "penalty",
-        "LOSS_SCALE": "none",
-        "LOSS_TERMS": (),
-        "SELECTION_WEIGHT": 1.0,
-        "CLASSIFICATION_LOSS": True,
-        "SELECTION_LOSS": True,
-        "COMPRESSION_LOSS": True,
-        "COMPRESSION_SCALE": COMPRESSION_SCALE,
-        "ALPHA_START": 0.1,
-        "ALPHA_END": 5.0,
-        "TOLERANCE": 0.02,
-        "REDUNDANCY": 0.0,
-        "OUTLIER_Z": 0.0,
-        "CHANCE": 0.0,
-        "RARE_CLASSES": 0.0,
+        "SOLVE_AT_END": False,
+        "MASK.RATIO_CONTROL": "penalty",
+        "MASK.LOSS_SCALE": "none",
+        "MASK.SELECTION_WEIGHT": 1.0,
+        "MASK.CLASSIFICATION_LOSS": True,
+        "MASK.SELECTION_LOSS": True,
+        "MASK.COMPRESSION_LOSS": True,
+        "MASK.COMPRESSION_SCALE": COMPRESSION_SCALE,
+        "MASK.ALPHA_START": 0.1,
+        "MASK.ALPHA_END": 5.0,
+        "MASK.TOLERANCE": 0.02,
     },
 }
 
 
+_MOVED = (
+    "ALPHA_START ALPHA_END TOLERANCE RATIO_CONTROL COMPRESSION_SCALE LOSS_SCALE SELECTION_WEIGHT CLASSIFICATION_LOSS "
+    "SELECTION_LOSS COMPRESSION_LOSS"
+).split()
 # Keys that configs of former versions may have, and what to do instead.
 RENAMED_OR_GONE = {
+    **{f"ADAPRUNER.{key}": f"use ADAPRUNER.MASK.{key}" for key in _MOVED},
+    "ADAPRUNER.MASK_LR": "use ADAPRUNER.MASK.LR",
+    "ADAPRUNER.LAST_LOOK": "use ADAPRUNER.SOLVE_AT_END",
+    "ADAPRUNER.REDUNDANCY": "use ADAPRUNER.LIKENESS",
+    "ADAPRUNER.OUTLIER_Z": "leave it out; what counts against an image for its loss is ADAPRUNER.DOUBT (0: nothing does)",
+    "ADAPRUNER.LOSS_TERMS": "leave it out: the mask goes by the sum of all terms of the loss",
     "ADAPRUNER.CLASS_BALANCE": "leave it out: classes are no longer held to the ratio while the mask learns; what favours "
     "images of rare classes is ADAPRUNER.RARE_CLASSES",
-    "ADAPRUNER.LOSS_QUANTILE": "leave it out, and use ADAPRUNER.LOSS_SCALE mean or expected",
+    "ADAPRUNER.LOSS_QUANTILE": "leave it out, and use ADAPRUNER.MASK.LOSS_SCALE mean or expected",
 }
 
 
-# Options that came after the first results, at the values that change nothing (which need not be the defaults).
-_OFF = {
-    "LAST_LOOK": False,
-    "LOSS_TERMS": (),
-    "REDUNDANCY": 0.0,
-    "SELECTION_WEIGHT": 1.0,
-}
-_OF_COMPARING = ("OUTLIER_Z", "CHANCE", "RARE_CLASSES")  # which do nothing with REDUNDANCY 0, whatever they are
-
-
-def without_options_off(cfg: CN) -> CN:
-    """A copy without the options that are off, nor the preset, whose keys count themselves.
-
-    Its dump is that of before they were there, so that what was computed then is still known by it.
-    """
+def without_preset(cfg: CN) -> CN:
+    """A copy without the name of the preset, whose keys count themselves."""
     cfg = cfg.clone()
     cfg.defrost()
     del cfg.ADAPRUNER["PRESET"]
-    if not cfg.ADAPRUNER.REDUNDANCY:
-        for key in _OF_COMPARING:
-            del cfg.ADAPRUNER[key]
-    for key, off in _OFF.items():
-        if cfg.ADAPRUNER[key] == off:
-            del cfg.ADAPRUNER[key]
-    if not cfg.SCORING.CLASS_BALANCE:
-        del cfg.SCORING["CLASS_BALANCE"]
     return cfg
 
 
@@ -86,7 +63,7 @@ def apply_preset(cfg: CN, name: str) -> None:
         raise ValueError(
             f"ADAPRUNER.PRESET is {name!r}; it can be {', '.join(map(repr, PRESETS))}, or empty for none"
         )
-    cfg.ADAPRUNER.update(PRESETS[name])
+    cfg.merge_from_list([part for key, value in PRESETS[name].items() for part in (f"ADAPRUNER.{key}", value)])
 
 
 def add_adapruner_config(cfg: CN) -> None:
@@ -121,55 +98,51 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.KEEP_RATIO = 0.9
     # Share of SOLVER.MAX_ITER that trains on everything before pruning starts. 0: no warm-up (Table 4).
     cfg.ADAPRUNER.WARMUP = 0.3
-    # Scale of the mask's sigmoid in the first and the last epoch of pruning.
-    cfg.ADAPRUNER.ALPHA_START = 0.1
-    cfg.ADAPRUNER.ALPHA_END = 5.0
-    # Step of a mask logit at each visit of its image.
-    cfg.ADAPRUNER.MASK_LR = 0.3
-    # When pruning has ended, the finished model looks at every image once more, not augmented and in evaluation
-    # mode, and the mask becomes what these losses say. Takes Detectron2's backbone and preprocess_image, as
-    # REDUNDANCY does.
-    cfg.ADAPRUNER.LAST_LOOK = True
-    # How far the ratio reached may be from KEEP_RATIO.
-    cfg.ADAPRUNER.TOLERANCE = 0.02
-    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6, until the ratio
-    # comes to KEEP_RATIO, where the mask then stays (without LAST_LOOK).
-    cfg.ADAPRUNER.RATIO_CONTROL = "projection"
-    # s_scale of Eq. 7.
-    cfg.ADAPRUNER.COMPRESSION_SCALE = COMPRESSION_SCALE
-    # What per-image losses are divided by before Eq. 5: "mean" by their mean; "none" is the paper's.
-    # "expected": by what images with such boxes (classification: of such a class) usually cost.
-    cfg.ADAPRUNER.LOSS_SCALE = "expected"
-    # Names of the loss terms that move the mask, such as ("loss_cls",); empty: all. The model itself is
-    # trained on all.
-    cfg.ADAPRUNER.LOSS_TERMS = ()
-    # w of Eq. 5's term; the paper's is 1. L - w log L is smallest at L = w: the lower, the easier the images
-    # that stay.
-    cfg.ADAPRUNER.SELECTION_WEIGHT = 0.25
-    # Which terms move the mask (Table 5).
-    cfg.ADAPRUNER.CLASSIFICATION_LOSS = True
-    cfg.ADAPRUNER.SELECTION_LOSS = True
-    cfg.ADAPRUNER.COMPRESSION_LOSS = True
-    # When pruning has ended, what an image loses if it is just like one that is kept, and less the less alike
-    # they are to the trained model. 0: no images are compared and the mask alone decides, for models whose
-    # features are not known (they need Detectron2's backbone).
-    cfg.ADAPRUNER.REDUNDANCY = 0.7
-    # How many robust standard deviations an image's score has to be worse than those of the ten images most like it
-    # (with a low SELECTION_WEIGHT: its loss higher) to count against it; at twice as many it counts 1. The lower, the
-    # more images go for their loss. 0: none does.
-    cfg.ADAPRUNER.OUTLIER_Z = 1.75
-    # Each image counts a number between 0 and CHANCE that SEED draws for it: between images that neither their loss
-    # nor their likes speak against, chance decides, as in random selection. Like OUTLIER_Z, it does nothing with
-    # REDUNDANCY 0.
-    cfg.ADAPRUNER.CHANCE = 0.2
-    # How much the draw favours images of rare classes, of which images without boxes are one: an image weighs the
-    # share of images with its rarest class to the power of minus this. 1: a draw is as likely to be of one class as of
-    # another, as long as there are images of both; 0: all images weigh the same. At most 10.
-    cfg.ADAPRUNER.RARE_CLASSES = 1.0
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them,
     # "drop" leaves all of them out; KEEP_RATIO is then a share of the others.
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS counts only for training without a selection.
     cfg.ADAPRUNER.EMPTY_IMAGES = "prune"
+    # When training has ended, ask the finished model about every image, and bring the mask to rest on that: E of
+    # pruning/energy.py, whose terms the next five keys weigh. It takes Detectron2's backbone and preprocess_image.
+    # False: the mask that moved while the model trained is the selection, and these keys do nothing.
+    cfg.ADAPRUNER.SOLVE_AT_END = True
+    # What counts against an image, each 0 to switch it off:
+    # Eq. 4 and 5 of the finished model's loss, over what such boxes let expect.
+    cfg.ADAPRUNER.DIFFICULTY = 0.0
+    # Labels that the finished model is at odds with; 1 is about what a label that is clearly wrong counts.
+    cfg.ADAPRUNER.DOUBT = 1.0
+    # What an image counts against another of its class that is just like it; less, the less alike they are.
+    cfg.ADAPRUNER.LIKENESS = 0.7
+    # A lot from 0 to 1 that SEED draws for each image: between images that nothing else tells apart, chance decides.
+    cfg.ADAPRUNER.CHANCE = 0.2
+    # How much the draw favours images of rare classes, of which images without boxes are one: an image weighs the
+    # share of images with its rarest class to the power of minus this. 1: a draw is as likely to be of one class as of
+    # another, as long as there are images of both. At most 10.
+    cfg.ADAPRUNER.RARE_CLASSES = 1.0
+
+    # The mask while the model trains: it weights each image's loss (Eq. 4), and the losses move it (Eq. 5-7).
+    cfg.ADAPRUNER.MASK = CN()
+    # "projection" holds the ratio exactly; "penalty" is Eq. 6 and 7, with the kept ratio in Eq. 6, until the ratio
+    # comes to KEEP_RATIO, where the mask then stays.
+    cfg.ADAPRUNER.MASK.RATIO_CONTROL = "projection"
+    # s_scale of Eq. 7, and how far the ratio reached may be from KEEP_RATIO, with a penalty.
+    cfg.ADAPRUNER.MASK.COMPRESSION_SCALE = COMPRESSION_SCALE
+    cfg.ADAPRUNER.MASK.TOLERANCE = 0.02
+    # Scale of the sigmoid in the first and the last epoch of pruning.
+    cfg.ADAPRUNER.MASK.ALPHA_START = 0.1
+    cfg.ADAPRUNER.MASK.ALPHA_END = 5.0
+    # Step of a logit at each visit of its image.
+    cfg.ADAPRUNER.MASK.LR = 0.3
+    # What per-image losses are divided by before Eq. 5: "mean" by their mean; "none" is the paper's.
+    # "expected": by what images with such boxes (classification: of such a class) usually cost.
+    cfg.ADAPRUNER.MASK.LOSS_SCALE = "expected"
+    # w of Eq. 5's term, and of DIFFICULTY; the paper's is 1. L - w log L is smallest at L = w: the lower, the easier
+    # the images that stay.
+    cfg.ADAPRUNER.MASK.SELECTION_WEIGHT = 0.25
+    # Which terms move the mask (Table 5).
+    cfg.ADAPRUNER.MASK.CLASSIFICATION_LOSS = True
+    cfg.ADAPRUNER.MASK.SELECTION_LOSS = True
+    cfg.ADAPRUNER.MASK.COMPRESSION_LOSS = True
 
     # The other methods, random selection among them. Most look at a proxy: a network that trains on all
     # images, without pruning.

@@ -1,5 +1,5 @@
 """The tasks one trainer serves: detection and image classification."""
-from typing import Any, Dict, List, Protocol, Sized, Tuple
+from typing import Any, List, Protocol, Sized, Tuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..classification.task import ClassificationTask
 from ..data.sampling import ResumableSampler
 from ..detection.task import DetectionTask
+from ..pruning.statistics import Statistics
 
 
 class Task(Protocol):
@@ -44,19 +45,14 @@ class Task(Protocol):
     def read_image(self, cfg: CfgNode, record: dict) -> np.ndarray:
         """An image as people see it, (H, W, 3) uint8 RGB."""
 
-    def groups(self, records: List[dict]) -> Tensor:
-        """The class each record counts for, (N,) integers, for SCORING.CLASS_BALANCE."""
-
     def class_counts(self, records: List[dict]) -> Tensor:
-        """How many objects of each class are in each image, (N, K) int16, for LOSS_SCALE expected and RARE_CLASSES."""
+        """How many objects of each class are in each image, (N, K) int16, for what losses are to be expected."""
 
     def features(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
         """What a trained model sees in each image, not augmented, (N, F) float32; it is left as it was."""
 
-    def losses_and_features(
-        self, cfg: CfgNode, model: nn.Module, records: List[dict]
-    ) -> Tuple[Dict[str, Tensor], np.ndarray]:
-        """Each image's loss by a trained model, (N,) a term, and `features`, in one pass."""
+    def statistics(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
+        """What a trained model says of each image, not augmented, in evaluation mode; it is left as it was."""
 
     def image_indices(self, batch: Any) -> Tensor:
         """`image_index` of each image of a batch, (B,) integers."""

@@ -1,6 +1,6 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ..pruning import AdaPruner
+from ..pruning.statistics import Statistics
 from .distributed import synchronise_statistics, unwrapped
-from .image_statistics import ImageStatistics
 from .tasks import Task
+from .visits import Visits
 
 
 class MixedPrecisionTrainer(SimpleTrainer):
@@ -99,7 +100,6 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         task: how to read a batch.
         records: what the loader draws from.
         identity: fingerprint of these images in their order. A checkpoint of other images is refused.
-        loss_terms: names of the loss terms that move the mask; none for all of them.
         covariates: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
     """
 
@@ -114,17 +114,15 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         identity: str,
         mixed_precision: bool = False,
         seed: Optional[int] = None,
-        loss_terms: Sequence[str] = (),
         covariates: Optional[Tensor] = None,
     ):
         super().__init__(model, data_loader, optimizer, mixed_precision, seed)
-        self.loss_terms = list(loss_terms)
         self.covariates = covariates
         self.pruner = pruner
         self.task = task
         self.records = records
         self.identity = identity
-        self.statistics = ImageStatistics(pruner.num_samples)
+        self.visits = Visits(pruner.num_samples)
 
     def losses(self, data: Any) -> Dict[str, Tensor]:
         index = self.task.image_indices(data)
@@ -139,70 +137,33 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((index, terms))))
         covariates = None if self.covariates is None else self.covariates[index]
         try:
-            self.pruner.update(index, self._loss_of_mask(names, terms), covariates)
+            self.pruner.update(index, terms.sum(dim=1), covariates)
         except FloatingPointError as error:
             images = ", ".join(self.task.describe(data, self.records))
             raise FloatingPointError(
                 f"{error}. Images of this process's batch: {images}. A lower SOLVER.BASE_LR or "
                 "SOLVER.CLIP_GRADIENTS usually helps"
             ) from error
-        self.statistics.add(index, names, terms)
+        self.visits.add(index, names, terms)
 
-    def look_again(self, cfg: CfgNode) -> Tuple[Tensor, Optional[np.ndarray]]:
-        """Makes the mask say what the model as it is now says of every image.
+    def image_statistics(self, cfg: CfgNode) -> Optional[Statistics]:
+        """What the model as it is now says of every image; in the main process, None in the others.
 
         Each process looks at a part, with the main one's running statistics.
-
-        Returns:
-            Losses (N,) of the images. In the main process, if REDUNDANCY asks for them, features (N, F).
-
-        Raises:
-            FloatingPointError: a loss that is not finite, with the images.
-            ValueError: LOSS_TERMS that the model does not have.
         """
         model = unwrapped(self.model)
         synchronise_statistics(model)
         own = self.records[comm.get_rank() :: comm.get_world_size()]
-        terms, features = self.task.losses_and_features(cfg, model, own)
-        mine = self._loss_of_mask(list(terms), torch.stack(list(terms.values()), dim=1))
-        losses = torch.from_numpy(_interleaved(comm.all_gather(mine.numpy())))
-        self._judge(losses)
-        if not cfg.ADAPRUNER.REDUNDANCY:
-            return losses, None
-        parts = comm.gather(features)
-        return losses, _interleaved(parts) if parts else None
-
-    def _judge(self, losses: Tensor) -> None:
-        try:
-            self.pruner.judge(losses, self.covariates)
-        except FloatingPointError as error:
-            wrong = [self.records[i] for i in (~losses.isfinite()).nonzero()[:5, 0].tolist()]
-            images = ", ".join(f"{record['dataset_name']} {record['image_id']}" for record in wrong)
-            raise FloatingPointError(
-                f"{error} (the first: {images}). To go by what the visits said: --resume with "
-                "ADAPRUNER.LAST_LOOK False"
-            ) from error
-
-    def _loss_of_mask(self, names: List[str], terms: Tensor) -> Tensor:
-        """The sum of those terms (B, terms) that move the mask, (B,)."""
-        if not self.loss_terms:
-            return sum(terms.unbind(dim=1))
-        unknown = [name for name in self.loss_terms if name not in names]
-        if unknown:
-            raise ValueError(
-                f"ADAPRUNER.LOSS_TERMS names {', '.join(unknown)}, but the loss terms of "
-                f"{type(unwrapped(self.model)).__name__} are {', '.join(names)}"
-            )
-        return sum(terms[:, names.index(name)] for name in self.loss_terms)
+        parts = comm.gather(self.task.statistics(cfg, model, own))
+        return Statistics.interleaved(parts) if parts else None
 
     def state_dict(self):
-        """As without pruning, and the pruner's state with its per-image statistics."""
+        """As without pruning, and the pruner's state with what it remembers of each image."""
         return {
             **super().state_dict(),
             "pruner": self.pruner.state_dict(),
             "identity": self.identity,
-            "loss_terms": self.loss_terms,
-            "statistics": self.statistics.state_dict(),
+            "visits": self.visits.state_dict(),
         }
 
     def load_state_dict(self, state_dict):
@@ -217,22 +178,6 @@ class AdaPrunerStep(MixedPrecisionTrainer):
                 "another order than DATASETS.TRAIN gives now: resume with the data the run was started "
                 "with, or start a new run in another OUTPUT_DIR"
             )
-        before = state_dict.get("loss_terms", [])
-        if before != self.loss_terms:
-            raise ValueError(
-                f"ADAPRUNER.LOSS_TERMS was {before} when the run was started, is {self.loss_terms}: use "
-                "those again, or start a new run in another OUTPUT_DIR"
-            )
         super().load_state_dict(state_dict)
         self.pruner.load_state_dict(state_dict["pruner"])
-        self.statistics.load_state_dict(state_dict["statistics"])
-
-
-def _interleaved(parts: List[np.ndarray]) -> np.ndarray:
-    """Rows of the n-th part, one of `parts`' number apart from the n-th row on."""
-    if len(parts) == 1:
-        return parts[0]
-    rows = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
-    for n, part in enumerate(parts):
-        rows[n :: len(parts)] = part
-    return rows
+        self.visits.load_state_dict(state_dict["visits"])

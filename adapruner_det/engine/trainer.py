@@ -4,21 +4,20 @@ import math
 import os
 from typing import Dict, List, Optional, Tuple
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
-from torch import Tensor
 
 from ..data.sampling import ResumableSampler
 from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
-from ..pruning.redundancy import Comparison
+from ..pruning.statistics import Statistics
 from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
+from .select import term_weights
 from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer
 
@@ -74,8 +73,8 @@ class AdaPrunerTrainer(DefaultTrainer):
         if not self.pruning:
             return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED, seed)
         self.task.return_per_image_losses(unwrapped(model))
-        options, covariates = cfg.ADAPRUNER, None
-        if options.LOSS_SCALE == "expected":
+        covariates = None
+        if cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected":
             covariates = self.task.class_counts(self._records)
         num_covariates = 0 if covariates is None else covariates.shape[1]
         return AdaPrunerStep(
@@ -88,7 +87,6 @@ class AdaPrunerTrainer(DefaultTrainer):
             fingerprint(self._records),
             cfg.SOLVER.AMP.ENABLED,
             seed,
-            options.LOSS_TERMS,
             covariates,
         )
 
@@ -97,16 +95,13 @@ class AdaPrunerTrainer(DefaultTrainer):
         """The mask and its schedule, while pruning."""
         return self._trainer.pruner
 
-    def image_statistics(self) -> Dict[str, list]:
-        """How often each image was visited, and its losses: columns for the selection's table."""
-        return self._trainer.statistics.columns()
+    def visits(self) -> Dict[str, list]:
+        """How often each image was visited, and its losses then: columns for the selection's table."""
+        return self._trainer.visits.columns()
 
-    def look_again(self) -> Tuple[Tensor, Optional[np.ndarray]]:
-        """Losses (N,) of all images by the model as it is, which the mask then goes by, and features (N, F).
-
-        See `train_loop.AdaPrunerStep.look_again`.
-        """
-        return self._trainer.look_again(self.cfg)
+    def image_statistics(self) -> Optional[Statistics]:
+        """What the model as it is says of every image; see `train_loop.AdaPrunerStep.image_statistics`."""
+        return self._trainer.image_statistics(self.cfg)
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
@@ -120,7 +115,6 @@ class AdaPrunerTrainer(DefaultTrainer):
                 self._others,
                 keep_others=self.cfg.ADAPRUNER.EMPTY_IMAGES == "keep",
                 folder=os.path.join(self.cfg.OUTPUT_DIR, "selection"),
-                comparison=_comparison(self.cfg),
             )
             hooks.insert(1, hook)  # after the timer, before whatever saves or writes
         return hooks
@@ -173,33 +167,25 @@ def with_max_iter(cfg: CfgNode, num_images: int) -> CfgNode:
 
 def build_pruner(cfg: CfgNode, num_images: int, num_covariates: int = 0) -> AdaPruner:
     """The pruner that cfg.ADAPRUNER describes, for `num_images` images."""
-    options = cfg.ADAPRUNER
+    mask = cfg.ADAPRUNER.MASK
     return AdaPruner(
         num_images,
-        options.KEEP_RATIO,
+        cfg.ADAPRUNER.KEEP_RATIO,
         cfg.SOLVER.MAX_ITER,
         warmup_steps=_warmup_steps(cfg),
-        alpha=(options.ALPHA_START, options.ALPHA_END),
+        alpha=(mask.ALPHA_START, mask.ALPHA_END),
         objective=Objective(
-            classification=options.CLASSIFICATION_LOSS,
-            selection=options.SELECTION_LOSS,
-            compression=options.COMPRESSION_LOSS,
-            compression_scale=options.COMPRESSION_SCALE,
-            ratio_control=options.RATIO_CONTROL,
-            loss_scale=options.LOSS_SCALE,
-            selection_weight=options.SELECTION_WEIGHT,
-            learning_rate=options.MASK_LR,
+            classification=mask.CLASSIFICATION_LOSS,
+            selection=mask.SELECTION_LOSS,
+            compression=mask.COMPRESSION_LOSS,
+            compression_scale=mask.COMPRESSION_SCALE,
+            ratio_control=mask.RATIO_CONTROL,
+            loss_scale=mask.LOSS_SCALE,
+            selection_weight=mask.SELECTION_WEIGHT,
+            learning_rate=mask.LR,
         ),
-        tolerance=options.TOLERANCE,
+        tolerance=mask.TOLERANCE,
         num_covariates=num_covariates,
-    )
-
-
-def _comparison(cfg: CfgNode) -> Comparison:
-    return Comparison(
-        strength=cfg.ADAPRUNER.REDUNDANCY,
-        outlier_z=cfg.ADAPRUNER.OUTLIER_Z,
-        chance=cfg.ADAPRUNER.CHANCE,
     )
 
 
@@ -210,23 +196,12 @@ def check_pruning(cfg: CfgNode) -> None:
             f"ADAPRUNER.WARMUP is {cfg.ADAPRUNER.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 "
             "and below 1"
         )
-    if not 0 <= cfg.ADAPRUNER.REDUNDANCY < math.inf:
-        raise ValueError(
-            f"ADAPRUNER.REDUNDANCY is {cfg.ADAPRUNER.REDUNDANCY}; it is a strength, at least 0 (off)"
-        )
-    if not 0 <= cfg.ADAPRUNER.OUTLIER_Z < math.inf:
-        raise ValueError(
-            f"ADAPRUNER.OUTLIER_Z is {cfg.ADAPRUNER.OUTLIER_Z}; it is a number of standard deviations, at least 0 (off)"
-        )
-    if not 0 <= cfg.ADAPRUNER.CHANCE < math.inf:
-        raise ValueError(f"ADAPRUNER.CHANCE is {cfg.ADAPRUNER.CHANCE}; it is at least 0 (off)")
-    if not 0 <= cfg.ADAPRUNER.RARE_CLASSES <= 10:
-        raise ValueError(f"ADAPRUNER.RARE_CLASSES is {cfg.ADAPRUNER.RARE_CLASSES}; it is a power, from 0 (off) to 10")
+    term_weights(cfg)
     options = cfg.ADAPRUNER
-    if options.LAST_LOOK and options.COMPRESSION_LOSS and options.RATIO_CONTROL == "penalty":
+    if options.SOLVE_AT_END and options.MASK.COMPRESSION_LOSS and options.MASK.RATIO_CONTROL == "penalty":
         raise ValueError(
-            "ADAPRUNER.RATIO_CONTROL penalty does not go with a last look: add ADAPRUNER.LAST_LOOK False, or use "
-            "ADAPRUNER.PRESET paper for all that belongs to it"
+            "ADAPRUNER.MASK.RATIO_CONTROL penalty leaves a mask that is not to be solved for again: add "
+            "ADAPRUNER.SOLVE_AT_END False, or use ADAPRUNER.PRESET paper for all that belongs to it"
         )
     if cfg.DATASETS.SELECTION:
         raise ValueError(
@@ -242,7 +217,7 @@ def check_pruning(cfg: CfgNode) -> None:
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
     """Raises ValueError if pruning would last less than an epoch, or can't reach the ratio with so many images.
 
-    Warns if it lasts too little for a mask without a last look.
+    Warns if it lasts too little for a mask that is not solved for at the end.
     """
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
     needed = math.ceil(num_images / cfg.SOLVER.IMS_PER_BATCH)
@@ -258,9 +233,9 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
             f"once takes {needed}: raise {enough}"
         )
     _check_reach(cfg, num_images, pruning)
-    if pruning < 2 * needed and not cfg.ADAPRUNER.LAST_LOOK:
+    if pruning < 2 * needed and not cfg.ADAPRUNER.SOLVE_AT_END:
         logger.warning(
-            f"Without ADAPRUNER.LAST_LOOK the mask is what the visits made of it: {pruning} iterations are less than two "
+            f"Without ADAPRUNER.SOLVE_AT_END the mask is what the visits made of it: {pruning} iterations are less than two "
             f"epochs of pruning ({2 * needed}), which is short"
         )
     epochs = pruning * cfg.SOLVER.IMS_PER_BATCH / num_images
@@ -273,7 +248,7 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
 def _check_reach(cfg: CfgNode, num_images: int, pruning_steps: int) -> None:
     try:
         pruner = build_pruner(cfg, num_images)
-        alpha = (cfg.ADAPRUNER.ALPHA_START, cfg.ADAPRUNER.ALPHA_END)
+        alpha = (cfg.ADAPRUNER.MASK.ALPHA_START, cfg.ADAPRUNER.MASK.ALPHA_END)
         steps_per_epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
         check_reach(pruner.objective, pruner.keep_ratio, alpha, pruning_steps, steps_per_epoch)
     except ValueError as error:

@@ -23,6 +23,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from ..neighbours import nearest_neighbours, unit_vectors
+from .adapruner import number_to_keep
 from .draw import drawn_lots
 from .label_doubt import doubt, expected_values, overlooked
 from .objective import SELECTION_EPS
@@ -35,6 +36,7 @@ STEPS, STEP_SIZE = 300, 0.2  # of the annealing; the step size is eta
 ALPHA = 0.1, 60.0  # first and last; it rises geometrically
 LAST_OF_CLASS = 1.0  # more than all else together, what speaks for the one of a class that stays first
 TERMS = ("difficulty", "doubt", "likeness", "chance", "classes")
+_BETWEEN_EQUALS = 1e-6  # what lots count where CHANCE is off
 _SMALLEST = 1e-4  # likeness below it is none
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
@@ -121,18 +123,13 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
     own = {
         "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight),
         "doubt": weights.doubt * doubt_beyond_its_kind(statistics, near) if weights.doubt else np.zeros(len(names)),
-        "chance": weights.chance * (1 - equal),
+        "chance": max(weights.chance, _BETWEEN_EQUALS) * (1 - equal),
         "classes": weights.chance * (equal - tilted),
     }
     if weights.rare_classes:
         own["classes"][_first_of_each(classes, sum(own.values()))] -= LAST_OF_CLASS
-    likely = tilted >= np.sort(tilted)[::-1][num_to_keep(keep_ratio, len(names)) - 1]
+    likely = tilted >= np.sort(tilted)[::-1][number_to_keep(len(names), keep_ratio) - 1]
     return Energy(own, *likeness(near, classes, likely, weights.likeness, len(names)))
-
-
-def num_to_keep(keep_ratio: float, num_samples: int) -> int:
-    """c N to the nearest whole number, at least one, and one less than all at most."""
-    return min(max(1, round(keep_ratio * num_samples)), num_samples - 1)
 
 
 def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
@@ -288,8 +285,17 @@ def minimise(energy: Energy, keep: int) -> np.ndarray:
         m = _shifted(m, keep)
         s = expit(alpha * m)
         m = m - STEP_SIZE * (m + unary + energy.response(s))
-    kept = _shifted(m, keep) > 0
-    return _shifted(-unary - energy.response(kept), keep)
+    return _at_rest(energy, _shifted(m, keep) > 0)
+
+
+def _at_rest(energy: Energy, kept: np.ndarray) -> np.ndarray:
+    """The logits once each image has answered to the others' being in or out for good, from `kept` (N,) bool on."""
+    for _ in range(STEPS):
+        m = _shifted(-energy.unary - energy.response(kept), int(kept.sum()))
+        if np.array_equal(m > 0, kept):
+            break
+        kept = m > 0
+    return m
 
 
 def _shifted(m: np.ndarray, keep: int) -> np.ndarray:

@@ -57,6 +57,13 @@ class Mask:
         self.logits[touched] = after
         self.num_kept += int((after > 0).sum() - (before > 0).sum())
 
+    def replace(self, logits: Tensor) -> None:
+        """Takes other logits (N,), as they are, for its own."""
+        if len(logits) != len(self):
+            raise ValueError(f"{len(logits)} logits for a mask of {len(self)} samples")
+        self.logits = logits
+        self.num_kept = int(self.hard().sum())
+
     def project(self, num_kept: int) -> int:
         """Shifts all logits by one number so that exactly the `num_kept` highest are above zero.
 

@@ -67,6 +67,36 @@ class Statistics:
                 "it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
 
+    @staticmethod
+    def interleaved(parts: List["Statistics"]) -> "Statistics":
+        """Statistics of all images, of which the n-th part has the n-th and every len(parts)-th after it."""
+        if len(parts) == 1:
+            return parts[0]
+        num, step = sum(map(len, parts)), len(parts)
+        place = np.concatenate([np.arange(n, num, step) for n in range(step)])  # of what follows each other in the parts
+        back = np.argsort(place)
+
+        def rows(of) -> np.ndarray:
+            return np.concatenate([np.asarray(of(part)) for part in parts])[back]
+
+        def boxes(name: str):
+            columns = [
+                getattr(part, name)._replace(images=np.arange(n, num, step)[getattr(part, name).images])
+                for n, part in enumerate(parts)
+            ]
+            return type(columns[0])(*(np.concatenate(column) for column in zip(*columns)))
+
+        return Statistics(
+            datasets=rows(lambda part: part.datasets).tolist(),
+            ids=rows(lambda part: part.ids).tolist(),
+            losses={name: rows(lambda part: part.losses[name]) for name in parts[0].losses},
+            counts=rows(lambda part: part.counts),
+            features=rows(lambda part: part.features),
+            labels=boxes("labels"),
+            found=boxes("found"),
+            class_names=parts[0].class_names,
+        )
+
     def save(self, folder: "str | Path") -> None:
         """Writes `statistics.npz` into the folder: whole or not at all."""
         arrays = {f"{_LOSS}{name}": values for name, values in self.losses.items()}

@@ -8,7 +8,7 @@ from detectron2.utils.env import seed_all_rng
 from test_trainer import IDS, YOLO, StopAt, config, kept, known_loss, scores, train, voc  # noqa: F401
 
 from adapruner_det.classification.task import ClassificationTask
-from adapruner_det.data.rarest_class import rarity
+from adapruner_det.pruning.rarest_class import rarity
 from adapruner_det.data.records import checked_records, drawn_lots
 from adapruner_det.detection.task import DetectionTask
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_config

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 
-class ImageStatistics:
+class Visits:
     """How often each of N images was visited, its mean and last loss, and the mean of each loss term.
 
     Nothing the mask depends on; 4 bytes a value and image, for visits, last loss and each term.
