@@ -8,7 +8,8 @@ from typing import Any, Dict, List
 import numpy as np
 
 from .adapruner import number_to_keep
-from .energy import Energy, TermWeights, energy_of, minimise
+from .annealing import minimise
+from .energy import Energy, TermWeights, energy_of
 from .label_doubt import suspicious_boxes
 from .statistics import Statistics
 

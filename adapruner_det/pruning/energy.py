@@ -1,7 +1,6 @@
-"""What speaks against keeping each image and each two of them: E, and the mask that minimises it.
+"""What speaks against keeping each image and each two of them: E, a sum of named terms.
 
-N images, K classes, F features, k neighbours in a list; logits m (N,), alpha the scale of the sigmoid,
-s = sigmoid(alpha m) (N,), c the ratio to keep.
+N images, K classes, F features, k neighbours in a list; s (N,) the mask between 0 and 1, c the ratio to keep.
 
     E(s) = sum_i s_i u_i + 1/2 sum_i s_i R_i      with c N of the s_i at 1, the others at 0
     R_i = (sum_j (s_j k_ij)^p)^(1/p),  p = NORM
@@ -10,17 +9,15 @@ s = sigmoid(alpha m) (N,), c the ratio to keep.
 - k_ij >= 0 is what speaks against keeping both i and j, the term `likeness`. R_i is what i is charged for
   those like it that stay; p makes the nearest of them count most.
 
-With k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint. `minimise`
-anneals it as the paper's schedule does: alpha rises, the ratio is held by a shift of all logits, and a step is
-m <- m - eta (m + u + R). At rest m_i = nu - u_i - R_i: an image's logit is the sum of what speaks against it, less
-the threshold nu. The images with m > 0 are those that stay.
+With k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint. How the mask
+comes to its minimum is in `annealing`.
 """
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Dict, Tuple
 
 import numpy as np
 from scipy import sparse
-from scipy.special import expit
 
 from ..neighbours import nearest_neighbours, unit_vectors
 from .adapruner import number_to_keep
@@ -32,8 +29,6 @@ from .statistics import Statistics
 
 NORM = 2.0  # p
 NEIGHBOURS, LIKES = 32, 10  # k, and how many of them a doubt is compared with
-STEPS, STEP_SIZE = 300, 0.2  # of the annealing; the step size is eta
-ALPHA = 0.1, 60.0  # first and last; it rises geometrically
 LAST_OF_CLASS = 1.0  # more than all else together, what speaks for the one of a class that stays first
 TERMS = ("difficulty", "doubt", "likeness", "chance", "classes")
 _BETWEEN_EQUALS = 1e-6  # what lots count where CHANCE is off
@@ -89,16 +84,30 @@ class Energy:
     likeness: sparse.csr_matrix
     similarity: sparse.csr_matrix
 
-    @property
+    @cached_property
     def unary(self) -> np.ndarray:
         """u, (N,)."""
         return np.sum(list(self.own.values()), axis=0)
 
-    def response(self, s: np.ndarray) -> np.ndarray:
+    def powers(self, norm: float = NORM) -> sparse.csr_matrix:
+        """k^p, (N, N)."""
+        if norm not in self._powers:
+            self._powers[norm] = self.likeness.power(norm)
+        return self._powers[norm]
+
+    @cached_property
+    def _powers(self) -> Dict[float, sparse.csr_matrix]:
+        return {}
+
+    def response(self, s: np.ndarray, norm: float = NORM) -> np.ndarray:
         """R (N,), what each image is charged for those like it that stay."""
-        powers = self.likeness.copy()
-        powers.data **= NORM
-        return (powers @ s**NORM) ** (1 / NORM)
+        return (self.powers(norm) @ s**norm) ** (1 / norm)
+
+    def gradient(self, s: np.ndarray) -> np.ndarray:
+        """dE/ds, (N,): beside u and half of R what i adds to half of the R of others."""
+        r = self.response(s)
+        share = np.divide(s, r ** (NORM - 1), out=np.zeros(len(r)), where=r > 0)
+        return self.unary + (r + s ** (NORM - 1) * (self.powers() @ share)) / 2
 
     def value(self, kept: np.ndarray) -> float:
         """E of a selection, (N,) bool or 0 to 1."""
@@ -266,39 +275,3 @@ def whitened(features: np.ndarray) -> np.ndarray:
     pca = PCA(components, whiten=True, random_state=0)
     white = pca.fit_transform(features.astype(np.float64))
     return white[:, pca.singular_values_ > _ROUNDING * pca.singular_values_[0]].astype(np.float32)
-
-
-def minimise(energy: Energy, keep: int) -> np.ndarray:
-    """The logits of the mask of `keep` images that minimises E, by mean-field annealing.
-
-    R is the best response of an image to the others, not the gradient of E, which for p > 1 also has what i adds to the
-    R of others: with it the mask comes to rest at higher E (docs/method.md).
-
-    Args:
-        keep: how many images stay, at least 1 and below N.
-
-    Returns:
-        (N,) float64, exactly `keep` of them above 0. No two are equal unless their terms are.
-    """
-    unary, m = energy.unary, np.zeros(len(energy.unary))
-    for alpha in np.geomspace(*ALPHA, STEPS):
-        m = _shifted(m, keep)
-        s = expit(alpha * m)
-        m = m - STEP_SIZE * (m + unary + energy.response(s))
-    return _at_rest(energy, _shifted(m, keep) > 0)
-
-
-def _at_rest(energy: Energy, kept: np.ndarray) -> np.ndarray:
-    """The logits once each image has answered to the others' being in or out for good, from `kept` (N,) bool on."""
-    for _ in range(STEPS):
-        m = _shifted(-energy.unary - energy.response(kept), int(kept.sum()))
-        if np.array_equal(m > 0, kept):
-            break
-        kept = m > 0
-    return m
-
-
-def _shifted(m: np.ndarray, keep: int) -> np.ndarray:
-    """Less the number halfway between the lowest logit to keep and the next."""
-    last, first_out = -np.partition(-m, [keep - 1, keep])[[keep - 1, keep]]
-    return m - (last + first_out) / 2

@@ -1,40 +1,11 @@
-import numpy as np
 import pytest
 
-from adapruner_det.data.records import checked_records, drawn_lots
+from adapruner_det.data.records import checked_records
 
 
-EQUAL = np.ones(500)
-
-
-def records(name="data", ids=range(500)):
-    return checked_records(name, [{"image_id": image_id} for image_id in ids])
-
-
-def test_a_lot_belongs_to_an_image_a_data_set_and_a_seed():
-    lots = drawn_lots(records(), 0, EQUAL)
-    backwards = drawn_lots(records(ids=range(499, -1, -1)), 0, EQUAL)
-    assert np.array_equal(backwards[::-1], lots)
-    for others in (drawn_lots(records(), 1, EQUAL), drawn_lots(records("others"), 0, EQUAL)):
-        assert abs(np.corrcoef(lots, others)[0, 1]) < 0.2
-
-
-def test_lots_are_spread_evenly_between_0_and_1():
-    for weights in (EQUAL, np.linspace(1, 5, 500)):
-        lots = np.sort(drawn_lots(records(ids=[f"{n:03}" for n in range(500)]), 3, weights))
-        assert lots == pytest.approx((np.arange(500) + 0.5) / 500)
-
-
-def test_only_the_ratios_of_weights_count():
-    weights = np.linspace(1, 5, 500)
-    assert np.array_equal(drawn_lots(records(), 0, 8 * weights), drawn_lots(records(), 0, weights))
-    assert np.array_equal(drawn_lots(records(), 0, 8 * EQUAL), drawn_lots(records(), 0, EQUAL))
-
-
-def test_weights_tilt_the_draw_and_the_first_one_goes_by_them():
-    weights = np.where(np.arange(500) < 100, 3.0, 1.0)
-    best = [int(drawn_lots(records(), seed, weights).argmax()) for seed in range(300)]
-    assert 0.33 < np.mean(np.array(best) < 100) < 0.53  # 300 / 700; four standard deviations are 0.11
-    half = [(drawn_lots(records(), seed, weights)[:100] > 0.5).mean() for seed in range(20)]
-    # Each weight w is left with a chance of x^w; 0.2 x^3 + 0.8 x is 0.5 at x = 0.563.
-    assert np.mean(half) == pytest.approx(1 - 0.563**3, abs=0.03)
+def test_records_carry_the_name_of_their_data_set_and_ids_are_unique():
+    assert checked_records("data", [{"image_id": "a"}]) == [{"image_id": "a", "dataset_name": "data"}]
+    with pytest.raises(ValueError, match="data set data holds no image"):
+        checked_records("data", [])
+    with pytest.raises(ValueError, match=r"occur more than once: \['a'\]"):
+        checked_records("data", [{"image_id": "a"}, {"image_id": "b"}, {"image_id": "a"}])

@@ -1,0 +1,134 @@
+"""The mask that minimises E: mean-field annealing, as the paper's schedule does it, then exchanges of two images.
+
+N images, logits m (N,), alpha the scale of the sigmoid, s = sigmoid(alpha m).
+
+Alpha rises, the ratio is held by a shift of all logits, and a step is m <- m - eta (m + g): g is what speaks against
+each image while s of the others stay. That is u + R, what an image answers to the others, or dE/ds, which has what it
+adds to the R of others as well. None always ends lowest, nor do other p on the way, so several are tried. What is left
+to gain is gained with alpha at infinity, where s is 0 or 1: two images change places as long as E falls. At rest
+m_i = nu - u_i - R_i: an image's logit is the threshold nu less the sum of what speaks against it, and the images with
+m > 0 stay.
+"""
+from typing import Callable, Iterator, Tuple
+
+import numpy as np
+from scipy.special import expit
+
+from .energy import NORM, Energy
+
+STEPS, STEP_SIZE = 300, 0.2  # eta
+ALPHA = 0.1, 60.0  # first and last; it rises geometrically
+NORMS = 1.0, NORM, 8.0  # p of R on the way
+_ROUNDS = 100  # of exchanges, and of answers at rest, at most
+_EACH_WITH_EACH = 12  # of the worst that stay and the best that go
+_GAIN = 1e-9  # less is rounding
+
+
+def minimise(energy: Energy, keep: int) -> np.ndarray:
+    """The logits of the mask of `keep` images that minimises E.
+
+    Args:
+        keep: how many images stay, at least 1 and below N.
+
+    Returns:
+        (N,) float64, `keep` of them above 0.
+    """
+    ways = [lambda s, norm=norm: energy.unary + energy.response(s, norm) for norm in NORMS]
+    starts = [anneal(energy, keep, against) for against in (*ways, energy.gradient)]
+    ends = [at_rest(energy, kept) for start in starts for kept in (start, exchange(energy, start))]
+    return min(ends, key=lambda m: energy.value(m > 0))
+
+
+def anneal(energy: Energy, keep: int, against: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Which images stay, (N,) bool, when alpha has risen; `against` gives g (N,) for s (N,)."""
+    m = np.zeros(len(energy.unary))
+    for alpha in np.geomspace(*ALPHA, STEPS):
+        m = shifted(m, keep)
+        m = m - STEP_SIZE * (m + against(expit(alpha * m)))
+    return shifted(m, keep) > 0
+
+
+def shifted(m: np.ndarray, keep: int) -> np.ndarray:
+    """Less the number halfway between the lowest logit to keep and the next."""
+    last_in, first_out = -np.partition(-m, [keep - 1, keep])[[keep - 1, keep]]
+    return m - (last_in + first_out) / 2
+
+
+def at_rest(energy: Energy, kept: np.ndarray) -> np.ndarray:
+    """The logits once each image has answered to the others' being in or out for good, from `kept` (N,) bool on.
+
+    Half of those that would change their side do so at a time, those that gain most by it first, as images that are
+    alike would all go, and all come back.
+    """
+    kept, keep = kept.copy(), int(kept.sum())
+    for _ in range(_ROUNDS):
+        m = shifted(-energy.unary - energy.response(kept), keep)
+        leave, enter = np.flatnonzero(kept & (m <= 0)), np.flatnonzero(~kept & (m > 0))
+        if not len(leave) or not len(enter):
+            break
+        number = (min(len(leave), len(enter)) + 1) // 2
+        kept[leave[np.argsort(m[leave], kind="stable")[:number]]] = False
+        kept[enter[np.argsort(-m[enter], kind="stable")[:number]]] = True
+    return m
+
+
+def exchange(energy: Energy, kept: np.ndarray) -> np.ndarray:
+    """Lets two images, one that stays and one that goes, change places as long as E falls; (N,) bool."""
+    kept = kept.copy()
+    sums = energy.powers() @ kept.astype(np.float64)  # R^p
+    for _ in range(_ROUNDS):
+        gained = False
+        for out, into in _pairs(_marginals(energy, kept, sums), kept):
+            if kept[out] and not kept[into]:
+                gained |= _try(energy, kept, sums, out, into)
+        if not gained:
+            break
+    return kept
+
+
+def _pairs(marginals: np.ndarray, kept: np.ndarray) -> Iterator[Tuple[int, int]]:
+    """(one that stays, one that goes): those that E itself would rather have the other way round, and the nearest to it."""
+    inside, outside = np.flatnonzero(kept), np.flatnonzero(~kept)
+    inside = inside[np.argsort(-marginals[inside], kind="stable")]
+    outside = outside[np.argsort(marginals[outside], kind="stable")]
+    for out, into in zip(inside, outside):
+        if marginals[out] <= marginals[into]:
+            break
+        yield out, into
+    for out in inside[:_EACH_WITH_EACH]:
+        for into in outside[:_EACH_WITH_EACH]:
+            yield out, into
+
+
+def _marginals(energy: Energy, kept: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """By how much E rises with an image that goes, and is higher for one that stays, (N,)."""
+    near = energy.powers()
+    rows = np.repeat(np.arange(len(kept)), np.diff(near.indptr))
+    columns, powers = near.indices, near.data
+    with_it = np.where(kept[columns], sums[rows], sums[rows] + powers)
+    without = np.maximum(with_it - powers, 0)
+    adds = np.where(kept[rows], with_it ** (1 / NORM) - without ** (1 / NORM), 0)
+    return energy.unary + (sums ** (1 / NORM) + np.bincount(columns, adds, len(kept))) / 2
+
+
+def _try(energy: Energy, kept: np.ndarray, sums: np.ndarray, out: int, into: int) -> bool:
+    """Exchanges the two, in `kept` and `sums`, if E falls; whether it did."""
+    (near_out, of_out), (near_in, of_in) = _row(energy, out), _row(energy, into)
+    touched = np.unique(np.concatenate([near_out, near_in, [out, into]]))
+    before, stays = sums[touched], kept[touched]
+    after = before.copy()
+    after[np.searchsorted(touched, near_out)] -= of_out
+    after[np.searchsorted(touched, near_in)] += of_in
+    after = np.maximum(after, 0)
+    will = np.where(touched == out, False, np.where(touched == into, True, stays))
+    rise = (will @ after ** (1 / NORM) - stays @ before ** (1 / NORM)) / 2 + energy.unary[into] - energy.unary[out]
+    if rise > -_GAIN:
+        return False
+    kept[out], kept[into], sums[touched] = False, True, after
+    return True
+
+
+def _row(energy: Energy, image: int) -> Tuple[np.ndarray, np.ndarray]:
+    near = energy.powers()
+    own = slice(*near.indptr[image : image + 2])
+    return near.indices[own], near.data[own]

@@ -1,0 +1,223 @@
+"""E, its terms and the mask that minimises it."""
+import itertools
+
+import numpy as np
+import pytest
+from made_up import statistics
+from scipy import sparse
+
+from adapruner_det.pruning.annealing import minimise
+from adapruner_det.pruning.draw import drawn_lots
+from adapruner_det.pruning.energy import (
+    LAST_OF_CLASS,
+    Energy,
+    Neighbours,
+    TermWeights,
+    difficulty,
+    energy_of,
+    likeness,
+    whitened,
+)
+from adapruner_det.pruning.rarest_class import rarity
+
+NOTHING = dict(difficulty=0, doubt=0, likeness=0, chance=0, rare_classes=0)
+
+
+def by_hand(unary, pairs):
+    """The energy of a few images: u, and {(i, j): k}."""
+    k = np.zeros((len(unary), len(unary)))
+    for (i, j), value in pairs.items():
+        k[i, j] = k[j, i] = value
+    return Energy({"u": np.array(unary, float)}, sparse.csr_matrix(k), sparse.csr_matrix(k))
+
+
+def problem(num, seed, share):
+    """A few images, a quarter of them near-copies of another, as `energy_of` would find them."""
+    random = np.random.default_rng(seed)
+    places = random.normal(size=(num, 3))
+    for _ in range(num // 4):
+        copy, original = random.integers(num, size=2)
+        places[copy] = places[original] + 0.02 * random.normal(size=3)
+    far = np.square(places[:, None] - places).sum(-1) / 2
+    np.fill_diagonal(far, np.inf)
+    width = np.median(np.sort(far, axis=1)[:, round(1 / share) - 1])
+    k = sparse.csr_matrix(0.7 * np.exp(-((2 * far / width) ** 2)))
+    unary = np.maximum(1.2 * random.normal(size=num) / 1.75 - 1, 0) - 0.2 * random.permutation(num) / num
+    return Energy({"u": unary}, k, k)
+
+
+def greedy(energy, keep):
+    """Of those left always the one that the least speaks against, next to its nearest that stays."""
+    kept, k = np.zeros(len(energy.unary), bool), energy.likeness.toarray()
+    for _ in range(keep):
+        against = energy.unary + np.where(kept, k, 0).max(axis=1)
+        kept[np.where(kept, np.inf, against).argmin()] = True
+    return kept
+
+
+def test_e_by_hand():
+    energy = by_hand([1, 2, 4], {(0, 1): 3, (1, 2): 4})
+    assert energy.response(np.ones(3)) == pytest.approx([3, 5, 4])
+    assert energy.value(np.ones(3)) == pytest.approx(7 + 6)
+    assert energy.value(np.array([True, False, True])) == 5
+    assert energy.response(np.array([0, 0.5, 0])) == pytest.approx([1.5, 0, 2])
+
+
+def test_of_two_alike_the_one_stays_that_less_speaks_against_and_both_where_all_else_is_worse():
+    m = minimise(by_hand([0.2, 0.1, 0.3, 0.9], {(0, 1): 0.5}), 2)
+    assert (m > 0).tolist() == [False, True, True, False]
+    m = minimise(by_hand([0.2, 0.1, 0.3, 0.9], {(0, 1): 0.5}), 3)
+    assert (m > 0).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_at_rest_a_logit_is_the_threshold_less_what_speaks_against_its_image(share):
+    for seed in range(20):
+        energy = problem(60, seed, share)
+        m = minimise(energy, round(60 * share))
+        assert (m > 0).sum() == round(60 * share)
+        sums = m + energy.unary + energy.response(m > 0)
+        assert np.ptp(sums) < 1e-9
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_e_is_below_that_of_random_masks_and_hardly_ever_above_the_greedy_order(share):
+    above = 0
+    for seed in range(40):
+        energy, keep, random = problem(40, seed, share), round(40 * share), np.random.default_rng(seed)
+        value = energy.value(minimise(energy, keep) > 0)
+        drawn = [energy.value(np.isin(np.arange(40), random.permutation(40)[:keep])) for _ in range(100)]
+        assert value < min(drawn)
+        by_greed = energy.value(greedy(energy, keep))
+        assert value < by_greed + 0.1
+        above += value > by_greed + 1e-9
+    assert above <= 10
+
+
+@pytest.mark.parametrize("share, found", [(0.3, 0.9), (0.5, 0.8), (0.8, 0.95)])
+def test_exhaustive_search_mostly_finds_the_same(share, found):
+    """For p > 1 an image answers to the others (see `minimise`), which can come to rest a little above the lowest E."""
+    num, keep, same = 13, round(13 * share), 0
+    masks = np.array([np.isin(np.arange(num), chosen) for chosen in itertools.combinations(range(num), keep)])
+    for seed in range(40):
+        energy = problem(num, seed, share)
+        lowest = min(map(energy.value, masks))
+        value = energy.value(minimise(energy, keep) > 0)
+        assert value < lowest + 0.15
+        same += value < lowest + 1e-9
+    assert same >= 40 * found
+
+
+def test_without_likeness_it_is_the_order_of_u():
+    unary = np.random.default_rng(0).normal(size=50)
+    m = minimise(by_hand(unary, {}), 20)
+    assert np.array_equal(np.argsort(-m), np.argsort(unary)) and (m > 0).sum() == 20
+
+
+TERMS = {"difficulty": 0.5, "doubt": 1.0, "likeness": 0.7, "chance": 0.2, "rare_classes": 1.0}
+
+
+def telling():
+    """Statistics in which every term has something to say."""
+    rare = np.where(np.arange(40) < 6, 1, 0)
+    seen = statistics(classes=rare)
+    features = seen.features.copy()
+    features[11] = features[10]
+    losses = seen.losses["loss"].copy()
+    losses[[3, 20, 21]] = 9.0
+    return statistics(classes=rare, features=features, losses={"loss": losses})
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_is_heard_and_can_be_switched_off(term):
+    one_less = {**TERMS, term: 0}
+    all_of_them, without = (energy_of(telling(), TermWeights(**w), 0.6, 0) for w in (TERMS, one_less))
+    mine = "classes" if term == "rare_classes" else term
+    for name in ("difficulty", "doubt", "chance", "classes"):
+        touched = name == mine or (name == "classes" and term == "chance")
+        assert np.array_equal(all_of_them.own[name], without.own[name]) != touched, name
+    if term == "likeness":
+        assert all_of_them.likeness.nnz and not without.likeness.nnz
+    elif term != "chance":
+        assert not without.own[mine].any()
+    assert not np.array_equal(minimise(all_of_them, 24) > 0, minimise(without, 24) > 0)
+
+
+@pytest.mark.parametrize("term", ["difficulty", "doubt", "chance", "classes"])
+def test_a_term_that_is_perturbed_changes_the_selection(term):
+    energy = energy_of(telling(), TermWeights(**TERMS), 0.6, 0)
+    before = minimise(energy, 24) > 0
+    energy.own[term][np.flatnonzero(before)[0]] += 3
+    assert np.array_equal(np.flatnonzero(before & ~(minimise(energy, 24) > 0)), np.flatnonzero(before)[:1])
+
+
+def test_with_all_off_but_chance_it_is_the_draw_and_with_classes_the_weighted_one():
+    seen = telling()
+    names = [f"data\n{i}" for i in seen.ids]
+    plain = minimise(energy_of(seen, TermWeights(**{**NOTHING, "chance": 0.2}), 0.5, 3), 20) > 0
+    lots = drawn_lots(names, 3, np.ones(40))
+    assert np.array_equal(np.flatnonzero(plain), np.sort(np.argsort(-lots)[:20]))
+    tilted = minimise(energy_of(seen, TermWeights(**{**NOTHING, "chance": 0.2, "rare_classes": 1}), 0.5, 3), 20) > 0
+    lots = drawn_lots(names, 3, rarity(seen.counts, 1.0))
+    assert np.array_equal(np.flatnonzero(tilted), np.sort(np.argsort(-lots)[:20]))
+
+
+def test_with_nothing_to_tell_images_apart_the_ratio_is_kept():
+    seen = statistics(features=np.ones((40, 4), np.float32), losses={"loss": np.ones(40, np.float32)})
+    m = minimise(energy_of(seen, TermWeights(**{**TERMS, "chance": 0}), 0.5, 0), 20)
+    assert (m > 0).sum() == 20
+
+
+def test_each_class_keeps_one_image_before_all_others():
+    one_of_a_kind = np.where(np.arange(40) == 7, 1, 0)
+    losses = np.ones(40, np.float32)
+    losses[7] = 50
+    seen = statistics(classes=one_of_a_kind, losses={"loss": losses})
+    own = energy_of(seen, TermWeights(**{**TERMS, "difficulty": 0, "doubt": 0}), 0.5, 0).own
+    assert own["classes"][7] < -LAST_OF_CLASS and (own["classes"] < -LAST_OF_CLASS / 2).sum() == 2
+    assert minimise(energy_of(seen, TermWeights(doubt=0), 0.1, 0), 4)[7] > 0
+
+
+def test_difficulty_is_eq_4_and_5_less_their_minimum():
+    losses = np.float32([0.5, 1, 2, 0.5])
+    seen = statistics(4, losses={"loss": losses}, classes=np.zeros(4, int))
+    x = losses / 1.0
+    assert difficulty(seen, 1.0) == pytest.approx(x - np.log(x) - 1, abs=1e-4)
+    assert difficulty(seen, 0.25).min() == pytest.approx(0.5 - 0.25 * np.log(0.5) - 0.25 + 0.25 * np.log(0.25), abs=1e-4)
+
+
+def test_likeness_by_hand():
+    """Two directions at a right angle, a copy, and one at 45 degrees; w is the median distance of the nearest."""
+    features = np.float32([[1, 0], [1, 0], [0, 1], [1, 1]])
+    near = Neighbours.within(np.zeros(4, int), features)
+    assert near.places[:, 0].tolist() == [1, 0, 3, 0] or near.places[3, 0] == 1
+    cosine = 1 - 0.5**0.5
+    kernel, similarity = likeness(near, np.zeros(4, int), np.ones(4, bool), 0.7, 4)
+    width = np.median([0, 0, cosine, cosine])
+    assert kernel[0, 1] == kernel[1, 0] == pytest.approx(0.7)
+    assert kernel[0, 3] == kernel[3, 0] == pytest.approx(0.7 * np.exp(-((2 * cosine / width) ** 2)), rel=1e-4)
+    assert similarity[0, 1] == pytest.approx(1) and similarity[2, 3] == pytest.approx(0.5**0.5)
+    assert kernel.diagonal().tolist() == [0] * 4
+
+
+def test_only_images_of_a_class_are_alike():
+    near = Neighbours.within(np.array([0, 1, 0, 1, 2]), np.ones((5, 3), np.float32))
+    assert near.places[:, 0].tolist() == [2, 3, 0, 1, -1]
+    kernel, _ = likeness(near, np.array([0, 1, 0, 1, 2]), np.ones(5, bool), 1.0, 5)
+    assert sorted(zip(*kernel.nonzero())) == [(0, 2), (1, 3), (2, 0), (3, 1)]
+
+
+def test_whitening_scales_directions_that_vary_and_drops_rounding():
+    random = np.random.default_rng(0)
+    features = np.zeros((400, 6), np.float32)
+    features[:, 0], features[:, 1] = 100 * random.normal(size=400), 0.5 * random.normal(size=400)
+    white = whitened(features)
+    assert white.shape == (400, 2) and white.std(axis=0, ddof=1) == pytest.approx([1, 1], rel=1e-3)
+    assert whitened(np.ones((400, 6))).shape == (400, 6)
+
+
+@pytest.mark.parametrize("name, value", [("doubt", -1.0), ("likeness", float("inf")), ("rare_classes", 11.0),
+                                         ("selection_weight", 0.0)])  # fmt: skip
+def test_weights_that_cannot_be_are_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        TermWeights(**{name: value})
