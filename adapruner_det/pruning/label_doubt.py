@@ -1,13 +1,12 @@
 """How doubtful the labels of images are, from what a finished detector sees in them.
 
-All doubt is in one unit, the surprise -log(1 - p) in nats, p being how likely it is that the labels agree with what
-the detector sees. Young detectors are sure of nothing, and some classes are harder than others: so p is not the score
-but the share of the class's detections with such a score that labels confirm, over the whole set. What a detector sees
-and no label has (overlooked), sees elsewhere (badly located) or as something else (swapped) are the three errors of
+All doubt is in one unit, the surprise -log(1 - p) in nats, that labels are at odds with a detection whose chance to be
+right is p. Young detectors are sure of nothing, and some classes are harder than others: so p is not the score but the
+share of the class's detections with such a score that labels confirm, over the whole set. What a detector sees and no
+label has (overlooked), sees elsewhere (badly located) or as something else (swapped) are the three errors of
 ObjectLab (Tkachenko, Thyagarajan and Mueller, "ObjectLab: Automated Diagnosis of Mislabeled Images in Object Detection
 Data", 2023); that detections which disagree with the labels find disturbed boxes is shown by CLOD (Chachula, Lyskawa,
-Olber, Fratczak, Popowicz and Radlak, "Combating noisy labels in object detection datasets", 2022). Both judge by scores
-as they are.
+Olber, Fratczak, Popowicz and Radlak, "Combating Noisy Labels in Object Detection Datasets", 2022).
 
 N images, M labels and D detections of all images, K classes. Boxes are XYXY in pixels of the image; the labels of
 images are ragged arrays, those of all images behind each other with the image of each.
@@ -26,6 +25,7 @@ TWICE = 0.8  # IoU from which two labels of one class are one
 SUREST = 0.98  # a surprise is 3.9 nats at most
 KINDS = ("missing", "class", "box", "twice")
 _BASE_LOSS, _BASE_SURPRISE = 0.05, 0.3  # of the mean loss; in nats: what is below it does not count
+_LIKES = 10  # neighbours that may spare an image
 _NARROWEST = 1 / 3  # deviation: values that all lie within a factor of 1.4 are no evidence
 
 
@@ -219,7 +219,13 @@ def agreement(labels: Labels, detections: Detections, num_images: int, score: fl
     return np.divide(hits, largest, out=np.ones(num_images), where=largest > 0)
 
 
-def doubt(losses: np.ndarray, surprises: np.ndarray, counts: np.ndarray, outlier_z: float = 1.25) -> np.ndarray:
+def doubt(
+    losses: np.ndarray,
+    surprises: np.ndarray,
+    counts: np.ndarray,
+    likes: Optional[np.ndarray] = None,
+    outlier_z: float = 1.25,
+) -> np.ndarray:
     """How doubtful the labels of each image are: the term of an objective.
 
     [max(z of the loss, z of what is overlooked) / outlier_z - 1]_+, with z as in `excess`: the loss knows flipped
@@ -230,6 +236,8 @@ def doubt(losses: np.ndarray, surprises: np.ndarray, counts: np.ndarray, outlier
         losses: (N,) training losses by the finished detector.
         surprises: (N,) nats, see `overlooked`.
         counts: (N, K) boxes of each class.
+        likes: (N, k) the nearest neighbours of each, the nearest first, by which the loss of hard stretches is
+            spared (`beyond_likes`); None for none, where images are not alike.
         outlier_z: what is not above it does not count.
 
     Returns:
@@ -237,6 +245,8 @@ def doubt(losses: np.ndarray, surprises: np.ndarray, counts: np.ndarray, outlier
     """
     losses = np.asarray(losses, float)
     of_loss = excess(losses, counts, _BASE_LOSS * losses.mean())
+    if likes is not None:
+        of_loss = beyond_likes(of_loss, likes)
     z = np.maximum(of_loss, excess(surprises, counts, _BASE_SURPRISE))
     return np.maximum(z / outlier_z - 1, 0)
 
@@ -261,6 +271,18 @@ def excess(values: np.ndarray, counts: np.ndarray, base: float) -> np.ndarray:
     ratio = np.log((values + base) / (expected_values(values, counts) + base))
     ratio -= np.median(ratio)
     return ratio / max(1.4826 * np.median(np.abs(ratio)), _NARROWEST)
+
+
+def beyond_likes(z: np.ndarray, likes: np.ndarray) -> np.ndarray:
+    """z less the median of the ten nearest, where that is above 0: images that are hard as all their likes are.
+
+    A veto and not a comparison: an image is not doubtful because its likes are easier than most.
+
+    Args:
+        z: (N,).
+        likes: (N, k) the nearest neighbours of each, the nearest first; those after the tenth are not looked at.
+    """
+    return z - np.maximum(np.median(z[likes[:, :_LIKES]], axis=1), 0)
 
 
 def expected_values(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
