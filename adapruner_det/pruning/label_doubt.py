@@ -229,8 +229,9 @@ def doubt(
     """How doubtful the labels of each image are: the term of an objective.
 
     [max(z of the loss, z of what is overlooked) / outlier_z - 1]_+, with z as in `excess`: the loss knows flipped
-    classes and some of the shifted boxes, what is overlooked knows missing and shifted ones. It is 0 for most images
-    whose labels are right, and 0.5 to 2 where they are clearly wrong.
+    classes and some of the shifted boxes, what is overlooked knows missing and shifted ones. On NEU-DET with planted
+    errors it is 0 for nine in ten of the other images; its median is about 0.4 for flipped classes, 0.3 for missing
+    and 0.1 for shifted boxes, and one in seven of these images is above 1.
 
     Args:
         losses: (N,) training losses by the finished detector.
