@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
+from ..pruning.label_doubt import Detections, Labels
 from .mapper import quick
 from .yolov3_tiny import YOLOv3Tiny
 
@@ -46,6 +47,9 @@ LAST_LAYERS = {
         "roi_heads.keypoint_head.score_lowres.*",
     ),
 }
+# What detectors of Detectron2 are limited by when they are tested, in the model or in its last layers.
+_LIMITS = {"test_score_thresh": "score", "max_detections_per_image": "number", "test_topk_per_image": "number"}
+_BESIDES_BOXES = ("mask_on", "keypoint_on")  # what R-CNNs would compute for every one of them
 # Detections have to score above it, unless the caller says otherwise. Those of a YOLOv3-Tiny after 200
 # iterations on the demo set that do are about as many as there are boxes; above 0.5 there is a 7th.
 SCORE = 0.2
@@ -240,6 +244,57 @@ def found_boxes(
     return shares
 
 
+@torch.no_grad()
+def detections_of(
+    cfg: CfgNode, model: nn.Module, records: List[dict], score: float = 0.01, per_image: int = 100
+) -> Detections:
+    """All that the detector sees in each image, the faint as well: what doubt about labels begins with.
+
+    A young detector is sure of nothing, so that its own threshold would hide most of what it has learnt.
+    Overlapping boxes of one class are suppressed as the model always does; masks and keypoints are left out.
+
+    Args:
+        model: a detector of Detectron2, or one whose modules call their limits `test_score_thresh` and
+            `max_detections_per_image` as well; left as it was.
+        records: N dataset dicts.
+        score: detections score above it, whatever the model's own threshold is.
+        per_image: at most so many of each image, those that score highest.
+
+    Returns:
+        D detections in the order of `records`, in an image by falling score; boxes in pixels of the original image.
+
+    Raises:
+        ValueError: no part of the model has a threshold that could be lowered.
+    """
+    model = _unwrapped(model)
+    found: List[Instances] = [None] * len(records)
+    with _modes_restored(model), _limits_of_tests(model, score, per_image):
+        model.eval()
+        for indices, batch in _batches(cfg, records, "Detections"):
+            with _autocast(cfg, model):
+                outputs = model(batch)
+            for index, output in zip(indices, outputs):
+                found[index] = _best(output["instances"].to("cpu"), score, per_image)
+    return Detections(
+        np.concatenate([np.zeros((0, 4), np.float32), *(own.pred_boxes.tensor.numpy() for own in found)]),
+        np.concatenate([np.zeros(0, np.float32), *(own.scores.float().numpy() for own in found)]),
+        np.concatenate([np.zeros(0, np.int64), *(own.pred_classes.numpy() for own in found)]),
+        np.repeat(np.arange(len(records)), [len(own) for own in found]),
+    )
+
+
+def boxes_of_records(records: List[dict]) -> Labels:
+    """The annotated boxes of N dataset dicts, crowds as well, in pixels of the original images."""
+    annotations = [a for record in records for a in record.get("annotations", [])]
+    counts = [len(record.get("annotations", [])) for record in records]
+    return Labels(
+        _boxes(annotations),
+        np.array([a["category_id"] for a in annotations], np.int64),
+        np.repeat(np.arange(len(records)), counts),
+        np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
+    )
+
+
 def share_found(boxes: np.ndarray, classes: np.ndarray, detections: Instances, iou: float) -> float:
     """The share of the boxes of one image that are found.
 
@@ -306,13 +361,23 @@ def _annotations(record: dict) -> List[dict]:
 def _truth(record: dict) -> Tuple[np.ndarray, np.ndarray]:
     """(M, 4) float64 boxes, XYXY, and (M,) classes."""
     annotations = _annotations(record)
+    return _boxes(annotations), np.array([a["category_id"] for a in annotations], np.int64)
+
+
+def _boxes(annotations: List[dict]) -> np.ndarray:
+    """(M, 4) float64, XYXY."""
     # float64 arrays, since BoxMode would round lists to float32
     boxes = [
         BoxMode.convert(np.array([a["bbox"]], np.float64), a["bbox_mode"], BoxMode.XYXY_ABS)
         for a in annotations
     ]
-    classes = np.array([a["category_id"] for a in annotations], np.int64)
-    return np.concatenate([np.zeros((0, 4)), *boxes]), classes
+    return np.concatenate([np.zeros((0, 4)), *boxes])
+
+
+def _best(detections: Instances, score: float, number: int) -> Instances:
+    """By falling score, for models that order them otherwise or have limits of their own."""
+    detections = detections[detections.scores > score]
+    return detections[detections.scores.argsort(descending=True, stable=True)[:number]]
 
 
 def _batches(
@@ -423,6 +488,28 @@ def _modes_restored(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before.items():
             module.training = training
+
+
+@contextmanager
+def _limits_of_tests(model: nn.Module, score: float, number: int) -> Iterator[None]:
+    """Lets the model return boxes alone, those that score above `score`, at most `number` an image."""
+    values = {"score": score, "number": number}
+    wanted = {**{name: values[kind] for name, kind in _LIMITS.items()}, **dict.fromkeys(_BESIDES_BOXES, False)}
+    before = [
+        (module, name, vars(module)[name]) for module in model.modules() for name in wanted if name in vars(module)
+    ]
+    if not any(name == "test_score_thresh" for _, name, _ in before):
+        raise ValueError(
+            f"no part of {type(model).__name__} has an attribute test_score_thresh, so its faint detections cannot "
+            "be had: let the module that drops boxes by their score keep its threshold under that name"
+        )
+    try:
+        for module, name, _ in before:
+            setattr(module, name, wanted[name])
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from .rarest_class import rarest_class, rarity
 from .statistics import Statistics
 
 NORM = 2.0  # p
-NEIGHBOURS, LIKES = 32, 10  # k, and how many of them a doubt is compared with
+NEIGHBOURS = 32  # k
 LAST_OF_CLASS = 1.0  # more than all else together, what speaks for the one of a class that stays first
 TERMS = ("difficulty", "doubt", "likeness", "chance", "classes")
 _BETWEEN_EQUALS = 1e-6  # what lots count where CHANCE is off
@@ -131,7 +131,7 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
     near = Neighbours.within(classes, whitened(statistics.features)) if weights.likeness or weights.doubt else None
     own = {
         "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight),
-        "doubt": weights.doubt * doubt_beyond_its_kind(statistics, near) if weights.doubt else np.zeros(len(names)),
+        "doubt": weights.doubt * _doubt(statistics, near) if weights.doubt else np.zeros(len(names)),
         "chance": max(weights.chance, _BETWEEN_EQUALS) * (1 - equal),
         "classes": weights.chance * (equal - tilted),
     }
@@ -152,17 +152,9 @@ def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
     return x - w * np.log(x) - (w - w * np.log(w))
 
 
-def doubt_beyond_its_kind(statistics: Statistics, near: "Neighbours") -> np.ndarray:
-    """How doubtful an image's labels are, as far as those of the images most like it are not as well.
-
-    Where a detector is at odds with a whole stretch of a video, it is the stretch that is hard.
-
-    Returns:
-        (N,) at least 0; about 1 where a label is clearly wrong.
-    """
-    num = len(statistics)
-    own = doubt(statistics.loss, overlooked(statistics.labels, statistics.found, num), statistics.counts)
-    return np.maximum(own - near.median_of(own), 0)
+def _doubt(statistics: Statistics, near: "Neighbours | None") -> np.ndarray:
+    surprises = overlooked(statistics.labels, statistics.found, len(statistics))
+    return doubt(statistics.loss, surprises, statistics.counts, None if near is None else near.places)
 
 
 def _first_of_each(classes: np.ndarray, against: np.ndarray) -> np.ndarray:
@@ -199,13 +191,6 @@ class Neighbours:
                 near, far = nearest_neighbours(unit_vectors(features[own]), length, progress="Neighbours")
                 places[own, :length], distances[own, :length] = own[near], far
         return Neighbours(places, distances)
-
-    def median_of(self, values: np.ndarray) -> np.ndarray:
-        """Median of the values (N,) of the nearest images of each, (N,); 0 for an image without any."""
-        near = np.where(self.places >= 0, values[self.places], np.nan)[:, :LIKES]
-        alone = np.isnan(near).all(axis=1)
-        near[alone] = 0
-        return np.nanmedian(near, axis=1)
 
 
 def likeness(

@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapruner_det.detection.evidence import (
+    boxes_of_records,
+    detections_of,
     features_of,
     found_boxes,
     gradient_norms_of,
@@ -470,3 +472,82 @@ def test_labels():
     assert labels.tolist() == [1, 1, 3, 3, 2] and labels.dtype == np.int64
     with pytest.raises(ValueError, match=r"a.png has boxes of the classes \[1, 3\], but there are 3"):
         labels_of_records([{**of(3, 1), "file_name": "a.png"}], num_classes=3)
+
+
+# All that is detected
+
+
+@pytest.mark.parametrize("name", ["yolo", "faster_rcnn_fpn", "cascade_rcnn", "mask_rcnn_c4", "retinanet", "fcos"])
+def test_detections_of_an_untrained_model_that_stays_as_it_is(name, records):
+    """Natively it is sure of nothing; each image gets what the model finds in it with a lower threshold."""
+    cfg, model = config(name), build(name)
+    before = state_of(model)
+    found = detections_of(cfg, model, records, score=0.001, per_image=7)
+    assert_same(before, state_of(model))
+    limits = [module for module in model.modules() if hasattr(module, "test_score_thresh")]
+    assert limits and all(module.test_score_thresh != 0.001 for module in limits)
+    counts = np.bincount(found.images, minlength=5)
+    assert (counts <= 7).all() and (counts > (0 if name == "fcos" else 6)).all() and (np.diff(found.images) >= 0).all()
+    assert found.boxes.shape == (counts.sum(), 4) and (found.scores > 0.001).all()
+    for module in limits:
+        module.test_score_thresh = 0.001
+        for number in {"max_detections_per_image", "test_topk_per_image"} & vars(module).keys():
+            setattr(module, number, 7)  # before boxes without area are dropped, of which FCOS has some
+    model.eval()
+    for i, record in enumerate(records):
+        own = found.images == i
+        assert (np.diff(found.scores[own]) <= 0).all()
+        with torch.no_grad():
+            expected = model([{**as_input(cfg, record), "height": record["height"], "width": record["width"]}])
+        expected = expected[0]["instances"]
+        np.testing.assert_allclose(found.scores[own], expected.scores, rtol=1e-3)
+        np.testing.assert_allclose(found.boxes[own], expected.pred_boxes.tensor, rtol=1e-2, atol=0.05)
+        assert found.classes[own].tolist() == expected.pred_classes.tolist()
+
+
+def test_detections_are_in_pixels_of_the_original_image(records):
+    cfg, model = config(), build("yolo")
+    plain = detections_of(cfg, model, records[:1], 0.0, 1000)
+    cfg.INPUT.MIN_SIZE_TEST = 2 * min(SIZES[0])
+    doubled = detections_of(cfg, model, records[:1], 0.0, 1000)
+    assert len(doubled.boxes) != len(plain.boxes)  # there are four times as many cells
+    for found in (plain, doubled):
+        np.testing.assert_allclose(found.boxes[:, 2:].max(axis=0), SIZES[0][::-1], atol=0.01)
+
+
+def test_detections_by_falling_score(plain_records):
+    found = {
+        "0": detections((0.3, 1, *A), (0.9, 0, *B), (0.01, 0, *A)),
+        "1": detections(),
+        "2": detections((0.5, 2, *B), (0.7, 0, *A)),
+    }
+    toy = Toy(found)
+    toy.test_score_thresh = 0.5
+    seen = detections_of(config(), toy, plain_records)
+    assert toy.test_score_thresh == 0.5
+    np.testing.assert_allclose(seen.scores, [0.9, 0.3, 0.7, 0.5])
+    assert seen.classes.tolist() == [0, 1, 0, 2] and seen.images.tolist() == [0, 0, 2, 2]
+    assert seen.boxes.tolist() == [B, A, A, B]
+    assert detections_of(config(), toy, plain_records, 0.4, 1).images.tolist() == [0, 2]
+
+
+def test_model_without_a_threshold_is_named(plain_records):
+    with pytest.raises(ValueError, match="no part of Toy has an attribute test_score_thresh"):
+        detections_of(config(), Toy(), plain_records)
+
+
+def test_a_model_that_fails_gets_its_threshold_back(plain_records):
+    toy = Toy({})
+    toy.test_score_thresh = 0.5
+    with pytest.raises(KeyError):
+        detections_of(config(), toy, plain_records)
+    assert toy.test_score_thresh == 0.5
+
+
+def test_boxes_of_records(records):
+    crowd = {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2, "iscrowd": 1}
+    own = boxes_of_records([{}, records[1], {"annotations": [crowd]}])
+    assert own.boxes.tolist() == [[2, 2, 20, 30], [30, 5, 62, 33], [1, 2, 4, 6]]
+    assert own.classes.tolist() == [1, 2, 2] and own.images.tolist() == [1, 1, 2]
+    assert own.crowds.tolist() == [False, False, True]
+    assert boxes_of_records([]).boxes.shape == (0, 4)
