@@ -33,7 +33,8 @@ def minimise(energy: Energy, keep: int) -> np.ndarray:
     Returns:
         (N,) float64, `keep` of them above 0.
     """
-    ways = [lambda s, norm=norm: energy.unary + energy.response(s, norm) for norm in NORMS]
+    unary = energy.unary
+    ways = [lambda s, norm=norm: unary + energy.response(s, norm) for norm in NORMS]
     starts = [anneal(energy, keep, against) for against in (*ways, energy.gradient)]
     ends = [at_rest(energy, kept) for start in starts for kept in (start, exchange(energy, start))]
     return min(ends, key=lambda m: energy.value(m > 0))
@@ -74,13 +75,13 @@ def at_rest(energy: Energy, kept: np.ndarray) -> np.ndarray:
 
 def exchange(energy: Energy, kept: np.ndarray) -> np.ndarray:
     """Lets two images, one that stays and one that goes, change places as long as E falls; (N,) bool."""
-    kept = kept.copy()
+    kept, unary = kept.copy(), energy.unary
     sums = energy.powers() @ kept.astype(np.float64)  # R^p
     for _ in range(_ROUNDS):
         gained = False
         for out, into in _pairs(_marginals(energy, kept, sums), kept):
             if kept[out] and not kept[into]:
-                gained |= _try(energy, kept, sums, out, into)
+                gained |= _try(energy, unary[into] - unary[out], kept, sums, out, into)
         if not gained:
             break
     return kept
@@ -111,8 +112,8 @@ def _marginals(energy: Energy, kept: np.ndarray, sums: np.ndarray) -> np.ndarray
     return energy.unary + (sums ** (1 / NORM) + np.bincount(columns, adds, len(kept))) / 2
 
 
-def _try(energy: Energy, kept: np.ndarray, sums: np.ndarray, out: int, into: int) -> bool:
-    """Exchanges the two, in `kept` and `sums`, if E falls; whether it did."""
+def _try(energy: Energy, rise_of_own: float, kept: np.ndarray, sums: np.ndarray, out: int, into: int) -> bool:
+    """Exchanges the two, in `kept` and `sums`, if E falls; whether it did. `rise_of_own` is the part of u."""
     (near_out, of_out), (near_in, of_in) = _row(energy, out), _row(energy, into)
     touched = np.unique(np.concatenate([near_out, near_in, [out, into]]))
     before, stays = sums[touched], kept[touched]
@@ -121,7 +122,7 @@ def _try(energy: Energy, kept: np.ndarray, sums: np.ndarray, out: int, into: int
     after[np.searchsorted(touched, near_in)] += of_in
     after = np.maximum(after, 0)
     will = np.where(touched == out, False, np.where(touched == into, True, stays))
-    rise = (will @ after ** (1 / NORM) - stays @ before ** (1 / NORM)) / 2 + energy.unary[into] - energy.unary[out]
+    rise = (will @ after ** (1 / NORM) - stays @ before ** (1 / NORM)) / 2 + rise_of_own
     if rise > -_GAIN:
         return False
     kept[out], kept[into], sums[touched] = False, True, after

@@ -84,7 +84,7 @@ class Energy:
     likeness: sparse.csr_matrix
     similarity: sparse.csr_matrix
 
-    @cached_property
+    @property
     def unary(self) -> np.ndarray:
         """u, (N,)."""
         return np.sum(list(self.own.values()), axis=0)

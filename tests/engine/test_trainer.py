@@ -85,14 +85,12 @@ def config(tmp_path):
             "SOLVER.MAX_ITER": 40,
             "ADAPRUNER.ENABLED": True,
             "ADAPRUNER.KEEP_RATIO": 0.75,
-            "ADAPRUNER.MASK_LR": 3.0,
+            "ADAPRUNER.MASK.LR": 3.0,
             "ADAPRUNER.EMPTY_IMAGES": "prune",
             # The loss of each image alone decides, as BrightnessModel has no features.
-            "ADAPRUNER.LOSS_SCALE": "mean",
-            "ADAPRUNER.SELECTION_WEIGHT": 1.0,
-            "ADAPRUNER.CLASS_BALANCE": False,
-            "ADAPRUNER.REDUNDANCY": 0.0,
-            "ADAPRUNER.LAST_LOOK": False,
+            "ADAPRUNER.MASK.LOSS_SCALE": "mean",
+            "ADAPRUNER.MASK.SELECTION_WEIGHT": 1.0,
+            "ADAPRUNER.SOLVE_AT_END": False,
             "OUTPUT_DIR": str(tmp_path / folder),
             **overrides,
         }
@@ -190,7 +188,7 @@ def test_a_run_leaves_record_table_list_and_scalars(voc, config, tmp_path):
         assert table.loc[record["image_id"], "mean_loss"] == pytest.approx(expected, rel=0.02)
 
     lines = [json.loads(line) for line in open(tmp_path / "out" / "metrics.json")]
-    for name in ("loss_a", "loss_b", "alpha", "compression_lambda", "kept_ratio", "num_came_back",
+    for name in ("loss_a", "loss_b", "alpha", "compression_lambda", "kept_ratio",
                  "classification_loss", "selection_loss", "compression_loss"):  # fmt: skip
         assert name in lines[-1], name
     assert lines[-1]["kept_ratio"] == trainer.pruner.kept_ratio == 0.75

@@ -81,31 +81,27 @@ def test_at_rest_a_logit_is_the_threshold_less_what_speaks_against_its_image(sha
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
-def test_e_is_below_that_of_random_masks_and_hardly_ever_above_the_greedy_order(share):
-    above = 0
+def test_e_is_below_that_of_random_masks_and_not_above_the_greedy_order(share):
+    """A mask at rest can be a little above the lowest E, where that is not at rest: in 1 or 2 of 40 problems."""
+    above = []
     for seed in range(40):
         energy, keep, random = problem(40, seed, share), round(40 * share), np.random.default_rng(seed)
         value = energy.value(minimise(energy, keep) > 0)
         drawn = [energy.value(np.isin(np.arange(40), random.permutation(40)[:keep])) for _ in range(100)]
         assert value < min(drawn)
-        by_greed = energy.value(greedy(energy, keep))
-        assert value < by_greed + 0.1
-        above += value > by_greed + 1e-9
-    assert above <= 10
+        above.append(value - energy.value(greedy(energy, keep)))
+    assert max(above) < 0.03 and np.sum(np.array(above) > 1e-9) <= 2
 
 
-@pytest.mark.parametrize("share, found", [(0.3, 0.9), (0.5, 0.8), (0.8, 0.95)])
-def test_exhaustive_search_mostly_finds_the_same(share, found):
-    """For p > 1 an image answers to the others (see `minimise`), which can come to rest a little above the lowest E."""
-    num, keep, same = 13, round(13 * share), 0
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_exhaustive_search_finds_nothing_lower(share):
+    num, keep = 13, round(13 * share)
     masks = np.array([np.isin(np.arange(num), chosen) for chosen in itertools.combinations(range(num), keep)])
+    above = []
     for seed in range(40):
         energy = problem(num, seed, share)
-        lowest = min(map(energy.value, masks))
-        value = energy.value(minimise(energy, keep) > 0)
-        assert value < lowest + 0.15
-        same += value < lowest + 1e-9
-    assert same >= 40 * found
+        above.append(energy.value(minimise(energy, keep) > 0) - min(map(energy.value, masks)))
+    assert max(above) < 0.001 and np.sum(np.array(above) > 1e-9) <= 1
 
 
 def test_without_likeness_it_is_the_order_of_u():
@@ -133,22 +129,23 @@ def test_each_term_is_heard_and_can_be_switched_off(term):
     one_less = {**TERMS, term: 0}
     all_of_them, without = (energy_of(telling(), TermWeights(**w), 0.6, 0) for w in (TERMS, one_less))
     mine = "classes" if term == "rare_classes" else term
-    for name in ("difficulty", "doubt", "chance", "classes"):
-        touched = name == mine or (name == "classes" and term == "chance")
-        assert np.array_equal(all_of_them.own[name], without.own[name]) != touched, name
+    for name in ("difficulty", "doubt", "chance"):
+        assert np.array_equal(all_of_them.own[name], without.own[name]) != (name == mine), name
     if term == "likeness":
         assert all_of_them.likeness.nnz and not without.likeness.nnz
     elif term != "chance":
         assert not without.own[mine].any()
-    assert not np.array_equal(minimise(all_of_them, 24) > 0, minimise(without, 24) > 0)
+    assert not np.array_equal(minimise(all_of_them, 24), minimise(without, 24))
 
 
 @pytest.mark.parametrize("term", ["difficulty", "doubt", "chance", "classes"])
 def test_a_term_that_is_perturbed_changes_the_selection(term):
     energy = energy_of(telling(), TermWeights(**TERMS), 0.6, 0)
     before = minimise(energy, 24) > 0
-    energy.own[term][np.flatnonzero(before)[0]] += 3
-    assert np.array_equal(np.flatnonzero(before & ~(minimise(energy, 24) > 0)), np.flatnonzero(before)[:1])
+    perturbed = np.flatnonzero(before)[10]
+    energy.own[term][perturbed] += 3
+    after = minimise(energy, 24) > 0
+    assert not after[perturbed] and after.sum() == 24
 
 
 def test_with_all_off_but_chance_it_is_the_draw_and_with_classes_the_weighted_one():
@@ -187,15 +184,15 @@ def test_difficulty_is_eq_4_and_5_less_their_minimum():
 
 
 def test_likeness_by_hand():
-    """Two directions at a right angle, a copy, and one at 45 degrees; w is the median distance of the nearest."""
+    """Two directions at a right angle, a copy, and one at 45 degrees; w is the median distance of the second nearest."""
     features = np.float32([[1, 0], [1, 0], [0, 1], [1, 1]])
     near = Neighbours.within(np.zeros(4, int), features)
-    assert near.places[:, 0].tolist() == [1, 0, 3, 0] or near.places[3, 0] == 1
-    cosine = 1 - 0.5**0.5
-    kernel, similarity = likeness(near, np.zeros(4, int), np.ones(4, bool), 0.7, 4)
-    width = np.median([0, 0, cosine, cosine])
+    assert near.places[:2, 0].tolist() == [1, 0] and near.places[2, 0] == 3
+    apart = 1 - 0.5**0.5
+    kernel, similarity = likeness(near, np.zeros(4, int), np.array([True, False, True, False]), 0.7, 4)
+    width = np.median([apart, apart, 1, apart])
     assert kernel[0, 1] == kernel[1, 0] == pytest.approx(0.7)
-    assert kernel[0, 3] == kernel[3, 0] == pytest.approx(0.7 * np.exp(-((2 * cosine / width) ** 2)), rel=1e-4)
+    assert kernel[0, 3] == kernel[3, 0] == pytest.approx(0.7 * np.exp(-((2 * apart / width) ** 2)), rel=1e-4)
     assert similarity[0, 1] == pytest.approx(1) and similarity[2, 3] == pytest.approx(0.5**0.5)
     assert kernel.diagonal().tolist() == [0] * 4
 

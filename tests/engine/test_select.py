@@ -1,0 +1,104 @@
+"""From statistics to a selection, and to another one at another ratio."""
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from test_trainer import IDS, YOLO, config, kept, scores, train, voc  # noqa: F401
+
+from adapruner_det.data.records import checked_records
+from adapruner_det.engine.select import is_solved, selection_of_mask, solve_again
+from adapruner_det.pruning import Selection
+from adapruner_det.pruning.mask import Mask
+from adapruner_det.pruning.statistics import Statistics
+
+SOLVED = {**YOLO, "ADAPRUNER.SOLVE_AT_END": True}
+
+
+def folder_of(cfg):
+    return f"{cfg.OUTPUT_DIR}/selection"
+
+
+@pytest.fixture
+def run(voc, config):  # noqa: F811
+    voc("all")
+    cfg = config(**SOLVED)
+    train(cfg)
+    return cfg
+
+
+def test_a_run_leaves_reasons_and_statistics(run):
+    selection, statistics = Selection.load(folder_of(run)), Statistics.load(folder_of(run))
+    assert is_solved(selection) and statistics.ids == IDS and len(kept(run)) == 15
+    rows = selection.table().set_index("id")
+    assert np.array_equal(rows["score"] > 0, rows["kept"] == 1)
+    against = rows[[f"against_{name}" for name in ("difficulty", "doubt", "likeness", "chance", "classes")]].sum(axis=1)
+    assert np.ptp(rows["score"] + against) < 1e-4
+    assert rows["final_loss"].tolist() == pytest.approx(statistics.loss.tolist())
+    reasons = selection.provenance["reasons"]
+    assert sum(count for name, count in reasons.items() if name != "with_reason") == 5
+    assert selection.provenance["objective"]["seed"] == 1
+
+
+def test_cut_solves_as_a_run_at_that_ratio_would(run, config):  # noqa: F811
+    """With the same statistics: those of a run at 0.5, put in the place of its own."""
+    other = config(folder="other", **{**SOLVED, "ADAPRUNER.KEEP_RATIO": 0.5})
+    train(other)
+    Statistics.load(folder_of(run)).save(folder_of(other))
+    cut, statistics = solve_again(folder_of(run), 0.5)
+    again, _ = solve_again(folder_of(other), 0.5)
+    assert cut.scores == again.scores and cut.kept == again.kept and sum(cut.kept) == 10
+    assert cut.columns["reason"] == again.columns["reason"] and cut.keep_ratio == 0.5
+    same, _ = solve_again(folder_of(run), 0.75)
+    assert same.scores == Selection.load(folder_of(run)).scores and statistics.ids == IDS
+
+
+def test_terms_can_be_weighed_otherwise_without_training(run):
+    plain, changed = solve_again(folder_of(run), 0.5)[0], solve_again(folder_of(run), 0.5, ["ADAPRUNER.CHANCE", "9"])[0]
+    assert plain.scores != changed.scores and changed.provenance["objective"]["chance"] == 9
+    for wrong, message in (
+        (["ADAPRUNER.WARMUP", "0.1"], "ADAPRUNER.WARMUP is no term"),
+        (["ADAPRUNER.DOUBT", "much"], "ADAPRUNER.DOUBT is a number, not 'much'"),
+        (["ADAPRUNER.DOUBT"], "ADAPRUNER.DOUBT has no value"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            solve_again(folder_of(run), 0.5, wrong)
+
+
+def test_statistics_of_other_images_are_refused(run):
+    statistics = Statistics.load(folder_of(run))
+    Statistics(**{**vars(statistics), "ids": ["another", *IDS[1:]]}).save(folder_of(run))
+    with pytest.raises(ValueError, match="one of the two files is from elsewhere"):
+        solve_again(folder_of(run), 0.5)
+
+
+def test_images_that_did_not_compete_stay_where_they_are(voc, config):  # noqa: F811
+    voc("all")
+    cfg = config(**{**SOLVED, "ADAPRUNER.EMPTY_IMAGES": "keep"})
+    train(cfg)
+    cut, _ = solve_again(folder_of(cfg), 0.5)
+    by_id = dict(zip(cut.ids, zip(cut.scores, cut.kept, cut.columns["reason"])))
+    assert by_id[IDS[3]] == by_id[IDS[4]] == (None, True, None)
+    assert sum(cut.kept) == 2 + 9
+
+
+def test_what_the_mask_says_is_the_selection(voc):  # noqa: F811
+    records = checked_records("data", DatasetCatalog.get(voc("all")))
+    for seed in (0, 1):
+        mask = Mask(20)
+        mask.replace(torch.from_numpy(np.random.default_rng(seed).normal(size=20)))
+        selection = selection_of_mask(mask, records, [], False, keep_ratio=0.5, columns={}, provenance={})
+        assert selection.scores == mask.logits.tolist()
+        assert selection.kept == [logit > 0 for logit in mask.logits.tolist()]
+
+
+def test_other_finished_logits_are_another_selection(voc, config, monkeypatch):  # noqa: F811
+    voc("all")
+    logits = np.linspace(-1, 1, 20)
+    decide = "adapruner_det.pruning.decision.minimise"
+    monkeypatch.setattr(decide, lambda energy, keep: logits)
+    first, second = config(folder="first", **SOLVED), config(folder="second", **SOLVED)
+    train(first)
+    monkeypatch.setattr(decide, lambda energy, keep: -logits)
+    train(second)
+    assert kept(first) == set(IDS[10:]) and kept(second) == set(IDS[:10])
+    assert list(scores(first).values()) == logits.tolist()

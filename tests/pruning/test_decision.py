@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from made_up import statistics
+
+from adapruner_det.pruning.decision import (
+    CHANCE,
+    DIFFICULTY,
+    DOUBTFUL,
+    NEAR_DUPLICATE,
+    REASONS,
+    SHORT_OF_IMAGES,
+    columns_of,
+    counts_of,
+    decide,
+)
+from adapruner_det.pruning.energy import TermWeights
+
+
+CLASSES = np.where(np.arange(80) < 50, 0, 1)
+
+
+def seen_with_faults():
+    """Image 11 is a copy of 10; the cat that is labelled in 20 is a dog, and costs; the rest are as they are."""
+    clean = statistics(80, seed=1, classes=CLASSES)
+    features, losses, seen = clean.features.copy(), clean.losses["loss"].copy(), clean.found.classes.copy()
+    features[11], losses[20], seen[20] = features[10], 30.0, 1
+    found = clean.found._replace(classes=seen)
+    return statistics(80, seed=1, classes=CLASSES, features=features, losses={"loss": losses}, found=found)
+
+
+def test_the_logit_is_the_threshold_less_the_shares_of_the_terms():
+    decision = decide(seen_with_faults(), TermWeights(difficulty=0.1), 0.7, 0)
+    assert set(decision.shares) == {"difficulty", "doubt", "likeness", "chance", "classes"}
+    assert np.ptp(decision.logits + sum(decision.shares.values())) < 1e-9
+    assert (decision.logits > 0).sum() == 56
+
+
+def test_why_an_image_goes():
+    decision = decide(seen_with_faults(), TermWeights(), 0.7, 0)
+    gone = decision.logits <= 0
+    assert [reason != "" for reason in decision.reasons] == gone.tolist()
+    assert decision.reasons[20] == DOUBTFUL
+    copy, original = (10, 11) if gone[10] else (11, 10)
+    assert gone[copy] and not gone[original]
+    assert decision.reasons[copy] == NEAR_DUPLICATE and decision.like[copy] == original
+    assert decision.similarity[copy] == pytest.approx(1)
+    assert CHANCE in decision.reasons
+    counts = counts_of(decision)
+    assert sum(counts[reason] for reason in REASONS) == 24
+    assert counts[NEAR_DUPLICATE] + counts[DOUBTFUL] + counts[CHANCE] == 24
+    told = decision.shares["doubt"] + decision.shares["likeness"]
+    assert counts["with_reason"] == (told > 0.2).sum() >= 2
+
+
+def test_hard_images_go_for_being_hard():
+    losses = np.ones(40, np.float32)
+    losses[7] = 20
+    decision = decide(
+        statistics(losses={"loss": losses}, classes=np.zeros(40, int)), TermWeights(difficulty=1, doubt=0), 0.9, 0
+    )
+    assert decision.reasons[7] == DIFFICULTY
+
+
+def test_why_an_image_of_a_rare_class_stays():
+    rare = np.where(np.arange(40) < 3, 1, 0)
+    decision = decide(statistics(classes=rare), TermWeights(doubt=0, likeness=0), 0.5, 2)
+    assert SHORT_OF_IMAGES in [decision.reasons[i] for i in range(3)]
+    assert (decision.logits[:3] > 0).all()
+
+
+def test_columns_for_people():
+    seen = seen_with_faults()
+    decision = decide(seen, TermWeights(), 0.7, 0)
+    columns = columns_of(decision, seen)
+    copy = 10 if decision.logits[10] <= 0 else 11
+    assert columns["like"][copy] == f"{21 - copy:03}" and columns["similarity"][copy] == 1
+    assert columns["like"][20] == "" and columns["similarity"][20] is None
+    assert columns["doubtful_boxes"][20].startswith("class: cat, sees dog at ")
+    assert columns["against_doubt"][20] == pytest.approx(decision.shares["doubt"][20], abs=1e-6)
+    several = columns_of(decision, statistics(80, datasets=["a"] + ["b"] * 79))
+    assert several["like"][copy] == f"b/{21 - copy:03}"
+
+
+def test_the_seed_decides_between_equals_and_nothing_else_does():
+    one, same, other = (decide(seen_with_faults(), TermWeights(), 0.7, seed) for seed in (0, 0, 1))
+    assert np.array_equal(one.logits, same.logits)
+    assert not np.array_equal(one.logits > 0, other.logits > 0)
+
+
+def test_a_ratio_that_keeps_none_or_all_is_refused():
+    with pytest.raises(ValueError, match="keep_ratio 0.999 of 40 samples is all of them"):
+        decide(statistics(), TermWeights(), 0.999, 0)
