@@ -1,4 +1,6 @@
 """Options of pruning, in the trainer."""
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from adapruner_det.data.rarest_class import rarity
 from adapruner_det.data.records import checked_records, drawn_lots
 from adapruner_det.detection.task import DetectionTask
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_config
-from adapruner_det.engine.config import PRESETS, without_options_off
+from adapruner_det.engine.config import PRESETS, RENAMED_OR_GONE, without_options_off
 from adapruner_det.engine.hooks import AdaPrunerHook
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.redundancy import Comparison, discounted_scores
@@ -20,7 +22,6 @@ from adapruner_det.scoring.selecting import cut_as_made
 
 EACH = {
     "expected": {"ADAPRUNER.LOSS_SCALE": "expected"},
-    "quantile": {"ADAPRUNER.LOSS_SCALE": "quantile", "ADAPRUNER.LOSS_QUANTILE": 0.3},
     "terms": {"ADAPRUNER.LOSS_TERMS": ("loss_obj", "loss_cls")},
     "redundancy": {"ADAPRUNER.REDUNDANCY": 0.5},
     "selection weight": {"ADAPRUNER.SELECTION_WEIGHT": 0.3},
@@ -106,6 +107,10 @@ def test_resuming_with_other_terms_is_refused(voc, config):  # noqa: F811
         train(config(**{"ADAPRUNER.LOSS_TERMS": ("loss_a",)}), resume=True)
 
 
+def of_one_class(records):
+    return torch.zeros(len(records), dtype=torch.long)
+
+
 def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeypatch):  # noqa: F811
     """Four images, dear to the mask by their losses, are one and the same to the model: the one with the best lot stays."""
     voc("all")
@@ -122,6 +127,7 @@ def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeyp
         return found[: len(records)]
 
     monkeypatch.setattr("adapruner_det.detection.task.features_of", features)
+    monkeypatch.setattr(DetectionTask, "groups", staticmethod(of_one_class))
     train(compared)
     selection = Selection.load(compared.OUTPUT_DIR + "/selection")
     lots = drawn_lots(checked_records("data", DatasetCatalog.get("data")), compared.SEED, np.ones(len(IDS)))
@@ -134,24 +140,22 @@ def test_of_images_that_look_alike_to_the_model_one_is_kept(voc, config, monkeyp
 
 
 def test_cut_at_its_ratio_a_selection_is_what_it_was(voc, config, monkeypatch):  # noqa: F811
-    """Whether classes were held to the ratio by the mask or all images stand in one line."""
+    """Whether by the mask or next to their neighbours."""
     voc("all")
     features = np.random.default_rng(0).normal(size=(len(IDS), 8)).astype(np.float32)
     monkeypatch.setattr("adapruner_det.detection.task.features_of", lambda cfg, model, records: features[: len(records)])
-    by_class = {}
     for strength in (0.0, 0.7):
-        cfg = config(folder=str(strength), **{"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.REDUNDANCY": strength})
+        cfg = config(folder=str(strength), **{"ADAPRUNER.REDUNDANCY": strength})
         train(cfg)
         selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
         assert cut_as_made(selection, 0.75).kept == selection.kept
-        by_class[strength] = selection.provenance["class_balance"]
-    assert by_class == {0.0: True, 0.7: False}
 
 
 def test_scores_are_those_of_the_settings_asked_for(voc, config, monkeypatch):  # noqa: F811
     voc("all")
     features = np.random.default_rng(0).normal(size=(len(IDS), 8)).astype(np.float32)
     monkeypatch.setattr("adapruner_det.detection.task.features_of", lambda cfg, model, records: features[: len(records)])
+    monkeypatch.setattr(DetectionTask, "groups", staticmethod(of_one_class))
     asked_for = {"REDUNDANCY": 0.5, "OUTLIER_Z": 0.5, "CHANCE": 0.2, "RARE_CLASSES": 0.7}
     cfg = config(**{f"ADAPRUNER.{key}": value for key, value in asked_for.items()}, SEED=5)
     train(cfg)
@@ -245,10 +249,9 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
     ({"ADAPRUNER.OUTLIER_Z": -1.0}, "OUTLIER_Z is -1.0; it is a number of standard deviations, at least 0"),
     ({"ADAPRUNER.CHANCE": -0.1}, "CHANCE is -0.1; it is at least 0"),
     ({"ADAPRUNER.RARE_CLASSES": -1.0}, "RARE_CLASSES is -1.0; it is a power, from 0 .* to 10"),
-    ({"ADAPRUNER.LOSS_QUANTILE": 50.0}, "loss_quantile is a share"),
-    ({"ADAPRUNER.CLASS_BALANCE": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.CLASS_BALANCE False,"),
+    ({"ADAPRUNER.MASK_LR": 0.0}, "learning_rate is a number above 0"),
     ({"ADAPRUNER.LAST_LOOK": True, "ADAPRUNER.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.LAST_LOOK False,"),
-    ({"ADAPRUNER.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected' or 'quantile'"),
+    ({"ADAPRUNER.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected'$"),
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):  # noqa: F811
     voc("all")
@@ -275,9 +278,28 @@ def test_a_preset_stands_below_all_that_is_set_explicitly(tmp_path):
         load_config(opts=["ADAPRUNER.PRESET", "papers"])
 
 
+@pytest.mark.parametrize("key", RENAMED_OR_GONE)
+def test_a_key_that_is_gone_is_answered_by_what_to_do(tmp_path, key):
+    base, file = tmp_path / "base.yaml", tmp_path / "config.yaml"
+    section, name = key.split(".")
+    base.write_text(f"{section}:\n  {name}: 1\n")
+    file.write_text("_BASE_: base.yaml\n")
+    advice = re.escape(f"{key}, which is gone: {RENAMED_OR_GONE[key]}")
+    with pytest.raises(KeyError, match=f"{re.escape(str(file))} sets {advice}"):
+        load_config(str(file))
+    with pytest.raises(KeyError, match=f"the command line sets {advice}"):
+        load_config(opts=[key, "1"])
+
+
+@pytest.mark.parametrize("key", ["ADAPRUNER.CLASS_BALANCES", "ADAPRUNER.CLASS"])
+def test_other_keys_that_are_not_there_get_detectron2_s_answer(key):
+    with pytest.raises(AssertionError, match=f"Non-existent key: {key}"):
+        load_config(opts=[key, "1"])
+
+
 def test_classification_has_a_preset_that_the_command_line_can_replace():
     cfg = load_config("configs/Base-Classification-Small.yaml")
-    assert (cfg.ADAPRUNER.CLASS_BALANCE, cfg.ADAPRUNER.REDUNDANCY) == (False, 0.0)
+    assert (cfg.ADAPRUNER.LAST_LOOK, cfg.ADAPRUNER.REDUNDANCY) == (False, 0.0)
     assert (cfg.ADAPRUNER.LOSS_SCALE, cfg.ADAPRUNER.SELECTION_WEIGHT) == ("mean", 1.0)
     cfg = load_config("configs/Base-Classification-Small.yaml", opts=["ADAPRUNER.PRESET", "paper"])
     assert options_of(cfg) == ("penalty", "none")
@@ -298,7 +320,7 @@ def test_what_is_off_leaves_no_trace_in_what_a_run_is_known_by():
         assert set(cfg.ADAPRUNER) == names
         return names - set(known_by)
 
-    off = {"PRESET", "LOSS_QUANTILE", "LOSS_TERMS"}
+    off = {"PRESET", "LOSS_TERMS"}
     assert left_out() == off
     assert left_out("SELECTION_WEIGHT", "1", "LAST_LOOK", "False") == off | {"SELECTION_WEIGHT", "LAST_LOOK"}
     # Without lots or outliers the rest of comparing is still another than it was before they came.
