@@ -264,5 +264,14 @@ def test_epochs_end_where_the_loaders_do_whenever_the_warm_up_ends():
     assert ends == list(range(150, 451, 50))
 
 
+def test_what_a_batch_takes_of_the_next_epoch_counts_there():
+    pruner, ends = AdaPruner(10, 0.5, 100), []
+    for step in range(20):
+        alpha = pruner.alpha
+        pruner.update(torch.arange(4), torch.ones(4))
+        ends += [step + 1] if pruner.alpha != alpha else []
+    assert ends == [3, 5, 8, 10, 13, 15, 18, 20]
+
+
 def test_schedule_with_less_than_an_epoch_left_ends_at_the_last_alpha():
     assert Schedule(10, 0).alpha(5, steps_per_epoch=20) == 5.0
