@@ -41,8 +41,8 @@ PRESETS = {
 
 # Keys that configs of former versions may have, and what to do instead.
 RENAMED_OR_GONE = {
-    "ADAPRUNER.CLASS_BALANCE": "leave it out: classes are no longer held to the ratio while the mask learns; what favours "
-    "images of rare classes is ADAPRUNER.RARE_CLASSES",
+    "ADAPRUNER.CLASS_BALANCE": "leave it out: classes are no longer held to the ratio while the mask learns; what "
+    "favours images of rare classes is ADAPRUNER.RARE_CLASSES",
     "ADAPRUNER.LOSS_QUANTILE": "leave it out, and use ADAPRUNER.LOSS_SCALE mean or expected",
 }
 

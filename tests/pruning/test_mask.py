@@ -108,7 +108,7 @@ def test_the_way_back_ends_where_so_many_are_above_zero():
     mask.num_kept = 1
     assert mask.walk_back(start, 3) == 0
     assert mask.num_kept == 3 and mask.hard().tolist() == [True, False, True, False, True]
-    # After a quarter of the way logits are 0.5, 0, 1.25, -1.25, 0.875: halfway between the lowest in and the next is 0.25.
+    # After a quarter of the way logits are 0.5, 0, 1.25, -1.25, 0.875; zero is put halfway from 0 to 0.5.
     assert mask.logits.tolist() == [0.25, -0.25, 1.0, -1.5, 0.625]
 
 

@@ -46,7 +46,7 @@ def test_the_ratio_is_reached_to_the_sample(keep_ratio, warmup):
 
 
 def by_hand(losses, keep_ratio, learning_rate, alpha, steps):
-    """Every sample once a step: (gaps checked, logits when the last step began, logits when it took r to c or below)."""
+    """Every sample once a step: (gaps checked, logits before the step that takes r to c or below, logits after it)."""
     logits, gaps = torch.ones(len(losses)), []
     for step in range(steps):
         scale = alpha[0] + (alpha[1] - alpha[0]) * step / (steps - 1)
