@@ -111,9 +111,7 @@ def pictures(args):
     class_names = MetadataCatalog.get(names[0]).thing_classes
     sheet, histogram = Path(args.folder) / "images.png", Path(args.folder) / "scores.png"
     save_selection_sheet(str(sheet), kept, pruned, class_names, partial(task.read_image, cfg))
-    # Where near neighbours were discounted the scores are places in an order, and have no distribution.
-    logits = selection.columns.get("mask_logit", selection.scores)
-    scored = [(s, k) for s, k in zip(logits, selection.kept) if s is not None]
+    scored = [(s, k) for s, k in zip(selection.scores, selection.kept) if s is not None]
     save_score_histogram(str(histogram), *zip(*scored))
     print(f"{sheet}\n{histogram}")
 

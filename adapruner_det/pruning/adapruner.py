@@ -95,12 +95,12 @@ class AdaPruner:
     """Learns one mask logit a sample while the model trains (Yang et al. 2023, Eq. 4-7).
 
     With ratio control "penalty" the gap abs(r - c) is checked as pruning goes, and the mask that is within epsilon
-    counts, as in the paper. Checked it is at the end of each epoch, when every logit has had its step, and lambda (r - c)
-    of that check holds for the next one. Once r is at c or below, all logits go back together, on the straight way the
-    epoch took them, to where r is c, and stay there: of all masks within epsilon the nearest. The model trains on with
-    its weights, and alpha goes on rising, as r is not below c. There is no later mask to wait for: until then all that
-    moves a logit takes it down (L - log L is never below 1), so r comes by c once. Why not after each step: there those
-    whose turn in the epoch came first would be the ones to go (docs/method.md has the figures).
+    counts, as in the paper. It is checked at the end of each epoch, when every logit has had its step, and lambda
+    (r - c) of that check holds for the next one. Once r is at c or below, all logits go back together, on the straight
+    way the epoch took them, to where r is c, and stay there: of all masks within epsilon the nearest. The model trains
+    on with its weights, and alpha goes on rising, as r is not below c. There is no later mask to wait for: until then
+    all that moves a logit takes it down (L - log L is never below 1), so r comes by c once. Why not after each step:
+    there those whose turn in the epoch came first would be the ones to go (docs/method.md has the figures).
 
     Args:
         num_samples: N, the size of the training set.
@@ -245,7 +245,7 @@ class AdaPruner:
         return (
             f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were {self.keep_ratio:.3f} +- "
             f"{self.tolerance:.3f}: by the penalty of Eq. 6 and 7 the logit that had to come to zero came from 1 to "
-            f"{lowest_in:.2f}; it takes {more}: raise the mask's learning rate (MASK_LR) or the length of the run, or "
+            f"{lowest_in:.2f}; it takes {more}: raise the mask's learning rate (ADAPRUNER.MASK.LR) or the length of the run, or "
             "use ratio control 'projection'"
         )
 

@@ -81,18 +81,18 @@ class Mask:
         """
         if not 0 < num_kept < len(self):
             raise ValueError(f"{num_kept} of {len(self)} samples cannot be kept: at least 1 and not all")
-        self.logits[self.logits.abs() <= _TIE_GAP] = 0.0  # what was parted before is tied again
-        highest_out = self.logits.kthvalue(len(self) - num_kept).values.double()
+        self.logits.masked_fill_(self.logits.abs() <= _TIE_GAP, 0.0)  # what was parted before is tied again
+        highest_out = self.logits.kthvalue(len(self) - num_kept).values
         above = self.logits > highest_out
         missing = num_kept - int(above.sum())
         self.num_kept = num_kept
         if not missing:
-            threshold = (highest_out + self.logits[above].min()) / 2
-            # In float64: between neighbouring float32 numbers lies no float32 number.
-            self.logits.copy_(self.logits.double() - threshold)
+            gap = self.logits[above].min() - highest_out
+            # One after the other: between neighbouring float32 numbers lies no float32 number.
+            self.logits.sub_(highest_out).sub_(gap / 2)
             return 0
         tied = (self.logits == highest_out).nonzero().flatten()
-        self.logits.copy_(self.logits.double() - highest_out)
+        self.logits.sub_(highest_out)
         drawn = torch.randperm(len(tied), generator=torch.Generator().manual_seed(0))[:missing]
         self.logits[tied] = -_TIE_GAP
         self.logits[tied[drawn.to(tied.device)]] = _TIE_GAP

@@ -53,6 +53,6 @@ def check_reach(
     if visits < needed:
         raise ValueError(
             f"the penalty cannot reach keep_ratio {keep_ratio}: no logit can fall to zero in fewer than "
-            f"{needed} visits, and pruning visits each sample {visits} times at most: raise learning_rate (MASK_LR), "
-            "compression_scale (COMPRESSION_SCALE) or the length of the run, or add the classification loss"
+            f"{needed} visits, and pruning visits each sample {visits} times at most: raise learning_rate (ADAPRUNER.MASK.LR), "
+            "compression_scale (ADAPRUNER.MASK.COMPRESSION_SCALE) or the length of the run, or add the classification loss"
         )

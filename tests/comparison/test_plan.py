@@ -139,7 +139,7 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
     of_random = {selection_run("random", 0.8, 0), training("random")}
     assert first.keys() == of_adapruner | of_proxy | of_random | {FULL_RUN}
     assert not changed()
-    assert changed(opts=("ADAPRUNER.MASK_LR", "1.0")) == of_adapruner
+    assert changed(opts=("ADAPRUNER.MASK.LR", "1.0")) == of_adapruner
     assert changed(opts=("SCORING.SNAPSHOTS", "3")) == of_proxy
     assert changed(prune_opts=("SOLVER.BASE_LR", "0.5")) == of_adapruner | of_proxy
     assert changed(prune_opts=("SCORING.CLASS_BALANCE", "True")) == of_random | of_proxy - {proxy_run(0)}

@@ -46,12 +46,10 @@ def both(voc, tmp_path_factory, run_tool):
 def test_two_processes_at_half_the_batch_prune_the_same_images_as_one(both):
     one, two, _ = both
     assert one.ids == two.ids and one.kept == two.kept
-    logits, of_two = (selection.columns["mask_logit"] for selection in (one, two))
-    assert np.ptp(logits) > 0.01  # the mask has learnt something to agree on
-    # Channels-last convolutions round by the size of the batch: of logits up to 0.03 some are 2e-4
-    # apart, of losses 0.1%. Two images of a class may swap their places for it, which are 0.1 apart.
-    np.testing.assert_allclose(of_two, logits, rtol=1e-3, atol=5e-4)
-    np.testing.assert_allclose(two.scores, one.scores, atol=0.101)
+    assert np.ptp(one.columns["against_likeness"]) > 0.01  # the mask has something to go by beside lots
+    # Channels-last convolutions round by the size of the batch: of losses 0.1% is another.
+    np.testing.assert_allclose(two.scores, one.scores, atol=0.01)
+    assert two.columns["reason"] == one.columns["reason"] and two.columns["like"] == one.columns["like"]
     assert two.columns["visits"] == one.columns["visits"]
     for column in ("mean_loss", "mean_loss_obj", "mean_loss_cls", "last_loss", "final_loss"):
         np.testing.assert_allclose(two.columns[column], one.columns[column], rtol=5e-3)

@@ -1,4 +1,6 @@
 """Options of pruning, in the trainer."""
+import re
+
 import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -7,7 +9,7 @@ from test_trainer import YOLO, StopAt, config, kept, scores, train, voc  # noqa:
 
 from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_config
-from adapruner_det.engine.config import PRESETS, without_preset
+from adapruner_det.engine.config import PRESETS, RENAMED_OR_GONE, without_preset
 from adapruner_det.engine.hooks import AdaPrunerHook
 
 EACH = {
@@ -102,6 +104,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
     ({"ADAPRUNER.LIKENESS": -1.0}, "ADAPRUNER: likeness is a weight of at least 0 .off.; got -1.0"),
     ({"ADAPRUNER.RARE_CLASSES": 11.0}, "rare_classes is a power from 0 .off. to 10; got 11.0"),
     ({"ADAPRUNER.SOLVE_AT_END": True, "ADAPRUNER.MASK.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.SOLVE_AT_END False"),
+    ({"ADAPRUNER.MASK.LR": 0.0}, "learning_rate is a number above 0"),
     ({"ADAPRUNER.MASK.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected'"),
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused_before_training(voc, config, overrides, message):  # noqa: F811
@@ -127,6 +130,25 @@ def test_a_preset_stands_below_all_that_is_set_explicitly(tmp_path):
     assert options_of(load_config(str(file), opts=["ADAPRUNER.PRESET", "''"])) == ("projection", "mean")
     with pytest.raises(ValueError, match="PRESET is 'papers'; it can be 'classification', 'paper'"):
         load_config(opts=["ADAPRUNER.PRESET", "papers"])
+
+
+@pytest.mark.parametrize("key", RENAMED_OR_GONE)
+def test_a_key_that_is_gone_is_answered_by_what_to_do(tmp_path, key):
+    base, file = tmp_path / "base.yaml", tmp_path / "config.yaml"
+    section, name = key.split(".")
+    base.write_text(f"{section}:\n  {name}: 1\n")
+    file.write_text("_BASE_: base.yaml\n")
+    advice = re.escape(f"{key}, which is gone: {RENAMED_OR_GONE[key]}")
+    with pytest.raises(KeyError, match=f"{re.escape(str(file))} sets {advice}"):
+        load_config(str(file))
+    with pytest.raises(KeyError, match=f"the command line sets {advice}"):
+        load_config(opts=[key, "1"])
+
+
+@pytest.mark.parametrize("key", ["ADAPRUNER.CLASS_BALANCES", "ADAPRUNER.CLASS"])
+def test_other_keys_that_are_not_there_get_detectron2_s_answer(key):
+    with pytest.raises(AssertionError, match=f"Non-existent key: {key}"):
+        load_config(opts=[key, "1"])
 
 
 def test_classification_has_a_preset_that_the_command_line_can_replace():

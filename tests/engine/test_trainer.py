@@ -17,6 +17,7 @@ from adapruner_det.detection import task as task_module
 from adapruner_det.detection.registration import register_voc
 from adapruner_det.detection.voc import InvalidDatasetError
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config
+from adapruner_det.engine.config import PRESETS
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -368,6 +369,55 @@ def test_settings_that_cannot_work_are_refused_before_training(voc, config, over
     voc("all")
     with pytest.raises(ValueError, match=message):
         AdaPrunerTrainer(config(**overrides))
+
+
+def test_a_ratio_that_few_images_cannot_have_is_refused_before_training(voc, config):
+    voc("all")
+    with pytest.raises(ValueError, match="keep_ratio 0.99 of 20 samples is all of them: use a ratio from 0.05 to 0.95"):
+        AdaPrunerTrainer(config(**{"ADAPRUNER.KEEP_RATIO": 0.99}))
+
+
+# A batch goes into 20 four times, so that each image is seen as often as the others in an epoch.
+PAPER = {f"ADAPRUNER.{key}": value for key, value in PRESETS["paper"].items()} | {
+    "ADAPRUNER.MASK.LR": 0.1,
+    "SOLVER.IMS_PER_BATCH": 5,
+}
+
+
+@pytest.mark.parametrize("keep_ratio", [0.5, 0.75, 0.95])
+def test_the_paper_s_form_ends_with_a_selection_of_the_ratio_asked_for(voc, config, keep_ratio):
+    voc("all")
+    cfg = config(**PAPER, **{"ADAPRUNER.KEEP_RATIO": keep_ratio})
+    trainer = train(cfg)
+    selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+    assert abs(selection.reached_ratio - keep_ratio) <= 0.02 and trainer.pruner.settled_at < 40
+    assert selection.scores == trainer.pruner.mask.logits.tolist()
+    assert selection.kept == [score > 0 for score in selection.scores]
+    losses = selection.columns["last_loss"]  # far above 1, where L outgrows -log L: the highest go
+    assert sorted(zip(losses, selection.kept), reverse=True)[round(20 * (1 - keep_ratio)) - 1][1] is False
+    assert all(keep for _, keep in sorted(zip(losses, selection.kept))[: round(20 * keep_ratio)])
+
+
+def test_the_paper_s_form_goes_on_where_it_stopped(voc, config):
+    voc("all")
+    options = {**YOLO, **PAPER, "SOLVER.CHECKPOINT_PERIOD": 7}
+    whole, parts = config(folder="whole", **options), config(folder="parts", **options)
+    train(whole)
+    seed_all_rng(parts.SEED)
+    interrupted = AdaPrunerTrainer(parts)
+    interrupted.resume_or_load(False)
+    interrupted.register_hooks([StopAt(8)])
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.train()
+    train(parts, resume=True)
+    assert scores(parts) == scores(whole) and len(kept(parts)) == 15
+
+
+def test_a_penalty_too_weak_for_the_run_is_refused_before_training(voc, config):
+    voc("all")
+    weak = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOSS": False, "LR": 0.003}
+    with pytest.raises(ValueError, match="do not work: the penalty cannot reach keep_ratio 0.75: no logit can fall"):
+        AdaPrunerTrainer(config(**{f"ADAPRUNER.MASK.{key}": value for key, value in weak.items()}))
 
 
 def test_a_broken_test_set_is_reported_before_training(voc, config, tmp_path):

@@ -1,5 +1,6 @@
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +36,26 @@ def run(pruner, losses, seed=0):
     for index in batches(seed):
         pruner.update(index, losses[index])
     return pruner.finish()
+
+
+def test_the_loop_of_the_readme_runs_and_keeps_the_ratio():
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    code = readme.split("In any PyTorch loop, without Detectron2:\n\n```python\n")[1].split("```")[0].splitlines()
+    imported, made, weighted, updated, finished = code
+    model, dataset, device = torch.nn.Linear(3, 2), torch.randn(40, 3), "cpu"
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    names = dict(dataset=dataset, device=device, steps=50)
+    exec(f"{imported}\n{made}", names)
+    for index in torch.arange(40).repeat(10).split(8):
+        names |= dict(index=index)
+        names["per_sample_loss"] = torch.nn.functional.cross_entropy(model(dataset[index]), index % 2, reduction="none")
+        exec(weighted, names)
+        optimizer.zero_grad()
+        names["loss"].backward()
+        optimizer.step()
+        exec(updated, names)
+    exec(finished, names)
+    assert names["kept"].dtype == torch.bool and int(names["kept"].sum()) == 36
 
 
 @pytest.mark.parametrize("keep_ratio", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
@@ -262,6 +283,15 @@ def test_epochs_end_where_the_loaders_do_whenever_the_warm_up_ends():
         pruner.update(index, torch.ones(BATCH))
         ends += [step + 1] if pruner.alpha != alpha else []
     assert ends == list(range(150, 451, 50))
+
+
+def test_what_a_batch_takes_of_the_next_epoch_counts_there():
+    pruner, ends = AdaPruner(10, 0.5, 100), []
+    for step in range(20):
+        alpha = pruner.alpha
+        pruner.update(torch.arange(4), torch.ones(4))
+        ends += [step + 1] if pruner.alpha != alpha else []
+    assert ends == [3, 5, 8, 10, 13, 15, 18, 20]
 
 
 def test_schedule_with_less_than_an_epoch_left_ends_at_the_last_alpha():

@@ -98,18 +98,26 @@ def test_features_of_the_pruning_network_are_measured_and_drawn(pruned, data, ru
 
 
 def test_classes_can_be_held_to_the_ratio_each(data, run_tool, tmp_path):
-    run_tool("train_net.py", *register(data), *SMALL, "ADAPRUNER.CLASS_BALANCE", "True",
-             "OUTPUT_DIR", tmp_path / "prune", OMP_NUM_THREADS="1")  # fmt: skip
-    kept = Selection.load(tmp_path / "prune/selection").kept_ids("pets")
+    run_tool("selection.py", "random", *register(data), *SMALL[:2], "--keep-ratio", "0.7",
+             "--output", tmp_path / "all", "SCORING.CLASS_BALANCE", "True")  # fmt: skip
+    kept = Selection.load(tmp_path / "all").kept_ids("pets")
     assert sum(i.startswith("cat") for i in kept) == sum(i.startswith("dog") for i in kept) == 21
-    run_tool("selection.py", "cut", tmp_path / "prune/selection", "--keep-ratio", "0.5",
+    run_tool("selection.py", "cut", tmp_path / "all", "--keep-ratio", "0.5",
              "--output", tmp_path / "half")  # fmt: skip
     kept = Selection.load(tmp_path / "half").kept_ids("pets")
     assert sum(i.startswith("cat") for i in kept) == sum(i.startswith("dog") for i in kept) == 15
-    run_tool("selection.py", "cut", tmp_path / "prune/selection", "--keep-ratio", "0.5", "--across-classes",
+    run_tool("selection.py", "cut", tmp_path / "all", "--keep-ratio", "0.5", "--across-classes",
              "--output", tmp_path / "best")  # fmt: skip
     best = Selection.load(tmp_path / "best")
     assert min(s for s, k in zip(best.scores, best.kept) if k) >= max(s for s, k in zip(best.scores, best.kept) if not k)
+
+
+def test_the_paper_s_form_gives_a_selection(data, run_tool, tmp_path):
+    out = run_tool("train_net.py", *register(data), *SMALL, "ADAPRUNER.PRESET", "paper", "ADAPRUNER.MASK.LR", "1",
+                   "OUTPUT_DIR", tmp_path / "prune", OMP_NUM_THREADS="1")  # fmt: skip
+    assert "adapruner: 42 of 60 images kept; ratio asked for 0.700, reached 0.700" in out
+    selection = Selection.load(tmp_path / "prune/selection")
+    assert selection.kept == [score > 0 for score in selection.scores]
 
 
 def test_wrong_labels_are_on_record_and_belong_to_the_selection(data, run_tool, tmp_path):
