@@ -19,7 +19,7 @@ from .comparison import (
     selection_run,
     training_run,
 )
-from .methods import METHODS, RANDOM
+from .methods import DRAWN, METHODS, RANDOM
 from .plan import test_set
 from .runs import seconds_of
 
@@ -79,13 +79,13 @@ def _selection_facts(comparison: Comparison, cell: Cell, seed: int, output: Path
 
 
 def select_seconds(comparison: Comparison, output: Path, method: str, ratio: float, seed: int) -> float:
-    """Wall-clock seconds of the run that made the scores of a selection; 0 for random selection.
+    """Wall-clock seconds of the run that made the scores of a selection; 0 for what is drawn (DRAWN).
 
     Where selections are cut from one, those of that one. A method that looks at a proxy is charged as if
     it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
     the networks, whichever method asked for it first.
     """
-    if comparison.base_method(method) == RANDOM:
+    if comparison.base_method(method) in DRAWN:
         return 0.0
     own = output / selection_run(method, comparison.source_ratio(method) or ratio, seed)
     seconds = seconds_of(own)
