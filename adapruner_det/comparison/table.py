@@ -81,7 +81,7 @@ def _selection_facts(comparison: Comparison, cell: Cell, seed: int, output: Path
 def select_seconds(comparison: Comparison, output: Path, method: str, ratio: float, seed: int) -> float:
     """Wall-clock seconds of the run that made the scores of a selection; 0 for what is drawn (DRAWN).
 
-    Where selections are cut from one, those of that one. A method that looks at a proxy is charged as if
+    Where selections are cut from one, those of that one, for each of them. A method that looks at a proxy is charged as if
     it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
     the networks, whichever method asked for it first.
     """

@@ -74,7 +74,7 @@ def test_collect_takes_the_metrics_of_the_second_stage_and_the_seconds_of_both(t
 
 
 def test_what_selecting_costs(tmp_path):
-    seconds = {"proxy_seed1": 40, "el2n_0.80_seed1": 1, "bnsl_0.50_seed1": 4, "adapruner_0.80_seed1": 20,
+    seconds = {"proxy_seed1": 40, "el2n_0.80_seed1": 1, "bnsl_0.50_seed1": 4, "adapruner_0.80_seed1": 20, "adapruner_0.50_seed1": 2,
                "fast_0.80_seed1": 10, "cg_score_1.00_seed1": 7, "random_0.80_seed1": 5,
                "random_by_class_0.80_seed1": 6}  # fmt: skip
     for name, cost in seconds.items():
@@ -90,6 +90,7 @@ def test_what_selecting_costs(tmp_path):
              for name in ("el2n", "bnsl", "adapruner", "fast", "cg_score", "random", "random by class")}  # fmt: skip
     assert costs == {"el2n": 19, "bnsl": 19, "adapruner": 20, "fast": 10, "cg_score": 7, "random": 0,
                      "random by class": 0}  # fmt: skip
+    assert select_seconds(comparison, tmp_path, "adapruner", 0.5, 1) == 20  # the run it was cut from
     cut = Comparison(tmp_path, "unused", cut_from=0.5)
     assert select_seconds(cut, tmp_path, "bnsl", 0.8, 1) == 18
     assert select_seconds(cut, tmp_path, "el2n", 0.8, 1) == 19
