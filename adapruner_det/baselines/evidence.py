@@ -1,8 +1,8 @@
 """What the baselines may know of the images they choose among.
 
-N images, C classes, F features, E epochs.
+N images, C classes, S sizes, F features, E epochs.
 """
-from typing import List, NamedTuple, Protocol
+from typing import Dict, List, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Evidence(Protocol):
         labels: (N,) int64, the class of each image; for detection the one most of its boxes have, C
             for an image without boxes.
         num_classes: C.
+        records: N dicts; `dataset_name` and `image_id` together name an image.
         image_learning_rate: what the proxy's training multiplies the gradient of one image by, its learning
             rate over the images of a batch.
     """
@@ -53,7 +54,14 @@ class Evidence(Protocol):
     task: str
     labels: np.ndarray
     num_classes: int
+    records: List[Dict]
     image_learning_rate: float
+
+    def objects(self) -> np.ndarray:
+        """(N, C, S) int64, how many objects of each class and size are labelled in each image.
+
+        Detection has COCO's three sizes, small, medium and large; a picture of a class is one object of one size.
+        """
 
     def pixels(self) -> np.ndarray:
         """(N, H, W, 3) uint8, RGB. Classification only."""

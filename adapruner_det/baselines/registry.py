@@ -43,10 +43,21 @@ class Method(NamedTuple):
 
 _NO_SOFTMAX = "an image with several boxes, or none, has no one vector of class probabilities"
 _NO_CLASS = "it compares images of a class, and a detection image belongs to no single one"
+_CONTROL = "none: a control"
 _SORSCHER, _PAUL, _YANG = "Sorscher et al. 2022", "Paul et al. 2021", "Yang et al. 2023, influence"
 
 METHODS: Dict[str, Method] = {
     "random": Method("drawn uniformly", "", "registry", NOTHING),
+    "random_class_weighted": Method(
+        "drawn with weights by the rarity of their rarest class", _CONTROL, "random_class_weighted", NOTHING
+    ),
+    "random_stratified": Method(
+        "drawn with quotas by class and size of the objects",
+        _CONTROL,
+        "random_stratified",
+        NOTHING,
+        looks_at_ratio=True,
+    ),
     "forgetting": Method(
         "most often forgotten again while training", "Toneva et al. 2019", "forgetting", TRAINED
     ),

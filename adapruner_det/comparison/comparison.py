@@ -7,12 +7,14 @@ from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Seque
 
 from ..pruning.selection import ratio_label
 from .budgets import BUDGETS, ITERATIONS
-from .methods import ADAPRUNER, METHODS, RANDOM, Stage
+from .methods import ADAPRUNER, DRAWN, METHODS, RANDOM, Stage
 
 FULL = "full"
 VALUES = ("keep_ratios", "seeds", "budgets")  # what each model is trained at
 GRID = ("train_configs", *VALUES)
 ANY_BUDGET = "any"  # of the training on everything, which all budgets measure the others by
+PRUNED_AT = 0.8  # the ratio of AdaPruner's one run a seed, whichever are compared
+TRAINED_WITH = 1000  # added to a seed where models are trained
 
 
 class Cell(NamedTuple):
@@ -43,9 +45,8 @@ class Comparison:
         train_configs: configs of the models to train, by the name to print; if there is none, selections
             alone are compared.
         methods: "full" and those of METHODS.
-        keep_ratios: shares of the images that stay. One pruning run is made for each, but see `cut_from`;
-            methods whose scores do not depend on the ratio score once.
-        seeds: each seed prunes, selects at random and trains.
+        keep_ratios: shares of the images that stay; see `source_ratio` for what is made for each.
+        seeds: each seed prunes, selects at random and trains; see `training_seed`.
         budgets: of BUDGETS; what is equal between a training on everything and one on a selection.
         variants: further methods, by the name to print: those of METHODS with other settings.
         opts: KEY VALUE pairs for every run.
@@ -54,7 +55,8 @@ class Comparison:
         finetune: configs of a second stage by model name: its weights are the training's, and its
             result is what is compared.
         finetune_opts: KEY VALUE pairs for the second stage.
-        cut_from: if given, select at this ratio only and cut the scores at the others.
+        cut_from: if given, AdaPruner prunes at this ratio in place of PRUNED_AT, and methods that look at the
+            ratio score for this one only.
         more: further grids of train_configs, keep_ratios, seeds and budgets (`GRID`), such as more seeds at
             one ratio, or another model at a few; what one leaves out is that of the comparison.
 
@@ -150,10 +152,16 @@ class Comparison:
         return self.variants[method].method if method in self.variants else method
 
     def source_ratio(self, method: str) -> Optional[float]:
-        """The ratio whose selection those at the others are cut from; None if each has a run of its own."""
-        if METHODS[self.base_method(method)].for_every_ratio:
-            return 1.0  # no ratio of the comparison: one more of these must not change the runs there are
-        return self.cut_from
+        """The ratio whose selection those at the others are cut from; None if each has a run of its own.
+
+        It is no matter of which ratios are compared: one more of these must not change the runs there are.
+        """
+        base = self.base_method(method)
+        if base in DRAWN:
+            return None
+        if METHODS[base].for_every_ratio:
+            return 1.0
+        return self.cut_from or (PRUNED_AT if base == ADAPRUNER else None)
 
     def selecting_stage(self, method: str = "") -> Stage:
         """How `method` selects; without a name, what the proxy trains by."""
@@ -174,6 +182,15 @@ class Comparison:
 def selection_run(method: str, keep_ratio: float, seed: int) -> str:
     """Name of the run that selects; its selection lies in `selection` below it."""
     return f"select/{_folder(method)}_{ratio_label(keep_ratio)}_seed{seed}"
+
+
+def training_seed(seed: int) -> int:
+    """SEED of the models that are trained on what `seed` selects, and on everything.
+
+    Another than the pruning run's and the proxy's, so that no model is judged that starts from the weights of the
+    one that chose its images.
+    """
+    return TRAINED_WITH + seed
 
 
 def proxy_run(seed: int) -> str:

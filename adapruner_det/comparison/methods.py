@@ -7,6 +7,8 @@ from typing import Callable, Dict, NamedTuple, Tuple
 from ..baselines import registry
 
 RANDOM, ADAPRUNER = "random", "adapruner"
+DRAWN = (RANDOM, "random_class_weighted", "random_stratified")  # by chance alone, which costs nothing
+CONTROLS = (*DRAWN, "near_duplicates")  # the cheap rivals that a claim has to hold against
 
 
 class Stage(NamedTuple):

@@ -21,6 +21,7 @@ from .comparison import (
     proxy_run,
     selection_run,
     training_run,
+    training_seed,
 )
 from .methods import ADAPRUNER, METHODS, RANDOM, Method, SelectionRequest, Stage, cut, proxy_command, training_command
 from .runs import Run
@@ -285,7 +286,7 @@ class _Planner:
     ) -> Run:
         """A training on so many images; `made_before` are KEY VALUE pairs with what `before` made."""
         command = training_command(
-            self.comparison.tools, stage.plus(*made_before), seed, self.output / name
+            self.comparison.tools, stage.plus(*made_before), training_seed(seed), self.output / name
         )
         identity = self._fingerprint(stage, _of_training) + (before.fingerprint if before else "")
         after = (before.name,) if before else ()
@@ -320,7 +321,7 @@ class _Planner:
     def _kept(self, stage: Stage, cell: Cell) -> int:
         """How many images a training on a selection trains on, known before the selection is made.
 
-        AdaPruner with RATIO_CONTROL penalty can come out up to TOLERANCE above it.
+        AdaPruner with RATIO_CONTROL penalty may come out up to TOLERANCE beside the ratio it prunes at.
         """
         selecting = self.comparison.selecting_stage(cell.method)
         competing, others = self._competing(selecting)

@@ -6,8 +6,8 @@ import pandas as pd
 
 from ..files import write_text
 from .comparison import FULL
+from .controls import NEEDED_CAPTION, RANGES_CAPTION, needed_table, over_ranges, strongest_controls
 from .figure import save_figure
-from .overview import OVERVIEW_CAPTION, over_ratios
 from .table import caption, metrics_of, summarise
 
 CELL = ["model", "method", "keep_ratio", "budget", "seed"]  # what a row is known by
@@ -20,15 +20,19 @@ def write_results(results: pd.DataFrame, output: Path) -> str:
         results: see `table.collect`.
     """
     summary = summarise(results)
-    table = summary.to_markdown(index=False, disable_numparse=True)
+    table = _markdown(summary)
     write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
     parts = [table, caption(summary)]
-    overview = over_ratios(results)
-    if len(overview):
-        parts += [overview.to_markdown(index=False, disable_numparse=True), OVERVIEW_CAPTION]
+    for further, explained in ((over_ranges(results), RANGES_CAPTION), (needed_table(results), NEEDED_CAPTION)):
+        parts += [_markdown(further), explained] if len(further) else []
+    parts += [line] if (line := strongest_controls(results)) else []
     write_text(output / "table.md", "\n\n".join(parts) + "\n")
     save_figure(results, output / "figure.png")
     return table
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
 def read_results(paths: "Sequence[str | Path]") -> pd.DataFrame:

@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_rel
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
@@ -19,9 +18,10 @@ from .comparison import (
     selection_run,
     training_run,
 )
-from .methods import METHODS, RANDOM
+from .methods import DRAWN, METHODS, RANDOM
 from .plan import test_set
 from .runs import seconds_of
+from .statistics import Estimate, holm, student_t
 
 METRICS = {"bbox": ("AP50", "AP"), "classification": ("accuracy",)}  # by task, the main one first
 DECIMALS = {"AP50": 1, "AP": 1, "accuracy": 2}
@@ -79,13 +79,13 @@ def _selection_facts(comparison: Comparison, cell: Cell, seed: int, output: Path
 
 
 def select_seconds(comparison: Comparison, output: Path, method: str, ratio: float, seed: int) -> float:
-    """Wall-clock seconds of the run that made the scores of a selection; 0 for random selection.
+    """Wall-clock seconds of the run that made the scores of a selection; 0 for what is drawn (DRAWN).
 
-    Where selections are cut from one, those of that one. A method that looks at a proxy is charged as if
+    Where selections are cut from one, those of that one, for each of them. A method that looks at a proxy is charged as if
     it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
     the networks, whichever method asked for it first.
     """
-    if comparison.base_method(method) == RANDOM:
+    if comparison.base_method(method) in DRAWN:
         return 0.0
     own = output / selection_run(method, comparison.source_ratio(method) or ratio, seed)
     seconds = seconds_of(own)
@@ -106,15 +106,39 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: see `collect`.
     """
-    rows = [
-        _summary_row(frame, dict(zip(_KEYS, key)), group)
-        for key, group in frame.groupby(_KEYS, sort=False)
-    ]
+    groups = [(dict(zip(_KEYS, key)), group) for key, group in frame.groupby(_KEYS, sort=False)]
+    differences = _all_differences(frame, [cell for cell, _ in groups])
+    rows = [_summary_row(frame, cell, group, found) for (cell, group), found in zip(groups, differences)]
     table = pd.DataFrame(rows)
     return table.loc[:, [column for column in table if (table[column] != "").any()]]
 
 
-def _summary_row(frame: pd.DataFrame, cell: Dict[str, Any], group: pd.DataFrame) -> Dict[str, Any]:
+def _all_differences(frame: pd.DataFrame, cells: List[Dict[str, Any]]) -> List[Dict[str, str]]:
+    """By metric, each cell's difference to random selection as text, with stars that know how many there are."""
+    metrics = metrics_of(frame)
+    found = [paired_differences(frame[frame["model"] == cell["model"]], cell, m) for cell in cells for m in metrics]
+    estimates = [student_t(values) if len(values) else None for values in found]
+    corrected = holm([math.nan if estimate is None else estimate.p for estimate in estimates])
+    texts = [
+        "" if estimate is None else shown(estimate, p, DECIMALS[m])
+        for estimate, p, m in zip(estimates, corrected, metrics * len(cells))
+    ]
+    return [dict(zip(metrics, texts[i : i + len(metrics)])) for i in range(0, len(texts), len(metrics))]
+
+
+def shown(found: Estimate, p: float, decimals: int) -> str:
+    """A difference as text: mean, interval, and a star if the corrected p says so."""
+    if math.isnan(found.mean):
+        return ""
+    mean = f"{found.mean:+.{decimals}f}"
+    if math.isnan(found.low):
+        return mean
+    return f"{mean} [{found.low:+.{decimals}f}, {found.high:+.{decimals}f}]{' *' if p < SIGNIFICANT else ''}"
+
+
+def _summary_row(
+    frame: pd.DataFrame, cell: Dict[str, Any], group: pd.DataFrame, differences: Dict[str, str]
+) -> Dict[str, Any]:
     method, ratio = cell["method"], cell["keep_ratio"]
     own = frame[frame["model"] == cell["model"]]
     full = own[own["method"] == FULL]
@@ -125,7 +149,7 @@ def _summary_row(frame: pd.DataFrame, cell: Dict[str, Any], group: pd.DataFrame)
         "budget": "" if method == FULL else cell["budget"],
         "images": "all" if group["images"].isna().any() else f"{group['images'].mean():.0f}",
         **{name: _mean_and_spread(group[name], DECIMALS[name]) for name in metrics},
-        **{f"{name} - random": _difference(own, cell, name) for name in metrics},
+        **{f"{name} - random": differences[name] for name in metrics},
         "train s": f"{group['train_seconds'].mean():.0f}",
         "select s": f"{group['select_seconds'].mean():.0f}",
         "select / full training": _relative_cost(group, full),
@@ -153,24 +177,6 @@ def paired_differences(own: pd.DataFrame, cell: Dict[str, Any], metric: str) -> 
     return (by_seed[cell["method"]] - by_seed[RANDOM]).dropna().to_numpy()
 
 
-def paired_p(differences: np.ndarray) -> float:
-    """p of the two-sided paired t-test over seeds; NaN for fewer than two, or if all are the same."""
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return math.nan
-    return float(ttest_rel(differences, np.zeros(len(differences))).pvalue)
-
-
-def _difference(own: pd.DataFrame, cell: Dict[str, Any], metric: str) -> str:
-    differences = paired_differences(own, cell, metric)
-    if not len(differences):
-        return ""
-    mean = f"{differences.mean():+.{DECIMALS[metric]}f}"
-    p = paired_p(differences)
-    if math.isnan(p):
-        return mean
-    return f"{mean} (p {p:.3f}){' *' if p < SIGNIFICANT else ''}"
-
-
 def _relative_cost(group: pd.DataFrame, full: pd.DataFrame) -> str:
     if full.empty or group["method"].iloc[0] == FULL:
         return ""
@@ -196,11 +202,14 @@ _EXPLAINED: Tuple[Tuple[str, str], ...] = (
     ("budget", "budget: what a training on a selection has in common with that on everything"),
     (
         " - random",
-        "- random: mean of the differences to random selection of the same seed, ratio and budget, with "
-        f"the p of a two-sided paired t-test over the seeds (* below {SIGNIFICANT}; not corrected for "
-        "the number of rows)",
+        "- random: mean of the differences to random selection of the same seed, ratio and budget [95% interval, "
+        f"Student's t over the seeds]; * p below {SIGNIFICANT} after Holm's correction for all differences of the table",
     ),
-    ("train s", "train s, select s: wall-clock seconds of a training and of making its selection, means"),
+    (
+        "train s",
+        "train s, select s: wall-clock seconds of a training and of the run that selects, means; one such run a seed "
+        "serves all ratios of AdaPruner and of methods that do not look at the ratio, and each ratio has all of it",
+    ),
     ("select / full training", "select / full training: select s over the train s of everything"),
     (
         "pays after",

@@ -50,6 +50,7 @@ LAST_LAYERS = {
 # What detectors of Detectron2 are limited by when they are tested, in the model or in its last layers.
 _LIMITS = {"test_score_thresh": "score", "max_detections_per_image": "number", "test_topk_per_image": "number"}
 _BESIDES_BOXES = ("mask_on", "keypoint_on")  # what R-CNNs would compute for every one of them
+SIZES = (32**2, 96**2)  # pixels of the original image at which COCO's medium and large boxes begin
 # Detections have to score above it, unless the caller says otherwise. Those of a YOLOv3-Tiny after 200
 # iterations on the demo set that do are about as many as there are boxes; above 0.5 there is a 7th.
 SCORE = 0.2
@@ -356,6 +357,24 @@ def labels_of_records(records: List[dict], num_classes: int) -> np.ndarray:
 def _annotations(record: dict) -> List[dict]:
     """Those of single objects, not of crowds."""
     return [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+
+
+def objects_of_records(records: List[dict], num_classes: int) -> np.ndarray:
+    """How many boxes of each class are small, medium and large by COCO's limits. Crowds do not count.
+
+    Args:
+        records: N dataset dicts.
+        num_classes: K.
+
+    Returns:
+        (N, K, 3) int64.
+    """
+    counts = np.zeros((len(records), num_classes, len(SIZES) + 1), np.int64)
+    for own, record in zip(counts, records):
+        boxes, classes = _truth(record)
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        np.add.at(own, (classes, np.digitize(areas, SIZES)), 1)
+    return counts
 
 
 def _truth(record: dict) -> Tuple[np.ndarray, np.ndarray]:

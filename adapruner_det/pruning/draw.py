@@ -5,6 +5,11 @@ from typing import Sequence
 import numpy as np
 
 
+def identity(dataset: str, image_id: object) -> str:
+    """The name of an image that no other has, wherever it stands."""
+    return f"{dataset}\n{image_id}"
+
+
 def drawn_lots(names: Sequence[str], seed: int, weights: np.ndarray) -> np.ndarray:
     """A place in line for each image, the better the higher, from a draw that weights tilt.
 
@@ -13,7 +18,7 @@ def drawn_lots(names: Sequence[str], seed: int, weights: np.ndarray) -> np.ndarr
     Spirakis, "Weighted random sampling with a reservoir", 2006).
 
     Args:
-        names: N different strings.
+        names: N different strings, see `identity`.
         weights: (N,), above 0; only their ratios count.
 
     Returns:

@@ -21,7 +21,7 @@ from scipy import sparse
 
 from ..neighbours import nearest_neighbours, unit_vectors
 from .adapruner import number_to_keep
-from .draw import drawn_lots
+from .draw import drawn_lots, identity
 from .label_doubt import doubt, expected_values, overlooked
 from .objective import SELECTION_EPS
 from .rarest_class import rarest_class, rarity
@@ -124,7 +124,7 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
         keep_ratio: c. Images count as alike by how far images lie from each other when that share is left.
         seed: of the draw.
     """
-    names = [f"{dataset}\n{image}" for dataset, image in zip(statistics.datasets, statistics.ids)]
+    names = list(map(identity, statistics.datasets, statistics.ids))
     counts, classes = statistics.counts, rarest_class(statistics.counts)
     equal = drawn_lots(names, seed, np.ones(len(names)))
     tilted = drawn_lots(names, seed, rarity(counts, weights.rare_classes))

@@ -33,13 +33,18 @@ class ProxyEvidence:
     def __init__(self, proxy: Proxy):
         self._proxy = proxy
         self._known: Dict[str, Arrays] = {}
-        self.task = proxy.task
+        self.task, self.records = proxy.task, proxy.records
         self.num_classes = len(MetadataCatalog.get(proxy.records[0]["dataset_name"]).thing_classes)
         self.labels = self._labels()
         self.image_learning_rate = proxy.cfg.SOLVER.BASE_LR / proxy.cfg.SOLVER.IMS_PER_BATCH
         self.costs: Dict[str, float] = {}
         self.waited = 0.0
         self.settings: Dict[str, str] = {}
+
+    def objects(self) -> np.ndarray:
+        if self.task == CLASSIFICATION:
+            return np.eye(self.num_classes, dtype=np.int64)[self.labels][:, :, None]
+        return detection.objects_of_records(self.records, self.num_classes)
 
     def pixels(self) -> np.ndarray:
         self._only_classification("pixels")

@@ -28,7 +28,7 @@ def saved(tmp_path):
             selection(kept).save(folder / "selection")
             (folder / "done.json").write_text(json.dumps({"seconds": 10.0 + seed}))
     options = {"methods": ("full", "adapruner"), "variants": {"no warm-up": Variant()}}
-    return Comparison(tmp_path, "unused", keep_ratios=(0.5,), seeds=(0, 1), **options), tmp_path
+    return Comparison(tmp_path, "unused", keep_ratios=(0.5,), seeds=(0, 1), cut_from=0.5, **options), tmp_path
 
 
 def test_table_of_selections_by_hand(saved):

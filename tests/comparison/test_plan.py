@@ -61,16 +61,42 @@ FULL_RUN = training("full", 1.0, "any")
 
 def test_plan_trains_after_selecting(tmp_path):
     runs = runs_of(tmp_path, keep_ratios=(0.8, 0.5), seeds=(0, 1))
-    assert len(runs) == 2 * (2 * 2 + 1 + 2 * 2)
+    assert len(runs) == 2 * (2 * 2 + 1 + 2 * 2)  # 0.8 is the ratio AdaPruner prunes at
     pruned = runs[training("adapruner", 0.5, seed=1)]
     assert pruned.after == (selection_run("adapruner", 0.5, 1),)
     assert settings(pruned)["DATASETS.SELECTION"] == str(tmp_path / pruned.after[0] / "selection")
-    assert settings(runs[pruned.after[0]])["ADAPRUNER.KEEP_RATIO"] == "0.5"
     full = runs[training("full", 1.0, "any", seed=1)]
     assert not full.after and "DATASETS.SELECTION" not in settings(full)
+
+
+def test_the_seed_that_selects_is_never_the_seed_that_trains(tmp_path):
+    second = {MODEL: TRAIN[MODEL]}
+    runs = runs_of(tmp_path, methods=("full", "random", "adapruner", "herding"), seeds=(0, 3), finetune=second)
     for run in runs.values():
         option = "SEED" if "SEED" in run.command else "--seed"
-        assert run.name.endswith(f"seed{run.command[run.command.index(option) + 1]}")
+        used = int(run.command[run.command.index(option) + 1]) if option in run.command else None
+        seed = int(run.name[-1])
+        if "cut" in run.command:
+            assert used is None
+        else:
+            assert used == (seed if run.name.startswith("select/") else 1000 + seed), run.name
+    assert {run.name.split("/")[0] for run in runs.values()} == {"select", "train", "finetune"}
+
+
+@pytest.mark.parametrize("ratios", [(0.9, 0.5), (0.5,), (0.9, 0.8, 0.5)])
+def test_adapruner_and_its_variants_prune_once_a_seed_whatever_the_ratios(tmp_path, ratios):
+    variants = {"no warm-up": Variant(("ADAPRUNER.WARMUP", "0"))}
+    runs = runs_of(tmp_path, keep_ratios=ratios, seeds=(0, 1), variants=variants)
+    pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
+    methods = ("adapruner", "no warm-up")
+    assert pruning == [selection_run(method, 0.8, seed) for seed in (0, 1) for method in methods]
+    for method in methods:
+        cut, source = runs[selection_run(method, 0.5, 1)], selection_run(method, 0.8, 1)
+        assert cut.command[2:] == ("cut", str(tmp_path / source / "selection"), "--keep-ratio", "0.5",
+                                   "--output", str(tmp_path / cut.name / "selection"))  # fmt: skip
+        assert cut.after == (source,) and runs[training(method, 0.5, seed=1)].after == (cut.name,)
+    fewer = runs_of(tmp_path, keep_ratios=(0.5,), seeds=(0, 1), variants=variants)
+    assert fewer.items() <= runs.items()
 
 
 def test_further_grids_add_seeds_and_budgets_to_the_ratios_they_name(tmp_path):
@@ -263,7 +289,7 @@ def test_cutting_prunes_once_a_seed_and_cuts_the_rest(tmp_path):
     other = runs_of(tmp_path, keep_ratios=(0.9, 0.5), cut_from=0.6, seeds=(0, 1))
     for name in (cut.name, training("adapruner", 0.9, seed=1)):  # the same name is another run
         assert other[name].fingerprint != runs[name].fingerprint
-    assert Counter(run.split("/")[0] for run in runs) == {"select": 12, "train": 2 * (1 + 4)}
+    assert Counter(run.split("/")[0] for run in runs) == {"select": 2 * (2 + 3), "train": 2 * (1 + 4)}
     # a ratio that is asked for is not cut from itself
     assert "cut" not in runs_of(tmp_path, cut_from=0.8)[selection_run("adapruner", 0.8, 0)].command
 

@@ -14,7 +14,7 @@ from adapruner_det.comparison.runs import PLAN, _write_plan, execute
 PRUNE = "configs/bccd/prune_yolov3_tiny_R18.yaml"
 MODEL = "YOLOv3-Tiny"
 TRAIN = {MODEL: "configs/bccd/train_yolov3_tiny_R18.yaml"}
-LOOKING = ("herding", "grand")
+LOOKING = ("herding", "grand", "near_duplicates")
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_one_proxy_a_seed_serves_all_methods_and_ratios(tmp_path):
 
 
 def test_nothing_is_trained_for_methods_that_look_at_none(tmp_path):
-    assert not any("proxy" in name for name in runs_of(tmp_path, "random", "adapruner"))
+    assert not any("proxy" in name for name in runs_of(tmp_path, "random", "random_class_weighted", "adapruner"))
 
 
 def test_a_cut_waits_for_what_waits_for_the_proxy(tmp_path):
@@ -108,7 +108,7 @@ def test_settings_of_scoring_count_for_those_that_look_at_a_proxy_alone(tmp_path
     usual = fingerprints()
     monkeypatch.setattr(plan_module, "load_config", load_other)
     changed = {name for name, value in fingerprints().items() if value != usual[name]}
-    looking = {name for name in usual if re.search("proxy|herding|grand", name)}
+    looking = {name for name in usual if re.search("proxy|herding|grand|near", name)}
     assert changed == looking
     monkeypatch.setattr(plan_module, "load_config", load_older)
     assert {name for name, value in fingerprints().items() if value == usual[name]} == set(usual) - looking

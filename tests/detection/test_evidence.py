@@ -24,6 +24,7 @@ from adapruner_det.detection.evidence import (
     labels_of_records,
     last_layers,
     losses_and_features_of,
+    objects_of_records,
     share_found,
 )
 from adapruner_det.detection.per_image import return_per_image_losses
@@ -551,3 +552,14 @@ def test_boxes_of_records(records):
     assert own.classes.tolist() == [1, 2, 2] and own.images.tolist() == [1, 1, 2]
     assert own.crowds.tolist() == [False, False, True]
     assert boxes_of_records([]).boxes.shape == (0, 4)
+
+
+def test_objects_are_counted_by_class_and_by_coco_s_sizes():
+    def box(cls, width, height, **more):
+        return {"category_id": cls, "bbox": [5, 5, 5 + width, 5 + height], "bbox_mode": BoxMode.XYXY_ABS, **more}
+
+    boxes = [box(0, 31, 32), box(0, 32, 32), box(2, 96, 95), box(2, 96, 96), box(2, 300, 200), box(1, 9, 9, iscrowd=1)]
+    in_other_mode = {**box(1, 0, 0), "bbox": [5, 5, 40, 40], "bbox_mode": BoxMode.XYWH_ABS}
+    counts = objects_of_records([{"annotations": boxes}, {}, {"annotations": [in_other_mode]}], num_classes=3)
+    assert counts[0].tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 2]]
+    assert not counts[1].any() and counts[2].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]

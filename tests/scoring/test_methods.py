@@ -171,6 +171,13 @@ def test_a_method_serves_every_ratio_unless_it_says_otherwise(proxies):
             assert sum(whole.kept) == 2 * EACH and cut_as_made(whole, 0.5).kept == own.kept, name
 
 
+def test_near_duplicates_alone_selects_at_every_ratio_by_the_proxy_all_share(proxies):
+    proxy = proxies(DETECTION, TRAINED)
+    kept = [np.array(select_by("near_duplicates", proxy, ratio, 0).kept) for ratio in (0.1, 0.3, 0.5, 0.8, 0.95)]
+    assert [own.sum() for own in kept] == [round(ratio * len(kept[0])) for ratio in (0.1, 0.3, 0.5, 0.8, 0.95)]
+    assert all((larger[smaller]).all() for smaller, larger in zip(kept, kept[1:]))
+
+
 def test_the_learning_rate_of_an_image_is_that_of_the_proxy_s_training(proxies):
     assert ProxyEvidence(proxies(CLASSIFICATION, NOTHING)).image_learning_rate == 0.02 / 8
 

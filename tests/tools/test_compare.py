@@ -62,14 +62,15 @@ def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path
     assert runs == [
         "finetune/tiny/adapruner_0.75_epochs_seed3",
         "select/adapruner_0.75_seed3",
+        "select/adapruner_0.80_seed3",
         "train/tiny/adapruner_0.75_epochs_seed3",
     ]
     # 4 passes over 24 images, over the 18 kept, and one over the 16 of the target, in batches of 8
-    assert iterations(output / runs[1]) == 12
-    assert iterations(output / runs[2]) == 9
+    assert iterations(output / runs[2]) == 12
+    assert iterations(output / runs[3]) == 9
     assert iterations(output / runs[0]) == 2
     tuned = (output / runs[0] / "console.txt").read_text()
-    assert str(output / runs[2] / "model_final.pth") in tuned
+    assert str(output / runs[3] / "model_final.pth") in tuned
 
     results = pd.read_csv(output / "results.csv")
     assert len(results) == 1

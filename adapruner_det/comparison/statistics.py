@@ -1,0 +1,166 @@
+"""What few seeds can say: intervals, corrected p-values, images needed. Plain arrays in, numbers out.
+
+S seeds, R ratios, n values. In arrays over seeds and ratios NaN stands where a seed was not run.
+"""
+import math
+from typing import Callable, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from scipy import stats
+from sklearn.isotonic import isotonic_regression
+
+LEVEL = 0.95  # of all intervals
+DRAWS = 1000  # of a bootstrap
+MISSING = 0.05  # share of these draws that may be undefined
+
+
+class Estimate(NamedTuple):
+    """A mean, the interval it lies in, and the two-sided p of zero; NaN where too little is known."""
+
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+
+
+def student_t(values: Sequence[float]) -> Estimate:
+    """The mean of independent values with Student's t interval, n - 1 degrees of freedom.
+
+    Of the paired differences of a cell over its seeds; or, for what holds over data sets, of one mean a data set, so
+    that their spread decides ("Student", "The probable error of a mean", Biometrika 1908).
+
+    Args:
+        values: (n,), at least one. A single one, or n that are all the same, have no interval.
+    """
+    values = np.asarray(values, dtype=float)
+    variance = np.var(values, ddof=1) / len(values) if len(values) > 1 else math.nan
+    return _of_t(float(np.mean(values)), variance, len(values) - 1)
+
+
+def over_cells(cells: Sequence[Sequence[float]]) -> Estimate:
+    """The mean of the means of R cells, with its variance from within the cells: v = sum_r v_r / R^2, v_r = s_r^2 / n_r.
+
+    What one ratio has beyond another does not count as noise. Degrees of freedom are Satterthwaite's, (sum_r v_r)^2 /
+    sum_r (v_r^2 / (n_r - 1)) ("An approximate distribution of estimates of variance components", Biometrics 1946). As
+    if cells were independent: a seed's selections at two ratios have images in common.
+
+    Args:
+        cells: R of them, paired differences of n_r seeds each. With a single one anywhere there is no interval.
+    """
+    mean = float(np.mean([np.mean(cell) for cell in cells]))
+    if min(map(len, cells)) < 2:
+        return Estimate(mean)
+    variances = np.array([np.var(cell, ddof=1) / len(cell) for cell in cells])
+    freedom = np.array([len(cell) - 1 for cell in cells])
+    if not variances.any():
+        return Estimate(mean)
+    satterthwaite = variances.sum() ** 2 / (variances**2 / freedom).sum()
+    return _of_t(mean, variances.sum() / len(cells) ** 2, satterthwaite)
+
+
+def _of_t(mean: float, variance: float, freedom: float) -> Estimate:
+    if not variance > 0:
+        return Estimate(mean)
+    error = math.sqrt(variance)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    return Estimate(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number (Holm, "A simple sequentially rejective multiple test procedure", 1979).
+
+    The i-th smallest of n is multiplied by n - i + 1, and none is below a smaller one's: the chance that any of those
+    below 0.05 is there by chance is 0.05, however they depend on each other.
+
+    Args:
+        p: (n,); NaN is no test, and stays.
+    """
+    corrected = np.array(p, dtype=float)
+    tested = np.flatnonzero(~np.isnan(corrected))
+    order = tested[np.argsort(corrected[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(corrected[order] * factors))
+    return corrected
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], num_seeds: int, draws: int = DRAWS) -> Tuple[float, float]:
+    """The percentile interval of a statistic when seeds are drawn anew, with replacement (Efron 1979).
+
+    Too narrow for the three to five seeds of most tables: three have ten different draws.
+
+    Args:
+        statistic: of (num_seeds,) indices; NaN where these say nothing.
+
+    Returns:
+        (low, high); NaN for fewer than two seeds, or if more than MISSING of the draws say nothing.
+    """
+    if num_seeds < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    found = np.array([statistic(rng.integers(num_seeds, size=num_seeds)) for _ in range(draws)])
+    if np.isnan(found).mean() > MISSING:
+        return math.nan, math.nan
+    low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def columns(values: np.ndarray) -> List[np.ndarray]:
+    """The cells of (S, R) values: one array a ratio, of the seeds that were run."""
+    return [column[~np.isnan(column)] for column in values.T]
+
+
+def share_saved(ours: np.ndarray, random: np.ndarray, full: np.ndarray) -> Estimate:
+    """Which share of what random selection loses is not lost: (ours - random) / (full - random).
+
+    Numerator and denominator are means over the ratios of mean paired differences; the interval bootstraps seeds.
+    Undefined, all NaN, where `over_cells` does not have full - random above zero.
+
+    Args:
+        ours, random: (S, R) metrics.
+        full: (S,), of training on everything.
+    """
+    loss = columns(full[:, None] - random)
+    if not all(map(len, loss)) or not over_cells(loss).low > 0:
+        return Estimate(math.nan)
+
+    def share(seeds: np.ndarray) -> float:
+        gained, lost = (ours - random)[seeds], (full[:, None] - random)[seeds]
+        if np.isnan(gained).all(axis=0).any() or np.isnan(lost).all(axis=0).any():
+            return math.nan
+        return float(np.nanmean(gained, axis=0).mean() / np.nanmean(lost, axis=0).mean())
+
+    return Estimate(share(np.arange(len(full))), *bootstrap(share, len(full)))
+
+
+def images_needed(ratios: Sequence[float], values: np.ndarray, full: np.ndarray, within: float = 1.0) -> float:
+    """The smallest ratio at which a metric is within so many points of training on everything.
+
+    On the curve of its means over the seeds, made monotone (isotonic regression, a mean weighs as many as it has seeds;
+    Barlow et al., "Statistical inference under order restrictions", 1972) and linear between the ratios; everything
+    is its point at 1.
+
+    Args:
+        ratios: (R,) in any order.
+        values: (S, R) metrics.
+        full: (S,).
+
+    Returns:
+        At least the smallest ratio that was run, which says no more than "at most that"; NaN where a ratio, or
+        `full`, has no seed.
+    """
+    everything = full[~np.isnan(full)]
+    cells = sorted(zip(ratios, columns(values)), key=lambda pair: pair[0])
+    if not all(len(cell) for cell in (everything, *(cell for _, cell in cells))):
+        return math.nan
+    places = np.array([*(ratio for ratio, _ in cells), 1.0])
+    means = np.array([*(cell.mean() for _, cell in cells), everything.mean()])
+    weights = np.array([*(len(cell) for _, cell in cells), len(everything)], dtype=float)
+    curve = isotonic_regression(means, sample_weight=weights)
+    enough = np.flatnonzero(curve >= everything.mean() - within)
+    if not len(enough):  # where the curve is flat up to 1, below what everything has
+        return 1.0
+    first = enough[0]
+    if first == 0:
+        return float(places[0])
+    rise = (everything.mean() - within - curve[first - 1]) / (curve[first] - curve[first - 1])
+    return float(places[first - 1] + rise * (places[first] - places[first - 1]))
