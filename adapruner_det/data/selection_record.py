@@ -220,8 +220,22 @@ def _label_noise_line(selection: Selection) -> str:
     ).format(**found)
 
 
+def _reasons_line(selection: Selection) -> str:
+    """Why the pruned images go, if the selection's method tells."""
+    reasons = dict(selection.provenance.get("reasons", {}))
+    if not reasons:
+        return ""
+    told = reasons.pop("with_reason")
+    gone = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+    scored = sum(score is not None for score in selection.scores)
+    return (
+        f"\nwhy images go: {gone}. {told} of {scored} images have more against them than chance could make up for; "
+        "the rest might as well be drawn"
+    )
+
+
 def summary(selection: Selection) -> str:
-    """A table of images, and boxes, kept by class; what became of wrong labels, if there are any."""
+    """A table of images, and boxes, kept by class; why images go; what became of wrong labels, if there are any."""
     counts = class_counts(selection)
     if CLASS_COLUMN in selection.columns:
         headers = ["class", "images", "kept", "share kept"]
@@ -238,6 +252,7 @@ def summary(selection: Selection) -> str:
         f"{selection.method}: {kept} of {len(selection)} images kept; ratio asked for "
         f"{selection.keep_ratio:.3f}, reached {selection.reached_ratio:.3f}\n"
         + tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3f")
+        + _reasons_line(selection)
         + _label_noise_line(selection)
     )
 

@@ -78,6 +78,7 @@ class AdaPrunerHook(HookBase):
         statistics = self._statistics() if self._solves else None
         if not comm.is_main_process():
             return
+        self._say_how_the_ratio_came(statistics is not None)
         selection = self._selection(statistics)
         write_selection(selection, self.folder, statistics)
         logger.info(summary(selection))
@@ -87,6 +88,16 @@ class AdaPrunerHook(HookBase):
             f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or "
             "with the lists in it"
         )
+
+    def _say_how_the_ratio_came(self, solved: bool) -> None:
+        pruner = self.trainer.pruner
+        if pruner.settled_at is not None:
+            logger.info(f"The penalty had brought the mask to the ratio at iteration {pruner.settled_at}; it stayed there")
+        if pruner.num_tied and not solved:
+            logger.warning(
+                f"{pruner.num_tied} images had the same mask logit at the threshold (losses that have long been zero, for "
+                "example); which of them stay was drawn at random"
+            )
 
     @property
     def _solves(self) -> bool:
