@@ -2,8 +2,8 @@
 """Compares models trained on everything, on AdaPruner's selection, on a random one and on other methods'.
 
 It prunes, trains and evaluates for every method, ratio and seed, several runs at a time. Killed, it goes
-on where it stopped when started again; finished runs are never repeated. It leaves results.csv (a row a
-training), table.md, figure.png and selections.md in --output.
+on where it stopped when started again; finished runs are never repeated. AdaPruner prunes once a seed, whatever
+the ratios. It leaves results.csv (a row a training), table.md, figure.png and selections.md in --output.
 
     python tools/compare.py --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
         --train-configs YOLOv3-Tiny=configs/bccd/train_yolov3_tiny_R18.yaml \\
@@ -193,7 +193,8 @@ def argument_parser() -> argparse.ArgumentParser:
         "--cut-from",
         type=float,
         metavar="RATIO",
-        help="select once a seed, at this ratio, and cut the scores at the others",
+        help="AdaPruner prunes once a seed, at this ratio (default: 0.8), and its selections at others are cut from "
+        "that one; methods that look at the ratio score for this one alone (default: for each)",
     )
     parser.add_argument(
         "--planted",

@@ -78,7 +78,8 @@ def over_ranges(frame: pd.DataFrame) -> pd.DataFrame:
         row[f"{grid.metric} saved"] = _saved(grid, method, ratios)
     corrected = holm([found.p for *_, found, _ in differences])
     for (row, column, metric, found, named), p in zip(differences, corrected):
-        row[f"{metric} - {column}"] = shown(found, p, DECIMALS[metric]) + named
+        text = shown(found, p, DECIMALS[metric])
+        row[f"{metric} - {column}"] = text and text + named
     table = pd.DataFrame(sorted(rows.values(), key=lambda row: row["images kept"] < f"{MILD:g}"))
     return table.loc[:, [column for column in table if (table[column] != "").any()]]
 
@@ -94,11 +95,11 @@ def _range_cells(frame: pd.DataFrame) -> Iterator[Tuple[Grid, str, List[float]]]
 _STRONGEST = "strongest control"
 _RANGE_KEYS = ("model", "budget", "images kept", "method")
 RANGES_CAPTION = (
-    "By ranges of ratio, which are never averaged together. - random, - strongest control: mean over the ratios of the "
-    "mean paired differences over seeds [95% interval, t with Satterthwaite's degrees of freedom, as if ratios were "
-    "independent]; * p below 0.05 after Holm's correction for all differences of this table. Strongest control: the one "
-    "with the highest mean over the range. saved: the share of random selection's loss that is not lost, (method - "
-    "random) / (full - random) [interval by bootstrap over seeds]; - where full is not clearly above random."
+    "By ranges of ratio, which are never averaged together. - random, - strongest control: mean over the ratios of "
+    "the mean paired differences over seeds [95% interval, t with Satterthwaite's degrees of freedom, as if ratios "
+    "were independent]; * p below 0.05 after Holm's correction for all differences of this table. Strongest control: "
+    "the one with the highest mean over the range. saved: the share of random selection's loss that is not lost, "
+    "(method - random) / (full - random) [interval by bootstrap over seeds]; - where full is not clearly above random."
 )
 
 
@@ -163,10 +164,10 @@ def needed_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 NEEDED_CAPTION = (
-    "Images needed: the smallest share of the images with which a metric is within one point of training on everything, "
-    "on the curve of the means over seeds made monotone, linear between ratios [95% interval by bootstrap over seeds, "
-    "which is too narrow for few]; ≤ where the smallest ratio that was run is enough. The strongest control is the one "
-    "that needs the fewest."
+    "Images needed: the smallest share of the images with which a metric is within one point of training on "
+    "everything, on the curve of the means over seeds made monotone, linear between ratios [95% interval by bootstrap "
+    "over seeds, which is too narrow for few]; ≤ where the smallest ratio that was run is enough. The strongest "
+    "control is the one that needs the fewest."
 )
 
 

@@ -38,7 +38,7 @@ def student_t(values: Sequence[float]) -> Estimate:
 
 
 def over_cells(cells: Sequence[Sequence[float]]) -> Estimate:
-    """The mean of the means of R cells, with its variance from within the cells: v = sum_r v_r / R^2, v_r = s_r^2 / n_r.
+    """The mean of the means of R cells; its variance is from within them, sum_r v_r / R^2 with v_r = s_r^2 / n_r.
 
     What one ratio has beyond another does not count as noise. Degrees of freedom are Satterthwaite's, (sum_r v_r)^2 /
     sum_r (v_r^2 / (n_r - 1)) ("An approximate distribution of estimates of variance components", Biometrics 1946). As

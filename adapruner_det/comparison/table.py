@@ -81,8 +81,8 @@ def _selection_facts(comparison: Comparison, cell: Cell, seed: int, output: Path
 def select_seconds(comparison: Comparison, output: Path, method: str, ratio: float, seed: int) -> float:
     """Wall-clock seconds of the run that made the scores of a selection; 0 for what is drawn (DRAWN).
 
-    Where selections are cut from one, those of that one, for each of them. A method that looks at a proxy is charged as if
-    it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
+    Where selections are cut from one, those of that one, for each of them. A method that looks at a proxy is charged
+    as if it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
     the networks, whichever method asked for it first.
     """
     if comparison.base_method(method) in DRAWN:
@@ -203,7 +203,8 @@ _EXPLAINED: Tuple[Tuple[str, str], ...] = (
     (
         " - random",
         "- random: mean of the differences to random selection of the same seed, ratio and budget [95% interval, "
-        f"Student's t over the seeds]; * p below {SIGNIFICANT} after Holm's correction for all differences of the table",
+        f"Student's t over the seeds]; * p below {SIGNIFICANT} after Holm's correction for all differences of the "
+        "table",
     ),
     (
         "train s",

@@ -106,6 +106,13 @@ def test_seeds_pair_where_cells_have_different_ones():
     assert np.isnan(grid.at("adapruner", [0.5, 0.3])[2]).all() and list(grid.methods["random"]) == [0.5, 0.3]
 
 
+def test_seeds_that_no_rival_has_leave_the_difference_away():
+    cells = [FULL, *of("random", (0.5, (40, 41))), *of("random_class_weighted", (0.5, (42, 43)))]
+    late = frame_of(of("adapruner", (0.5, (44, 45)))).assign(seed=[7, 8])
+    table = over_ranges(pd.concat([frame_of(cells), late])).set_index("method")
+    assert table.loc["adapruner", "AP - random"] == "" and "AP - strongest control" not in table
+
+
 def test_images_needed_by_hand():
     table = needed_table(frame_of(WORKED)).set_index("method")
     # AP: everything has 51 in the mean. Random: 49 at 0.9, and 50 halfway to 1. The other control 48: 2/3 of the way.
