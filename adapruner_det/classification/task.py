@@ -1,7 +1,7 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 import os
 from functools import partial
-from typing import Dict, List, Tuple
+from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -110,11 +110,6 @@ class ClassificationTask:
         num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
         counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
         return counts.scatter_(1, labels_of(records)[:, None], 1)
-
-    @staticmethod
-    def features(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
-        features, _ = last_layer_of(cfg, model, records)
-        return features
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:

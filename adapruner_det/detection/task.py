@@ -1,6 +1,6 @@
 """What training, pruning and evaluating a detector need to know of detection."""
 import os
-from typing import Dict, List, Tuple
+from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..pruning.statistics import Statistics
 from ..data.sampling import ResumableSampler
 from . import training_data
 from .evaluation import build_evaluator
-from .evidence import boxes_of_records, detections_of, features_of, losses_and_features_of
+from .evidence import boxes_of_records, detections_of, losses_and_features_of
 from .mapper import quick
 from .per_image import return_per_image_losses
 from .training_data import NumberedRecords, split_off_empty
@@ -91,10 +91,6 @@ class DetectionTask:
             for annotation in record.get("annotations", []):
                 own[annotation["category_id"]] += not annotation.get("iscrowd", 0)
         return counts
-
-    @staticmethod
-    def features(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
-        return features_of(cfg, model, records)
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:

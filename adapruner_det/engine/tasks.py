@@ -48,9 +48,6 @@ class Task(Protocol):
     def class_counts(self, records: List[dict]) -> Tensor:
         """How many objects of each class are in each image, (N, K) int16, for what losses are to be expected."""
 
-    def features(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
-        """What a trained model sees in each image, not augmented, (N, F) float32; it is left as it was."""
-
     def statistics(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
         """What a trained model says of each image, not augmented, in evaluation mode; it is left as it was."""
 

@@ -10,6 +10,8 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 
 from adapruner_det.classification.config import add_classification_config
+from adapruner_det.classification.batches import labels_of
+from adapruner_det.classification.evidence import last_layer_of
 from adapruner_det.classification.features import embed_dataset
 from adapruner_det.classification.task import ClassificationTask as task
 from adapruner_det.data.sampling import ResumableSampler
@@ -57,14 +59,14 @@ def cfg(name, tmp_path):
     return cfg
 
 
-def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg):
-    model, records = build_model(cfg), _records()
+def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg, name):
+    model, records = build_model(cfg), task.load_dataset(cfg, name)
     task.adapt_model(model, records)
     model.train()
-    losses, features = task.losses_and_features(cfg, model, records)
-    (found,) = losses.values()
+    statistics = task.statistics(cfg, model, records)
+    (found,) = map(torch.from_numpy, statistics.losses.values())
     assert model.training and found.shape == (NUMBER,)
-    np.testing.assert_array_equal(features, task.features(cfg, model, records))
+    np.testing.assert_array_equal(statistics.features, last_layer_of(cfg, model, records)[0])
     model.eval()
     with torch.no_grad():
         images = torch.stack([torch.as_tensor(r["image"].transpose(2, 0, 1)) for r in records])
@@ -72,17 +74,21 @@ def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg):
         logits = model.head(model.embed({"images": images, "labels": labels}))
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert statistics.labels.classes.tolist() == labels.tolist()
+    assert statistics.found.classes.tolist() == logits.argmax(1).tolist()
+    np.testing.assert_allclose(statistics.found.scores, logits.softmax(1).amax(1), rtol=1e-4)
+    assert statistics.counts.argmax(1).tolist() == labels.tolist()
 
 
-def test_one_of_two_processes_can_look_at_all_images_it_is_given(cfg, monkeypatch):
-    model, records = build_model(cfg), _records()
+def test_one_of_two_processes_can_look_at_all_images_it_is_given(cfg, name, monkeypatch):
+    model, records = build_model(cfg), task.load_dataset(cfg, name)
     task.adapt_model(model, records)
-    losses, features = task.losses_and_features(cfg, model, records)
+    alone = task.statistics(cfg, model, records)
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "get_rank", lambda: 1)
-    by_one_of_two, features_by_it = task.losses_and_features(cfg, model, records)
-    torch.testing.assert_close(by_one_of_two["loss_cls"], losses["loss_cls"])
-    np.testing.assert_array_equal(features_by_it, features)
+    by_one_of_two = task.statistics(cfg, model, records)
+    np.testing.assert_allclose(by_one_of_two.loss, alone.loss)
+    np.testing.assert_array_equal(by_one_of_two.features, alone.features)
 
 
 def _loader(cfg, records):
@@ -107,18 +113,18 @@ def test_every_image_competes_and_is_trained_on(cfg):
     records = task.load_records(cfg)
     assert task.split_competing(cfg, records) == (records, [])
     assert task.split_trainable(cfg, records) == (records, [])
-    assert task.groups(records).tolist() == [i % 3 for i in range(NUMBER)]
+    assert labels_of(records).tolist() == [i % 3 for i in range(NUMBER)]
 
 
 def test_label_noise_has_a_seed_of_its_own(cfg, name):
-    clean = task.groups(task.load_records(cfg))
+    clean = labels_of(task.load_records(cfg))
     cfg.CLASSIFICATION.LABEL_NOISE = 0.2
-    noisy = task.groups(task.load_records(cfg))
+    noisy = labels_of(task.load_records(cfg))
     assert (noisy != clean).sum() == 6
     cfg.SEED = 2
-    assert torch.equal(task.groups(task.load_records(cfg)), noisy)
+    assert torch.equal(labels_of(task.load_records(cfg)), noisy)
     cfg.CLASSIFICATION.LABEL_NOISE_SEED = 1
-    assert not torch.equal(task.groups(task.load_records(cfg)), noisy)
+    assert not torch.equal(labels_of(task.load_records(cfg)), noisy)
     assert torch.equal(torch.cat([batch["labels"] for batch in task.test_loader(cfg, name)]), clean)
 
 
@@ -128,7 +134,7 @@ def test_training_batches(cfg):
     index = task.image_indices(batch)
     assert batch["images"].shape == (10, 3, 16, 16)
     assert index.unique().numel() == 10
-    assert torch.equal(batch["labels"], task.groups(records)[index])
+    assert torch.equal(batch["labels"], labels_of(records)[index])
     names = task.describe(batch, records)
     assert names == [f"{records[i]['dataset_name']} i{i}" for i in index.tolist()]
 
