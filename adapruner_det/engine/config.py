@@ -3,7 +3,7 @@ import torch
 from detectron2.config import CfgNode as CN
 
 from ..classification.config import add_classification_config
-from ..detection.config import add_yolov3_tiny_config
+from ..detection.config import add_efficientnet_lite_config, add_yolov3_tiny_config
 from ..pruning.objective import COMPRESSION_SCALE
 
 
@@ -92,6 +92,7 @@ def add_adapruner_config(cfg: CN) -> None:
     """
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     add_yolov3_tiny_config(cfg)
+    add_efficientnet_lite_config(cfg)
     add_classification_config(cfg)
 
     # Data sets to register before anything else: "NAME=voc:DIR:SPLIT" and other formats, as --register.
