@@ -106,6 +106,10 @@ def add_adapruner_config(cfg: CN) -> None:
     # Passes over the images that are trained on; sets SOLVER.MAX_ITER. 0: MAX_ITER is what it says.
     cfg.SOLVER.MAX_EPOCHS = 0.0
 
+    # "SGD", Detectron2's, or "AdamW", which learns faster from ImageNet weights; BASE_LR and the others of SOLVER count
+    # for both, MOMENTUM and NESTEROV for SGD alone.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
     cfg.ADAPRUNER = CN()
     # Other values than those here for the keys (see PRESETS) that neither config files nor the command line
     # set. "paper": what comes closest to the equations as printed. "classification": what the configs for

@@ -18,6 +18,7 @@ from ..pruning import AdaPruner, Objective
 from ..pruning.redundancy import Comparison
 from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
+from .optimizer import build_optimizer
 from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer
 
@@ -133,6 +134,10 @@ class AdaPrunerTrainer(DefaultTrainer):
         if cfg.MODEL.DEVICE == "cpu" and cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
             model.to(memory_format=torch.channels_last)
         return model
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        return build_optimizer(cfg, model)
 
     def build_train_loader(self, cfg):
         if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
