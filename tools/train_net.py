@@ -28,7 +28,8 @@ def prepare(args):
         trainer = AdaPrunerTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return cfg, trainer
-    except (AssertionError, KeyError, OSError, ValueError) as problem:  # yacs asserts that a file or key exists
+    # yacs asserts that a file or key exists; an extra that the config asks for may not be installed
+    except (AssertionError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
         raise SystemExit(f"train_net.py: error: {message}") from problem
 

@@ -35,3 +35,17 @@ def add_yolov3_tiny_config(cfg: CfgNode) -> None:
     cfg.MODEL.YOLO.SCORE_THRESH_TEST = 0.01
     # IoU above which the lower-scoring of two boxes of one class goes.
     cfg.MODEL.YOLO.NMS_THRESH_TEST = 0.45
+
+
+def add_efficientnet_lite_config(cfg: CfgNode) -> None:
+    """Adds the node ``MODEL.EFFICIENTNET_LITE``, read by the backbones of `efficientnet_lite`.
+
+    Args:
+        cfg: changed in place.
+    """
+    cfg.MODEL.EFFICIENTNET_LITE = CfgNode()
+    # Start from the weights of ImageNet that the extra `pretrained` brings. They want INPUT.FORMAT RGB,
+    # MODEL.PIXEL_MEAN [127, 127, 127] and MODEL.PIXEL_STD [128, 128, 128]. MODEL.WEIGHTS wins over them.
+    cfg.MODEL.EFFICIENTNET_LITE.PRETRAINED = True
+    # The maps that are put out, of res2 to res5 with strides 4, 8, 16 and 32.
+    cfg.MODEL.EFFICIENTNET_LITE.OUT_FEATURES = ["res4", "res5"]

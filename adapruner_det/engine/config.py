@@ -3,7 +3,7 @@ import torch
 from detectron2.config import CfgNode as CN
 
 from ..classification.config import add_classification_config
-from ..detection.config import add_yolov3_tiny_config
+from ..detection.config import add_efficientnet_lite_config, add_yolov3_tiny_config
 from ..pruning.objective import COMPRESSION_SCALE
 
 
@@ -74,6 +74,7 @@ def add_adapruner_config(cfg: CN) -> None:
     """
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     add_yolov3_tiny_config(cfg)
+    add_efficientnet_lite_config(cfg)
     add_classification_config(cfg)
 
     # Data sets to register before anything else: "NAME=voc:DIR:SPLIT" and other formats, as --register.
@@ -86,6 +87,10 @@ def add_adapruner_config(cfg: CN) -> None:
 
     # Passes over the images that are trained on; sets SOLVER.MAX_ITER. 0: MAX_ITER is what it says.
     cfg.SOLVER.MAX_EPOCHS = 0.0
+
+    # "SGD", Detectron2's, or "AdamW", which learns faster from ImageNet weights; BASE_LR and the others of SOLVER count
+    # for both, MOMENTUM and NESTEROV for SGD alone.
+    cfg.SOLVER.OPTIMIZER = "SGD"
 
     cfg.ADAPRUNER = CN()
     # Other values than those here for the keys (see PRESETS) that neither config files nor the command line

@@ -17,6 +17,7 @@ from ..pruning.reach import check_reach
 from ..pruning.statistics import Statistics
 from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
+from .optimizer import build_optimizer
 from .select import term_weights
 from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer
@@ -129,6 +130,10 @@ class AdaPrunerTrainer(DefaultTrainer):
         if cfg.MODEL.DEVICE == "cpu" and cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
             model.to(memory_format=torch.channels_last)
         return model
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        return build_optimizer(cfg, model)
 
     def build_train_loader(self, cfg):
         if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
