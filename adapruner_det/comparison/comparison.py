@@ -161,7 +161,16 @@ class Comparison:
             return None
         if METHODS[base].for_every_ratio:
             return 1.0
+        if base == ADAPRUNER and not self._solves_at_end(method):
+            return self.cut_from
         return self.cut_from or (PRUNED_AT if base == ADAPRUNER else None)
+
+    def _solves_at_end(self, method: str) -> bool:
+        """Whether a pruning run leaves statistics, from which other ratios are solved for, as far as overrides tell."""
+        overrides = self.selecting_stage(method).overrides
+        told = dict(zip(overrides[::2], overrides[1::2]))
+        by_preset = told.get("ADAPRUNER.PRESET", "") != "paper"
+        return told.get("ADAPRUNER.SOLVE_AT_END", str(by_preset)).lower() != "false"
 
     def selecting_stage(self, method: str = "") -> Stage:
         """How `method` selects; without a name, what the proxy trains by."""

@@ -279,6 +279,16 @@ def test_overrides_of_a_stage_reach_that_stage_alone_and_win(tmp_path):
     assert "SOLVER.IMS_PER_BATCH" not in settings(prune)
 
 
+@pytest.mark.parametrize("left_as_trained", [("ADAPRUNER.PRESET", "paper"), ("ADAPRUNER.SOLVE_AT_END", "False")])
+def test_a_mask_that_is_not_solved_for_prunes_once_a_ratio(tmp_path, left_as_trained):
+    """Its logits belong to the ratio it was trained for; there are no statistics to solve another from."""
+    variants = {"as trained": Variant(left_as_trained)}
+    runs = runs_of(tmp_path, methods=("adapruner",), variants=variants, keep_ratios=(0.9, 0.5), seeds=(0,))
+    for ratio in (0.9, 0.5):
+        assert "cut" not in runs[selection_run("as trained", ratio, 0)].command
+        assert "cut" in runs[selection_run("adapruner", ratio, 0)].command
+
+
 def test_cutting_prunes_once_a_seed_and_cuts_the_rest(tmp_path):
     runs = runs_of(tmp_path, keep_ratios=(0.9, 0.5), cut_from=0.7, seeds=(0, 1))
     pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
