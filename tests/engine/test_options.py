@@ -4,8 +4,7 @@ import re
 import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils.env import seed_all_rng
-from test_trainer import YOLO, StopAt, config, kept, scores, train, voc  # noqa: F401
+from test_trainer import YOLO, config, kept, scores, train, train_until, voc  # noqa: F401
 
 from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_config
@@ -63,12 +62,7 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, options):  # noqa:
     options = {**YOLO, **options, "SOLVER.CHECKPOINT_PERIOD": 7}
     whole, parts = config(folder="whole", **options), config(folder="parts", **options)
     train(whole)
-    seed_all_rng(parts.SEED)
-    interrupted = AdaPrunerTrainer(parts)
-    interrupted.resume_or_load(False)
-    interrupted.register_hooks([StopAt(8)])
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.train()
+    train_until(8, parts)
     train(parts, resume=True)
     assert scores(parts) == scores(whole) and len(kept(whole)) == 15
 

@@ -240,6 +240,16 @@ class StopAt(HookBase):
             raise KeyboardInterrupt
 
 
+def train_until(iteration, cfg):
+    """A run that is interrupted after this iteration."""
+    seed_all_rng(cfg.SEED)
+    trainer = AdaPrunerTrainer(cfg)
+    trainer.resume_or_load(False)
+    trainer.register_hooks([StopAt(iteration)])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+
+
 @pytest.mark.parametrize("detector, workers", [(YOLO, 0), (YOLO, 2), (RETINANET, 0)],
                          ids=["yolo", "yolo, workers", "retinanet"])  # fmt: skip
 def test_a_resumed_run_ends_with_the_same_scores(voc, config, detector, workers):
@@ -248,12 +258,7 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, detector, workers)
     whole = config(folder="whole", **options)
     train(whole)
     parts = config(folder="parts", **options)
-    seed_all_rng(parts.SEED)
-    interrupted = AdaPrunerTrainer(parts)
-    interrupted.resume_or_load(False)
-    interrupted.register_hooks([StopAt(8)])
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.train()
+    train_until(8, parts)
     with pytest.raises(FileNotFoundError):  # a run that did not end well leaves no selection
         Selection.load(parts.OUTPUT_DIR + "/selection")
     train(parts, resume=True)
@@ -403,12 +408,7 @@ def test_the_paper_s_form_goes_on_where_it_stopped(voc, config):
     options = {**YOLO, **PAPER, "SOLVER.CHECKPOINT_PERIOD": 7}
     whole, parts = config(folder="whole", **options), config(folder="parts", **options)
     train(whole)
-    seed_all_rng(parts.SEED)
-    interrupted = AdaPrunerTrainer(parts)
-    interrupted.resume_or_load(False)
-    interrupted.register_hooks([StopAt(8)])
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.train()
+    train_until(8, parts)
     train(parts, resume=True)
     assert scores(parts) == scores(whole) and len(kept(parts)) == 15
 
