@@ -128,9 +128,13 @@ def parse_arguments():
 
 if __name__ == "__main__":
     arguments = parse_arguments()
-    if arguments.list:
-        print(table())
-    elif arguments.method == PROXY:
-        train_proxy(arguments)
-    else:
-        score(arguments)
+    try:
+        if arguments.list:
+            print(table())
+        elif arguments.method == PROXY:
+            train_proxy(arguments)
+        else:
+            score(arguments)
+    except (AssertionError, FloatingPointError, ImportError, KeyError, OSError, ValueError) as problem:
+        message = problem.args[0] if isinstance(problem, KeyError) else problem
+        raise SystemExit(f"score.py: error: {message}") from problem

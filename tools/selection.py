@@ -4,7 +4,8 @@
 Look at what was kept and pruned (classes, ratio, pictures):
     python tools/selection.py show output/voc/prune_yolov3_tiny_R18/selection
 
-Cut the same scores at another ratio, without training again:
+Another ratio, without training again: AdaPruner's mask is solved for anew from the statistics beside it, with terms
+weighed otherwise if KEY VALUE pairs say so (ADAPRUNER.DOUBT 0); other methods' scores are cut:
     python tools/selection.py cut output/voc/prune_yolov3_tiny_R18/selection \\
         --keep-ratio 0.8 --output output/voc/selection_0.80
 
@@ -50,6 +51,8 @@ def cut(args):
     if Path(args.output).resolve() == Path(args.folder).resolve():
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
     selection, statistics = Selection.load(args.folder), None
+    if is_solved(selection) and args.across_classes:
+        raise SystemExit("--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.RARE_CLASSES 0 at the end does without")
     if is_solved(selection):
         selection, statistics = solve_again(args.folder, args.keep_ratio, args.opts)
     elif args.opts:
@@ -128,8 +131,9 @@ def parse_arguments():
     command.set_defaults(run=show)
     command.add_argument("folder", help="the `selection` folder of a pruning run")
 
-    command = commands.add_parser("cut", help="cut a selection's scores at another ratio")
-    command.set_defaults(run=cut)
+    command = commands.add_parser("cut", help="a selection at another ratio, without training")
+    command.set_defaults(run=cut, takes_opts=True)
+    command.epilog = "KEY VALUE pairs at the end weigh terms of AdaPruner's objective otherwise, such as ADAPRUNER.DOUBT 0"
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_ratio(command)
     command.add_argument(
@@ -196,4 +200,8 @@ def _add_data(command):
 
 if __name__ == "__main__":
     arguments = parse_arguments()
-    arguments.run(arguments)
+    try:
+        arguments.run(arguments)
+    except (AssertionError, FloatingPointError, ImportError, KeyError, OSError, ValueError) as problem:
+        message = problem.args[0] if isinstance(problem, KeyError) else problem
+        raise SystemExit(f"selection.py: error: {message}") from problem

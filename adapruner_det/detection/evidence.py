@@ -159,7 +159,7 @@ def losses_and_features_of(
         _set_modes_for_losses(model)
         # What R-CNNs draw of an image's proposals, and divide by, depends on those in its batch.
         size = 1 if isinstance(model, GeneralizedRCNN) else None
-        for indices, batch in _batches(cfg, records, "Last look", size):
+        for indices, batch in _batches(cfg, records, "Losses and features", size):
             torch.manual_seed(max(cfg.SEED, 0))
             # Step 1: models that draw pictures every few steps do so at step 0.
             with _normalizer_held(cfg, model, len(batch)), EventStorage(1), _autocast(cfg, model):

@@ -15,7 +15,6 @@ from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
-from ..pruning.label_doubt import Detections
 from ..pruning.statistics import Statistics
 from ..data.sampling import ResumableSampler
 from . import training_data
@@ -95,7 +94,6 @@ class DetectionTask:
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
         losses, features = losses_and_features_of(cfg, model, records)
-        found = detections_of(cfg, model, records) if cfg.ADAPRUNER.DOUBT else Detections.none()
         return Statistics(
             datasets=[record["dataset_name"] for record in records],
             ids=[str(record["image_id"]) for record in records],
@@ -103,7 +101,7 @@ class DetectionTask:
             counts=DetectionTask.class_counts(records).numpy(),
             features=features,
             labels=boxes_of_records(records),
-            found=found,
+            found=detections_of(cfg, model, records),
             class_names=list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
         )
 

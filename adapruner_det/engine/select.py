@@ -103,6 +103,9 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
     weights = {**selection.provenance[OBJECTIVE]}
     seed = weights.pop("seed")
     weights.update(_changed(weights, changes))
+    unknown = weights.keys() - vars(TermWeights()).keys()
+    if unknown:
+        raise ValueError(f"{folder}: its terms {', '.join(sorted(unknown))} are unknown to this version: prune anew")
     mask = Mask(len(statistics))
     columns, facts = settle(mask, statistics, TermWeights(**weights), keep_ratio, seed)
     scores, kept = np.array(selection.scores, object), np.array(selection.kept, bool)
@@ -113,7 +116,7 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
         kept=kept.tolist(),
         keep_ratio=keep_ratio,
         columns={**selection.columns, **{name: _spread(values, place, len(selection)) for name, values in columns.items()}},
-        provenance={**selection.provenance, **facts},
+        provenance={**selection.provenance, **facts, "solved_again_from": selection.keep_ratio},
     )
     return solved, statistics
 

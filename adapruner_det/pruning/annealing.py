@@ -19,7 +19,8 @@ from .energy import NORM, Energy
 STEPS, STEP_SIZE = 300, 0.2  # eta
 ALPHA = 0.1, 60.0  # first and last; it rises geometrically
 NORMS = 1.0, NORM, 8.0  # p of R on the way
-_ROUNDS = 100  # of exchanges, and of answers at rest, at most
+_ROUNDS = 100  # of exchanges, and of answers by half of those that would change their side, at most
+_ANSWERS = 20_000  # at most, those of one pair at a time that come after
 _EACH_WITH_EACH = 12  # of the worst that stay and the best that go
 _GAIN = 1e-9  # less is rounding
 
@@ -37,7 +38,12 @@ def minimise(energy: Energy, keep: int) -> np.ndarray:
     ways = [lambda s, norm=norm: unary + energy.response(s, norm) for norm in NORMS]
     starts = [anneal(energy, keep, against) for against in (*ways, energy.gradient)]
     ends = [at_rest(energy, kept) for start in starts for kept in (start, exchange(energy, start))]
-    return min(ends, key=lambda m: energy.value(m > 0))
+    return min(ends, key=lambda m: (not rests(energy, m), energy.value(m > 0)))
+
+
+def rests(energy: Energy, m: np.ndarray) -> bool:
+    """Whether the logits are one number less what speaks against each image, the others being in or out as they say."""
+    return bool(np.ptp(m + energy.unary + energy.response(m > 0)) <= _GAIN * max(1.0, np.abs(m).max()))
 
 
 def anneal(energy: Energy, keep: int, against: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -59,15 +65,15 @@ def at_rest(energy: Energy, kept: np.ndarray) -> np.ndarray:
     """The logits once each image has answered to the others' being in or out for good, from `kept` (N,) bool on.
 
     Half of those that would change their side do so at a time, those that gain most by it first, as images that are
-    alike would all go, and all come back.
+    alike would all go, and all come back; and where that goes round in a circle, one pair at a time.
     """
     kept, keep = kept.copy(), int(kept.sum())
-    for _ in range(_ROUNDS):
+    for turn in range(_ANSWERS):
         m = shifted(-energy.unary - energy.response(kept), keep)
         leave, enter = np.flatnonzero(kept & (m <= 0)), np.flatnonzero(~kept & (m > 0))
         if not len(leave) or not len(enter):
             break
-        number = (min(len(leave), len(enter)) + 1) // 2
+        number = (min(len(leave), len(enter)) + 1) // 2 if turn < _ROUNDS else 1
         kept[leave[np.argsort(m[leave], kind="stable")[:number]]] = False
         kept[enter[np.argsort(-m[enter], kind="stable")[:number]]] = True
     return m

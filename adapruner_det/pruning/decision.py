@@ -33,7 +33,8 @@ class Decision:
         reasons: N strings: one of REASONS for an image that goes, SHORT_OF_IMAGES or nothing for one that stays.
         like: place of the image that stays and is most like each, (N,); -1 for none.
         similarity: (N,) cosine of the features of the two; 0 for none.
-        num_with_reason: images, kept or not, that more speaks against than the best lot could make up for.
+        num_with_reason: images, kept or not, that more speaks against than the best lot could make up for (the default's,
+            where chance is off).
     """
 
     logits: np.ndarray
@@ -59,7 +60,8 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     shares = {**energy.own, "likeness": energy.response(kept)}
     told = shares["difficulty"] + shares["doubt"] + shares["likeness"]
     like, similarity = _most_alike(energy, kept)
-    return Decision(logits, shares, _reasons(logits, shares), like, similarity, int((told > weights.chance).sum()))
+    num_with_reason = int((told > (weights.chance or TermWeights.chance)).sum())
+    return Decision(logits, shares, _reasons(logits, shares), like, similarity, num_with_reason)
 
 
 def _reasons(logits: np.ndarray, shares: Dict[str, np.ndarray]) -> List[str]:

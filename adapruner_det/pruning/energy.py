@@ -5,7 +5,8 @@ N images, K classes, F features, k neighbours in a list; s (N,) the mask between
     E(s) = sum_i s_i u_i + 1/2 sum_i s_i R_i      with c N of the s_i at 1, the others at 0
     R_i = (sum_j (s_j k_ij)^p)^(1/p),  p = NORM
 
-- u_i is what speaks against image i by itself, a sum of the terms `difficulty`, `doubt`, `chance` and `classes`;
+- u_i is what speaks against image i by itself, a sum of the terms `difficulty`, `doubt`, `chance`, `classes` and
+  `last_of_class`;
 - k_ij >= 0 is what speaks against keeping both i and j, the term `likeness`. R_i is what i is charged for
   those like it that stay; p makes the nearest of them count most.
 
@@ -29,8 +30,7 @@ from .statistics import Statistics
 
 NORM = 2.0  # p
 NEIGHBOURS = 32  # k
-LAST_OF_CLASS = 1.0  # more than all else together, what speaks for the one of a class that stays first
-TERMS = ("difficulty", "doubt", "likeness", "chance", "classes")
+LAST_OF_CLASS = 1.0  # what speaks for the one of a class that stays first, beyond all else that tells images apart
 _BETWEEN_EQUALS = 1e-6  # what lots count where CHANCE is off
 _SMALLEST = 1e-4  # likeness below it is none
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
@@ -49,7 +49,8 @@ class TermWeights:
         chance: of a lot between 0 and 1 that the seed draws for each image: as in random selection it decides
             between images that nothing else tells apart.
         rare_classes: how far the draw favours images of rare classes: an image weighs the share of images with its
-            rarest class to the power of minus this. Above 0, each class also keeps one image before all others.
+            rarest class to the power of minus this. Above 0, each class that is the rarest of some image also keeps one
+            of these before all others (`last_of_class`).
         selection_weight: w of `difficulty`; the paper's is 1. The lower, the easier the images that stay.
     """
 
@@ -129,14 +130,17 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
     equal = drawn_lots(names, seed, np.ones(len(names)))
     tilted = drawn_lots(names, seed, rarity(counts, weights.rare_classes))
     near = Neighbours.within(classes, whitened(statistics.features)) if weights.likeness or weights.doubt else None
+    nothing = np.zeros(len(names))
     own = {
-        "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight),
-        "doubt": weights.doubt * _doubt(statistics, near) if weights.doubt else np.zeros(len(names)),
+        "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight) if weights.difficulty else nothing,
+        "doubt": weights.doubt * _doubt(statistics, near) if weights.doubt else nothing,
         "chance": max(weights.chance, _BETWEEN_EQUALS) * (1 - equal),
         "classes": weights.chance * (equal - tilted),
     }
+    own["last_of_class"] = np.zeros(len(names))
     if weights.rare_classes:
-        own["classes"][_first_of_each(classes, sum(own.values()))] -= LAST_OF_CLASS
+        against = np.sum(list(own.values()), axis=0)
+        own["last_of_class"][_first_of_each(classes, against)] = -LAST_OF_CLASS - np.ptp(against)
     likely = tilted >= np.sort(tilted)[::-1][number_to_keep(len(names), keep_ratio) - 1]
     return Energy(own, *likeness(near, classes, likely, weights.likeness, len(names)))
 
@@ -147,6 +151,8 @@ def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
     Returns:
         (N,) at least 0.
     """
+    if not statistics.loss.any():
+        return np.zeros(len(statistics))
     x = statistics.loss / expected_values(statistics.loss, statistics.counts) + SELECTION_EPS
     w = selection_weight
     return x - w * np.log(x) - (w - w * np.log(w))

@@ -46,10 +46,6 @@ class Detections(NamedTuple):
     classes: np.ndarray  # (D,) int
     images: np.ndarray  # (D,) int, 0 to N - 1
 
-    @staticmethod
-    def none() -> "Detections":
-        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), np.zeros(0, int))
-
 
 class Suspicions(NamedTuple):
     """Boxes that are likely to be wrong, the most doubtful first.
@@ -199,28 +195,6 @@ def overlooked(labels: Labels, detections: Detections, num_images: int) -> np.nd
         alone[of_detections] = overlaps.max(axis=1, initial=0) < NEAR
     doubts = alone * surprise(chances_of(labels, detections, num_images))
     return np.bincount(detections.images, doubts, num_images)
-
-
-def agreement(labels: Labels, detections: Detections, num_images: int, score: float = 0.0) -> np.ndarray:
-    """The smaller of recall and precision of each image at an IoU of 0.5, as in AFSS (2026).
-
-    Args:
-        score: detections score above it.
-
-    Returns:
-        (N,) in [0, 1]; 1 where there is neither a label nor a detection.
-
-    Raises:
-        ValueError: see `check`.
-    """
-    check(labels, detections, num_images)
-    labels, detections, _ = _without_crowds(labels, detections, num_images)
-    detections = Detections(*(values[detections.scores > score] for values in detections))
-    hits = np.bincount(detections.images[confirmed_ones(labels, detections, num_images)], minlength=num_images)
-    largest = np.maximum(
-        np.bincount(labels.images, minlength=num_images), np.bincount(detections.images, minlength=num_images)
-    )
-    return np.divide(hits, largest, out=np.ones(num_images), where=largest > 0)
 
 
 def doubt(

@@ -45,6 +45,11 @@ class Statistics:
         wrong = {name: length for name, length in lengths.items() if length != len(self.ids)}
         if wrong or not self.losses:
             raise ValueError(f"statistics of {len(self.ids)} images need one value an image of each kind: {wrong}")
+        if not self.class_names or self.counts.shape[1] != len(self.class_names):
+            raise ValueError(f"statistics count the objects of {self.counts.shape[1:]} classes; there are {self.class_names}")
+        if self.labels.crowds is None:
+            crowds = np.zeros(len(self.labels.boxes), bool)
+            object.__setattr__(self, "labels", self.labels._replace(crowds=crowds))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,13 +62,13 @@ class Statistics:
     def check_finite(self) -> None:
         """
         Raises:
-            FloatingPointError: a loss or a feature that is not finite, with the images.
+            FloatingPointError: a loss that is not finite or is negative, or a feature that is not finite, with the images.
         """
-        good = np.isfinite(self.loss) & np.isfinite(self.features).all(axis=1)
+        good = np.isfinite(self.loss) & (self.loss >= 0) & np.isfinite(self.features).all(axis=1)
         if not good.all():
             bad = [f"{self.datasets[i]} {self.ids[i]}" for i in np.flatnonzero(~good)[:5]]
             raise FloatingPointError(
-                f"what the finished model says of {np.sum(~good)} images is not finite (the first: {', '.join(bad)}): "
+                f"what the finished model says of {np.sum(~good)} images is no number, or a negative loss (the first: {', '.join(bad)}): "
                 "it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
 

@@ -11,7 +11,7 @@ from adapruner_det.pruning import Selection
 from adapruner_det.pruning.mask import Mask
 from adapruner_det.pruning.statistics import Statistics
 
-SOLVED = {**YOLO, "ADAPRUNER.SOLVE_AT_END": True}
+SOLVED = {**YOLO, "ADAPRUNER.SOLVE_AT_END": True, "INPUT.MIN_SIZE_TEST": 48}
 
 
 def folder_of(cfg):
@@ -31,7 +31,7 @@ def test_a_run_leaves_reasons_and_statistics(run):
     assert is_solved(selection) and statistics.ids == IDS and len(kept(run)) == 15
     rows = selection.table().set_index("id")
     assert np.array_equal(rows["score"] > 0, rows["kept"] == 1)
-    against = rows[[f"against_{name}" for name in ("difficulty", "doubt", "likeness", "chance", "classes")]].sum(axis=1)
+    against = rows[[f"against_{name}" for name in ("difficulty", "doubt", "likeness", "chance", "classes", "last_of_class")]].sum(axis=1)
     assert np.ptp(rows["score"] + against) < 1e-4
     assert rows["final_loss"].tolist() == pytest.approx(statistics.loss.tolist())
     reasons = selection.provenance["reasons"]

@@ -30,7 +30,7 @@ def seen_with_faults():
 
 def test_the_logit_is_the_threshold_less_the_shares_of_the_terms():
     decision = decide(seen_with_faults(), TermWeights(difficulty=0.1), 0.7, 0)
-    assert set(decision.shares) == {"difficulty", "doubt", "likeness", "chance", "classes"}
+    assert set(decision.shares) == {"difficulty", "doubt", "likeness", "chance", "classes", "last_of_class"}
     assert np.ptp(decision.logits + sum(decision.shares.values())) < 1e-9
     assert (decision.logits > 0).sum() == 56
 
@@ -50,6 +50,18 @@ def test_why_an_image_goes():
     assert counts[NEAR_DUPLICATE] + counts[DOUBTFUL] + counts[CHANCE] == 24
     told = decision.shares["doubt"] + decision.shares["likeness"]
     assert counts["with_reason"] == (told > 0.2).sum() >= 2
+
+
+def test_of_many_copies_those_that_go_name_the_one_that_stays():
+    """The nearest image may have gone as well."""
+    seen = statistics(60, classes=np.zeros(60, int))
+    features = seen.features.copy()
+    features[10:16] = features[10]
+    decision = decide(statistics(60, classes=np.zeros(60, int), features=features), TermWeights(doubt=0), 0.8, 0)
+    copies = np.arange(10, 16)
+    gone = copies[decision.logits[copies] <= 0]
+    assert len(gone) >= 3 and (decision.logits[decision.like[gone]] > 0).all()
+    assert set(decision.like[gone]) <= set(copies) - set(gone)
 
 
 def test_hard_images_go_for_being_hard():

@@ -6,7 +6,7 @@ import pytest
 from made_up import statistics
 from scipy import sparse
 
-from adapruner_det.pruning.annealing import minimise
+from adapruner_det.pruning.annealing import minimise, rests
 from adapruner_det.pruning.draw import drawn_lots
 from adapruner_det.pruning.energy import (
     LAST_OF_CLASS,
@@ -104,6 +104,19 @@ def test_exhaustive_search_finds_nothing_lower(share):
     assert max(above) < 0.001 and np.sum(np.array(above) > 1e-9) <= 1
 
 
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_many_copies_come_to_rest(share):
+    """2,000 images made of 50 pictures: all of a picture answer alike, and would all go and all come back."""
+    random = np.random.default_rng(0)
+    of_picture = random.integers(50, size=2000)
+    seen = statistics(2000, features=random.normal(size=(50, 16)).astype(np.float32)[of_picture], classes=of_picture % 2)
+    keep = round(2000 * share)
+    energy = energy_of(seen, TermWeights(), share, 0)
+    m = minimise(energy, keep)
+    assert (m > 0).sum() == keep and rests(energy, m)
+    assert np.ptp(m + energy.unary + energy.response(m > 0)) < 1e-6
+
+
 def test_without_likeness_it_is_the_order_of_u():
     unary = np.random.default_rng(0).normal(size=50)
     m = minimise(by_hand(unary, {}), 20)
@@ -171,8 +184,10 @@ def test_each_class_keeps_one_image_before_all_others():
     losses[7] = 50
     seen = statistics(classes=one_of_a_kind, losses={"loss": losses})
     own = energy_of(seen, TermWeights(**{**TERMS, "difficulty": 0, "doubt": 0}), 0.5, 0).own
-    assert own["classes"][7] < -LAST_OF_CLASS and (own["classes"] < -LAST_OF_CLASS / 2).sum() == 2
-    assert minimise(energy_of(seen, TermWeights(doubt=0), 0.1, 0), 4)[7] > 0
+    assert own["last_of_class"][7] < -LAST_OF_CLASS and (own["last_of_class"] < 0).sum() == 2
+    for weights in (TermWeights(doubt=0), TermWeights(), TermWeights(chance=9, rare_classes=0.01)):
+        for seed in range(10):
+            assert minimise(energy_of(seen, weights, 0.1, seed), 4)[7] > 0
 
 
 def test_difficulty_is_eq_4_and_5_less_their_minimum():
@@ -211,6 +226,13 @@ def test_whitening_scales_directions_that_vary_and_drops_rounding():
     white = whitened(features)
     assert white.shape == (400, 2) and white.std(axis=0, ddof=1) == pytest.approx([1, 1], rel=1e-3)
     assert whitened(np.ones((400, 6))).shape == (400, 6)
+
+
+def test_losses_of_zero_say_nothing():
+    """A classifier that is sure of everything."""
+    seen = statistics(losses={"loss": np.zeros(40, np.float32)})
+    m = minimise(energy_of(seen, TermWeights(difficulty=1), 0.5, 0), 20)
+    assert (m > 0).sum() == 20 and np.isfinite(m).all() and not difficulty(seen, 1.0).any()
 
 
 @pytest.mark.parametrize("name, value", [("doubt", -1.0), ("likeness", float("inf")), ("rare_classes", 11.0),

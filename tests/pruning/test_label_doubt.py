@@ -8,7 +8,6 @@ from adapruner_det.pruning.label_doubt import (
     SUREST,
     Detections,
     Labels,
-    agreement,
     beyond_likes,
     chances_of,
     doubt,
@@ -136,7 +135,6 @@ def test_crowds_are_neither_doubted_nor_missing():
     found = detections((0, CAT, 0.9, A), (1, CAT, 0.9, B), (1, CAT, 0.9, [45, 0, 65, 10]))
     table = suspicious_boxes(truth, found, 2)  # the last lies in the crowd by a quarter
     assert table.boxes.tolist() == [[45, 0, 65, 10]] and table.chances.tolist() == [0.5]
-    assert agreement(truth, found, 2).tolist() == [1, 0]
     truth = labels((0, CAT, B), (0, DOG, A), (1, CAT, A), crowds=[True, False, False])
     table = suspicious_boxes(truth, detections((0, CAT, 0.9, A), (1, CAT, 0.9, A)), 2)
     assert table.labels.tolist() == [1]  # counted among all three
@@ -152,20 +150,12 @@ def test_faint_doubts_are_left_out():
 
 def test_without_labels_or_detections():
     for truth in (labels(), labels((1, CAT, A))):
-        for look in (overlooked, agreement):
+        for look in (overlooked,):
             assert look(truth, detections(), 3).shape == (3,)
         assert overlooked(truth, detections(), 3).tolist() == [0, 0, 0]
         assert len(suspicious_boxes(truth, detections(), 3).images) == 0
     assert overlooked(labels(), detections((1, CAT, 0.9, A)), 3).tolist() == [0, 0, 0]  # a chance of none
 
-
-def test_agreement_is_the_smaller_of_recall_and_precision():
-    truth = labels((0, CAT, A), (0, CAT, B), (1, CAT, A), (3, CAT, A))
-    found = detections(
-        (0, CAT, 0.9, A), (0, CAT, 0.05, B), (1, CAT, 0.9, A), (1, CAT, 0.8, A), (3, DOG, 0.9, A), (4, CAT, 0.9, A)
-    )
-    assert agreement(truth, found, 6).tolist() == [1, 0.5, 1, 0, 0, 1]
-    assert agreement(truth, found, 6, 0.1).tolist() == [0.5, 0.5, 1, 0, 0, 1]
 
 
 def test_what_does_not_fit_together_is_named():

@@ -78,6 +78,13 @@ def test_one_value_an_image_is_asked_for():
 def test_images_of_which_the_model_says_no_number_are_named(what):
     values = {"losses": {"loss": np.ones(40, np.float32)}, "features": np.ones((40, 2), np.float32)}[what]
     (values["loss"] if what == "losses" else values)[[3, 30]] = np.nan
-    with pytest.raises(FloatingPointError, match="of 2 images is not finite .the first: data 003, data 030."):
+    with pytest.raises(FloatingPointError, match="of 2 images is no number, or a negative loss .the first: data 003, data 030."):
         statistics(**{what: values}).check_finite()
     statistics().check_finite()
+
+
+def test_statistics_without_classes_or_crowds():
+    with pytest.raises(ValueError, match=r"count the objects of \(0,\) classes; there are \[\]"):
+        statistics(counts=np.zeros((40, 0), int), class_names=[])
+    labels = statistics().labels._replace(crowds=None)
+    assert statistics(labels=labels).labels.crowds.tolist() == [False] * 40

@@ -112,6 +112,25 @@ def test_classes_can_be_held_to_the_ratio_each(data, run_tool, tmp_path):
     assert min(s for s, k in zip(best.scores, best.kept) if k) >= max(s for s, k in zip(best.scores, best.kept) if not k)
 
 
+def test_another_ratio_is_solved_for_without_training(pruned, run_tool, tmp_path):
+    output, _ = pruned
+    cut = ("selection.py", "cut", output / "selection", "--keep-ratio", "0.5", "--output")
+    assert "why images go:" in run_tool(*cut, tmp_path / "half")
+    run_tool(*cut, tmp_path / "drawn", "ADAPRUNER.LIKENESS", "0", "ADAPRUNER.DOUBT", "0", "ADAPRUNER.DIFFICULTY", "0")
+    half, drawn = (Selection.load(tmp_path / name) for name in ("half", "drawn"))
+    assert sum(half.kept) == sum(drawn.kept) == 30 and half.kept != drawn.kept
+    assert drawn.provenance["reasons"]["chance"] == 30 and half.keep_ratio == 0.5
+    run_tool("selection.py", "cut", tmp_path / "half", "--keep-ratio", "0.7", "--output", tmp_path / "back")
+    assert Selection.load(tmp_path / "back").scores == Selection.load(output / "selection").scores
+    for wrong, message in (
+        (("--output", tmp_path / "x", "ADAPRUNER.WARMUP", "0"), "ADAPRUNER.WARMUP is no term"),
+        (("--output", tmp_path / "x", "--across-classes"), "ADAPRUNER.RARE_CLASSES 0 at the end does without"),
+        (("--keep-ratio", "0.9999", "--output", tmp_path / "x"), "keep_ratio 0.9999 of 60 samples is all of them"),
+    ):
+        out = run_tool(*cut[:5], *wrong, expect=1)
+        assert message in out and "Traceback" not in out and not (tmp_path / "x").exists()
+
+
 def test_the_paper_s_form_gives_a_selection(data, run_tool, tmp_path):
     out = run_tool("train_net.py", *register(data), *SMALL, "ADAPRUNER.PRESET", "paper", "ADAPRUNER.MASK.LR", "1",
                    "OUTPUT_DIR", tmp_path / "prune", OMP_NUM_THREADS="1")  # fmt: skip
