@@ -36,6 +36,7 @@ from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
+from adapruner_det.pruning.decision import LIKE_COLUMN, REASON_COLUMN
 from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
 from adapruner_det.report.planted import Planted, planted_report
 from adapruner_det.scoring.selecting import cut_as_made, selection_of_scores
@@ -104,6 +105,15 @@ def planted(args):
         raise SystemExit(f"{args.folder}: {error}") from error
 
 
+def reasons_of(selection):
+    """(data set, id) -> why the image goes or stays, in a few words; nothing for methods that do not tell."""
+    keys = list(zip(selection.datasets, selection.ids))
+    if REASON_COLUMN not in selection.columns:
+        return dict.fromkeys(keys, "")
+    columns = zip(selection.columns[REASON_COLUMN], selection.columns[LIKE_COLUMN])
+    return dict(zip(keys, (f"like {like}" if like else reason or "" for reason, like in columns)))
+
+
 def pictures(args):
     selection = Selection.load(args.folder)
     cfg = load_config(args.config_file, args.register, args.opts)
@@ -112,6 +122,11 @@ def pictures(args):
     by_name = {name: task.load_dataset(cfg, name) for name in names}
     kept, pruned = split_records(selection, by_name)
     class_names = MetadataCatalog.get(names[0]).thing_classes
+    reasons = reasons_of(selection)
+    kept, pruned = (
+        [({**d, "reason": reasons[d["dataset_name"], str(d["image_id"])]}, score) for d, score in part]
+        for part in (kept, pruned)
+    )
     sheet, histogram = Path(args.folder) / "images.png", Path(args.folder) / "scores.png"
     save_selection_sheet(str(sheet), kept, pruned, class_names, partial(task.read_image, cfg))
     scored = [(s, k) for s, k in zip(selection.scores, selection.kept) if s is not None]

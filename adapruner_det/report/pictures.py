@@ -29,7 +29,7 @@ DPI = 120
 
 # Inches on the sheet
 CELL = 1.9
-CAPTION = 0.42
+CAPTION = 0.56
 TITLE = 0.5
 GAP = 0.1
 MIN_WIDTH = 5.0  # what a title needs
@@ -73,7 +73,8 @@ def save_selection_sheet(
 
     Args:
         path: of the PNG; written atomically.
-        kept: (dataset dict, score) of the images that were kept.
+        kept: (dataset dict, score) of the images that were kept. Why an image goes or stays, in the dict's `reason`,
+            stands below it.
         pruned: the same of those that were pruned.
         class_names: indexed by `category_id`, of the annotations or of a classification image.
         read_image: from a dataset dict to its (H, W, 3) uint8 RGB pixels.
@@ -260,7 +261,8 @@ def _draw_thumbnail(ax, thumbnail: _Thumbnail, class_names: Sequence[str]) -> No
     image_id = _shorten(str(thumbnail.dataset_dict["image_id"]))
     category = thumbnail.dataset_dict.get("category_id")
     own_class = "" if category is None else f"{class_names[category]} "
-    caption = f"{image_id}\n{own_class}{thumbnail.score:+.3f}"
+    reason = thumbnail.dataset_dict.get("reason")
+    caption = f"{image_id}\n{own_class}{thumbnail.score:+.3f}" + (f"\n{reason}" if reason else "")
     ax.set_xlabel(caption, fontsize=8, labelpad=3, parse_math=False)
     points_per_pixel = 72 * CELL / max(thumbnail.width, thumbnail.height)
     annotations = thumbnail.dataset_dict.get("annotations", [])

@@ -75,14 +75,15 @@ def test_a_box_is_drawn_where_it_is(tmp_path, size):
 
 def test_blocks_are_sorted_titled_and_captioned(tmp_path, monkeypatch):
     image = make_image(tmp_path, "x", category_id=1)
-    kept = [({**image, "image_id": f"k{s}"}, s) for s in (1, 3, 2)]
+    kept = [({**image, "image_id": f"k{s}", "reason": ""}, s) for s in (1, 3, 2)]
     pruned = [({**image, "image_id": f"p{s}"}, -s) for s in (1, 3, 2)]
+    pruned[1][0]["reason"] = "like k2"
     titles, captions, names, legend = texts(monkeypatch, kept, pruned, ["cat", "dog"], columns=2)
     assert titles == [
         "Pruned (lowest scores first): 3 images", "Kept (highest scores first): 3 images",
     ]  # fmt: skip
     assert captions == [
-        ["p3", "-3.000"], ["p2", "-2.000"], ["p1", "-1.000"],
+        ["p3", "-3.000", "like k2"], ["p2", "-2.000"], ["p1", "-1.000"],
         ["k3", "+3.000"], ["k2", "+2.000"], ["k1", "+1.000"],
     ]  # fmt: skip
     assert names == ["dog"] * 6
