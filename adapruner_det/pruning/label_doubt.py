@@ -283,6 +283,8 @@ def chances_of(labels: Labels, detections: Detections, num_images: int) -> np.nd
     Returns:
         (D,) in [0, 1].
     """
+    from sklearn.isotonic import isotonic_regression  # here, as few need it
+
     confirmed = confirmed_ones(labels, detections, num_images)
     chances = np.zeros(len(confirmed))
     for cls in np.unique(detections.classes):
@@ -290,25 +292,8 @@ def chances_of(labels: Labels, detections: Detections, num_images: int) -> np.nd
         own = own[np.argsort(detections.scores[own], kind="stable")]
         scores, where = np.unique(detections.scores[own], return_inverse=True)
         weights = np.bincount(where)
-        chances[own] = rising_fit(np.bincount(where, confirmed[own]) / weights, weights)[where]
+        chances[own] = isotonic_regression(np.bincount(where, confirmed[own]) / weights, sample_weight=weights)[where]
     return chances
-
-
-def rising_fit(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weighted least squares fit that never falls, by pooling neighbours that do; (n,)."""
-    means: List[float] = []
-    masses: List[float] = []
-    sizes: List[int] = []
-    for mean, mass in zip(values.tolist(), weights.tolist()):
-        size = 1
-        while means and means[-1] >= mean:
-            mean, mass = (means[-1] * masses[-1] + mean * mass) / (masses[-1] + mass), masses.pop() + mass
-            means.pop()
-            size += sizes.pop()
-        means.append(mean)
-        masses.append(mass)
-        sizes.append(size)
-    return np.repeat(means, sizes)
 
 
 def confirmed_ones(labels: Labels, detections: Detections, num_images: int) -> np.ndarray:

@@ -15,7 +15,6 @@ from adapruner_det.pruning.label_doubt import (
     iou,
     label_doubt,
     overlooked,
-    rising_fit,
     suspicious_boxes,
 )
 
@@ -99,16 +98,6 @@ def test_equal_scores_have_equal_chances():
     truth = labels((0, CAT, A))
     found = detections((0, CAT, 0.5, A), (1, CAT, 0.5, A), (2, CAT, 0.5, A), (3, CAT, 0.5, A))
     np.testing.assert_allclose(chances_of(truth, found, 4), 0.25)
-
-
-def test_rising_fit_against_its_definition():
-    """max over starts of the min over ends of the means between."""
-    rng = np.random.default_rng(0)
-    values, weights = rng.random(12), rng.integers(1, 5, 12)
-    mean = lambda a, b: np.average(values[a : b + 1], weights=weights[a : b + 1])  # noqa: E731
-    expected = [max(min(mean(a, b) for b in range(i, 12)) for a in range(i + 1)) for i in range(12)]
-    np.testing.assert_allclose(rising_fit(values, weights), expected)
-    assert len(rising_fit(np.zeros(0), np.zeros(0))) == 0
 
 
 def test_suspicious_boxes_of_all_kinds():
