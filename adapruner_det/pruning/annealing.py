@@ -94,14 +94,10 @@ def exchange(energy: Energy, kept: np.ndarray) -> np.ndarray:
 
 
 def _pairs(marginals: np.ndarray, kept: np.ndarray) -> Iterator[Tuple[int, int]]:
-    """(one that stays, one that goes): those that E itself would rather have the other way round, and the nearest to it."""
+    """(one that stays, one that goes), each of those that E itself would sooner have the other way round with each."""
     inside, outside = np.flatnonzero(kept), np.flatnonzero(~kept)
     inside = inside[np.argsort(-marginals[inside], kind="stable")]
     outside = outside[np.argsort(marginals[outside], kind="stable")]
-    for out, into in zip(inside, outside):
-        if marginals[out] <= marginals[into]:
-            break
-        yield out, into
     for out in inside[:_EACH_WITH_EACH]:
         for into in outside[:_EACH_WITH_EACH]:
             yield out, into

@@ -61,6 +61,8 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     told = shares["difficulty"] + shares["doubt"] + shares["likeness"]
     like, similarity = _most_alike(energy, kept)
     num_with_reason = int((told > (weights.chance or TermWeights.chance)).sum())
+    if not np.isfinite(logits).all():
+        raise FloatingPointError("what speaks against some image is no number: the statistics hold boxes or scores that are none")
     return Decision(logits, shares, _reasons(logits, shares), like, similarity, num_with_reason)
 
 

@@ -12,6 +12,7 @@ from adapruner_det.pruning.decision import (
     columns_of,
     counts_of,
     decide,
+    doubtful_boxes,
 )
 from adapruner_det.pruning.energy import TermWeights
 
@@ -78,6 +79,19 @@ def test_why_an_image_of_a_rare_class_stays():
     decision = decide(statistics(classes=rare), TermWeights(doubt=0, likeness=0), 0.5, 2)
     assert SHORT_OF_IMAGES in [decision.reasons[i] for i in range(3)]
     assert (decision.logits[:3] > 0).all()
+
+
+def test_boxes_that_the_detector_itself_is_not_sure_of_are_not_named():
+    """Of two detections with a low score labels confirm one: as likely right as not, 0.7 nats."""
+    clean = statistics(80, seed=1, classes=CLASSES)
+    scores, boxes = clean.found.scores.copy(), clean.found.boxes.copy()
+    scores[[5, 6]] = 0.1
+    boxes[6] += 200
+    named = doubtful_boxes(statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes)))
+    assert not any(named)
+    scores[6] = 0.9
+    named = doubtful_boxes(statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes)))
+    assert [i for i, text in enumerate(named) if text] == [6] and named[6].startswith("missing: no label, sees cat at 2")
 
 
 def test_columns_for_people():

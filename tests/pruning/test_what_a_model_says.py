@@ -83,6 +83,14 @@ def test_images_of_which_the_model_says_no_number_are_named(what):
     statistics().check_finite()
 
 
+def test_a_negative_loss_is_named():
+    """Eq. 5 takes its logarithm."""
+    losses = np.ones(40, np.float32)
+    losses[12] = -0.5
+    with pytest.raises(FloatingPointError, match="of 1 images is no number, or a negative loss .the first: data 012."):
+        statistics(losses={"loss": losses}).check_finite()
+
+
 def test_statistics_without_classes_or_crowds():
     with pytest.raises(ValueError, match=r"count the objects of \(0,\) classes; there are \[\]"):
         statistics(counts=np.zeros((40, 0), int), class_names=[])
