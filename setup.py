@@ -3,6 +3,7 @@
 Those three are left alone on purpose: they depend on the machine's accelerator, and replacing
 somebody's working build is worse than asking for it. `make setup` makes a whole environment.
 """
+
 import re
 from pathlib import Path
 
@@ -22,7 +23,15 @@ setup(
     python_requires=">=3.11",
     # OpenCV and pycocotools come with Detectron2; asking for them again could pull in another numpy.
     install_requires=[
-        "Pillow", "defusedxml", "fvcore", "matplotlib", "pandas", "scikit-learn", "scipy", "tabulate", "tqdm",
+        "Pillow",
+        "defusedxml",
+        "fvcore",
+        "matplotlib",
+        "pandas",
+        "scikit-learn",
+        "scipy",
+        "tabulate",
+        "tqdm",
     ],  # fmt: skip
     extras_require={
         "demo": ["opencv-python"],

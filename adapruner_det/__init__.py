@@ -1,4 +1,5 @@
 """AdaPruner for Detectron2: learn which training images a detector can do without."""
+
 import warnings
 
 __version__ = "0.1.0"

@@ -1,11 +1,11 @@
 """Downloads of official archives, for the scripts in datasets/: resumed, verified, never half there."""
+
 import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Optional
 
 from tqdm import tqdm
 
@@ -18,7 +18,7 @@ class PrepareError(Exception):
     """A data set cannot be prepared; the message names the file, the URL and the way out."""
 
 
-def progress(text: str, total: Optional[int], done: int = 0) -> tqdm:
+def progress(text: str, total: int | None, done: int = 0) -> tqdm:
     return tqdm(desc=text, total=total, initial=done, unit="B", unit_scale=True, unit_divisor=1024)
 
 

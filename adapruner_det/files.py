@@ -1,10 +1,11 @@
 """Files that are either there whole or not there."""
+
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 
 def write_text(path: "str | Path", text: str) -> None:

@@ -2,7 +2,6 @@
 
 N images, F features, B of the images asked about, k neighbours of each.
 """
-from typing import Optional, Tuple
 
 import numpy as np
 import torch
@@ -23,10 +22,10 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
 def nearest_neighbours(
     units: np.ndarray,
     length: int,
-    images: Optional[np.ndarray] = None,
-    candidates: Optional[np.ndarray] = None,
-    progress: Optional[str] = None,
-) -> Tuple[np.ndarray, np.ndarray]:
+    images: np.ndarray | None = None,
+    candidates: np.ndarray | None = None,
+    progress: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """The nearest candidates to each image but itself, by comparing all with all, a block at a time.
 
     Args:

@@ -7,12 +7,13 @@
 Boxes are the same pixels: VOC's 1-based, inclusive corners become COCO's edges, counted from 0. Images are
 numbered from 1 in the order of the list.
 """
+
 import argparse
 import json
 from pathlib import Path
 
-from adapruner_det.detection.coco import coco_content
 from adapruner_det.data.problems import ON_INVALID
+from adapruner_det.detection.coco import coco_content
 from adapruner_det.detection.voc import collect_class_names, load_voc_dataset
 from adapruner_det.files import write_text
 
@@ -29,9 +30,7 @@ def convert(dirname: str, split: str, classes=None, on_invalid: str = "error") -
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dirname", metavar="DIR", help="the VOC folder")
     parser.add_argument("split", help="a list in its ImageSets/Main, without .txt")
     parser.add_argument("output", type=Path, metavar="FILE.json")

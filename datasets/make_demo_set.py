@@ -9,6 +9,7 @@ Two faults that data pruning should find are planted in the training list and re
 `planted.json`: near-duplicates of other training images, and wrong labels. Images without digits can
 be planted as well. The test list is clean.
 """
+
 import argparse
 import json
 import math
@@ -18,7 +19,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ class LabelledBox:
     """One annotated digit: its class and the half-open pixel box (x0, y0, x1, y1)."""
 
     name: str
-    box: Tuple[int, int, int, int]
+    box: tuple[int, int, int, int]
 
 
 @dataclass
@@ -59,18 +60,18 @@ class Scene:
     """
 
     canvas: np.ndarray
-    objects: List[LabelledBox]
+    objects: list[LabelledBox]
 
 
 @dataclass
 class Sources:
     """What one list (training or test) may be made of: photographs and samples by class name."""
 
-    photographs: List[np.ndarray]
-    digits: Dict[str, np.ndarray]
+    photographs: list[np.ndarray]
+    digits: dict[str, np.ndarray]
 
 
-def load_sources() -> Tuple[Sources, Sources]:
+def load_sources() -> tuple[Sources, Sources]:
     """Splits photographs and digits into those for training and those for the test images."""
     # scikit-learn gives RGB, OpenCV writes BGR
     photographs = [image[:, :, ::-1] for image in load_sample_images().images]
@@ -89,7 +90,7 @@ def load_sources() -> Tuple[Sources, Sources]:
     return train, test
 
 
-def draw_background(rng: np.random.Generator, photographs: List[np.ndarray]) -> np.ndarray:
+def draw_background(rng: np.random.Generator, photographs: list[np.ndarray]) -> np.ndarray:
     """A random square crop of a photograph, resized, perhaps mirrored, with other brightness."""
     photograph = photographs[rng.integers(len(photographs))]
     side = int(rng.integers(96, min(photograph.shape[:2]) + 1))
@@ -120,13 +121,13 @@ def stroke_colour(rng: np.random.Generator, background: np.ndarray) -> np.ndarra
     return np.clip(mean + rng.uniform(*CONTRAST) * (255.0 - mean) + tint, 0, 255)
 
 
-def tight_box(mask: np.ndarray) -> Tuple[int, int, int, int]:
+def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """The half-open box (x0, y0, x1, y1) around the True pixels of `mask`."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def place_stroke(rng: np.random.Generator, stroke: np.ndarray) -> Tuple[slice, slice]:
+def place_stroke(rng: np.random.Generator, stroke: np.ndarray) -> tuple[slice, slice]:
     """A random place on the canvas where no shift up to MAX_SHIFT cuts the stroke off."""
     top, left = (rng.integers(2 * MAX_SHIFT, IMAGE_SIZE - side + 1) for side in stroke.shape)
     return slice(top, top + stroke.shape[0]), slice(left, left + stroke.shape[1])
@@ -165,8 +166,8 @@ def draw_scene(rng: np.random.Generator, sources: Sources) -> Scene:
 
 
 def cut_image(
-    rng: np.random.Generator, scene: Scene, shift: Tuple[int, int] = (0, 0)
-) -> Tuple[np.ndarray, List[LabelledBox]]:
+    rng: np.random.Generator, scene: Scene, shift: tuple[int, int] = (0, 0)
+) -> tuple[np.ndarray, list[LabelledBox]]:
     """Cuts the picture out of its scene.
 
     Args:
@@ -180,14 +181,11 @@ def cut_image(
     cut = scene.canvas[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
     image = np.clip(cut * rng.uniform(0.95, 1.05), 0, 255).round().astype(np.uint8)
     offset = np.array([left, top, left, top])
-    objects = [
-        LabelledBox(item.name, tuple((np.array(item.box) - offset).tolist()))
-        for item in scene.objects
-    ]
+    objects = [LabelledBox(item.name, tuple((np.array(item.box) - offset).tolist())) for item in scene.objects]
     return image, objects
 
 
-def nonzero_shift(rng: np.random.Generator) -> Tuple[int, int]:
+def nonzero_shift(rng: np.random.Generator) -> tuple[int, int]:
     """A shift (x, y) of 1 to MAX_SHIFT pixels along at least one axis."""
     while True:
         x, y = (int(v) for v in rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, size=2))
@@ -195,7 +193,7 @@ def nonzero_shift(rng: np.random.Generator) -> Tuple[int, int]:
             return x, y
 
 
-def shifted_box(rng: np.random.Generator, box: Tuple[int, int, int, int]) -> Tuple[int, ...]:
+def shifted_box(rng: np.random.Generator, box: tuple[int, int, int, int]) -> tuple[int, ...]:
     """Moves a box inside the image so far that it overlaps its old place with an IoU below 0.3."""
     x0, y0, x1, y1 = box
     width, height = x1 - x0, y1 - y0
@@ -208,8 +206,8 @@ def shifted_box(rng: np.random.Generator, box: Tuple[int, int, int, int]) -> Tup
 
 
 def spoil_labels(
-    rng: np.random.Generator, kind: str, objects: List[LabelledBox]
-) -> Tuple[List[LabelledBox], List[Dict[str, Any]]]:
+    rng: np.random.Generator, kind: str, objects: list[LabelledBox]
+) -> tuple[list[LabelledBox], list[dict[str, Any]]]:
     """Makes half of an image's labels (rounded up) wrong.
 
     Args:
@@ -234,12 +232,12 @@ def spoil_labels(
     return spoilt, record
 
 
-def voc_box(box: Tuple[int, ...]) -> List[int]:
+def voc_box(box: tuple[int, ...]) -> list[int]:
     """Half-open pixel box to VOC's [xmin, ymin, xmax, ymax]: from 1, both ends included."""
     return [box[0] + 1, box[1] + 1, box[2], box[3]]
 
 
-def annotation(image_id: str, objects: List[LabelledBox]) -> bytes:
+def annotation(image_id: str, objects: list[LabelledBox]) -> bytes:
     """The VOC annotation file of one image."""
     root = ET.Element("annotation")
 
@@ -287,24 +285,18 @@ class DemoSetWriter:
     def rng(self, number: int, use: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, number, ["scene", "cut"].index(use)])
 
-    def write_trainval(
-        self, images: int, duplicates: int, wrong_labels: int, empty: int
-    ) -> Dict[str, Any]:
+    def write_trainval(self, images: int, duplicates: int, wrong_labels: int, empty: int) -> dict[str, Any]:
         """Writes the training images and their list; returns what was planted."""
         originals = images - duplicates
         with_digits = originals - empty
         scenes = [
-            (draw_scene if number < with_digits else draw_empty_scene)(
-                self.rng(number, "scene"), self.train
-            )
+            (draw_scene if number < with_digits else draw_empty_scene)(self.rng(number, "scene"), self.train)
             for number in range(originals)
         ]
         kinds = self.choose_wrong_labels(scenes, wrong_labels)
         clean = [number for number in range(with_digits) if number not in kinds]
         # a copy of a wrong label would be two faults at once, and muddle what the report counts
-        parents = list(range(originals)) + [
-            clean[i] for i in self.plan_rng.integers(len(clean), size=duplicates)
-        ]
+        parents = list(range(originals)) + [clean[i] for i in self.plan_rng.integers(len(clean), size=duplicates)]
         near_duplicate_of, wrong_label = {}, {}
         for number, parent in enumerate(parents):
             rng = self.rng(number, "cut")
@@ -333,7 +325,7 @@ class DemoSetWriter:
             self.write_image(rng, self.ids[number], image, objects)
         self.write_list("test", self.ids[first:])
 
-    def choose_wrong_labels(self, scenes: List[Scene], count: int) -> Dict[int, str]:
+    def choose_wrong_labels(self, scenes: list[Scene], count: int) -> dict[int, str]:
         """Scene number -> kind of wrong label, the kinds in turn."""
         # an image must not lose its only object: Detectron2 would drop it from training
         several = [i for i, scene in enumerate(scenes) if len(scene.objects) > 1]
@@ -346,7 +338,7 @@ class DemoSetWriter:
         return {int(i): WRONG_LABEL_KINDS[k % 3] for k, i in enumerate(chosen)}
 
     def write_image(
-        self, rng: np.random.Generator, image_id: str, image: np.ndarray, objects: List[LabelledBox]
+        self, rng: np.random.Generator, image_id: str, image: np.ndarray, objects: list[LabelledBox]
     ) -> None:
         # every image has its own quality, or the quality would tell the near-duplicates
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(80, 96))]
@@ -355,12 +347,12 @@ class DemoSetWriter:
         xml = annotation(image_id, objects)
         (self.folder / "Annotations" / f"{image_id}.xml").write_bytes(xml)
 
-    def write_list(self, name: str, ids: List[str]) -> None:
+    def write_list(self, name: str, ids: list[str]) -> None:
         text = "".join(f"{image_id}\n" for image_id in sorted(ids))
         (self.folder / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
 
 
-def read_record(output: Path) -> Dict[str, Any]:
+def read_record(output: Path) -> dict[str, Any]:
     """The `planted.json` of a demo set made earlier.
 
     Returns:
@@ -391,13 +383,12 @@ def is_complete(output: Path) -> bool:
     except OSError:
         return False
     return all(
-        (output / "JPEGImages" / f"{image_id}.jpg").is_file()
-        and (output / "Annotations" / f"{image_id}.xml").is_file()
+        (output / "JPEGImages" / f"{image_id}.jpg").is_file() and (output / "Annotations" / f"{image_id}.xml").is_file()
         for image_id in ids
     )
 
 
-def check_settings(settings: Dict[str, Any]) -> None:
+def check_settings(settings: dict[str, Any]) -> None:
     """Raises ValueError, naming the setting, for a demo set that cannot be made."""
     if settings["seed"] < 0:
         raise ValueError(f"seed is {settings['seed']}; it has to be 0 or more")
@@ -422,7 +413,7 @@ def make_demo_set(
     duplicates: float = 0.15,
     wrong_labels: float = 0.06,
     empty: float = 0.0,
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """Makes the demo set, unless the folder holds just that already.
 
     Args:
@@ -459,14 +450,10 @@ def make_demo_set(
     if same and is_complete(output):
         return record
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{output.name}.", suffix=".tmp", dir=output.parent
-    ) as beside:
+    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", suffix=".tmp", dir=output.parent) as beside:
         folder = Path(beside) / "new"
         writer = DemoSetWriter(folder, seed, images, test_images)
-        planted = writer.write_trainval(
-            images, *(round(share * images) for share in (duplicates, wrong_labels, empty))
-        )
+        planted = writer.write_trainval(images, *(round(share * images) for share in (duplicates, wrong_labels, empty)))
         writer.write_test(test_images)
         record = {
             "made_by": MAKER,
@@ -483,15 +470,14 @@ def make_demo_set(
     return record
 
 
-def summary(output: Path, record: Dict[str, Any]) -> str:
+def summary(output: Path, record: dict[str, Any]) -> str:
     """What a person wants to know about the demo set in `output`."""
     settings = record["settings"]
     kinds = Counter(fault["kind"] for fault in record["wrong_label"].values())
     by_kind = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
     return "\n".join(
         [
-            f"demo set in {output}: seed {settings['seed']}, classes "
-            f"{', '.join(record['classes'])}",
+            f"demo set in {output}: seed {settings['seed']}, classes {', '.join(record['classes'])}",
             f"  trainval: {settings['images']} images, of which "
             f"{len(record['near_duplicate_of'])} near-duplicates and "
             f"{len(record['wrong_label'])} with wrong labels ({by_kind or 'none'}), "
@@ -511,9 +497,7 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = Path(__file__).resolve().parent / "demo"
-    parser.add_argument(
-        "--output", type=Path, default=default, help="folder to make [datasets/demo]"
-    )
+    parser.add_argument("--output", type=Path, default=default, help="folder to make [datasets/demo]")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes [%(default)s]")
     parser.add_argument("--images", type=int, default=500, help="training images [%(default)s]")
     parser.add_argument("--test-images", type=int, default=120, help="test images [%(default)s]")

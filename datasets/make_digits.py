@@ -5,6 +5,7 @@ OUTPUT gets train/ (1,438 images of 8 x 8 grey pixels) and test/ (359, every fif
 folders 0 to 9; the file of an image is named by its index in scikit-learn's array. OUTPUT is digits in
 $DETECTRON2_DATASETS, or in ./datasets as in Detectron2. The same files come out each time.
 """
+
 import argparse
 import os
 from pathlib import Path
@@ -39,9 +40,7 @@ def make_digits(output: "str | os.PathLike[str]") -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output",
         default=os.path.join(os.getenv("DETECTRON2_DATASETS", "datasets"), "digits"),

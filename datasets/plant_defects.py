@@ -9,13 +9,14 @@ The new folder holds the list with near-duplicates added, and wrong labels in so
 annotations that stay as they are, are links to the old ones. `planted.json` says what went where. Other
 lists stay clean: those that share an image with the list are left out.
 """
+
 import argparse
 import json
 import shutil
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 
@@ -60,9 +61,7 @@ class Source:
         self.pictures = index_files(data / "JPEGImages", IMAGE_SUFFIXES)
         self.annotations = index_files(data / "Annotations", (".xml",))
         self.images = {r["image_id"]: self._labelled(r) for r in records}
-        self.clean_lists = [
-            name for name, ids in other_lists(data, split).items() if not ids & self.images.keys()
-        ]
+        self.clean_lists = [name for name, ids in other_lists(data, split).items() if not ids & self.images.keys()]
 
     def _labelled(self, record: dict) -> LabelledImage:
         image_id = record["image_id"]
@@ -78,7 +77,7 @@ class Source:
 
 def plant_defects(
     data: Path, split: str, output: Path, shares: Shares = DEFAULTS, seed: int = 0, copy: bool = False
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """Makes the folder, unless it is there already.
 
     Args:
@@ -117,7 +116,7 @@ def plant_defects(
     return record
 
 
-def planted_where(plan: Plan, images: Dict[str, LabelledImage]) -> Dict[str, Any]:
+def planted_where(plan: Plan, images: dict[str, LabelledImage]) -> dict[str, Any]:
     """The two entries of planted.json that say what is where."""
     wrong_label = {}
     for image_id, wrong in sorted(plan.wrong.items()):
@@ -130,7 +129,7 @@ def planted_where(plan: Plan, images: Dict[str, LabelledImage]) -> Dict[str, Any
     }
 
 
-def mixed_list(images: Dict[str, LabelledImage], plan: Plan, seed: int) -> List[str]:
+def mixed_list(images: dict[str, LabelledImage], plan: Plan, seed: int) -> list[str]:
     """All ids in random order: sorted, each copy would follow its original."""
     ids = sorted([*images, *plan.copies])
     return [ids[i] for i in np.random.default_rng(seed).permutation(len(ids))]
@@ -159,7 +158,7 @@ def write_files(source: Source, plan: Plan, folder: Path, seed: int, copy: bool)
         shutil.copyfile(source.data / list_path(name), folder / list_path(name))
 
 
-def summary(output: Path, record: Dict[str, Any]) -> str:
+def summary(output: Path, record: dict[str, Any]) -> str:
     """What a person wants to know about the folder."""
     split = record["settings"]["list"]
     kinds = Counter(wrong["kind"] for wrong in record["wrong_label"].values())
@@ -177,9 +176,7 @@ def summary(output: Path, record: Dict[str, Any]) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA", help="the VOC folder")
     parser.add_argument("split", metavar="LIST", help="a list in its ImageSets/Main, without .txt")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to make")

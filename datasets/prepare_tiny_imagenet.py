@@ -6,13 +6,14 @@ $DETECTRON2_DATASETS, or ./datasets as in Detectron2. An archive that was fetche
 from OUTPUT/tiny-imagenet-200.zip. A broken download goes on where it stopped, and what is there already is
 neither downloaded again nor overwritten.
 """
+
 import argparse
 import os
 import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -38,7 +39,7 @@ class Official(NamedTuple):
     val_images: int = 10_000
 
 
-def find_fault(folder: Path, official: Official) -> Optional[str]:
+def find_fault(folder: Path, official: Official) -> str | None:
     """What `folder` lacks of the official tree; None if it is complete."""
     for name in ("wnids.txt", "words.txt", "val/val_annotations.txt"):
         if not (folder / name).is_file():

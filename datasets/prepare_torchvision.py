@@ -10,17 +10,17 @@ Unless given, OUTPUT is where the configs look for each: the folders cifar10, ci
 fashion_mnist of $DETECTRON2_DATASETS, or of ./datasets as in Detectron2. A data set arrives whole or not at
 all; one that is there already is neither downloaded again nor overwritten.
 """
+
 import argparse
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable, Optional
 
 import torchvision.datasets
 
 from adapruner_det.classification.datasets import TORCHVISION_FOLDERS, load_torchvision_dataset
 from adapruner_det.download import PrepareError
-
 
 # Where the configs look for each, below $DETECTRON2_DATASETS.
 ROOTS = {"CIFAR10": "cifar10", "CIFAR100": "cifar100", "MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
@@ -63,7 +63,7 @@ def is_present(kind: str, output: Path) -> bool:
     return True
 
 
-def prepare_torchvision(kinds: Iterable[str], output: Optional[os.PathLike] = None) -> None:
+def prepare_torchvision(kinds: Iterable[str], output: os.PathLike | None = None) -> None:
     """Downloads the data sets of `kinds` that are not there.
 
     Args:

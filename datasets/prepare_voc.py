@@ -7,15 +7,16 @@ The official archives (0.9 GB for 2007 trainval and test, 2.0 GB for 2012 trainv
 where OUTPUT is $DETECTRON2_DATASETS, or ./datasets as in Detectron2. A broken download goes on
 where it stopped, and what is there already is neither downloaded again nor overwritten.
 """
+
 import argparse
 import os
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional
 
 from tqdm import tqdm
 
@@ -38,7 +39,7 @@ class Archive:
     path: str
     md5: str
     year: str
-    lists: Dict[str, int]
+    lists: dict[str, int]
 
     @property
     def name(self) -> str:
@@ -83,12 +84,10 @@ def unpack(file: Path, folder: Path) -> None:
             for member in tqdm(tar, desc=f"unpacking {file.name}", unit="file"):
                 tar.extract(member, folder, filter="data")
     except tarfile.TarError as error:
-        raise PrepareError(
-            f"{file}: cannot be unpacked ({error}). Delete it and run again."
-        ) from error
+        raise PrepareError(f"{file}: cannot be unpacked ({error}). Delete it and run again.") from error
 
 
-def listed_ids(voc: Path, name: str) -> Optional[List[str]]:
+def listed_ids(voc: Path, name: str) -> list[str] | None:
     """The image ids of a list in the year folder `voc`; None if it has no such list."""
     path = voc / "ImageSets" / "Main" / f"{name}.txt"
     return path.read_text().split() if path.is_file() else None

@@ -11,21 +11,22 @@ make a validation list say too much good. To see what a method does to rare clas
 first part, until its rarest class has a sixth of the images of the most frequent one (an image counts for the
 rarest class it has a box of).
 """
+
 import argparse
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 import numpy as np
 from tabulate import tabulate
 
 from adapruner_det.data.problems import ON_INVALID
-from adapruner_det.pruning.rarest_class import rarest_class
 from adapruner_det.data.stratified_split import stratified_parts
 from adapruner_det.detection.voc import collect_class_names, load_voc_dataset
 from adapruner_det.detection.voc_folder import FILE_FOLDERS, list_path, make_folder, other_lists, put
+from adapruner_det.pruning.rarest_class import rarest_class
 
 MAKER = "adapruner_det/datasets/split_voc.py"
 VERSION = 1  # raise it whenever the same settings give other lists
@@ -33,8 +34,8 @@ NO_BOXES = "(no boxes)"
 
 
 def split_records(
-    records: Sequence[dict], num_classes: int, parts: Dict[str, float], seed: int = 0, blocks: int = 1
-) -> Dict[str, List[dict]]:
+    records: Sequence[dict], num_classes: int, parts: dict[str, float], seed: int = 0, blocks: int = 1
+) -> dict[str, list[dict]]:
     """Divides the records of a data set.
 
     Args:
@@ -55,8 +56,7 @@ def split_records(
     chosen = stratified_parts(counts, sizes, list(parts.values()), np.random.default_rng(seed))
     part_of = np.repeat(chosen, sizes)
     result = {
-        name: [record for record, part in zip(records, part_of) if part == place]
-        for place, name in enumerate(parts)
+        name: [record for record, part in zip(records, part_of) if part == place] for place, name in enumerate(parts)
     }
     empty = [name for name, own in result.items() if not own]
     if empty:
@@ -67,9 +67,7 @@ def split_records(
     return result
 
 
-def long_tail(
-    records: Sequence[dict], num_classes: int, imbalance: float, rng: np.random.Generator
-) -> List[dict]:
+def long_tail(records: Sequence[dict], num_classes: int, imbalance: float, rng: np.random.Generator) -> list[dict]:
     """Those of the records that stay when classes are thinned out exponentially.
 
     Of K classes, in a random order, class k from 0 to K - 1 keeps as many images as the smallest class has, times
@@ -93,7 +91,7 @@ def long_tail(
     return [records[place] for place in np.sort(np.concatenate(places))]
 
 
-def _classes_present(record: dict, num_classes: int) -> List[int]:
+def _classes_present(record: dict, num_classes: int) -> list[int]:
     """1 for each class that the image has a box of; the last entry is for images without boxes."""
     present = {annotation["category_id"] for annotation in record["annotations"]} or {num_classes}
     return [int(c in present) for c in range(num_classes + 1)]
@@ -102,7 +100,7 @@ def _classes_present(record: dict, num_classes: int) -> List[int]:
 def split_voc(
     data: Path,
     split: str,
-    parts: Dict[str, float],
+    parts: dict[str, float],
     output: Path,
     seed: int = 0,
     blocks: int = 1,
@@ -144,7 +142,7 @@ def split_voc(
     return f"{output}{'' if made else ' (was there already)'}\n{table(divided, classes)}"
 
 
-def check_settings(parts: Dict[str, float], seed: int, blocks: int, imbalance: float) -> None:
+def check_settings(parts: dict[str, float], seed: int, blocks: int, imbalance: float) -> None:
     """Raises ValueError, naming the setting."""
     unfit = [name for name in parts if not re.fullmatch(r"\w[\w.-]*", name)]
     if unfit:
@@ -164,7 +162,7 @@ def _lines(records: Sequence[dict]) -> str:
     return "".join(f"{record['image_id']}\n" for record in records)
 
 
-def table(divided: Dict[str, List[dict]], classes: Sequence[str]) -> str:
+def table(divided: dict[str, list[dict]], classes: Sequence[str]) -> str:
     """Images of each part that have a box of each class, and their share of the part."""
     present = {
         name: np.sum([_classes_present(record, len(classes)) for record in own], axis=0)
@@ -188,9 +186,7 @@ def part(text: str) -> "tuple[str, float]":
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA", help="the VOC folder")
     parser.add_argument("split", metavar="LIST", help="a list in its ImageSets/Main, without .txt")
     parser.add_argument(

@@ -1,4 +1,5 @@
 """Small data sets in COCO's format for the tests."""
+
 import json
 from pathlib import Path
 
@@ -30,15 +31,11 @@ def coco_content(num_images=4, seed=0):
     rng = np.random.default_rng(seed)
     images, annotations = [], []
     for image_id in range(10 * num_images, 0, -10):
-        images.append(
-            {"id": image_id, "file_name": f"sub/{image_id}.jpg", "width": 64, "height": 48, "license": 1}
-        )
+        images.append({"id": image_id, "file_name": f"sub/{image_id}.jpg", "width": 64, "height": 48, "license": 1})
         for x in (2.5, 34.25)[: rng.integers(1, 3)]:
             side = float(rng.integers(14, 26))
             box = [x, float(rng.integers(1, 48 - int(side))), side, side]
-            annotations.append(
-                annotation(100 + len(annotations), image_id, box, int(rng.choice([3, 7])), note="kept")
-            )
+            annotations.append(annotation(100 + len(annotations), image_id, box, int(rng.choice([3, 7])), note="kept"))
     return {
         "info": {"description": "squares", "year": 2026},
         "licenses": [{"id": 1, "name": "none", "url": ""}],

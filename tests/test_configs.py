@@ -1,4 +1,5 @@
 """Every config file of the tree loads and builds."""
+
 from importlib.util import find_spec
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """What the documents say of the code is still so."""
+
 import re
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def test_every_equation_is_quoted():
     assert len(quotes()) >= 12
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/results.md", "docs/reproduce.md",
-                                  "datasets/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/method.md", "docs/results.md", "docs/reproduce.md", "datasets/README.md"]
+)
 def test_paths_named_in_pages_exist(page):
     named = re.findall(r"(?:configs|tools|adapruner_det|tests|docs)/[\w./-]+\.(?:py|yaml|md|sh)",
                        (ROOT / page).read_text())  # fmt: skip

@@ -21,6 +21,7 @@ Reading a detection set's images as this project does against Detectron2's own w
 Ratios are of medians, with the quartiles of the ratios round by round beside them. Set OMP_NUM_THREADS=1
 on a machine that others use.
 """
+
 import argparse
 import json
 import os
@@ -75,9 +76,7 @@ def reading(args):
     import adapruner_det.engine  # noqa: F401 - first: it quiets imports
     from adapruner_det.benchmark.reading import measure_reading
 
-    return measure_reading(
-        args.config_file, args.register, args.opts, rounds=args.rounds, images=args.images
-    )
+    return measure_reading(args.config_file, args.register, args.opts, rounds=args.rounds, images=args.images)
 
 
 def _setting(args) -> dict:
@@ -130,9 +129,7 @@ def _positive(text: str) -> int:
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="mask | overhead | losses | loader | reading"
     )
@@ -144,9 +141,7 @@ def parse_arguments():
         help="numbers of samples, one mask each, 4 bytes a sample; default 1e4 1e6 1e8",
     )  # fmt: skip
     command.add_argument("--steps", type=_positive, default=300, help="timed steps; default 300")
-    command.add_argument(
-        "--projections", type=_positive, default=3, help="timed projections; default 3"
-    )
+    command.add_argument("--projections", type=_positive, default=3, help="timed projections; default 3")
     _add_common(command, batch_size=256)
 
     command = commands.add_parser(
@@ -154,19 +149,13 @@ def parse_arguments():
     )
     command.set_defaults(run=overhead)
     _add_model(command, ["YOLOv3-Tiny", "Faster R-CNN", "RetinaNet"], rounds=20)
-    command.add_argument(
-        "--num-images", type=_count, default=10**5, help="of the training set; default 1e5"
-    )
+    command.add_argument("--num-images", type=_count, default=10**5, help="of the training set; default 1e5")
 
-    command = commands.add_parser(
-        "losses", help="native losses, losses image by image, images one at a time"
-    )
+    command = commands.add_parser("losses", help="native losses, losses image by image, images one at a time")
     command.set_defaults(run=losses)
     _add_model(command, list(DETECTORS), rounds=10)
 
-    command = commands.add_parser(
-        "loader", help="a classifier's training on its data against one on a fixed batch"
-    )
+    command = commands.add_parser("loader", help="a classifier's training on its data against one on a fixed batch")
     command.set_defaults(run=loader)
     command.add_argument(
         "--config-file", type=Path, default=CONFIGS / "cifar10" / "train_small.yaml", metavar="FILE",
@@ -205,9 +194,7 @@ def _add_common(command, batch_size=None):
         help="cpu or cuda; default cuda where there is one",
     )
     if batch_size is not None:
-        command.add_argument(
-            "--batch-size", type=_positive, default=batch_size, help="default %(default)s"
-        )
+        command.add_argument("--batch-size", type=_positive, default=batch_size, help="default %(default)s")
     command.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures there too")
 
 
@@ -216,9 +203,7 @@ def _add_model(command, detectors, rounds):
         "--detectors", nargs="+", default=detectors, choices=list(DETECTORS), metavar="NAME",
         help=f"of {', '.join(DETECTORS)}; default {', '.join(detectors)}",
     )  # fmt: skip
-    command.add_argument(
-        "--model-size", choices=("R18", "R50"), default="R18", help="backbone; default R18"
-    )
+    command.add_argument("--model-size", choices=("R18", "R50"), default="R18", help="backbone; default R18")
     command.add_argument("--image-size", type=_positive, default=128, help="pixels; default 128")
     command.add_argument("--rounds", type=_positive, default=rounds, help="default %(default)s")
     command.add_argument(

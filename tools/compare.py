@@ -24,11 +24,11 @@ Without --train-configs it only selects, and prints how far the selections agree
 With --budgets iterations every training is as long as the one on everything, with epochs a training on a
 selection sees its fewer images as often, in fewer iterations.
 """
+
 import argparse
 import functools
 import re
 from pathlib import Path
-from typing import Optional
 
 from adapruner_det.comparison.agreement import CAPTION, PLANTED_CAPTION, compare_selections
 from adapruner_det.comparison.budgets import BUDGETS
@@ -61,7 +61,7 @@ def compare(comparison: Comparison, output: Path, jobs: int) -> str:
     return report(comparison, output)
 
 
-def report(comparison: Comparison, output: Path, planted: Optional[Planted] = None) -> str:
+def report(comparison: Comparison, output: Path, planted: Planted | None = None) -> str:
     """Writes the files of a comparison whose runs are finished; returns its table as Markdown.
 
     Raises:
@@ -72,7 +72,7 @@ def report(comparison: Comparison, output: Path, planted: Optional[Planted] = No
     return table or selections
 
 
-def _selections(comparison: Comparison, output: Path, planted: Optional[Planted]) -> str:
+def _selections(comparison: Comparison, output: Path, planted: Planted | None) -> str:
     """Writes the table of the selections, if there are any, and returns it."""
     if not comparison.selecting_methods():
         return ""
@@ -169,9 +169,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help=f"default: full random adapruner. There are {', '.join((FULL, *METHODS))}; "
         "`score.py --list` explains them",
     )
-    parser.add_argument(
-        "--keep-ratios", nargs="+", type=_each(float), help="shares of images that stay (default: 0.8)"
-    )
+    parser.add_argument("--keep-ratios", nargs="+", type=_each(float), help="shares of images that stay (default: 0.8)")
     parser.add_argument("--seeds", nargs="+", type=_each(int), help="default: 0")
     parser.add_argument(
         "--budgets",

@@ -6,6 +6,7 @@ prunes it to 80% with YOLOv3-Tiny, trains YOLOv3-Tiny and Faster R-CNN on everyt
 kept and on as many random images, and prints one table and where the planted images went. Killed, it
 goes on where it stopped. `make demo` runs it.
 """
+
 import argparse
 import subprocess
 import sys
@@ -48,16 +49,12 @@ def draw_pictures(output: Path) -> Path:
     """images.png and scores.png of AdaPruner's selection; returns their folder."""
     folder = output / selection_run(ADAPRUNER, KEEP_RATIO, 0) / "selection"
     command = [sys.executable, str(HERE / "selection.py"), "pictures", str(folder)]
-    subprocess.run(
-        [*command, "--config-file", COMPARISON.prune_config], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([*command, "--config-file", COMPARISON.prune_config], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     args = parser.parse_args()

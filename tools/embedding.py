@@ -11,10 +11,11 @@ Without --selection the file's own array kept (N,) is used. Leaves embedding.jso
 No subset has a smaller single linkage than the whole: measure a random selection of the same size as
 well (its own `kept` or `tools/selection.py random`) before the difference is put down to a method.
 """
+
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def draw(args, table: FeatureTable, kept: np.ndarray, path: Path) -> None:
     save_embedding_picture(str(path), positions, table.labels[rows], kept[rows], len(table.ids))
 
 
-def to_markdown(result: Dict[str, Any]) -> str:
+def to_markdown(result: dict[str, Any]) -> str:
     full, kept, changes = result["full"], result["kept"], result["relative_change"]
     rows = [["points", f"{full['num_points']:,}", f"{kept['num_points']:,}",
              f"{kept['num_points'] / full['num_points'] - 1:+.1%}"]]  # fmt: skip
@@ -61,21 +62,13 @@ def _at_least(low: int):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", required=True, metavar="FILE.npz")
     parser.add_argument("--selection", metavar="DIR", help="the `selection` folder of a pruning run")
-    parser.add_argument(
-        "--dataset", help="the selection's data set the features are of, if it covers several"
-    )
+    parser.add_argument("--dataset", help="the selection's data set the features are of, if it covers several")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument(
-        "--max-points", type=_at_least(4), default=5000, help="points to draw; all are measured"
-    )
-    parser.add_argument(
-        "--pca-dims", type=_at_least(2), default=50, help="PCA to these many dimensions before t-SNE"
-    )
+    parser.add_argument("--max-points", type=_at_least(4), default=5000, help="points to draw; all are measured")
+    parser.add_argument("--pca-dims", type=_at_least(2), default=50, help="PCA to these many dimensions before t-SNE")
     parser.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE")
     parser.add_argument("--seed", type=int, default=0, help="of the points drawn and of t-SNE")
     return parser.parse_args()

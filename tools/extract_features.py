@@ -7,20 +7,19 @@
 
 The file is what tools/embedding.py measures and draws.
 """
+
 import argparse
+
+from detectron2.checkpoint import DetectionCheckpointer
 
 from adapruner_det.classification.features import embed_dataset
 from adapruner_det.engine import AdaPrunerTrainer, load_config
 from adapruner_det.engine.setup import set_num_classes
 from adapruner_det.report.embedding import save_features
 
-from detectron2.checkpoint import DetectionCheckpointer
-
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, help="config the classifier was trained with")
     parser.add_argument("--register", action="append", default=[], metavar="NAME=FORMAT:...",
                         help="a data set of your own, as in train_net.py")  # fmt: skip

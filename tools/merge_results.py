@@ -7,6 +7,7 @@
 
 It leaves results.csv, table.md and figure.png in --output, as compare.py does, and prints the table.
 """
+
 import argparse
 from pathlib import Path
 
@@ -14,9 +15,7 @@ from adapruner_det.comparison.results import read_results, write_results
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.CSV", help="of compare.py's --output")
     parser.add_argument("--output", required=True, type=Path, help="folder for the merged results")
     return parser

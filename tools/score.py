@@ -16,6 +16,7 @@ it stopped. One proxy serves all methods and ratios of a seed. To train it alone
 Then train on the selection: tools/train_net.py --selection output/cifar10/el2n. KEY VALUE pairs at
 the end override the config; those of SCORING are for these methods alone.
 """
+
 import argparse
 from pathlib import Path
 
@@ -82,9 +83,7 @@ def train_proxy(args):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "method", nargs="?", choices=[*METHODS, PROXY], metavar="METHOD",
         help="a method that --list shows, or proxy",

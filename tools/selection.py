@@ -22,9 +22,12 @@ What became of the near-duplicates and wrong labels that datasets/plant_defects.
 Pictures of a selection need the data, so the config or --register it was made with:
     python tools/selection.py pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
+
 import argparse
 from functools import partial
 from pathlib import Path
+
+from detectron2.data import MetadataCatalog
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.baselines.registry import METHODS
@@ -41,8 +44,6 @@ from adapruner_det.report.pictures import save_score_histogram, save_selection_s
 from adapruner_det.report.planted import Planted, planted_report
 from adapruner_det.scoring.selecting import cut_as_made, selection_of_scores
 
-from detectron2.data import MetadataCatalog
-
 
 def show(args):
     print(summary(Selection.load(args.folder)))
@@ -53,11 +54,15 @@ def cut(args):
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
     selection, statistics = Selection.load(args.folder), None
     if is_solved(selection) and args.across_classes:
-        raise SystemExit("--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.RARE_CLASSES 0 at the end does without")
+        raise SystemExit(
+            "--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.RARE_CLASSES 0 at the end does without"
+        )
     if is_solved(selection):
         selection, statistics = solve_again(args.folder, args.keep_ratio, args.opts)
     elif args.opts:
-        raise SystemExit(f"{args.folder}: a selection of {selection.method} is cut by its scores, whatever {args.opts[0]} is")
+        raise SystemExit(
+            f"{args.folder}: a selection of {selection.method} is cut by its scores, whatever {args.opts[0]} is"
+        )
     else:
         selection = cut_as_made(selection, args.keep_ratio, args.across_classes)
     write_selection(selection, args.output, statistics)
@@ -91,9 +96,7 @@ def export(args):
     cfg = load_config(args.config_file, args.register, args.opts)
     if args.format != "ids":
         register_sources(selection)
-    paths = export_selection(
-        selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name)
-    )
+    paths = export_selection(selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name))
     print("\n".join(map(str, paths)))
 
 
@@ -135,12 +138,8 @@ def pictures(args):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(
-        required=True, metavar="show | cut | random | export | planted | pictures"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="show | cut | random | export | planted | pictures")
 
     command = commands.add_parser("show", help="print a selection's ratio and classes")
     command.set_defaults(run=show)
@@ -148,7 +147,9 @@ def parse_arguments():
 
     command = commands.add_parser("cut", help="a selection at another ratio, without training")
     command.set_defaults(run=cut, takes_opts=True)
-    command.epilog = "KEY VALUE pairs at the end weigh terms of AdaPruner's objective otherwise, such as ADAPRUNER.DOUBT 0"
+    command.epilog = (
+        "KEY VALUE pairs at the end weigh terms of AdaPruner's objective otherwise, such as ADAPRUNER.DOUBT 0"
+    )
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_ratio(command)
     command.add_argument(
@@ -197,9 +198,7 @@ def parse_arguments():
 
 
 def _add_ratio(command):
-    command.add_argument(
-        "--keep-ratio", type=float, required=True, help="share of the images that stays"
-    )
+    command.add_argument("--keep-ratio", type=float, required=True, help="share of the images that stays")
     command.add_argument("--output", required=True, metavar="DIR", help="where the new selection goes")
 
 

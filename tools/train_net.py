@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Prunes, trains and evaluates detectors: `--help` shows the commands."""
-from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # first: it quiets imports
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import launch
 
+from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # first: it quiets imports
 from adapruner_det.engine.distributed import leave_process_groups
 
 
@@ -13,9 +13,7 @@ def main(args):
     if trainer is not None:
         return trainer.train()
     model = AdaPrunerTrainer.build_model(cfg)
-    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
-        cfg.MODEL.WEIGHTS, resume=args.resume
-    )
+    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     return AdaPrunerTrainer.test(cfg, model)
 
 

@@ -15,6 +15,7 @@ Left open there, or otherwise here:
 
 N images, C classes, F features, k prototypes.
 """
+
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.cluster import KMeans

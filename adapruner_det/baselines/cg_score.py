@@ -4,7 +4,8 @@ Ki et al. 2023, "Data Valuation Without Training of a Model".
 
 N images, D numbers an input, n of the images in one matrix.
 """
-from typing import Iterator, Tuple
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def cg_scores(
 
 def _deal(
     labels: np.ndarray, rng: np.random.Generator, others_ratio: float, class_images: int
-) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Deals each image to one matrix: its images of one class, and those of others drawn for it."""
     for label in np.unique(labels):
         of_class, not_of_class = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
@@ -165,7 +166,7 @@ def cosines(inputs: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.nda
     return products
 
 
-def channel_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel over all places of all images.
 
     Args:

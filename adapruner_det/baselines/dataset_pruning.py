@@ -18,6 +18,7 @@ Decided here:
 
 N images, F features, P = F + 1 with the bias, C classes.
 """
+
 import logging
 
 import numpy as np
@@ -98,9 +99,7 @@ def random_change(influences: Influences, count: int) -> float:
     return float(np.sqrt(share * (total - count) / max(1, total - 1) * spread + share**2 * square_of_sum))
 
 
-def last_layer_influences(
-    last_layer: LastLayer, labels: np.ndarray, damping: float = DAMPING
-) -> Influences:
+def last_layer_influences(last_layer: LastLayer, labels: np.ndarray, damping: float = DAMPING) -> Influences:
     """What leaving out each image does to weights and bias of the last layer, (1/N) H^-1 grad L_i.
 
     Args:
@@ -121,9 +120,7 @@ def exact_influences(last_layer: LastLayer, labels: np.ndarray, damping: float) 
     count = len(labels)
     vectors = np.empty((count, len(factor[0])), np.float32)
     for part in _blocks(count):
-        gradients = np.einsum(
-            "np,nc->npc", _inputs(last_layer, part), residuals(last_layer, labels, part)
-        )
+        gradients = np.einsum("np,nc->npc", _inputs(last_layer, part), residuals(last_layer, labels, part))
         vectors[part] = cho_solve(factor, gradients.reshape(len(gradients), -1).T).T / count
     return Influences.of_vectors(vectors)
 

@@ -4,8 +4,9 @@ Solved by greedy growth and local search: both look at a pool of images at a tim
 products are computed at once, so that a step within the pool costs next to nothing. N images, m of them
 removed, T images in a pool; an influence is a matrix of P x C numbers (dense vectors: P = D, C = 1).
 """
+
 from copy import copy
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -171,7 +172,7 @@ class Removal:
         return np.einsum("tc,tc->t", left @ self.total, right)
 
 
-def _swaps(gram: np.ndarray, inner: np.ndarray, square: float, inside: int) -> List[Tuple[int, int]]:
+def _swaps(gram: np.ndarray, inner: np.ndarray, square: float, inside: int) -> list[tuple[int, int]]:
     """The best swap again and again, until none makes the sum shorter; no image is swapped twice.
 
     Args:

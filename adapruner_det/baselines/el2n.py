@@ -4,6 +4,7 @@ Paul et al. 2021, "Deep Learning on a Data Diet: Finding Important Examples Earl
 
 N images, C classes, F features.
 """
+
 import numpy as np
 
 from .evidence import Evidence, LastLayer

@@ -2,7 +2,8 @@
 
 N images, C classes, S sizes, F features, E epochs.
 """
-from typing import Dict, List, NamedTuple, Protocol
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Evidence(Protocol):
     task: str
     labels: np.ndarray
     num_classes: int
-    records: List[Dict]
+    records: list[dict]
     image_learning_rate: float
 
     def objects(self) -> np.ndarray:
@@ -75,7 +76,7 @@ class Evidence(Protocol):
     def dynamics(self) -> Dynamics:
         """Of the proxy's training."""
 
-    def early(self) -> List[LastLayer]:
+    def early(self) -> list[LastLayer]:
         """Of one or several networks early in their training. Classification only."""
 
     def gradient_norms(self) -> np.ndarray:

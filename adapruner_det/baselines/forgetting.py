@@ -4,6 +4,7 @@ Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural
 
 N images, E visits of each or measurements.
 """
+
 import numpy as np
 
 from .evidence import Evidence

@@ -6,8 +6,6 @@ Learning".
 N images, F features, C classes, B = F + 1 inputs of the last layer, bias included.
 """
 
-from typing import Tuple
-
 import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
@@ -52,7 +50,7 @@ def glister(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
     return scores_of_order(np.argsort(chosen, kind="stable"))
 
 
-def split(labels: np.ndarray, seed: int, share: float = 0.1) -> Tuple[np.ndarray, np.ndarray]:
+def split(labels: np.ndarray, seed: int, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """Sets a share of the images apart, of each class as nearly that share as whole images allow.
 
     Args:

@@ -6,8 +6,9 @@ norms themselves are computed here too, for whoever gathers the evidence.
 N images, K classes, F features. A layer turns D inputs to O outputs in each of G groups at each of P
 places: the pixels that a convolution gives, or one if a layer is given a vector.
 """
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def full_gradient_norms(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    wrap: Optional[Wrap] = None,
+    wrap: Wrap | None = None,
     chunk_size: int = 64,
 ) -> np.ndarray:
     """Norm of the gradient of each image's cross-entropy on all parameters that are trained.
@@ -110,14 +111,12 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _loss(model: nn.Module, images: Tensor, labels: Tensor, wrap: Optional[Wrap]) -> Tensor:
+def _loss(model: nn.Module, images: Tensor, labels: Tensor, wrap: Wrap | None) -> Tensor:
     logits = model(wrap(images) if wrap else images)
     return F.cross_entropy(logits.float(), labels, reduction="sum")
 
 
-def _norms_by_image(
-    model: nn.Module, images: Tensor, labels: Tensor, wrap: Optional[Wrap]
-) -> Tensor:
+def _norms_by_image(model: nn.Module, images: Tensor, labels: Tensor, wrap: Wrap | None) -> Tensor:
     """Norms (N,) by a backward pass of each image, right for whatever the model does."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     norms = []
@@ -128,7 +127,7 @@ def _norms_by_image(
     return torch.stack(norms)
 
 
-def _trained_layers(model: nn.Module) -> Optional[List[nn.Module]]:
+def _trained_layers(model: nn.Module) -> list[nn.Module] | None:
     """The layers that own the trained parameters; None if there is something only autograd knows.
 
     Raises:
@@ -154,10 +153,10 @@ def _is_known(layer: nn.Module) -> bool:
 
 
 def _norms_by_layer(
-    model: nn.Module, layers: List[nn.Module], images: Tensor, labels: Tensor, wrap: Optional[Wrap]
-) -> Optional[Tensor]:
+    model: nn.Module, layers: list[nn.Module], images: Tensor, labels: Tensor, wrap: Wrap | None
+) -> Tensor | None:
     """Norms (N,) by one backward pass; None if a layer is not called once, on N images."""
-    calls: List[Tuple[nn.Module, Tensor, GradientEdge]] = []
+    calls: list[tuple[nn.Module, Tensor, GradientEdge]] = []
 
     def note(layer, args, kwargs, output):
         (seen,) = (*args, *kwargs.values())

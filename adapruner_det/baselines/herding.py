@@ -12,8 +12,6 @@ are, not scaled to one length (iCaRL scales them; the other papers leave it open
 N images, n images of one class, F features.
 """
 
-from typing import List
-
 import numpy as np
 from tqdm import tqdm
 
@@ -53,9 +51,7 @@ def _scores(evidence: Evidence, seed: int, farthest: bool) -> np.ndarray:
     one_class = np.zeros(len(features), dtype=np.int64)
     labels = evidence.labels if evidence.task == CLASSIFICATION else one_class
     with tqdm(total=len(features), desc="Herding", unit="image", delay=5) as progress:
-        order = class_by_class(
-            labels, lambda of_class: herding_order(features[of_class], farthest, progress), seed
-        )
+        order = class_by_class(labels, lambda of_class: herding_order(features[of_class], farthest, progress), seed)
     return scores_of_order(order)
 
 
@@ -86,7 +82,7 @@ def herding_order(features: np.ndarray, farthest: bool = False, progress: tqdm =
     return np.concatenate(order) if order else left
 
 
-def _choose(rows: np.ndarray, total: np.ndarray, count: int, sign: float, progress: tqdm = None) -> List[int]:
+def _choose(rows: np.ndarray, total: np.ndarray, count: int, sign: float, progress: tqdm = None) -> list[int]:
     """The next `count` of the centred (n, F) rows; `total` (F,), the sum of the chosen, is updated."""
     cost = sign * np.einsum("ij,ij->i", rows, rows)
     picks = []

@@ -6,6 +6,7 @@ learned and how well.
 
 N images, E epochs.
 """
+
 import numpy as np
 
 from .evidence import Evidence

@@ -7,8 +7,8 @@ similarity, where here all pairs count and the ratio sets the limit.
 
 N images, F features, k neighbours in a list.
 """
+
 import heapq
-from typing import Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -91,7 +91,7 @@ class _NeighbourLists:
         self._units = units
         self._make_lists(np.arange(self.count), "Neighbours")
 
-    def nearest(self, image: int) -> Tuple[np.ndarray, np.ndarray]:
+    def nearest(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances and numbers of the nearest images: at least two, or the only one there is."""
         left = self.present[self._neighbours[image]]
         if np.count_nonzero(left) < min(2, self.count - 1):

@@ -2,7 +2,8 @@
 
 N images, n images of one class.
 """
-from typing import Callable, List
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def class_by_class(labels: np.ndarray, choose: Callable[[np.ndarray], np.ndarray
     return interleave([positions[choose(positions)] for positions in members])
 
 
-def interleave(orders: List[np.ndarray]) -> np.ndarray:
+def interleave(orders: list[np.ndarray]) -> np.ndarray:
     """One order of several, in which each is spread evenly over the whole length.
 
     Args:

@@ -3,6 +3,7 @@
 AdaPruner's default for detection draws between images that nothing speaks against, and weights the draw. This
 control is that draw alone, so that what AdaPruner gains beyond it comes from what it has learned.
 """
+
 import numpy as np
 
 from ..pruning.draw import drawn_lots, identity

@@ -1,4 +1,5 @@
 """Random: the baseline every pruning method has to beat."""
+
 import numpy as np
 
 METHOD = "random"

@@ -10,6 +10,7 @@ random selection (0.5 of BCCD, robosub, voc2012_part: 1.5, 0.4, 0.8 objects off 
 
 N images, S strata.
 """
+
 import numpy as np
 
 from .evidence import Evidence

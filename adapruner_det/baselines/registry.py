@@ -1,7 +1,8 @@
 """The methods there are: what each is, what it applies to and what of the proxy it needs."""
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Callable, Dict, List, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Method(NamedTuple):
     sets_ratio: bool = False
 
     @property
-    def tasks(self) -> List[str]:
+    def tasks(self) -> list[str]:
         """The tasks it applies to."""
         return [CLASSIFICATION] if self.not_for_detection else [CLASSIFICATION, DETECTION]
 
@@ -46,7 +47,7 @@ _NO_CLASS = "it compares images of a class, and a detection image belongs to no 
 _CONTROL = "none: a control"
 _SORSCHER, _PAUL, _YANG = "Sorscher et al. 2022", "Paul et al. 2021", "Yang et al. 2023, influence"
 
-METHODS: Dict[str, Method] = {
+METHODS: dict[str, Method] = {
     "random": Method("drawn uniformly", "", "registry", NOTHING),
     "random_class_weighted": Method(
         "drawn with weights by the rarity of their rarest class", _CONTROL, "random_class_weighted", NOTHING
@@ -58,15 +59,11 @@ METHODS: Dict[str, Method] = {
         NOTHING,
         looks_at_ratio=True,
     ),
-    "forgetting": Method(
-        "most often forgotten again while training", "Toneva et al. 2019", "forgetting", TRAINED
-    ),
+    "forgetting": Method("most often forgotten again while training", "Toneva et al. 2019", "forgetting", TRAINED),
     "el2n": Method("largest error of the probabilities, early", _PAUL, "el2n", EARLY, _NO_SOFTMAX),
     "grand": Method("largest gradient of the loss, early", _PAUL, "grand", EARLY),
     "herding": Method("together nearest to the mean (of their class)", "Welling 2009", "herding", TRAINED),
-    "herding_farthest": Method(
-        "farthest from the mean (of their class)", "Guo et al. 2022", "herding", TRAINED
-    ),
+    "herding_farthest": Method("farthest from the mean (of their class)", "Guo et al. 2022", "herding", TRAINED),
     "glister": Method(
         "whose gradients raise the likelihood most",
         "Killamsetty et al. 2021",
@@ -91,9 +88,7 @@ METHODS: Dict[str, Method] = {
         _NO_CLASS,
         looks_at_ratio=True,
     ),
-    "cg_score": Method(
-        "largest complexity gap of the labels", "Ki et al. 2023", "cg_score", NOTHING, _NO_CLASS
-    ),
+    "cg_score": Method("largest complexity gap of the labels", "Ki et al. 2023", "cg_score", NOTHING, _NO_CLASS),
     "dataset_pruning": Method(
         "all but those that together move the parameters least",
         _YANG,

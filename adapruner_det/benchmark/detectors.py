@@ -1,6 +1,7 @@
 """Detectors and made-up batches to measure on: nothing is read but the project's configs."""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, List
 
 import torch
 from detectron2.config import CfgNode
@@ -65,9 +66,7 @@ def _build_fcos(cfg: CfgNode) -> FCOS:
     """Detectron2 has no config for it."""
     backbone = build_backbone(cfg)
     shapes = [backbone.output_shape()[level] for level in DENSE_LEVELS]
-    head = FCOSHead(
-        input_shape=shapes, conv_dims=[cfg.MODEL.FPN.OUT_CHANNELS] * 4, num_classes=CLASSES
-    )
+    head = FCOSHead(input_shape=shapes, conv_dims=[cfg.MODEL.FPN.OUT_CHANNELS] * 4, num_classes=CLASSES)
     return FCOS(
         backbone=backbone,
         head=head,
@@ -78,18 +77,13 @@ def _build_fcos(cfg: CfgNode) -> FCOS:
     )
 
 
-def make_batches(
-    number: int, batch_size: int, image_size: int, num_images: int
-) -> List[List[dict]]:
+def make_batches(number: int, batch_size: int, image_size: int, num_images: int) -> list[list[dict]]:
     """Batches of noise with 1 to 8 boxes and masks an image, as a Detectron2 loader gives them.
 
     Every record has an `image_index` below `num_images`.
     """
     generator = torch.Generator().manual_seed(0)
-    return [
-        [_make_record(image_size, num_images, generator) for _ in range(batch_size)]
-        for _ in range(number)
-    ]
+    return [[_make_record(image_size, num_images, generator) for _ in range(batch_size)] for _ in range(number)]
 
 
 def _make_record(size: int, num_images: int, generator: torch.Generator) -> dict:

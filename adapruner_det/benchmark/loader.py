@@ -1,9 +1,11 @@
 """A training step of a classifier on batches as the loader makes them, against one on a fixed batch."""
+
 import copy
 import itertools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Callable, Dict, Iterable, List, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -29,7 +31,7 @@ def measure_loader(
     device: str,
     rounds: int,
     steps: int,
-) -> List[dict]:
+) -> list[dict]:
     """One row: images a second on the data of a config and on its first batch, and their ratio.
 
     The ratio is 1 where the data path costs nothing. Blocks of steps of both alternate; reading the
@@ -79,7 +81,7 @@ def measure_loader(
     ]
 
 
-def _speeds(cfg: CfgNode, times: Dict[str, Any], steps: int) -> Dict[str, float]:
+def _speeds(cfg: CfgNode, times: dict[str, Any], steps: int) -> dict[str, float]:
     images = cfg.SOLVER.IMS_PER_BATCH * steps
     keys = {LOADER: "loader_images_per_s", FIXED: "fixed_images_per_s"}
     return {name: images / median(times[key].wall) for key, name in keys.items()}

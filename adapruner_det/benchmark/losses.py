@@ -1,9 +1,10 @@
 """A detector's native batch loss, its losses image by image, and its images one at a time."""
+
 import copy
 from pathlib import Path
 from statistics import median
 from types import MethodType
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import torch
 from detectron2.utils.events import EventStorage
@@ -16,11 +17,11 @@ from .timing import Times, alternate, ratio, spread
 
 NATIVE, PER_IMAGE, ONE_AT_A_TIME = "native", "per image", "one at a time"
 LOSS_ROUNDS = 10  # of the loss alone for each of the whole model's, since it takes milliseconds
-Call = Tuple[str, str, tuple]  # a module's name, that of its method, and what that was called with
+Call = tuple[str, str, tuple]  # a module's name, that of its method, and what that was called with
 
 
 def measure_losses(
-    names: List[str],
+    names: list[str],
     configs: Path,
     *,
     device: str,
@@ -29,7 +30,7 @@ def measure_losses(
     image_size: int,
     rounds: int,
     mixed_precision: bool,
-) -> List[dict]:
+) -> list[dict]:
     """One row a detector, forward and backward: the whole model's three ways, and the loss alone's two.
 
     The loss alone is what the modules' methods that compute it take, with the gradient back to the
@@ -57,7 +58,7 @@ def measure_losses(
     return rows
 
 
-def _compared(times: Dict[str, Times], baseline: str, ours: str, prefix: str) -> dict:
+def _compared(times: dict[str, Times], baseline: str, ours: str, prefix: str) -> dict:
     native, own = times[baseline], times[ours]
     first, third = spread(own.wall, native.wall)
     return {
@@ -70,14 +71,14 @@ def _compared(times: Dict[str, Times], baseline: str, ours: str, prefix: str) ->
     }
 
 
-def _three_ways(model: nn.Module) -> Dict[str, nn.Module]:
+def _three_ways(model: nn.Module) -> dict[str, nn.Module]:
     per_image, one_at_a_time = copy.deepcopy(model), copy.deepcopy(model)
     return_per_image_losses(per_image)
     one_at_a_time.forward = MethodType(forward_one_at_a_time, one_at_a_time)
     return {NATIVE: model, PER_IMAGE: per_image, ONE_AT_A_TIME: one_at_a_time}
 
 
-def _whole(model: nn.Module, batch: List[dict], device: str, mixed_precision: bool):
+def _whole(model: nn.Module, batch: list[dict], device: str, mixed_precision: bool):
     def run(turn: int) -> None:
         model.zero_grad()
         _backward(_forward(model, batch, device, mixed_precision, turn))
@@ -85,7 +86,7 @@ def _whole(model: nn.Module, batch: List[dict], device: str, mixed_precision: bo
     return run
 
 
-def _forward(model, batch, device, mixed_precision, seed) -> Dict[str, Tensor]:
+def _forward(model, batch, device, mixed_precision, seed) -> dict[str, Tensor]:
     torch.manual_seed(seed)  # anchors and proposals are sampled
     with EventStorage(), _autocast(device, mixed_precision):
         return model(batch)
@@ -95,11 +96,11 @@ def _autocast(device: str, mixed_precision: bool) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed_precision)
 
 
-def _backward(losses: Dict[str, Tensor]) -> None:
+def _backward(losses: dict[str, Tensor]) -> None:
     sum(values.mean() for values in losses.values()).backward()
 
 
-def _recorded(models, batch, device, mixed_precision) -> List[Call]:
+def _recorded(models, batch, device, mixed_precision) -> list[Call]:
     """What the native model hands to those methods of its modules that the per-image one replaces.
 
     A mask head computes its loss in `forward`, after its layers; both models' heads are left without
@@ -126,7 +127,7 @@ def _recorded(models, batch, device, mixed_precision) -> List[Call]:
     return calls
 
 
-def _recorder(name: str, method: str, module: nn.Module, calls: List[Call]):
+def _recorder(name: str, method: str, module: nn.Module, calls: list[Call]):
     native = getattr(module, method)
 
     def recorded(*arguments):
@@ -144,7 +145,7 @@ def _unchanged(logits: Tensor) -> Tensor:
     return logits
 
 
-def _alone(model: nn.Module, calls: List[Call], device: str, mixed_precision: bool):
+def _alone(model: nn.Module, calls: list[Call], device: str, mixed_precision: bool):
     modules = dict(model.named_modules())
 
     def run(turn: int) -> None:

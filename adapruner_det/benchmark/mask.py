@@ -1,9 +1,9 @@
 """Time and memory of the mask: per step and per projection."""
+
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
-from typing import List, Optional
 
 import torch
 from tqdm import tqdm
@@ -20,9 +20,7 @@ class NotEnoughMemory(RuntimeError):
     """The masks asked for would not fit on this machine."""
 
 
-def measure_masks(
-    sizes: List[int], batch_size: int, steps: int, projections: int, device: str
-) -> List[dict]:
+def measure_masks(sizes: list[int], batch_size: int, steps: int, projections: int, device: str) -> list[dict]:
     """One row a size, each from a process of its own, so that none sees another's memory."""
     check_memory(max(sizes), device)
     rows = []
@@ -77,9 +75,7 @@ def _step(pruner: AdaPruner, index: torch.Tensor, losses: torch.Tensor) -> float
     return time.perf_counter() - start
 
 
-def _project(
-    pruner: AdaPruner, repeats: int, device: str
-) -> "tuple[float, Optional[int]]":
+def _project(pruner: AdaPruner, repeats: int, device: str) -> "tuple[float, int | None]":
     """(median seconds, most bytes beyond what was there) of a projection of random logits."""
     seconds, extras = [], []
     for _ in range(repeats):
@@ -95,5 +91,5 @@ def _project(
     return median(seconds), None if extras[0] is None else max(extras)
 
 
-def _difference(after: Optional[int], before: Optional[int]) -> Optional[int]:
+def _difference(after: int | None, before: int | None) -> int | None:
     return None if after is None or before is None else after - before

@@ -1,9 +1,11 @@
 """Memory: what a process holds, what a function needs at its peak, what tensors take."""
+
 import json
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ STATUS, CLEAR, MEMORY = "/proc/self/status", "/proc/self/clear_refs", "/proc/mem
 MB = 1024**2
 
 
-def resident(device: "torch.device | str" = "cpu") -> Optional[int]:
+def resident(device: "torch.device | str" = "cpu") -> int | None:
     """Bytes this process holds now: of a CPU's memory all (VmRSS), on CUDA those of its tensors.
 
     None where the system does not tell (it is Linux that does).
@@ -25,7 +27,7 @@ def resident(device: "torch.device | str" = "cpu") -> Optional[int]:
     return _kilobytes(STATUS, "VmRSS")
 
 
-def peak_resident(device: "torch.device | str" = "cpu") -> Optional[int]:
+def peak_resident(device: "torch.device | str" = "cpu") -> int | None:
     """The most bytes this process held since `forget_peak` (on a CPU VmHWM), or None."""
     if _is_cuda(device):
         return torch.cuda.max_memory_allocated(device)
@@ -41,7 +43,7 @@ def forget_peak(device: "torch.device | str" = "cpu") -> None:
         Path(CLEAR).write_text("5")
 
 
-def available(device: "torch.device | str" = "cpu") -> Optional[int]:
+def available(device: "torch.device | str" = "cpu") -> int | None:
     """Bytes the machine (without swapping) or the GPU can still give, or None."""
     if _is_cuda(device):
         return torch.cuda.mem_get_info(device)[0]
@@ -52,7 +54,7 @@ def _is_cuda(device: "torch.device | str") -> bool:
     return torch.device(device).type == "cuda"
 
 
-def _kilobytes(path: str, key: str) -> Optional[int]:
+def _kilobytes(path: str, key: str) -> int | None:
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
@@ -99,9 +101,7 @@ def peak_of(function: Callable[[], None], device: "torch.device | str") -> int:
         path = Path(folder) / "trace.json"
         recorded.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
-    changes = sorted(
-        (event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]"
-    )
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
     held = peak = 0
     for _, change in changes:
         held += change

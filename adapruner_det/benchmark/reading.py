@@ -1,7 +1,8 @@
 """Reading and augmenting the images of a detection set: our mapper's time against Detectron2's."""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Callable, List, Sequence
 
 from detectron2.data import DatasetMapper
 from torch.utils.data import Dataset
@@ -18,7 +19,7 @@ OURS, DETECTRON2 = "ours", "Detectron2's"
 
 def measure_reading(
     config_file: Path, register: Sequence[str], opts: Sequence[str], *, rounds: int, images: int
-) -> List[dict]:
+) -> list[dict]:
     """One row: CPU milliseconds an image of both mappers, and their ratio. Blocks of both alternate.
 
     Args:

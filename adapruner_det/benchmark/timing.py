@@ -1,8 +1,9 @@
 """Comparing the time of functions on a machine that others use too."""
+
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Callable, Dict, List
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from tqdm import tqdm
 class Times:
     """Seconds of each call of one function: by the clock, and of this process's CPU."""
 
-    wall: List[float]
-    cpu: List[float]
+    wall: list[float]
+    cpu: list[float]
 
 
 def synchronize(device: "torch.device | str") -> None:
@@ -24,14 +25,14 @@ def synchronize(device: "torch.device | str") -> None:
 
 
 def alternate(
-    functions: Dict[str, Callable[[int], None]],
+    functions: dict[str, Callable[[int], None]],
     rounds: int,
     *,
     warmup: int = 2,
     device: "torch.device | str" = "cpu",
     seed: int = 0,
     name: str = "",
-) -> Dict[str, Times]:
+) -> dict[str, Times]:
     """Calls all functions once a round, in an order drawn anew each round, and times every call.
 
     What slows the machine down for a while then meets all of them alike, and no function always runs
@@ -59,12 +60,12 @@ def alternate(
     return times
 
 
-def ratio(ours: List[float], baseline: List[float]) -> float:
+def ratio(ours: list[float], baseline: list[float]) -> float:
     """Of the medians."""
     return median(ours) / median(baseline)
 
 
-def spread(ours: List[float], baseline: List[float]) -> "tuple[float, float]":
+def spread(ours: list[float], baseline: list[float]) -> "tuple[float, float]":
     """First and third quartile of the ratios round by round: what the noise leaves open."""
     ratios = [a / b for a, b in zip(ours, baseline)]
     if len(ratios) < 2:

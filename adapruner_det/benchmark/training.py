@@ -1,9 +1,9 @@
 """A training step that prunes against Detectron2's plain one: same model, data and precision."""
+
 import copy
 import itertools
 from pathlib import Path
 from statistics import median
-from typing import List
 
 import torch
 from detectron2.solver import build_optimizer
@@ -23,7 +23,7 @@ NUM_BATCHES = 4
 
 
 def measure_overhead(
-    names: List[str],
+    names: list[str],
     configs: Path,
     *,
     device: str,
@@ -33,7 +33,7 @@ def measure_overhead(
     num_images: int,
     rounds: int,
     mixed_precision: bool,
-) -> List[dict]:
+) -> list[dict]:
     """One row a detector: median milliseconds and peak MB of both steps, and their ratios.
 
     The pruning run is past its warm-up, so its mask moves. In each round both take the same batch with
@@ -75,9 +75,7 @@ def _trainers(name, cfg, batches, num_images, mixed_precision) -> dict:
     return_per_image_losses(pruned)
     pruner = AdaPruner(num_images, keep_ratio=0.8, total_steps=10**9)
     return {
-        PLAIN: MixedPrecisionTrainer(
-            model, itertools.cycle(batches), build_optimizer(cfg, model), mixed_precision
-        ),
+        PLAIN: MixedPrecisionTrainer(model, itertools.cycle(batches), build_optimizer(cfg, model), mixed_precision),
         PRUNING: AdaPrunerStep(
             pruned,
             itertools.cycle(batches),

@@ -2,6 +2,7 @@
 
 N images of H x W pixels, uint8, channels last: (N, H, W, 3).
 """
+
 from typing import NamedTuple
 
 import numpy as np

@@ -2,8 +2,9 @@
 
 N images of H x W pixels, B of them in a batch of one process.
 """
+
 import itertools
-from typing import Callable, Dict, Iterator, List, Tuple
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from .augmentation import Augmentation, RandomNumbers
 _STATISTICS_CHUNK = 1000  # images that are converted to floating point at a time
 
 
-def labels_of(records: List[dict]) -> Tensor:
+def labels_of(records: list[dict]) -> Tensor:
     """`category_id` of each record, (N,) long."""
     return torch.tensor([record["category_id"] for record in records])
 
 
-def pixel_statistics(images: np.ndarray) -> Tuple[Tensor, Tensor]:
+def pixel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel: (3,) each, in 0 to 255.
 
     A channel that is the same everywhere gets the deviation 1, so that it can be divided by.
@@ -92,9 +93,7 @@ class TrainBatches:
     ):
         world_size = comm.get_world_size()
         if batch_size % world_size:
-            raise ValueError(
-                f"SOLVER.IMS_PER_BATCH is {batch_size}, which {world_size} processes cannot share evenly"
-            )
+            raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch_size}, which {world_size} processes cannot share evenly")
         self._own_batch_size = batch_size // world_size
         self._sampler = sampler
         self._augmentation = augmentation
@@ -108,13 +107,13 @@ class TrainBatches:
         fill = pixel_statistics(images)[0].round() if augmentation.cutout else torch.zeros(3)
         self._fill = fill.to(self._device)
 
-    def __iter__(self) -> Iterator[Dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
         numbered = iter(self._sampler)
         while True:
             draws_and_index = torch.tensor(list(itertools.islice(numbered, self._own_batch_size)))
             yield self._batch(draws_and_index // len(self._labels), draws_and_index % len(self._labels))
 
-    def _batch(self, draws: Tensor, index: Tensor) -> Dict[str, Tensor]:
+    def _batch(self, draws: Tensor, index: Tensor) -> dict[str, Tensor]:
         numbers = send(self._random.of(draws), self._device)
         images = send(self._images[send(index, self._images.device)], self._device)
         images = self._augmentation(images, numbers, self._fill)
@@ -142,8 +141,8 @@ class TestBatches:
 
     def __init__(
         self,
-        records: List[dict],
-        read_images: Callable[[List[dict]], np.ndarray],
+        records: list[dict],
+        read_images: Callable[[list[dict]], np.ndarray],
         batch_size: int,
         device: "str | torch.device",
         share: bool = True,

@@ -1,4 +1,5 @@
 """Config keys of image classification."""
+
 from detectron2.config import CfgNode
 
 

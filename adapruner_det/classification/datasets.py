@@ -3,9 +3,9 @@
 A record is a dict with `image_id` (str), `category_id` (int), and either `image` (uint8 (H, W, 3) RGB) or
 `file_name` (of an archive together with `member`).
 """
+
 import os
 import pickle
-from typing import Dict, List, Tuple, Type
 
 import numpy as np
 import torchvision.datasets
@@ -38,7 +38,7 @@ TORCHVISION_FOLDERS = {
 }
 
 
-def torchvision_class_names(kind: str, root: PathLike, split: str) -> List[str]:
+def torchvision_class_names(kind: str, root: PathLike, split: str) -> list[str]:
     """The class names of a data set that lies in `root`; its images stay unread.
 
     Raises:
@@ -58,7 +58,7 @@ def torchvision_class_names(kind: str, root: PathLike, split: str) -> List[str]:
         return list(pickle.load(file, encoding="latin1")[dataset.meta["key"]])
 
 
-def _torchvision_class(kind: str, split: str) -> Type[torchvision.datasets.VisionDataset]:
+def _torchvision_class(kind: str, split: str) -> type[torchvision.datasets.VisionDataset]:
     if kind not in TORCHVISION_FOLDERS:
         raise ValueError(f"unknown data set {kind!r}: one of {', '.join(TORCHVISION_FOLDERS)}")
     if split not in ("train", "test"):
@@ -66,7 +66,7 @@ def _torchvision_class(kind: str, split: str) -> Type[torchvision.datasets.Visio
     return getattr(torchvision.datasets, kind)
 
 
-def _torchvision_files(dataset: Type[torchvision.datasets.VisionDataset]) -> List[str]:
+def _torchvision_files(dataset: type[torchvision.datasets.VisionDataset]) -> list[str]:
     """The files that hold images and labels; torchvision reads one split, but asks for both."""
     if hasattr(dataset, "resources"):
         return [os.path.basename(url).removesuffix(".gz") for url, _ in dataset.resources]
@@ -85,7 +85,7 @@ def _place(kind: str, root: PathLike) -> str:
     )
 
 
-def load_torchvision_dataset(kind: str, root: PathLike, split: str) -> List[dict]:
+def load_torchvision_dataset(kind: str, root: PathLike, split: str) -> list[dict]:
     """A data set in its official files, read by torchvision. Nothing is downloaded.
 
     Args:
@@ -118,9 +118,7 @@ def _load_torchvision(kind: str, root: PathLike, split: str) -> torchvision.data
     except Exception as error:  # of a damaged file torchvision raises whatever its parsers stumble over
         raise _missing(kind, root) from error
     if len(dataset.data) != len(dataset.targets):
-        raise ValueError(
-            f"{kind}: {len(dataset.data)} images but {len(dataset.targets)} labels {_place(kind, root)}"
-        )
+        raise ValueError(f"{kind}: {len(dataset.data)} images but {len(dataset.targets)} labels {_place(kind, root)}")
     return dataset
 
 
@@ -139,7 +137,7 @@ def tiny_imagenet_folder(root: PathLike) -> str:
     )
 
 
-def read_tiny_imagenet_classes(root: PathLike) -> Dict[str, str]:
+def read_tiny_imagenet_classes(root: PathLike) -> dict[str, str]:
     """WordNet id -> class name, in the order of wnids.txt: the first of its words in words.txt.
 
     Two ids with one first word (crane the bird, crane the machine) have the id added.
@@ -158,7 +156,7 @@ def read_tiny_imagenet_classes(root: PathLike) -> Dict[str, str]:
     return {wnid: name if names.count(name) == 1 else f"{name} ({wnid})" for wnid, name in zip(wnids, names)}
 
 
-def load_tiny_imagenet(root: PathLike, split: str, on_invalid: str = "error") -> List[dict]:
+def load_tiny_imagenet(root: PathLike, split: str, on_invalid: str = "error") -> list[dict]:
     """Reads the official tree of Tiny-ImageNet as it is.
 
     Args:
@@ -195,10 +193,10 @@ def load_tiny_imagenet(root: PathLike, split: str, on_invalid: str = "error") ->
     return drop_unreadable(records, unreadable, base, on_invalid, problems)
 
 
-Labelled = List[Tuple[str, int]]  # path relative to the split's folder, category id
+Labelled = list[tuple[str, int]]  # path relative to the split's folder, category id
 
 
-def _list_train(base: str, wnids: List[str]) -> Tuple[Labelled, List[Problem]]:
+def _list_train(base: str, wnids: list[str]) -> tuple[Labelled, list[Problem]]:
     labelled: Labelled = []
     for category_id, wnid in enumerate(wnids):
         images = os.path.join(base, wnid, "images")
@@ -209,7 +207,7 @@ def _list_train(base: str, wnids: List[str]) -> Tuple[Labelled, List[Problem]]:
     return labelled, []
 
 
-def _list_val(base: str, wnids: List[str]) -> Tuple[Labelled, List[Problem]]:
+def _list_val(base: str, wnids: list[str]) -> tuple[Labelled, list[Problem]]:
     path = os.path.join(base, "val_annotations.txt")
     category_ids = {wnid: i for i, wnid in enumerate(wnids)}
     labelled, problems = [], []
@@ -221,9 +219,7 @@ def _list_val(base: str, wnids: List[str]) -> Tuple[Labelled, List[Problem]]:
         elif line.strip():
             problems.append(Problem(path, f"line {number} gives {name} the class {wnid!r}, not in wnids.txt"))
     if not labelled:
-        raise InvalidDatasetError(
-            f"{path} labels no image:", problems, "Unpack the archive of Tiny-ImageNet anew."
-        )
+        raise InvalidDatasetError(f"{path} labels no image:", problems, "Unpack the archive of Tiny-ImageNet anew.")
     return labelled, problems
 
 

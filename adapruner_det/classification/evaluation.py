@@ -2,13 +2,14 @@
 
 N images, K classes.
 """
+
 import csv
 import io
 import json
 import logging
 from collections import Counter, OrderedDict
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class Predictions(NamedTuple):
         in_top: (N,) bool, whether the image's class is among the five most probable.
     """
 
-    ids: List[str]
+    ids: list[str]
     labels: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
@@ -58,7 +59,7 @@ class ClassificationEvaluator(DatasetEvaluator):
     first get {}.
     """
 
-    def __init__(self, dataset_name: str, output_dir: Optional[str] = None):
+    def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
             dataset_name: a registered data set with `thing_classes`.
@@ -73,7 +74,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self):
-        self._parts: List[Predictions] = []
+        self._parts: list[Predictions] = []
 
     def process(self, inputs: dict, outputs: Tensor):
         """
@@ -121,7 +122,7 @@ class ClassificationEvaluator(DatasetEvaluator):
             self._save(predictions, rows, results)
         return OrderedDict(classification=results)
 
-    def _joined(self, parts: List[Predictions]) -> Predictions:
+    def _joined(self, parts: list[Predictions]) -> Predictions:
         if not parts:
             raise ValueError(f"no image of data set {self._dataset_name!r} was predicted")
         ids, *columns = zip(*parts)
@@ -134,7 +135,7 @@ class ClassificationEvaluator(DatasetEvaluator):
             )
         return Predictions(ids, *(np.concatenate(column) for column in columns))
 
-    def _rows(self, predictions: Predictions) -> List[Dict[str, object]]:
+    def _rows(self, predictions: Predictions) -> list[dict[str, object]]:
         """The table of classes, a dict each."""
         right = predictions.predicted == predictions.labels
         rows = []
@@ -203,7 +204,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
         write_text(out / "predictions.json", json.dumps(self._by_image(predictions)))
 
-    def _by_image(self, predictions: Predictions) -> List[Dict[str, object]]:
+    def _by_image(self, predictions: Predictions) -> list[dict[str, object]]:
         names = self._class_names
         return [
             {

@@ -2,8 +2,9 @@
 
 N images, C classes, F features, B images of a batch.
 """
+
+from collections.abc import Iterator
 from functools import partial
-from typing import Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -17,15 +18,13 @@ from .datasets import read_images
 from .models import ImageClassifier
 
 
-def pixels_of(cfg: CfgNode, records: List[dict]) -> np.ndarray:
+def pixels_of(cfg: CfgNode, records: list[dict]) -> np.ndarray:
     """The images as the network gets them but for its normalisation, (N, H, W, 3) uint8 RGB."""
     return read_images(records, cfg.INPUT.IMAGE_SIZE)
 
 
 @torch.no_grad()
-def last_layer_of(
-    cfg: CfgNode, model: ImageClassifier, records: List[dict]
-) -> Tuple[np.ndarray, np.ndarray]:
+def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     """What the last layer gets and says, images not augmented: (N, F) features, (N, C) probabilities.
 
     Both float32. The network runs in the precision of the config; the last layer in float32, so that
@@ -44,7 +43,7 @@ def last_layer_of(
     return np.concatenate(features), np.concatenate(probabilities)
 
 
-def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: List[dict]) -> np.ndarray:
+def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> np.ndarray:
     """Norm of the gradient of each image's loss on all parameters, images not augmented: (N,) float32.
 
     In float32 throughout, whatever the config's precision: what is compared are small differences.
@@ -56,7 +55,7 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: List[dict])
     return np.concatenate(norms)
 
 
-def _batches(cfg: CfgNode, model: ImageClassifier, records: List[dict], what: str) -> Iterator[dict]:
+def _batches(cfg: CfgNode, model: ImageClassifier, records: list[dict], what: str) -> Iterator[dict]:
     """The images once and in their order, with progress; the model is in evaluation mode meanwhile."""
     read = partial(read_images, size=cfg.INPUT.IMAGE_SIZE)
     batches = TestBatches(records, read, cfg.SOLVER.IMS_PER_BATCH, model.device, share=False)

@@ -1,5 +1,4 @@
 """What a trained classifier sees of each image: the input of its last layer."""
-from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -11,9 +10,7 @@ from .task import ClassificationTask
 
 
 @torch.no_grad()
-def embed_dataset(
-    cfg: CfgNode, model: ImageClassifier, name: str
-) -> Tuple[np.ndarray, np.ndarray, List[str]]:
+def embed_dataset(cfg: CfgNode, model: ImageClassifier, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Features of all images of a data set, not augmented, in its order.
 
     Args:

@@ -1,16 +1,17 @@
 """Folders of class folders, and zip archives of them, as lists of records.
 
-    PATH/frog/00000.jpg                     a folder: class folders directly in it, as for torchvision's
-    PATH/frog/pond/00001.jpg                ImageFolder; folders within a class belong to the class
-    PATH.zip: train/frog/00000.jpg          an archive: folders that hold all of it are gone through
+PATH/frog/00000.jpg                     a folder: class folders directly in it, as for torchvision's
+PATH/frog/pond/00001.jpg                ImageFolder; folders within a class belong to the class
+PATH.zip: train/frog/00000.jpg          an archive: folders that hold all of it are gone through
 """
+
 import logging
 import os
 import posixpath
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -35,7 +36,7 @@ class _Archive:
     def __init__(self, path: str):
         with open_archive(path) as archive:
             self.members = tuple(info.filename for info in archive.infolist())
-        self.unreadable: Dict[Tuple[str, ...], Dict[int, Problem]] = {}
+        self.unreadable: dict[tuple[str, ...], dict[int, Problem]] = {}
 
 
 def _archive(path: str) -> _Archive:
@@ -56,7 +57,7 @@ class ImageTree:
         path: the folder or archive.
     """
 
-    def __init__(self, path: PathLike, class_names: Optional[Sequence[str]] = None):
+    def __init__(self, path: PathLike, class_names: Sequence[str] | None = None):
         """
         Args:
             path: a folder, or a zip archive.
@@ -67,8 +68,8 @@ class ImageTree:
             ValueError: it is a file, but no zip archive, or an archive with two members of one path.
         """
         self.path = os.fspath(path)
-        self._archive: Optional[_Archive] = None
-        self._members: Optional[Dict[str, str]] = None  # of an archive: relative path -> member
+        self._archive: _Archive | None = None
+        self._members: dict[str, str] | None = None  # of an archive: relative path -> member
         if not os.path.isdir(path):
             if not os.path.exists(path):
                 raise FileNotFoundError(f"there is no folder or archive {path}")
@@ -79,33 +80,33 @@ class ImageTree:
             for relative in self._members:
                 self._by_class[relative.split("/", 1)[0]].append(relative)
 
-    def class_names(self) -> List[str]:
+    def class_names(self) -> list[str]:
         """Names of the class folders, sorted as by torchvision's ImageFolder."""
         if self._members is not None:
             return sorted({folder.split("/", 1)[0] for folder in self._folders})
         with os.scandir(self.path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name))
 
-    def files(self, class_name: str) -> List[str]:
+    def files(self, class_name: str) -> list[str]:
         """Paths of a class's files, relative and with forward slashes, by folder and then by name."""
         if self._members is not None:
             return sorted(self._by_class[class_name], key=posixpath.split)
         return _list_folder(os.path.join(self.path, class_name), self.path)
 
-    def stray_files(self) -> List[str]:
+    def stray_files(self) -> list[str]:
         """Files that lie in no class folder."""
         if self._members is not None:
             return sorted(relative for relative in self._members if "/" not in relative)
         with os.scandir(self.path) as entries:
             return sorted(entry.name for entry in entries if entry.is_file())
 
-    def source(self, relative: str) -> Dict[str, str]:
+    def source(self, relative: str) -> dict[str, str]:
         """The keys of a record that say where its picture lies."""
         if self._members is not None:
             return {"file_name": self.path, "member": self._members[relative]}
         return {"file_name": os.path.join(self.path, *relative.split("/"))}
 
-    def find_unreadable(self, records: Sequence[dict], class_names: Sequence[str]) -> Dict[int, Problem]:
+    def find_unreadable(self, records: Sequence[dict], class_names: Sequence[str]) -> dict[int, Problem]:
         """`images.find_unreadable` of the records of these classes; an archive is read once in a process."""
         known = {} if self._archive is None else self._archive.unreadable
         key = tuple(class_names)
@@ -114,7 +115,7 @@ class ImageTree:
         return known[key]
 
 
-def find_class_names(path: PathLike, class_names: Optional[Sequence[str]] = None) -> List[str]:
+def find_class_names(path: PathLike, class_names: Sequence[str] | None = None) -> list[str]:
     """The classes of a folder or archive; those given, in their order, if there is a folder for each.
 
     Raises:
@@ -124,7 +125,7 @@ def find_class_names(path: PathLike, class_names: Optional[Sequence[str]] = None
     return _choose_classes(ImageTree(path, class_names), class_names)
 
 
-def _choose_classes(tree: ImageTree, class_names: Optional[Sequence[str]]) -> List[str]:
+def _choose_classes(tree: ImageTree, class_names: Sequence[str] | None) -> list[str]:
     present = tree.class_names()
     if not present:
         raise ValueError(f"{tree.path} holds no class folder: images lie in one folder a class")
@@ -139,7 +140,7 @@ def _choose_classes(tree: ImageTree, class_names: Optional[Sequence[str]]) -> Li
     return list(class_names)
 
 
-def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> List[dict]:
+def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> list[dict]:
     """Lists the pictures of a folder of class folders, or of a zip archive of them.
 
     Of each picture the header is read. Files without a picture's ending are passed over, with a warning.
@@ -183,12 +184,12 @@ def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: 
 
 
 def drop_unreadable(
-    records: List[dict],
+    records: list[dict],
     unreadable: Mapping[int, Problem],
     source: str,
     on_invalid: str,
     problems: Sequence[Problem] = (),
-) -> List[dict]:
+) -> list[dict]:
     """The records whose pictures' headers can be read.
 
     Args:
@@ -214,7 +215,7 @@ def is_picture(file: str) -> bool:
     return file.lower().endswith(IMG_EXTENSIONS) and not _is_hidden(posixpath.basename(file))
 
 
-def first_names(names: Sequence[str]) -> List[str]:
+def first_names(names: Sequence[str]) -> list[str]:
     """The first few names, and how many more there are."""
     more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
     return [*names[:_NAMED], *more]
@@ -224,7 +225,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"  # macOS adds such files and folders to archives
 
 
-def _list_folder(folder: str, root: str) -> List[str]:
+def _list_folder(folder: str, root: str) -> list[str]:
     def refuse(error: OSError):
         raise error  # os.walk would pass a folder over that it cannot read, and its images with it
 
@@ -236,11 +237,11 @@ def _list_folder(folder: str, root: str) -> List[str]:
     return sorted(files, key=posixpath.split)
 
 
-def _list_members(path: str, filenames: Iterable[str]) -> Tuple[Dict[str, str], Set[str]]:
+def _list_members(path: str, filenames: Iterable[str]) -> tuple[dict[str, str], set[str]]:
     """(path -> member of all files, paths of all folders) of an archive, without hidden folders."""
-    members: Dict[str, str] = {}
-    folders: Set[str] = set()
-    twice: List[str] = []
+    members: dict[str, str] = {}
+    folders: set[str] = set()
+    twice: list[str] = []
     for filename in filenames:
         # Some packers on Windows write backslashes.
         name = posixpath.normpath(filename.replace("\\", "/")).lstrip("/")
@@ -263,8 +264,8 @@ def _list_members(path: str, filenames: Iterable[str]) -> Tuple[Dict[str, str], 
 
 
 def _below_common_folder(
-    members: Dict[str, str], folders: Set[str], class_names: Sequence[str]
-) -> Tuple[Dict[str, str], Set[str]]:
+    members: dict[str, str], folders: set[str], class_names: Sequence[str]
+) -> tuple[dict[str, str], set[str]]:
     """Goes down while all folders lie in a single one that is no class folder itself.
 
     A folder is a class folder if it is named as one, or if no folder in it holds a picture.

@@ -5,15 +5,17 @@ Pictures are turned as their EXIF data says, as Detectron2 does it.
 
 Shapes: N images, S x S pixels each once read, H x W before.
 """
+
 import io
 import logging
 import os
 import sys
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import BinaryIO, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -69,7 +71,7 @@ def read_images(records: Sequence[dict], size: int) -> np.ndarray:
     images = np.empty((len(records), size, size, 3), np.uint8)
     with open_archives(records) as archives, ThreadPoolExecutor(_num_threads()) as pool:
 
-        def read_chunk(first: int) -> List[Problem]:
+        def read_chunk(first: int) -> list[Problem]:
             chunk = range(first, min(first + _CHUNK, len(records)))
             found = (_read_into(images[i], records[i], archives) for i in chunk)
             return [problem for problem in found if problem is not None]
@@ -88,7 +90,7 @@ def read_images(records: Sequence[dict], size: int) -> np.ndarray:
     return images
 
 
-def find_unreadable(records: Sequence[dict], description: str) -> Dict[int, Problem]:
+def find_unreadable(records: Sequence[dict], description: str) -> dict[int, Problem]:
     """Reads the header of every picture; the pixels stay undecoded.
 
     Args:
@@ -127,9 +129,7 @@ def open_archive(path: "str | os.PathLike[str]") -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a zip archive ({error}): download or pack it anew"
-        ) from error
+        raise ValueError(f"{path} cannot be read as a zip archive ({error}): download or pack it anew") from error
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def _open(record: dict, archives: Archives) -> BinaryIO:
     return io.BufferedReader(archives[record["file_name"]].open(record["member"]), _BUFFER)
 
 
-def _read_into(target: np.ndarray, record: dict, archives: Archives) -> Optional[Problem]:
+def _read_into(target: np.ndarray, record: dict, archives: Archives) -> Problem | None:
     """Fills `target`, (S, S, 3); returns what went wrong, if anything did."""
     try:
         if "image" in record:
@@ -204,7 +204,7 @@ def _warn_of_size(num_images: int, size: int) -> None:
         )
 
 
-def _available_memory() -> Optional[int]:
+def _available_memory() -> int | None:
     """Bytes that the system can give to this process; None where it does not say (not Linux)."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:

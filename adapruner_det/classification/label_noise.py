@@ -1,10 +1,11 @@
 """Wrong labels on purpose, to see what a selection makes of them."""
-from typing import List, Sequence
+
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def flip_labels(records: Sequence[dict], share: float, seed: int, num_classes: int) -> List[dict]:
+def flip_labels(records: Sequence[dict], share: float, seed: int, num_classes: int) -> list[dict]:
     """Symmetric label noise: gives round(share * N) of N records another class.
 
     Which records, and which of the other classes (all alike), depends on the seed and on N alone.

@@ -2,8 +2,8 @@
 
 N images, C channels, H x W pixels, F features, K classes.
 """
+
 import logging
-from typing import Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class ImageClassifier(nn.Module):
         num_classes: int,
         *,
         image_size: int,
-        pixel_statistics: Optional[Tuple[Tensor, Tensor]] = None,
+        pixel_statistics: tuple[Tensor, Tensor] | None = None,
         channels_last: bool = True,
         compile: bool = False,
     ):
@@ -93,7 +93,7 @@ class ImageClassifier(nn.Module):
         self.pixel_mean.copy_(mean)
         self.pixel_std.copy_(std)
 
-    def forward(self, batch: Dict[str, Tensor]):
+    def forward(self, batch: dict[str, Tensor]):
         """
         Args:
             batch: "images" (N, 3, H, W), RGB in 0 to 255, any type; in training "labels" (N,) too.
@@ -109,7 +109,7 @@ class ImageClassifier(nn.Module):
         reduction = "none" if self.per_image_losses else "mean"
         return {"loss_cls": F.cross_entropy(logits, labels, reduction=reduction)}
 
-    def embed(self, batch: Dict[str, Tensor]) -> Tensor:
+    def embed(self, batch: dict[str, Tensor]) -> Tensor:
         """What the head sees of a batch: (N, F)."""
         return self.network(self._normalized(batch["images"]))
 
@@ -119,7 +119,7 @@ class ImageClassifier(nn.Module):
         return images.contiguous(memory_format=self._memory_format)
 
 
-def build_network(name: str, stem: str) -> Tuple[nn.Module, int]:
+def build_network(name: str, stem: str) -> tuple[nn.Module, int]:
     """A network without its head, and its number of features.
 
     Raises:
@@ -143,7 +143,7 @@ def build_network(name: str, stem: str) -> Tuple[nn.Module, int]:
     return network, num_features
 
 
-def load_pretrained(network: nn.Module, name: str, weights_name: str) -> Tuple[Tensor, Tensor]:
+def load_pretrained(network: nn.Module, name: str, weights_name: str) -> tuple[Tensor, Tensor]:
     """Loads torchvision's weights, downloading them if need be, but for head and foreign stem.
 
     Returns:
@@ -171,5 +171,5 @@ def load_pretrained(network: nn.Module, name: str, weights_name: str) -> Tuple[T
     return 255 * torch.tensor(transforms.mean), 255 * torch.tensor(transforms.std)
 
 
-def _fits(key: str, value: Tensor, own: Dict[str, Tensor]) -> bool:
+def _fits(key: str, value: Tensor, own: dict[str, Tensor]) -> bool:
     return key in own and own[key].shape == value.shape

@@ -1,7 +1,8 @@
 """Registers classification data with Detectron2, from Python or from a command line's spec."""
+
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Callable, Dict, List, Optional, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -23,7 +24,7 @@ __all__ = ["FORMATS", "register_images", "register_tiny_imagenet", "register_tor
 
 
 def register_images(
-    name: str, path: PathLike, class_names: Optional[Sequence[str]] = None, on_invalid: str = "error"
+    name: str, path: PathLike, class_names: Sequence[str] | None = None, on_invalid: str = "error"
 ) -> None:
     """Registers a folder of class folders, or a zip archive of one.
 
@@ -72,11 +73,9 @@ def register_tiny_imagenet(name: str, root: PathLike, split: str, on_invalid: st
     _register(name, load, classes, on_invalid, source=folder, split=split)
 
 
-def _register(
-    name: str, load: Callable[[], List[dict]], classes: List[str], on_invalid: str, **further: str
-) -> None:
+def _register(name: str, load: Callable[[], list[dict]], classes: list[str], on_invalid: str, **further: str) -> None:
     check_on_invalid(on_invalid)
-    metadata: Dict[str, object] = {
+    metadata: dict[str, object] = {
         "thing_classes": classes,
         "evaluator_type": "classification",
         "on_invalid": on_invalid,
@@ -90,7 +89,7 @@ def _register(
     DatasetCatalog.register(name, load)
 
 
-def _parts(description: str, least: int, most: int) -> List[str]:
+def _parts(description: str, least: int, most: int) -> list[str]:
     parts = [part.strip() for part in description.split(":")]
     if not least <= len(parts) <= most or not all(parts):
         raise ValueError("a part is missing or empty, or there is a ':' too many")
@@ -117,7 +116,7 @@ def _register_tiny_imagenet_spec(name: str, description: str, on_invalid: str) -
     register_tiny_imagenet(name, _find_root(root, command, output), split, on_invalid)
 
 
-def _find_root(path: str, command: str, output: Optional[str] = None) -> str:
+def _find_root(path: str, command: str, output: str | None = None) -> str:
     """`path`, or where `command` puts its data if it is told `output` (`path` itself, if None)."""
     try:
         return find_path(path)

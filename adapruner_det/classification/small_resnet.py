@@ -1,5 +1,4 @@
 """A ResNet that trains on a CPU in minutes."""
-from typing import List
 
 from torch import Tensor, nn
 
@@ -40,7 +39,7 @@ class _Residual(nn.Module):
         return x + self.block(x)
 
 
-def _conv_norm_relu(channels: int, width: int, kernel: int = 3, stride: int = 1) -> List[nn.Module]:
+def _conv_norm_relu(channels: int, width: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(channels, width, kernel, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]

@@ -1,7 +1,7 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
+
 import os
 from functools import partial
-from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class ClassificationTask:
     """Images with one class each; see `engine.tasks.Task`."""
 
     @staticmethod
-    def load_dataset(cfg: CfgNode, name: str) -> List[dict]:
+    def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
         """A training set has the wrong classes of CLASSIFICATION.LABEL_NOISE.
 
         Raises:
@@ -44,21 +44,21 @@ class ClassificationTask:
         return flip_labels(records, options.LABEL_NOISE, options.LABEL_NOISE_SEED, num_classes)
 
     @staticmethod
-    def load_records(cfg: CfgNode) -> List[dict]:
+    def load_records(cfg: CfgNode) -> list[dict]:
         records = training_records(cfg, lambda name: ClassificationTask.load_dataset(cfg, name))
         check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
         return records
 
     @staticmethod
-    def split_competing(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+    def split_competing(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         return records, []
 
     @staticmethod
-    def split_trainable(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+    def split_trainable(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         return records, []
 
     @staticmethod
-    def adapt_model(model: nn.Module, records: List[dict]) -> None:
+    def adapt_model(model: nn.Module, records: list[dict]) -> None:
         """Gives the model the mean and deviation of its training images.
 
         Weights of torchvision keep those they were trained with; weights that are loaded later
@@ -71,7 +71,7 @@ class ClassificationTask:
         model.set_pixel_statistics(*pixel_statistics(images))
 
     @staticmethod
-    def train_loader(cfg: CfgNode, records: List[dict], sampler: ResumableSampler) -> TrainBatches:
+    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> TrainBatches:
         augmentation = _augmentation(cfg)  # first: reading the images takes longer than to refuse
         return TrainBatches(
             read_images(records, cfg.INPUT.IMAGE_SIZE),
@@ -106,13 +106,13 @@ class ClassificationTask:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
 
     @staticmethod
-    def class_counts(records: List[dict]) -> Tensor:
+    def class_counts(records: list[dict]) -> Tensor:
         num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
         counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
         return counts.scatter_(1, labels_of(records)[:, None], 1)
 
     @staticmethod
-    def statistics(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
+    def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
         features, probabilities = last_layer_of(cfg, model, records)
         labels, images = labels_of(records).numpy(), np.arange(len(records))
         right = np.maximum(probabilities[images, labels], np.finfo(np.float32).tiny)
@@ -134,12 +134,12 @@ class ClassificationTask:
         return batch["image_index"]
 
     @staticmethod
-    def describe(batch: dict, records: List[dict]) -> List[str]:
+    def describe(batch: dict, records: list[dict]) -> list[str]:
         own = (records[i] for i in batch["image_index"].tolist())
         return [f"{record['dataset_name']} {record['image_id']}" for record in own]
 
 
-def _load_clean(name: str) -> List[dict]:
+def _load_clean(name: str) -> list[dict]:
     """The records of a classification data set, whatever CLASSIFICATION.LABEL_NOISE is."""
     kind = MetadataCatalog.get(name).get("evaluator_type")
     if name not in DatasetCatalog or kind != "classification":
@@ -155,12 +155,9 @@ def _augmentation(cfg: CfgNode) -> Augmentation:
     options = cfg.INPUT
     if options.RANDOM_FLIP not in _FLIPS:
         raise ValueError(
-            f"INPUT.RANDOM_FLIP is {options.RANDOM_FLIP!r}; for classification it can be "
-            f"{', '.join(_FLIPS)}"
+            f"INPUT.RANDOM_FLIP is {options.RANDOM_FLIP!r}; for classification it can be {', '.join(_FLIPS)}"
         )
     for key in ("CROP_PADDING", "CUTOUT"):
         if not 0 <= options[key] <= options.IMAGE_SIZE:
-            raise ValueError(
-                f"INPUT.{key} is {options[key]}; it can be 0 to INPUT.IMAGE_SIZE, {options.IMAGE_SIZE}"
-            )
+            raise ValueError(f"INPUT.{key} is {options[key]}; it can be 0 to INPUT.IMAGE_SIZE, {options.IMAGE_SIZE}")
     return Augmentation(options.CROP_PADDING, options.RANDOM_FLIP == "horizontal", options.CUTOUT)

@@ -1,7 +1,8 @@
 """What the selections of a comparison have in common, whatever is trained on them."""
+
+from collections.abc import Sequence
 from itertools import combinations, groupby
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import pandas as pd
@@ -22,9 +23,7 @@ PLANTED_CAPTION = "Planted defects: how many times as often as other images they
 _KIND = "wrong labels: "  # what the rows of single kinds begin with
 
 
-def compare_selections(
-    comparison: Comparison, output: Path, planted: Optional[Planted] = None
-) -> pd.DataFrame:
+def compare_selections(comparison: Comparison, output: Path, planted: Planted | None = None) -> pd.DataFrame:
     """A row each ratio and method, as text; see CAPTION for the columns. The runs have to be finished.
 
     Args:
@@ -37,7 +36,7 @@ def compare_selections(
     # random tells nothing
     reference = next((m for m in methods if comparison.base_method(m) != RANDOM), methods[0])
     ratios = dict.fromkeys(ratio for seed in comparison.all_seeds() for ratio in comparison.ratios_of(seed))
-    rows: List[dict] = []
+    rows: list[dict] = []
     for ratio in ratios:
         seeds = [seed for seed in comparison.all_seeds() if ratio in comparison.ratios_of(seed)]
         found = {method: [_load(output, method, ratio, seed) for seed in seeds] for method in methods}
@@ -56,9 +55,9 @@ def _load(output: Path, method: str, ratio: float, seed: int) -> Selection:
 def _row(
     method: str,
     ratio: float,
-    found: Dict[str, List[Selection]],
+    found: dict[str, list[Selection]],
     reference: str,
-    planted: Optional[Planted],
+    planted: Planted | None,
 ) -> dict:
     own = found[method]
     pairs = list(zip(own, found[reference])) if method != reference else []
@@ -72,7 +71,7 @@ def _row(
     }
 
 
-def _times_pruned(selections: Sequence[Selection], planted: Planted) -> Dict[str, str]:
+def _times_pruned(selections: Sequence[Selection], planted: Planted) -> dict[str, str]:
     tables = [planted_table(selection, planted).set_index("planted")["ratio"] for selection in selections]
     names = [name for name in tables[0].index if name != OTHERS and not name.startswith(_KIND)]
     return {name: ", ".join(f"{table[name]:.1f}" for table in tables) for name in names}
@@ -84,11 +83,9 @@ def in_common(selection: Selection, other: Selection) -> float:
     return len(kept & others) / len(kept)
 
 
-def _kept(selection: Selection) -> Set[Tuple[str, str]]:
+def _kept(selection: Selection) -> set[tuple[str, str]]:
     return {
-        (dataset, sample)
-        for dataset, sample, kept in zip(selection.datasets, selection.ids, selection.kept)
-        if kept
+        (dataset, sample) for dataset, sample, kept in zip(selection.datasets, selection.ids, selection.kept) if kept
     }
 
 

@@ -1,5 +1,4 @@
 """How long a training on a selection lasts, measured by the training on everything."""
-from typing import Tuple
 
 from detectron2.config import CfgNode
 
@@ -9,7 +8,7 @@ ITERATIONS, EPOCHS = "iterations", "epochs"
 BUDGETS = (ITERATIONS, EPOCHS)
 
 
-def length(cfg: CfgNode, budget: str, everything: int, kept: int) -> Tuple[str, ...]:
+def length(cfg: CfgNode, budget: str, everything: int, kept: int) -> tuple[str, ...]:
     """KEY VALUE pairs that give a training on a selection the length that `budget` grants it.
 
     With equal iterations it trains as long as the full training does, and sees each of its fewer
@@ -33,11 +32,11 @@ def length(cfg: CfgNode, budget: str, everything: int, kept: int) -> Tuple[str, 
     return (*iterations, *warmup, *_steps(cfg, share))
 
 
-def _scaled(key: str, value: int, share: float, least: int = 0) -> Tuple[str, str]:
+def _scaled(key: str, value: int, share: float, least: int = 0) -> tuple[str, str]:
     return f"SOLVER.{key}", str(max(least, round(share * value)))
 
 
-def _steps(cfg: CfgNode, share: float) -> Tuple[str, ...]:
+def _steps(cfg: CfgNode, share: float) -> tuple[str, ...]:
     if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
         return ()  # the cosine follows MAX_ITER
     return "SOLVER.STEPS", str(tuple(round(share * step) for step in cfg.SOLVER.STEPS))

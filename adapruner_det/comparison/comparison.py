@@ -1,9 +1,11 @@
 """What is compared, and what the folders of its runs are called."""
+
 import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 from ..pruning.selection import ratio_label
 from .budgets import BUDGETS, ITERATIONS
@@ -28,7 +30,7 @@ class Cell(NamedTuple):
 class Variant(NamedTuple):
     """A method with KEY VALUE pairs of its own."""
 
-    opts: Tuple[str, ...] = ()
+    opts: tuple[str, ...] = ()
     method: str = ADAPRUNER
 
 
@@ -66,19 +68,19 @@ class Comparison:
 
     tools: Path
     prune_config: str
-    train_configs: Dict[str, str] = field(default_factory=dict)
-    methods: Tuple[str, ...] = (FULL, RANDOM, ADAPRUNER)
-    keep_ratios: Tuple[float, ...] = (0.8,)
-    seeds: Tuple[int, ...] = (0,)
-    budgets: Tuple[str, ...] = (ITERATIONS,)
-    variants: Dict[str, Variant] = field(default_factory=dict)
-    opts: Tuple[str, ...] = ()
-    prune_opts: Tuple[str, ...] = ()
-    train_opts: Tuple[str, ...] = ()
-    finetune: Dict[str, str] = field(default_factory=dict)
-    finetune_opts: Tuple[str, ...] = ()
-    cut_from: Optional[float] = None
-    more: Tuple[Dict[str, Collection], ...] = ()
+    train_configs: dict[str, str] = field(default_factory=dict)
+    methods: tuple[str, ...] = (FULL, RANDOM, ADAPRUNER)
+    keep_ratios: tuple[float, ...] = (0.8,)
+    seeds: tuple[int, ...] = (0,)
+    budgets: tuple[str, ...] = (ITERATIONS,)
+    variants: dict[str, Variant] = field(default_factory=dict)
+    opts: tuple[str, ...] = ()
+    prune_opts: tuple[str, ...] = ()
+    train_opts: tuple[str, ...] = ()
+    finetune: dict[str, str] = field(default_factory=dict)
+    finetune_opts: tuple[str, ...] = ()
+    cut_from: float | None = None
+    more: tuple[dict[str, Collection], ...] = ()
 
     def __post_init__(self):
         _check_choice("methods", self.methods, (FULL, *METHODS))
@@ -105,11 +107,11 @@ class Comparison:
                 f"{sorted(self.models())}; give each of them a config of its second stage, or none"
             )
 
-    def models(self) -> Dict[str, str]:
+    def models(self) -> dict[str, str]:
         """The config of each model that any grid trains."""
         return {model: config for grid in self._grids() for model, config in grid["train_configs"].items()}
 
-    def cells(self, model: str) -> List[Cell]:
+    def cells(self, model: str) -> list[Cell]:
         """Every row of a model: everything once, then each method at each ratio, by budget."""
         full = [Cell(FULL, 1.0, ANY_BUDGET)] if FULL in self.methods else []
         return full + [
@@ -120,7 +122,7 @@ class Comparison:
             for method in self.selecting_methods()
         ]
 
-    def seeds_of(self, model: str, cell: Cell) -> List[int]:
+    def seeds_of(self, model: str, cell: Cell) -> list[int]:
         """The seeds of a row; a model is trained on everything with each it has."""
         return _once(
             seed
@@ -129,21 +131,21 @@ class Comparison:
             for seed in grid["seeds"]
         )
 
-    def all_seeds(self) -> List[int]:
+    def all_seeds(self) -> list[int]:
         """Each seed of any row once."""
         return _once(seed for grid in self._grids() for seed in grid["seeds"])
 
-    def ratios_of(self, seed: int) -> List[float]:
+    def ratios_of(self, seed: int) -> list[float]:
         """The ratios that a seed selects at."""
         return _once(ratio for grid in self._grids() if seed in grid["seeds"] for ratio in grid["keep_ratios"])
 
-    def _grids(self, model: Optional[str] = None) -> List[Dict[str, Collection]]:
+    def _grids(self, model: str | None = None) -> list[dict[str, Collection]]:
         """What is the product of what: the comparison's own grid and those of `more`; if asked, a model's."""
         own = {name: getattr(self, name) for name in GRID}
         grids = [own, *({**own, **replaced} for replaced in self.more)]
         return [grid for grid in grids if model is None or model in grid["train_configs"]]
 
-    def selecting_methods(self) -> List[str]:
+    def selecting_methods(self) -> list[str]:
         """The methods that make a selection: all but "full", the variants behind the others."""
         return [method for method in (*self.methods, *self.variants) if method != FULL]
 
@@ -151,7 +153,7 @@ class Comparison:
         """The entry of METHODS that `method` is, or is a variant of."""
         return self.variants[method].method if method in self.variants else method
 
-    def source_ratio(self, method: str) -> Optional[float]:
+    def source_ratio(self, method: str) -> float | None:
         """The ratio whose selection those at the others are cut from; None if each has a run of its own.
 
         It is no matter of which ratios are compared: one more of these must not change the runs there are.
@@ -228,14 +230,14 @@ def _check_choice(field_name: str, given: Sequence[str], known: Iterable[str]) -
             raise ValueError(f"{field_name}: {name!r} is none of {', '.join(known)}")
 
 
-def _check_same_configs(grids: Iterable[Dict[str, Collection]]) -> None:
-    configs: Dict[str, str] = {}
+def _check_same_configs(grids: Iterable[dict[str, Collection]]) -> None:
+    configs: dict[str, str] = {}
     for model, config in (item for grid in grids for item in grid["train_configs"].items()):
         if configs.setdefault(model, config) != config:
             raise ValueError(f"more: train_configs: {model} is {config}, but {configs[model]} elsewhere")
 
 
-def _check_grid(where: str, grid: Dict[str, Collection]) -> None:
+def _check_grid(where: str, grid: dict[str, Collection]) -> None:
     unknown = [name for name in grid if name not in GRID]
     if unknown:
         raise ValueError(f"{where}{', '.join(unknown)} cannot differ between grids; {', '.join(GRID)} can")

@@ -2,7 +2,9 @@
 
 S seeds, R ratios.
 """
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,9 +29,9 @@ class Grid(NamedTuple):
     budget: str
     metric: str
     full: np.ndarray
-    methods: Dict[str, pd.DataFrame]
+    methods: dict[str, pd.DataFrame]
 
-    def controls(self, ratios: Sequence[float] = ()) -> List[str]:
+    def controls(self, ratios: Sequence[float] = ()) -> list[str]:
         """Those of CONTROLS that were run, at all of these ratios."""
         return [name for name in CONTROLS if name in self.methods and set(ratios) <= set(self.methods[name])]
 
@@ -65,8 +67,8 @@ def over_ranges(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: see `table.collect`.
     """
-    rows: Dict[tuple, dict] = {}
-    differences: List[Tuple[dict, str, str, Estimate, str]] = []
+    rows: dict[tuple, dict] = {}
+    differences: list[tuple[dict, str, str, Estimate, str]] = []
     for grid, method, ratios in _range_cells(frame):
         key = grid.model, grid.budget, range_name(ratios), method
         row = rows.setdefault(key, {**dict(zip(_RANGE_KEYS, key)), "ratios": len(ratios)})
@@ -84,7 +86,7 @@ def over_ranges(frame: pd.DataFrame) -> pd.DataFrame:
     return table.loc[:, [column for column in table if (table[column] != "").any()]]
 
 
-def _range_cells(frame: pd.DataFrame) -> Iterator[Tuple[Grid, str, List[float]]]:
+def _range_cells(frame: pd.DataFrame) -> Iterator[tuple[Grid, str, list[float]]]:
     """What has a row: a method other than random, with the ratios of one range."""
     for grid in grids_of(frame):
         for method in grid.methods:
@@ -103,7 +105,7 @@ RANGES_CAPTION = (
 )
 
 
-def ranges(ratios: Sequence[float]) -> List[List[float]]:
+def ranges(ratios: Sequence[float]) -> list[list[float]]:
     """From MILD up, and below; those that hold a ratio."""
     parts = [r for r in ratios if r >= MILD], [r for r in ratios if r < MILD]
     return [part for part in parts if part]
@@ -116,7 +118,7 @@ def range_name(ratios: Sequence[float]) -> str:
     return f"{max(ratios):g}-{min(ratios):g}" if min(ratios) >= MILD else f"{max(ratios):g} and below"
 
 
-def _rivals(grid: Grid, method: str, ratios: Sequence[float]) -> Dict[str, str]:
+def _rivals(grid: Grid, method: str, ratios: Sequence[float]) -> dict[str, str]:
     """By column, what a method is compared with: random, and if there are more controls the strongest."""
     controls = [name for name in grid.controls(ratios) if name != method]
     rivals = {RANDOM: RANDOM} if RANDOM in controls else {}
@@ -152,7 +154,7 @@ def needed_table(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: see `table.collect`.
     """
-    rows: Dict[tuple, dict] = {}
+    rows: dict[tuple, dict] = {}
     for grid in grids_of(frame):
         for method in _with_curve(grid):
             key = grid.model, grid.budget, method
@@ -171,7 +173,7 @@ NEEDED_CAPTION = (
 )
 
 
-def _with_curve(grid: Grid) -> List[str]:
+def _with_curve(grid: Grid) -> list[str]:
     if np.isnan(grid.full).all():
         return []
     return [name for name, values in grid.methods.items() if values.shape[1] > 1]
@@ -201,7 +203,7 @@ def _of_control(grid: Grid, method: str, control: str) -> str:
 
 def strongest_controls(frame: pd.DataFrame) -> str:
     """A line each model and budget with several controls: which one is strongest where."""
-    lines: Dict[tuple, List[str]] = {}
+    lines: dict[tuple, list[str]] = {}
     for grid in grids_of(frame):
         controls = grid.controls()
         if len(controls) < 2:
@@ -215,6 +217,6 @@ def strongest_controls(frame: pd.DataFrame) -> str:
     )
 
 
-def _shared_ranges(grid: Grid) -> List[List[float]]:
+def _shared_ranges(grid: Grid) -> list[list[float]]:
     ratios = [set(grid.methods[name]) for name in grid.controls()]
     return ranges(sorted(set.intersection(*ratios), reverse=True))

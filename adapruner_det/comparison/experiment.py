@@ -1,15 +1,17 @@
 """A comparison from the options of a command line and from an experiment file."""
+
 import os
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any
 
 import yaml
 
 from .comparison import VALUES, Comparison, Variant
 from .methods import METHODS
 
-Options = Dict[str, Any]
+Options = dict[str, Any]
 
 _PAIRS = ("opts", "prune_opts", "train_opts", "finetune_opts")
 
@@ -102,7 +104,7 @@ def build_comparison(tools: Path, options: Options) -> Comparison:
     return Comparison(tools, **options)
 
 
-def split_pairs(text: str) -> Tuple[str, ...]:
+def split_pairs(text: str) -> tuple[str, ...]:
     """`KEY VALUE ...` in one string as a shell would split it.
 
     Raises:
@@ -111,7 +113,7 @@ def split_pairs(text: str) -> Tuple[str, ...]:
     return tuple(shlex.split(text))
 
 
-def variant_of(words: Tuple[str, ...]) -> Variant:
+def variant_of(words: tuple[str, ...]) -> Variant:
     """`METHOD KEY VALUE ...`; without METHOD it is AdaPruner.
 
     Raises:
@@ -120,13 +122,11 @@ def variant_of(words: Tuple[str, ...]) -> Variant:
     if len(words) % 2 == 0:
         return Variant(words)
     if words[0] not in METHODS:
-        raise ValueError(
-            f"{' '.join(words)!r} is neither KEY VALUE pairs nor these behind one of {', '.join(METHODS)}"
-        )
+        raise ValueError(f"{' '.join(words)!r} is neither KEY VALUE pairs nor these behind one of {', '.join(METHODS)}")
     return Variant(words[1:], words[0])
 
 
-def named(text: str) -> Tuple[str, str]:
+def named(text: str) -> tuple[str, str]:
     """(NAME, what follows) of `NAME=...`.
 
     Raises:
@@ -150,8 +150,9 @@ def config_file(path: str, folder: "str | Path" = ".") -> str:
     return found
 
 
-def _readers(folder: Path) -> Dict[str, Callable[[Any], Any]]:
+def _readers(folder: Path) -> dict[str, Callable[[Any], Any]]:
     """How the value of each key of an experiment file is read; ValueError if it is of another kind."""
+
     def config(value):
         return config_file(_of_type(str, value), folder)
 
@@ -210,9 +211,9 @@ def _variant(value: Any) -> Variant:
     return Variant(_pairs(lines), **method)
 
 
-def _pairs(value: Any) -> Tuple[str, ...]:
+def _pairs(value: Any) -> tuple[str, ...]:
     """`KEY: VALUE` lines as KEY VALUE pairs; a list becomes what Detectron2 reads as a tuple."""
-    pairs: List[str] = []
+    pairs: list[str] = []
     for key, entry in _of_type(dict, value).items():
         if entry is None or isinstance(entry, dict):
             raise ValueError(f"{key} needs a value; the parts of a key are joined by dots")

@@ -1,7 +1,8 @@
 """The picture of a comparison: the main metric against the share of images that stays."""
+
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence, Tuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def figure_of(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _size(rows: int, columns: int, names: List[str]) -> Tuple[float, float]:
+def _size(rows: int, columns: int, names: list[str]) -> tuple[float, float]:
     """Width and height that leave each panel its room beside a legend that is shown whole.
 
     Many lines get larger panels, to be told apart in.

@@ -1,8 +1,10 @@
 """How each method makes its selection: AdaPruner, and those of `baselines.registry`."""
+
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple, Tuple
+from typing import NamedTuple
 
 from ..baselines import registry
 
@@ -15,7 +17,7 @@ class Stage(NamedTuple):
     """One training: a config file, and KEY VALUE pairs on top of it."""
 
     config: str
-    overrides: Tuple[str, ...]
+    overrides: tuple[str, ...]
 
     def plus(self, *overrides: str) -> "Stage":
         """The same with further KEY VALUE pairs, which win over those before."""
@@ -54,13 +56,13 @@ class Method:
         for_every_ratio: whether its scores do not depend on the ratio, so that once is enough for all.
     """
 
-    command: Callable[[SelectionRequest], Tuple[str, ...]]
+    command: Callable[[SelectionRequest], tuple[str, ...]]
     trains: bool = False
     needs_proxy: bool = False
     for_every_ratio: bool = False
 
 
-def training_command(tools: Path, stage: Stage, seed: int, folder: Path) -> Tuple[str, ...]:
+def training_command(tools: Path, stage: Stage, seed: int, folder: Path) -> tuple[str, ...]:
     """train_net.py, able to go on where it stopped."""
     return (
         *(sys.executable, str(tools / "train_net.py"), "--resume", "--config-file", stage.config),
@@ -69,22 +71,20 @@ def training_command(tools: Path, stage: Stage, seed: int, folder: Path) -> Tupl
     )
 
 
-def pruning_run(request: SelectionRequest) -> Tuple[str, ...]:
+def pruning_run(request: SelectionRequest) -> tuple[str, ...]:
     """A pruning run; the variants of AdaPruner differ from it in their overrides."""
     stage = request.stage.plus("ADAPRUNER.KEEP_RATIO", str(request.keep_ratio))
     return training_command(request.tools, stage, request.seed, request.folder)
 
 
-def scored_by(
-    script: str, *arguments: str, needs_proxy: bool = False, for_every_ratio: bool = False
-) -> Method:
+def scored_by(script: str, *arguments: str, needs_proxy: bool = False, for_every_ratio: bool = False) -> Method:
     """A method whose scores a tool computes, given as `selection.py random` is.
 
     The tool has to understand --config-file, --keep-ratio, --seed, --output and KEY VALUE pairs, and
     --proxy if the method needs one.
     """
 
-    def command(request: SelectionRequest) -> Tuple[str, ...]:
+    def command(request: SelectionRequest) -> tuple[str, ...]:
         return (
             *(sys.executable, str(request.tools / script), *arguments),
             *("--config-file", request.stage.config, "--keep-ratio", str(request.keep_ratio)),
@@ -96,7 +96,7 @@ def scored_by(
     return Method(command, needs_proxy=needs_proxy, for_every_ratio=for_every_ratio)
 
 
-def proxy_command(tools: Path, stage: Stage, seed: int, folder: Path) -> Tuple[str, ...]:
+def proxy_command(tools: Path, stage: Stage, seed: int, folder: Path) -> tuple[str, ...]:
     """score.py proxy, able to go on where it stopped."""
     return (
         *(sys.executable, str(tools / "score.py"), "proxy", "--config-file", stage.config),
@@ -104,7 +104,7 @@ def proxy_command(tools: Path, stage: Stage, seed: int, folder: Path) -> Tuple[s
     )
 
 
-def cut(tools: Path, source: Path, keep_ratio: float, folder: Path) -> Tuple[str, ...]:
+def cut(tools: Path, source: Path, keep_ratio: float, folder: Path) -> tuple[str, ...]:
     """The selection of run `source` cut at another ratio."""
     return (
         *(sys.executable, str(tools / "selection.py"), "cut", str(source / "selection")),
@@ -112,7 +112,7 @@ def cut(tools: Path, source: Path, keep_ratio: float, folder: Path) -> Tuple[str
     )
 
 
-METHODS: Dict[str, Method] = {
+METHODS: dict[str, Method] = {
     RANDOM: scored_by("selection.py", "random"),
     ADAPRUNER: Method(pruning_run, trains=True),
     **{

@@ -1,7 +1,8 @@
 """Which runs a comparison needs: select by each method, train each model on each selection."""
+
 import hashlib
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Callable, Collection, Dict, List, Optional, Tuple
 
 from detectron2.config import CfgNode
 
@@ -27,7 +28,7 @@ from .methods import ADAPRUNER, METHODS, RANDOM, Method, SelectionRequest, Stage
 from .runs import Run
 
 
-def plan(comparison: Comparison, output: Path) -> List[Run]:
+def plan(comparison: Comparison, output: Path) -> list[Run]:
     """All runs, each after those it needs; selections come first, as others wait for them.
 
     Reads the configs and the data they name.
@@ -69,9 +70,7 @@ def check(comparison: Comparison) -> None:
             _check_pruning(comparison, method)
     task = task_name(load_stage(comparison.selecting_stage()))
     known = dict.fromkeys(map(comparison.base_method, comparison.selecting_methods()))
-    reasons = [
-        reason for method in known if method in registry.METHODS and (reason := registry.refusal(method, task))
-    ]
+    reasons = [reason for method in known if method in registry.METHODS and (reason := registry.refusal(method, task))]
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
     for name, variant in comparison.variants.items():
@@ -84,8 +83,7 @@ def _check_training(comparison: Comparison, model: str) -> None:
     cfg = load_stage(stage)
     if cfg.ADAPRUNER.ENABLED:
         raise ValueError(
-            f"{stage.config}: ADAPRUNER.ENABLED is True, so that this training would prune; set it in "
-            "--prune-opts"
+            f"{stage.config}: ADAPRUNER.ENABLED is True, so that this training would prune; set it in --prune-opts"
         )
     pruned = load_stage(comparison.selecting_stage()).DATASETS.TRAIN
     if not set(pruned) & set(cfg.DATASETS.TRAIN):
@@ -129,9 +127,7 @@ def test_set(comparison: Comparison, model: str) -> str:
     stage = comparison.last_stage(model)
     names = load_stage(stage).DATASETS.TEST
     if len(names) != 1:
-        raise ValueError(
-            f"{stage.config}: DATASETS.TEST has to name one data set to compare on, not {names}"
-        )
+        raise ValueError(f"{stage.config}: DATASETS.TEST has to name one data set to compare on, not {names}")
     return names[0]
 
 
@@ -151,10 +147,10 @@ class _Data:
     """The records that configs name; each data set is read once."""
 
     def __init__(self):
-        self._training: Dict[tuple, List[dict]] = {}
-        self._fingerprints: Dict[tuple, str] = {}
+        self._training: dict[tuple, list[dict]] = {}
+        self._fingerprints: dict[tuple, str] = {}
 
-    def training(self, cfg: CfgNode) -> List[dict]:
+    def training(self, cfg: CfgNode) -> list[dict]:
         """The records of DATASETS.TRAIN."""
         key = self._key(cfg)
         if key not in self._training:
@@ -189,9 +185,9 @@ class _Planner:
         self.comparison = comparison
         self.output = output
         self._data = _Data()
-        self._configs: Dict[Stage, CfgNode] = {}
+        self._configs: dict[Stage, CfgNode] = {}
 
-    def selections(self) -> List[Run]:
+    def selections(self) -> list[Run]:
         """The runs that select, those first whose scores others cut."""
         methods, seeds = self.comparison.selecting_methods(), self.comparison.all_seeds()
         look_at_proxy = any(self._how(method).needs_proxy for method in methods)
@@ -203,7 +199,7 @@ class _Planner:
             for ratio in self._ratios(method, seed)
         ]
 
-    def _ratios(self, method: str, seed: int) -> List[float]:
+    def _ratios(self, method: str, seed: int) -> list[float]:
         """Those a method selects at, the one that others are cut from first."""
         asked, source = self.comparison.ratios_of(seed), self.comparison.source_ratio(method)
         return asked if source is None else [source, *(ratio for ratio in asked if ratio != source)]
@@ -225,9 +221,7 @@ class _Planner:
         how = self._how(method)
         stage = self.comparison.selecting_stage(method)
         proxy = proxy_run(seed)
-        request = SelectionRequest(
-            self.comparison.tools, stage, ratio, seed, self.output / name, self.output / proxy
-        )
+        request = SelectionRequest(self.comparison.tools, stage, ratio, seed, self.output / name, self.output / proxy)
         iterations = self._iterations(stage, len(self._competing(stage)[0])) if how.trains else 0
         after = (proxy,) if how.needs_proxy else ()
         identity = self._fingerprint(stage, self._what_counts(method))
@@ -281,8 +275,8 @@ class _Planner:
         stage: Stage,
         seed: int,
         images: int,
-        before: Optional[Run] = None,
-        made_before: Tuple[str, ...] = (),
+        before: Run | None = None,
+        made_before: tuple[str, ...] = (),
     ) -> Run:
         """A training on so many images; `made_before` are KEY VALUE pairs with what `before` made."""
         command = training_command(
@@ -313,7 +307,7 @@ class _Planner:
         cfg = self._config(stage)
         return len(task_of(cfg).split_trainable(cfg, self._data.training(cfg))[0])
 
-    def _competing(self, selecting: Stage) -> Tuple[List[dict], List[dict]]:
+    def _competing(self, selecting: Stage) -> tuple[list[dict], list[dict]]:
         """(the records a method chooses among, the others)."""
         cfg = self._config(selecting)
         return task_of(cfg).split_competing(cfg, self._data.training(cfg))

@@ -1,6 +1,7 @@
 """The files a comparison leaves of its trainings, and how those of several comparisons become one."""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import pandas as pd
 
@@ -63,9 +64,7 @@ def _read(path: "str | Path") -> pd.DataFrame:
         raise ValueError(f"{path} is no results.csv of a comparison: {error}") from error
     missing = [name for name in (*CELL, "images", "train_seconds", "select_seconds") if name not in frame]
     if missing or not metrics_of(frame):
-        raise ValueError(
-            f"{path} is no results.csv of a comparison: it has no {' or '.join(missing) or 'metric'}"
-        )
+        raise ValueError(f"{path} is no results.csv of a comparison: it has no {' or '.join(missing) or 'metric'}")
     return frame.astype({"images": "Int64"})
 
 

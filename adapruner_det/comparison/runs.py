@@ -1,15 +1,17 @@
 """Runs that depend on each other, several at once, each of them once."""
+
 import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Dict, List, Sequence, Set, Tuple
+from typing import IO
 
 import torch
 from tqdm import tqdm
@@ -41,10 +43,10 @@ class Run:
     """
 
     name: str
-    command: Tuple[str, ...]
+    command: tuple[str, ...]
     fingerprint: str = ""
     iterations: int = 0
-    after: Tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
@@ -71,7 +73,7 @@ def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
 
 
 def _check_order(runs: Sequence[Run]) -> None:
-    before: Set[str] = set()
+    before: set[str] = set()
     for run in runs:
         missing = set(run.after) - before
         if missing:
@@ -96,7 +98,7 @@ def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolE
         bar.update(sum(_iterations_done(run, output / run.name) for run in runs) - bar.n)
 
 
-def _environments(jobs: int) -> List[Dict[str, str]]:
+def _environments(jobs: int) -> list[dict[str, str]]:
     """What each of the jobs has in its environment besides what is there: its share of cores and GPUs."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     shared = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
@@ -106,7 +108,7 @@ def _environments(jobs: int) -> List[Dict[str, str]]:
     return [{**shared, "CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(jobs)]
 
 
-def _visible_gpus() -> List[str]:
+def _visible_gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return [str(number) for number in range(torch.cuda.device_count())]
@@ -149,7 +151,7 @@ def _difference(there: dict, asked: dict) -> str:
     return f"another command than asked for now ({gone} there, {come} now)"
 
 
-def _names(runs: Sequence[Run]) -> List[str]:
+def _names(runs: Sequence[Run]) -> list[str]:
     return sorted(run.name for run in runs)
 
 
@@ -182,7 +184,7 @@ def _spent(folder: Path) -> float:
     return plan["seconds"] + max(0.0, (folder / CONSOLE).stat().st_mtime - plan["started"])
 
 
-def _call(run: Run, folder: Path, environment: Dict[str, str]) -> float:
+def _call(run: Run, folder: Path, environment: dict[str, str]) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / CONSOLE, "ab") as console:
         _lock(console, folder)

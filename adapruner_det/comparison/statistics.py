@@ -2,8 +2,10 @@
 
 S seeds, R ratios, n values. In arrays over seeds and ratios NaN stands where a seed was not run.
 """
+
 import math
-from typing import Callable, List, NamedTuple, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -83,7 +85,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], num_seeds: int, draws: int = DRAWS) -> Tuple[float, float]:
+def bootstrap(statistic: Callable[[np.ndarray], float], num_seeds: int, draws: int = DRAWS) -> tuple[float, float]:
     """The percentile interval of a statistic when seeds are drawn anew, with replacement (Efron 1979).
 
     Too narrow for the three to five seeds of most tables: three have ten different draws.
@@ -104,7 +106,7 @@ def bootstrap(statistic: Callable[[np.ndarray], float], num_seeds: int, draws: i
     return float(low), float(high)
 
 
-def columns(values: np.ndarray) -> List[np.ndarray]:
+def columns(values: np.ndarray) -> list[np.ndarray]:
     """The cells of (S, R) values: one array a ratio, of the seeds that were run."""
     return [column[~np.isnan(column)] for column in values.T]
 

@@ -1,8 +1,9 @@
 """What a comparison found: a row a training, and a table of means."""
+
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
     `train_seconds` is the training's, without a second stage (`finetune_seconds`); `select_seconds`:
     see the function of that name, 0 for everything.
     """
-    rows: List[dict] = []
+    rows: list[dict] = []
     for model in comparison.models():
         test = test_set(comparison, model)
         for cell in comparison.cells(model):
@@ -62,7 +63,7 @@ def _row(comparison: Comparison, output: Path, model: str, test: str, cell: Cell
     }
 
 
-def _metrics(path: Path) -> Dict[str, float]:
+def _metrics(path: Path) -> dict[str, float]:
     evaluation = json.loads(path.read_text(encoding="utf-8"))
     for task, names in METRICS.items():
         if task in evaluation:
@@ -95,7 +96,7 @@ def select_seconds(comparison: Comparison, output: Path, method: str, ratio: flo
     return seconds - facts["seconds_here"] + facts["seconds"]
 
 
-def metrics_of(frame: pd.DataFrame) -> List[str]:
+def metrics_of(frame: pd.DataFrame) -> list[str]:
     """The metrics a frame of `collect` holds, the main one first."""
     return [name for names in METRICS.values() for name in names if name in frame]
 
@@ -113,7 +114,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     return table.loc[:, [column for column in table if (table[column] != "").any()]]
 
 
-def _all_differences(frame: pd.DataFrame, cells: List[Dict[str, Any]]) -> List[Dict[str, str]]:
+def _all_differences(frame: pd.DataFrame, cells: list[dict[str, Any]]) -> list[dict[str, str]]:
     """By metric, each cell's difference to random selection as text, with stars that know how many there are."""
     metrics = metrics_of(frame)
     found = [paired_differences(frame[frame["model"] == cell["model"]], cell, m) for cell in cells for m in metrics]
@@ -137,8 +138,8 @@ def shown(found: Estimate, p: float, decimals: int) -> str:
 
 
 def _summary_row(
-    frame: pd.DataFrame, cell: Dict[str, Any], group: pd.DataFrame, differences: Dict[str, str]
-) -> Dict[str, Any]:
+    frame: pd.DataFrame, cell: dict[str, Any], group: pd.DataFrame, differences: dict[str, str]
+) -> dict[str, Any]:
     method, ratio = cell["method"], cell["keep_ratio"]
     own = frame[frame["model"] == cell["model"]]
     full = own[own["method"] == FULL]
@@ -164,7 +165,7 @@ def _mean_and_spread(values: pd.Series, decimals: int) -> str:
     return f"{values.mean():.{decimals}f}{spread}"
 
 
-def paired_differences(own: pd.DataFrame, cell: Dict[str, Any], metric: str) -> np.ndarray:
+def paired_differences(own: pd.DataFrame, cell: dict[str, Any], metric: str) -> np.ndarray:
     """A cell's metric less that of random selection at the same ratio and budget, seed by seed.
 
     Args:
@@ -198,7 +199,7 @@ def _break_even(group: pd.DataFrame, full: pd.DataFrame, budget: str) -> str:
     return "never" if spared <= 0 else str(math.ceil(cost / spared))
 
 
-_EXPLAINED: Tuple[Tuple[str, str], ...] = (
+_EXPLAINED: tuple[tuple[str, str], ...] = (
     ("budget", "budget: what a training on a selection has in common with that on everything"),
     (
         " - random",

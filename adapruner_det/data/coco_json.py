@@ -2,12 +2,14 @@
 
 The format: https://cocodataset.org/#format-data
 """
+
 import gc
 import json
 import os
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Collection, Dict, Iterator
+from typing import Any
 
 LISTS = ("images", "annotations", "categories")
 
@@ -25,7 +27,7 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 @without_garbage_collection()
-def read_coco_json(path: "str | os.PathLike[str]") -> Dict[str, Any]:
+def read_coco_json(path: "str | os.PathLike[str]") -> dict[str, Any]:
     """The content of a COCO file with its lists of images, annotations and categories.
 
     Raises:
@@ -46,7 +48,7 @@ def read_coco_json(path: "str | os.PathLike[str]") -> Dict[str, Any]:
     return content
 
 
-def only_images(content: Dict[str, Any], image_ids: Collection[str]) -> Dict[str, Any]:
+def only_images(content: dict[str, Any], image_ids: Collection[str]) -> dict[str, Any]:
     """The content with the images of these ids and their annotations alone, all else as it was.
 
     Args:

@@ -1,8 +1,10 @@
 """What is wrong with a data set's files, collected so that all of it comes in one report."""
+
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Union
 
 from PIL import Image
 
@@ -36,8 +38,8 @@ class Problem:
 
     file: str
     message: str
-    object_number: Optional[int] = None
-    class_name: Optional[str] = None
+    object_number: int | None = None
+    class_name: str | None = None
 
     def __str__(self) -> str:
         if self.object_number is None:
@@ -65,7 +67,7 @@ def check_on_invalid(on_invalid: str) -> None:
         raise ValueError(f"on_invalid is {on_invalid!r}, not one of {', '.join(ON_INVALID)}")
 
 
-def first_lines(items: Sequence[object], count: int) -> List[str]:
+def first_lines(items: Sequence[object], count: int) -> list[str]:
     """One indented line an item, for a report; of those beyond `count` the number."""
     lines = [f"  {item}" for item in items[:count]]
     if len(items) > count:
@@ -97,9 +99,7 @@ def raise_or_warn(
     if on_invalid == "error":
         raise InvalidDatasetError(heading, problems, _WAY_OUT)
     if not num_left:
-        raise InvalidDatasetError(
-            heading, problems, f"on_invalid={on_invalid!r} leaves no image: correct these files."
-        )
+        raise InvalidDatasetError(heading, problems, f"on_invalid={on_invalid!r} leaves no image: correct these files.")
     logger.warning(
         "%s\n%s\non_invalid='%s' drops %d of %d images; %d objects were bad.",
         heading,
@@ -111,7 +111,7 @@ def raise_or_warn(
     )
 
 
-def picture_size(file: str) -> Tuple[int, int]:
+def picture_size(file: str) -> tuple[int, int]:
     """Reads (width, height) from the header, turned by EXIF as `detection_utils.read_image` does.
 
     Detectron2 compares a dict's size with the picture after that turn, and refuses the image while

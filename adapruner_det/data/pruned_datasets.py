@@ -1,8 +1,9 @@
 """Training on a selection: does it fit the data, and which records does it keep?"""
+
 import hashlib
 import json
 import logging
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -20,7 +21,7 @@ class SelectionMismatchError(ValueError):
     """A selection was made for other images or other annotations."""
 
 
-def annotations_digest(record: dict, class_names: List[str]) -> str:
+def annotations_digest(record: dict, class_names: list[str]) -> str:
     """A short fingerprint of an image's class, or of its boxes and classes in whatever order."""
     if "category_id" in record:  # of a classification data set
         return hashlib.sha256(class_names[record["category_id"]].encode()).hexdigest()[:12]
@@ -42,7 +43,7 @@ def _corners(annotation: dict) -> Sequence[float]:
     return box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
 
 
-def check_fits(selection: Selection, dataset_name: str, records: List[dict]) -> None:
+def check_fits(selection: Selection, dataset_name: str, records: list[dict]) -> None:
     """Raises SelectionMismatchError, naming the difference, unless `selection` was made on `records`."""
     here = {str(record["image_id"]): record for record in records}
     known = selection.known_ids(dataset_name)
@@ -75,7 +76,7 @@ def _named(what: str, ids) -> str:
     return f"{len(ids)} images {what} ({names}{more})"
 
 
-def filter_records(selection: Selection, dataset_name: str, records: List[dict]) -> List[dict]:
+def filter_records(selection: Selection, dataset_name: str, records: list[dict]) -> list[dict]:
     """The records that `selection` keeps, after checking that it fits."""
     check_fits(selection, dataset_name, records)
     kept = selection.kept_ids(dataset_name)
@@ -83,23 +84,21 @@ def filter_records(selection: Selection, dataset_name: str, records: List[dict])
 
 
 def split_records(
-    selection: Selection, by_name: Dict[str, List[dict]]
-) -> Tuple[List[Tuple[dict, float]], List[Tuple[dict, float]]]:
+    selection: Selection, by_name: dict[str, list[dict]]
+) -> tuple[list[tuple[dict, float]], list[tuple[dict, float]]]:
     """(kept, pruned): each record that competed, with its score; checks that the selection fits."""
     kept, pruned = [], []
     records = {}
     for name, own in by_name.items():
         check_fits(selection, name, own)
         records.update({(name, str(record["image_id"])): record for record in own})
-    for dataset, image_id, score, keep in zip(
-        selection.datasets, selection.ids, selection.scores, selection.kept
-    ):
+    for dataset, image_id, score, keep in zip(selection.datasets, selection.ids, selection.scores, selection.kept):
         if score is not None:
             (kept if keep else pruned).append((records[dataset, image_id], score))
     return kept, pruned
 
 
-def apply_selection(folder: str, by_name: Dict[str, List[dict]]) -> Dict[str, List[dict]]:
+def apply_selection(folder: str, by_name: dict[str, list[dict]]) -> dict[str, list[dict]]:
     """Filters every data set that the selection in `folder` covers.
 
     Raises:

@@ -1,12 +1,13 @@
 """The records of registered data sets: dicts, each with the name of its data set and an id in it."""
+
 import itertools
 from collections import Counter
-from typing import Callable, Dict, List
+from collections.abc import Callable
 
 from .pruned_datasets import apply_selection
 
 
-def checked_records(name: str, dicts: List[dict]) -> List[dict]:
+def checked_records(name: str, dicts: list[dict]) -> list[dict]:
     """The dicts with their `dataset_name`, so that (dataset_name, image_id) is an image's identity.
 
     Raises:
@@ -21,7 +22,7 @@ def checked_records(name: str, dicts: List[dict]) -> List[dict]:
     return [{**record, "dataset_name": name} for record in dicts]
 
 
-def training_records(cfg, load_dataset: Callable[[str], List[dict]]) -> List[dict]:
+def training_records(cfg, load_dataset: Callable[[str], list[dict]]) -> list[dict]:
     """All records of DATASETS.TRAIN that DATASETS.SELECTION keeps.
 
     Raises:
@@ -29,7 +30,7 @@ def training_records(cfg, load_dataset: Callable[[str], List[dict]]) -> List[dic
     """
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN names no data set to train on")
-    by_name: Dict[str, List[dict]] = {name: load_dataset(name) for name in cfg.DATASETS.TRAIN}
+    by_name: dict[str, list[dict]] = {name: load_dataset(name) for name in cfg.DATASETS.TRAIN}
     if cfg.DATASETS.SELECTION:
         by_name = apply_selection(cfg.DATASETS.SELECTION, by_name)
     return list(itertools.chain.from_iterable(by_name.values()))

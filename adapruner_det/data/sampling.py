@@ -1,6 +1,7 @@
 """The order in which training sees its images."""
+
 import itertools
-from typing import Iterator
+from collections.abc import Iterator
 
 from detectron2.data.samplers import TrainingSampler
 
@@ -15,8 +16,6 @@ class ResumableSampler(TrainingSampler):
     start = 0
 
     def __iter__(self) -> Iterator[int]:
-        drawn = itertools.islice(
-            enumerate(self._infinite_indices()), self.start + self._rank, None, self._world_size
-        )
+        drawn = itertools.islice(enumerate(self._infinite_indices()), self.start + self._rank, None, self._world_size)
         for draw, index in drawn:
             yield draw * self._size + index

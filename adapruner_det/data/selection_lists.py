@@ -1,9 +1,9 @@
 """Ready lists of what a selection keeps, in the formats other tools read."""
+
 import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
@@ -20,7 +20,7 @@ ID_LISTS = Path("lists")
 logger = logging.getLogger(__name__)
 
 
-def kept_in_order(selection: Selection, dataset: str) -> List[str]:
+def kept_in_order(selection: Selection, dataset: str) -> list[str]:
     """The ids kept of a data set, in its order."""
     rows = zip(selection.datasets, selection.ids, selection.kept)
     return [image_id for name, image_id, keep in rows if name == dataset and keep]
@@ -36,9 +36,7 @@ def write_ids(selection: Selection, dataset: str, folder: "str | Path") -> Path:
     return path
 
 
-def write_coco_json(
-    selection: Selection, dataset: str, json_file: "str | Path", folder: "str | Path"
-) -> Path:
+def write_coco_json(selection: Selection, dataset: str, json_file: "str | Path", folder: "str | Path") -> Path:
     """Writes <data set>_<method>_<ratio>.json: `json_file` without the images that were pruned.
 
     Their annotations go with them; all else stays as it is, in its order. Images that the selection
@@ -76,12 +74,8 @@ def write_lists(selection: Selection, folder: "str | Path") -> None:
                 write_coco_json(selection, dataset, source["json_file"], Path(folder) / COCO_FILES)
                 continue
             except (ValueError, OSError) as error:
-                logger.warning(
-                    f"{dataset}: no COCO file of what is kept is written, a list of ids is: {error}"
-                )
-        write_ids(
-            selection, dataset, Path(folder) / (VOC_LISTS if source["format"] == "voc" else ID_LISTS)
-        )
+                logger.warning(f"{dataset}: no COCO file of what is kept is written, a list of ids is: {error}")
+        write_ids(selection, dataset, Path(folder) / (VOC_LISTS if source["format"] == "voc" else ID_LISTS))
 
 
 def check_replaceable(folder: "str | Path") -> None:
@@ -91,12 +85,10 @@ def check_replaceable(folder: "str | Path") -> None:
     """
     folder = Path(folder)
     if folder.exists() and not (folder / RECORD).is_file() and any(folder.iterdir()):
-        raise FileExistsError(
-            f"{folder} holds files that are no selection, and would be replaced: name a new folder"
-        )
+        raise FileExistsError(f"{folder} holds files that are no selection, and would be replaced: name a new folder")
 
 
-def write_selection(selection: Selection, folder: "str | Path", statistics: Optional[Statistics] = None) -> None:
+def write_selection(selection: Selection, folder: "str | Path", statistics: Statistics | None = None) -> None:
     """Writes the file of record, the CSV and the lists into `folder`, all of them or none.
 
     A selection that lies there is replaced.

@@ -1,8 +1,10 @@
 """A Selection of images: what people and `check_fits` need to know about each."""
+
 import hashlib
 import os
 import platform
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import detectron2
 import numpy as np
@@ -12,8 +14,8 @@ from tabulate import tabulate
 
 from .. import __version__
 from ..pruning import Selection
-from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 from ..pruning.rarest_class import rarest_class
+from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
 FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given a wrong class
@@ -31,8 +33,8 @@ def make_selection(
     *,
     keep_ratio: float,
     method: str,
-    columns: "Dict[str, Sequence[Any]] | None" = None,
-    provenance: "Dict[str, Any] | None" = None,
+    columns: "dict[str, Sequence[Any]] | None" = None,
+    provenance: "dict[str, Any] | None" = None,
 ) -> Selection:
     """The selection of N images, with the class or the boxes of each, and a digest of these.
 
@@ -62,10 +64,7 @@ def make_selection(
         provenance={
             **(provenance or {}),
             "class_names": class_names,
-            "fingerprints": {
-                name: fingerprint([r for r in records if r["dataset_name"] == name])
-                for name in names
-            },
+            "fingerprints": {name: fingerprint([r for r in records if r["dataset_name"] == name]) for name in names},
             "sources": {name: source_of(name) for name in names},
             "versions": {
                 "adapruner_det": __version__,
@@ -77,7 +76,7 @@ def make_selection(
     )
 
 
-def source_of(dataset_name: str) -> Dict[str, str]:
+def source_of(dataset_name: str) -> dict[str, str]:
     """Where a registered data set comes from, for those who make lists of it later.
 
     Returns:
@@ -97,7 +96,7 @@ def _classifies(records: Sequence[dict]) -> bool:
     return "category_id" in records[0]
 
 
-def _first_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, list]:
+def _first_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
     """What people want to see of each image beside its score."""
     if not _classifies(records):
         crowds = [sum(map(_is_crowd, record.get("annotations", []))) for record in records]
@@ -109,7 +108,7 @@ def _first_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str,
     return columns
 
 
-def _last_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, list]:
+def _last_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
     if _classifies(records):
         return {}
     counts = [_boxes_by_class(record, len(class_names)) for record in records]
@@ -117,7 +116,7 @@ def _last_columns(records: Sequence[dict], class_names: List[str]) -> Dict[str, 
     return {RAREST_COLUMN: [named[i] for i in rarest_class(np.array(counts))], CLASSES_COLUMN: counts}
 
 
-def _boxes_by_class(record: dict, num_classes: int) -> List[int]:
+def _boxes_by_class(record: dict, num_classes: int) -> list[int]:
     counts = [0] * num_classes
     for annotation in record.get("annotations", []):
         counts[annotation["category_id"]] += not _is_crowd(annotation)
@@ -144,7 +143,7 @@ def class_column(selection: Selection) -> str:
     return CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
 
 
-def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:
+def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
     """Images of each class before and after pruning; for detection, boxes too.
 
     Returns:
@@ -157,9 +156,7 @@ def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:
         number = {name: i for i, name in enumerate(names)}
         classes = np.array([number[name] for name in selection.columns[CLASS_COLUMN]], dtype=int)
         before, after = (np.bincount(c, minlength=len(names)) for c in (classes, classes[kept]))
-        return {
-            name: {"images": int(b), "kept_images": int(a)} for name, b, a in zip(names, before, after)
-        }
+        return {name: {"images": int(b), "kept_images": int(a)} for name, b, a in zip(names, before, after)}
     boxes = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
     boxes = np.concatenate([boxes, boxes.sum(axis=1, keepdims=True) == 0], axis=1)
     counts = {
@@ -175,7 +172,7 @@ def class_counts(selection: Selection) -> Dict[str, Dict[str, int]]:
     return counts
 
 
-def vanished_classes(selection: Selection) -> List[str]:
+def vanished_classes(selection: Selection) -> list[str]:
     """Classes that had images, or boxes, and have none left."""
     return [
         name
@@ -184,7 +181,7 @@ def vanished_classes(selection: Selection) -> List[str]:
     ]
 
 
-def label_noise(selection: Selection) -> Optional[Dict[str, float]]:
+def label_noise(selection: Selection) -> dict[str, float] | None:
     """How a selection treats the images that were given a wrong class, of those with a score.
 
     Returns:

@@ -1,7 +1,9 @@
 """Data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
+
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Callable, Dict, Mapping, NamedTuple
+from typing import NamedTuple
 
 from detectron2.data import MetadataCatalog
 
@@ -43,9 +45,7 @@ def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str
         known.register(name, rest, on_invalid)
     except (ValueError, OSError) as error:
         forms = [known.form] if known else [entry.form for entry in formats.values()]
-        raise ValueError(
-            f"cannot register dataset {spec!r}: {error}\nThe right form: {' or '.join(forms)}"
-        ) from error
+        raise ValueError(f"cannot register dataset {spec!r}: {error}\nThe right form: {' or '.join(forms)}") from error
     return name
 
 
@@ -63,21 +63,15 @@ def find_path(path: str) -> str:
         if candidate.exists():
             return str(candidate)
     raise FileNotFoundError(
-        f"there is no {given}, nor {root / given}: give a path, or set DETECTRON2_DATASETS to the "
-        "folder it lies in"
+        f"there is no {given}, nor {root / given}: give a path, or set DETECTRON2_DATASETS to the folder it lies in"
     )
 
 
-def check_same_metadata(name: str, metadata: Dict[str, object]) -> None:
+def check_same_metadata(name: str, metadata: dict[str, object]) -> None:
     """Raises ValueError if data set `name` is registered with other metadata than this."""
     present = MetadataCatalog.get(name).as_dict()
     differences = [
-        f"{key} {present.get(key)!r}, now {value!r}"
-        for key, value in metadata.items()
-        if present.get(key) != value
+        f"{key} {present.get(key)!r}, now {value!r}" for key, value in metadata.items() if present.get(key) != value
     ]
     if differences:
-        raise ValueError(
-            f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another "
-            "name."
-        )
+        raise ValueError(f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name.")

@@ -7,7 +7,8 @@ images with the same classes come one after the other, so their other classes ar
 
 U units (an image, or images that stay together), K classes, P parts.
 """
-from typing import Sequence
+
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -1,4 +1,5 @@
 """Detection on top of `pruning`: importing this package registers its models with Detectron2."""
+
 from .efficientnet_lite import EfficientNetLite
 from .yolov3_tiny import YOLOv3Tiny
 

@@ -7,11 +7,13 @@ This one checks the whole file before any training starts: every problem comes i
 A box is [x, y, width, height] in pixels, (x, y) its corner with the smallest numbers, where the
 picture covers [0, W] x [0, H]; Detectron2 calls this XYWH_ABS.
 """
+
 import logging
 import math
 import os
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence, Set
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pycocotools.mask
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 _SLACK = 1.0  # pixels that a box may stick out: rounding of labelling tools
 
 
-def read_categories(json_file: PathLike) -> Dict[int, str]:
+def read_categories(json_file: PathLike) -> dict[int, str]:
     """The class names of a file by their ids, sorted by id.
 
     Raises:
@@ -43,7 +45,7 @@ def read_categories(json_file: PathLike) -> Dict[int, str]:
     return _categories(read_coco_json(json_file), json_file)
 
 
-def contiguous_ids(categories: Dict[int, str], class_names: Sequence[str]) -> Dict[int, int]:
+def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> dict[int, int]:
     """The place in `class_names` of each category, by the file's id.
 
     A class that the file lacks gets an id above all of the file's. Categories that are not among
@@ -63,7 +65,7 @@ def load_coco_dataset(
     image_root: PathLike,
     class_names: Sequence[str],
     on_invalid: str = "error",
-) -> List[dict]:
+) -> list[dict]:
     """Loads a COCO file as Detectron2's standard dataset dicts, sorted by image id as Detectron2 does.
 
     Boxes that stick out of the picture by up to one pixel are taken as they are (Detectron2 clips
@@ -98,18 +100,14 @@ def load_coco_dataset(
     records = [record for image_id, record in reader.records.items() if image_id not in left_out]
     if reader.problems:
         where = f"{json_file} (classes: {', '.join(class_names)})"
-        raise_or_warn(
-            reader.problems, where, on_invalid, len(content["images"]), len(records), reader.num_bad
-        )
+        raise_or_warn(reader.problems, where, on_invalid, len(content["images"]), len(records), reader.num_bad)
     crowds = Counter(a["iscrowd"] for record in records for a in record["annotations"])
-    logger.info(
-        f"{json_file}: {len(records)} images, {crowds[0]} boxes, {crowds[1]} crowds or ignored regions"
-    )
+    logger.info(f"{json_file}: {len(records)} images, {crowds[0]} boxes, {crowds[1]} crowds or ignored regions")
     return sorted(records, key=lambda record: record["image_id"])
 
 
-def _categories(content: Dict[str, Any], json_file: PathLike) -> Dict[int, str]:
-    names: Dict[int, str] = {}
+def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
+    names: dict[int, str] = {}
     for place, category in enumerate(content["categories"], start=1):
         entry = category if isinstance(category, dict) else {}
         category_id, name = entry.get("id"), entry.get("name")
@@ -123,7 +121,7 @@ def _categories(content: Dict[str, Any], json_file: PathLike) -> Dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def _check_ids(content: Dict[str, Any], json_file: PathLike) -> None:
+def _check_ids(content: dict[str, Any], json_file: PathLike) -> None:
     """Raises unless images and annotations have the ids by which they refer to each other."""
     if not content["images"]:
         raise ValueError(f"{json_file} lists no image")
@@ -154,23 +152,19 @@ class _Reader:
         num_bad: number of objects with a problem.
     """
 
-    def __init__(
-        self, json_file: str, image_root: str, category_ids: Dict[int, int], class_names: Sequence[str]
-    ):
-        self.records: Dict[Any, dict] = {}
-        self.problems: List[Problem] = []
-        self.faulty: Set[Any] = set()
-        self.unusable: Set[Any] = set()
+    def __init__(self, json_file: str, image_root: str, category_ids: dict[int, int], class_names: Sequence[str]):
+        self.records: dict[Any, dict] = {}
+        self.problems: list[Problem] = []
+        self.faulty: set[Any] = set()
+        self.unusable: set[Any] = set()
         self.num_bad = 0
         self._json_file = json_file
         self._image_root = image_root
         self._category_ids = category_ids
         self._class_names = class_names
 
-    def read_images(self, images: List[dict]) -> None:
-        for image in tqdm(
-            images, desc=f"Images of {self._json_file}", unit="file", delay=2, leave=False
-        ):
+    def read_images(self, images: list[dict]) -> None:
+        for image in tqdm(images, desc=f"Images of {self._json_file}", unit="file", delay=2, leave=False):
             image_id = image["id"]
             try:
                 if image_id in self.records:
@@ -203,8 +197,8 @@ class _Reader:
         return {"file_name": file, "height": size[1], "width": size[0]}
 
     @without_garbage_collection()
-    def read_annotations(self, annotations: List[dict]) -> None:
-        seen: Set[Any] = set()
+    def read_annotations(self, annotations: list[dict]) -> None:
+        seen: set[Any] = set()
         for annotation in annotations:
             try:
                 record = self.records.get(annotation["image_id"])
@@ -250,9 +244,7 @@ class _Reader:
         return read
 
 
-def coco_content(
-    records: Sequence[dict], class_names: Sequence[str], image_root: PathLike
-) -> Dict[str, Any]:
+def coco_content(records: Sequence[dict], class_names: Sequence[str], image_root: PathLike) -> dict[str, Any]:
     """Dataset dicts as the content of a COCO file that gives the same boxes when it is read.
 
     Images are numbered from 1 in their order, since not every tool takes strings; `file_name` is
@@ -283,7 +275,7 @@ def coco_content(
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
-def find_box_fault(box: Any, width: int, height: int) -> Optional[str]:
+def find_box_fault(box: Any, width: int, height: int) -> str | None:
     """What is wrong with an XYWH box in an image of this size; None if nothing is."""
     if not isinstance(box, list) or len(box) != 4:
         return f"bbox is {box!r}, not [x, y, width, height]"

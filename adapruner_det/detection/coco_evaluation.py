@@ -1,4 +1,5 @@
 """COCO's own evaluation, on the objects that were read and with the files ours leaves."""
+
 import contextlib
 import csv
 import io
@@ -6,7 +7,7 @@ import json
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -31,7 +32,7 @@ class COCOFileEvaluator(COCOEvaluator):
     `evaluate` gives COCOEvaluator's results and for boxes also "AP50-<class>", in percent.
     """
 
-    def __init__(self, dataset_name: str, output_dir: Optional[str] = None):
+    def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
             dataset_name: registered with `json_file`, as `register_coco` or Detectron2 do.
@@ -40,7 +41,7 @@ class COCOFileEvaluator(COCOEvaluator):
         """
         super().__init__(dataset_name, output_dir=output_dir)
         self._dataset_name = dataset_name
-        self._rows: List[Dict[str, Any]] = []
+        self._rows: list[dict[str, Any]] = []
         self._num_predicted = 0
         if self._do_evaluation:
             # First, since some data sets get their metadata only when they are loaded.
@@ -90,7 +91,7 @@ class COCOFileEvaluator(COCOEvaluator):
                 results.setdefault(f"AP50-{row['class']}", row["AP50"])
         return results
 
-    def _table(self, coco_eval, names: List[str]) -> List[Dict[str, Any]]:
+    def _table(self, coco_eval, names: list[str]) -> list[dict[str, Any]]:
         objects = [a for a in self._coco_api.dataset["annotations"] if not a["iscrowd"]]
         boxes = Counter(a["category_id"] for a in objects)
         images = Counter(category for _, category in {(a["image_id"], a["category_id"]) for a in objects})
@@ -101,7 +102,7 @@ class COCOFileEvaluator(COCOEvaluator):
             rows.append({**row, **(_class_aps(coco_eval, place) if coco_eval else found_nothing)})
         return rows
 
-    def _save(self, results: Dict[str, float]) -> None:
+    def _save(self, results: dict[str, float]) -> None:
         table = io.StringIO()
         writer = csv.DictWriter(table, fieldnames=list(self._rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -119,7 +120,7 @@ class COCOFileEvaluator(COCOEvaluator):
         write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
 
 
-def _class_aps(coco_eval, place: int) -> Dict[str, float]:
+def _class_aps(coco_eval, place: int) -> dict[str, float]:
     """AP, AP50, AP75 of one class in percent, over all areas; NaN without boxes."""
     precision = coco_eval.eval["precision"][:, :, place, 0, -1]  # T x R, -1 where there is no box
     thresholds = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
@@ -130,7 +131,7 @@ def _class_aps(coco_eval, place: int) -> Dict[str, float]:
     return aps
 
 
-def _categories(dataset_name: str) -> Dict[int, str]:
+def _categories(dataset_name: str) -> dict[int, str]:
     """Class names by the ids of the file."""
     metadata = MetadataCatalog.get(dataset_name)
     names = metadata.thing_classes
@@ -138,9 +139,7 @@ def _categories(dataset_name: str) -> Dict[int, str]:
     return {category: names[place] for category, place in places.items()}
 
 
-def ground_truth(
-    content: Dict[str, Any], records: List[dict], categories: Dict[int, str]
-) -> Dict[str, Any]:
+def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[int, str]) -> dict[str, Any]:
     """The part of a COCO file's content that `records` were read from, ready for pycocotools.
 
     Args:
@@ -175,7 +174,7 @@ def ground_truth(
     }
 
 
-def _api(content: Dict[str, Any]) -> COCO:
+def _api(content: dict[str, Any]) -> COCO:
     api = COCO()
     api.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,4 +1,5 @@
 """Config keys of the detectors this package adds to Detectron2."""
+
 from detectron2.config import CfgNode
 
 

@@ -6,15 +6,15 @@ cats of VOC are told apart best so.
 
 Importing this module puts the backbones into Detectron2's registry.
 """
-from typing import Dict, Sequence
+
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from torch import Tensor, nn
 
 # Each output's stride, and the number of blocks of the network up to it.
 STAGES = {"res2": (4, 3), "res3": (8, 5), "res4": (16, 11), "res5": (32, 16)}
@@ -52,7 +52,7 @@ class EfficientNetLite(Backbone):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.1  # the network's 0.01 is for longer trainings than a detector's
 
-    def forward(self, x: Tensor) -> Dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """
         Args:
             x: (N, 3, H, W) normalised images. Where H and W are multiples of an output's stride, it
@@ -69,7 +69,7 @@ class EfficientNetLite(Backbone):
                 outputs[self._ends[number]] = x
         return outputs
 
-    def output_shape(self) -> Dict[str, ShapeSpec]:
+    def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each output."""
         return {
             name: ShapeSpec(

@@ -7,14 +7,16 @@ Boxes stay in Detectron2's coordinates throughout, where a VOC box (xmin, ymin, 
 Shapes: N detections and M ground-truth boxes of an image, D detections and G boxes of the whole
 dataset, K classes, T = 10 IoU thresholds.
 """
+
 import csv
 import io
 import json
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -75,7 +77,7 @@ class Matches(NamedTuple):
     ignored: np.ndarray
 
 
-def ground_truth(dataset_name: str) -> Dict[str, ImageTruth]:
+def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
     """Ground truth of a registered dataset by image id, in the dataset's order.
 
     It comes from the dataset dicts. Only those of Detectron2's own VOC loader (recognised by
@@ -96,7 +98,7 @@ def ground_truth(dataset_name: str) -> Dict[str, ImageTruth]:
     knows_difficult = any("difficult" in a for d in dataset_dicts for a in d.get("annotations", []))
     from_xml = metadata.get("dirname") and metadata.get("split") and not knows_difficult
 
-    truth: Dict[str, ImageTruth] = {}
+    truth: dict[str, ImageTruth] = {}
     for d in dataset_dicts:
         image_id = str(d["image_id"])
         if image_id in truth:
@@ -112,11 +114,10 @@ def ground_truth(dataset_name: str) -> Dict[str, ImageTruth]:
     return truth
 
 
-def _truth_from_annotations(annotations: List[Dict[str, Any]]) -> ImageTruth:
+def _truth_from_annotations(annotations: list[dict[str, Any]]) -> ImageTruth:
     # float64 arrays, since BoxMode would round lists to float32
     boxes = [
-        BoxMode.convert(np.array([a["bbox"]], np.float64), a["bbox_mode"], BoxMode.XYXY_ABS)[0]
-        for a in annotations
+        BoxMode.convert(np.array([a["bbox"]], np.float64), a["bbox_mode"], BoxMode.XYXY_ABS)[0] for a in annotations
     ]
     return _image_truth(
         boxes,
@@ -125,7 +126,7 @@ def _truth_from_annotations(annotations: List[Dict[str, Any]]) -> ImageTruth:
     )
 
 
-def _truth_from_xml(path: str, class_names: List[str]) -> ImageTruth:
+def _truth_from_xml(path: str, class_names: list[str]) -> ImageTruth:
     annotation = read_annotation(path)
     if annotation.problems:
         raise InvalidDatasetError(
@@ -149,15 +150,13 @@ def _image_truth(boxes, classes, ignored) -> ImageTruth:
     )
 
 
-def match_detections(
-    truth: Mapping[str, ImageTruth], predictions: Mapping[str, ImagePredictions]
-) -> Matches:
+def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, ImagePredictions]) -> Matches:
     """Finds for each detection the box of its image and class with the largest IoU.
 
     Images are visited in the order of `truth`, so the result does not depend on how the images
     were spread over processes.
     """
-    parts: List[Matches] = []
+    parts: list[Matches] = []
     offset = 0
     for image_id, gt in truth.items():
         if image_id in predictions:
@@ -178,9 +177,7 @@ def _match_image(gt: ImageTruth, pred: ImagePredictions, offset: int) -> Matches
     iou = box_iou(torch.from_numpy(pred.boxes), torch.from_numpy(gt.boxes)).numpy()
     iou = np.where(pred.classes[:, None] == gt.classes[None, :], iou, 0.0)  # N x M
     best = iou.argmax(axis=1)
-    return Matches(
-        pred.scores, pred.classes, iou[np.arange(num), best], best + offset, gt.ignored[best]
-    )
+    return Matches(pred.scores, pred.classes, iou[np.arange(num), best], best + offset, gt.ignored[best])
 
 
 def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes: int):
@@ -250,7 +247,7 @@ class VOCEvaluator(DatasetEvaluator):
     first get {}.
     """
 
-    def __init__(self, dataset_name: str, output_dir: Optional[str] = None):
+    def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
             dataset_name: a registered dataset with ground truth and `thing_classes`.
@@ -271,7 +268,7 @@ class VOCEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self):
-        self._predictions: Dict[str, ImagePredictions] = {}
+        self._predictions: dict[str, ImagePredictions] = {}
 
     def process(self, inputs, outputs):
         """
@@ -307,7 +304,7 @@ class VOCEvaluator(DatasetEvaluator):
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
-        predictions: Dict[str, ImagePredictions] = {}
+        predictions: dict[str, ImagePredictions] = {}
         for of_rank in gathered:
             for image_id, pred in of_rank.items():
                 _add_new(predictions, image_id, pred)
@@ -332,7 +329,7 @@ class VOCEvaluator(DatasetEvaluator):
                 self._dataset_name, len(missing), len(self._truth), missing[0],
             )  # fmt: skip
 
-    def _count_boxes(self) -> Tuple[np.ndarray, np.ndarray]:
+    def _count_boxes(self) -> tuple[np.ndarray, np.ndarray]:
         """Images with, and number of, the boxes to be found: (K,) each."""
         counts = np.zeros((len(self._truth), len(self._class_names)), int)
         for row, gt in zip(counts, self._truth.values()):
@@ -410,7 +407,7 @@ class VOCEvaluator(DatasetEvaluator):
         write_text(out / "predictions.json", json.dumps(_coco_results(predictions)))
 
 
-def build_evaluator(dataset_name: str, output_dir: Optional[str] = None) -> DatasetEvaluator:
+def build_evaluator(dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
     """COCO's evaluation for data sets that come from a COCO file, VOC's for all others."""
     metadata = MetadataCatalog.get(dataset_name)
     if metadata.get("evaluator_type") == "coco" and metadata.get("json_file"):
@@ -427,9 +424,7 @@ def _to_numpy(instances) -> ImagePredictions:
     )
 
 
-def _add_new(
-    predictions: Dict[str, ImagePredictions], image_id: str, pred: ImagePredictions
-) -> None:
+def _add_new(predictions: dict[str, ImagePredictions], image_id: str, pred: ImagePredictions) -> None:
     if image_id in predictions:
         raise ValueError(
             f"image {image_id!r} was predicted twice: call reset() between two evaluations, "
@@ -438,7 +433,7 @@ def _add_new(
     predictions[image_id] = pred
 
 
-def _coco_results(predictions: Mapping[str, ImagePredictions]) -> List[Dict[str, Any]]:
+def _coco_results(predictions: Mapping[str, ImagePredictions]) -> list[dict[str, Any]]:
     return [
         {"image_id": image_id, "category_id": cls, "bbox": box, "score": score}
         for image_id, pred in predictions.items()

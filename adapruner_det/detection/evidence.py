@@ -6,9 +6,11 @@ Images come at test-time resolution, not augmented. A batch holds images of one 
 nothing is padded because of its neighbours and what is said of an image depends on no other image:
 sets of mixed sizes work, in smaller batches.
 """
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +59,7 @@ SCORE = 0.2
 
 
 @torch.no_grad()
-def features_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
+def features_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
     """The mean of the backbone's coarsest map over each image.
 
     That is res5 for YOLOv3-Tiny (512 features on ResNet-18, 2,048 on ResNet-50) and for R-CNNs of
@@ -87,7 +89,7 @@ def features_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarr
     return features
 
 
-def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np.ndarray:
+def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
     """Norm of the gradient of each image's training loss with respect to the head's last layers.
 
     GraNd (Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples
@@ -131,9 +133,7 @@ def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: List[dict]) -> np
 
 
 @torch.no_grad()
-def losses_and_features_of(
-    cfg: CfgNode, model: nn.Module, records: List[dict]
-) -> Tuple[Dict[str, Tensor], np.ndarray]:
+def losses_and_features_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> tuple[dict[str, Tensor], np.ndarray]:
     """The training loss of each image, term by term, and `features_of`, in one pass.
 
     Normalisation layers and running numbers of positives: as in `gradient_norms_of`. R-CNNs see one image
@@ -153,7 +153,7 @@ def losses_and_features_of(
     """
     model = _unwrapped(model)
     _check_backbone(model)
-    found: Dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     features = np.empty((len(records), _coarsest(model)[1].channels), np.float32)
     with _modes_restored(model), _random_state_restored(model):
         _set_modes_for_losses(model)
@@ -178,7 +178,7 @@ def losses_and_features_of(
     return found, features
 
 
-def last_layers(model: nn.Module) -> List[nn.Parameter]:
+def last_layers(model: nn.Module) -> list[nn.Parameter]:
     """The parameters of the layers that a detector's predictions come out of.
 
     They are those that LAST_LAYERS has for the model's class, or those that the model names in an
@@ -199,9 +199,7 @@ def last_layers(model: nn.Module) -> List[nn.Parameter]:
     if not patterns:
         patterns = next((own for cls, own in LAST_LAYERS.items() if isinstance(model, cls)), ())
     chosen = [
-        parameter
-        for name, parameter in parameters.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
+        parameter for name, parameter in parameters.items() if any(fnmatchcase(name, pattern) for pattern in patterns)
     ]
     if not chosen:
         raise ValueError(
@@ -214,7 +212,7 @@ def last_layers(model: nn.Module) -> List[nn.Parameter]:
 
 @torch.no_grad()
 def found_boxes(
-    cfg: CfgNode, model: nn.Module, records: List[dict], iou: float = 0.5, score: float = SCORE
+    cfg: CfgNode, model: nn.Module, records: list[dict], iou: float = 0.5, score: float = SCORE
 ) -> np.ndarray:
     """The share of each image's boxes that the detector finds; see `share_found`.
 
@@ -247,7 +245,7 @@ def found_boxes(
 
 @torch.no_grad()
 def detections_of(
-    cfg: CfgNode, model: nn.Module, records: List[dict], score: float = 0.01, per_image: int = 100
+    cfg: CfgNode, model: nn.Module, records: list[dict], score: float = 0.01, per_image: int = 100
 ) -> Detections:
     """All that the detector sees in each image, the faint as well: what doubt about labels begins with.
 
@@ -268,7 +266,7 @@ def detections_of(
         ValueError: no part of the model has a threshold that could be lowered.
     """
     model = _unwrapped(model)
-    found: List[Instances] = [None] * len(records)
+    found: list[Instances] = [None] * len(records)
     with _modes_restored(model), _limits_of_tests(model, score, per_image):
         model.eval()
         for indices, batch in _batches(cfg, records, "Detections"):
@@ -284,7 +282,7 @@ def detections_of(
     )
 
 
-def boxes_of_records(records: List[dict]) -> Labels:
+def boxes_of_records(records: list[dict]) -> Labels:
     """The annotated boxes of N dataset dicts, crowds as well, in pixels of the original images."""
     annotations = [a for record in records for a in record.get("annotations", [])]
     counts = [len(record.get("annotations", [])) for record in records]
@@ -326,7 +324,7 @@ def share_found(boxes: np.ndarray, classes: np.ndarray, detections: Instances, i
     return found / len(boxes)
 
 
-def labels_of_records(records: List[dict], num_classes: int) -> np.ndarray:
+def labels_of_records(records: list[dict], num_classes: int) -> np.ndarray:
     """The class that most boxes of each image have; of equally many the one with the lowest id.
 
     Crowds do not count.
@@ -354,12 +352,12 @@ def labels_of_records(records: List[dict], num_classes: int) -> np.ndarray:
     return labels
 
 
-def _annotations(record: dict) -> List[dict]:
+def _annotations(record: dict) -> list[dict]:
     """Those of single objects, not of crowds."""
     return [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
 
 
-def objects_of_records(records: List[dict], num_classes: int) -> np.ndarray:
+def objects_of_records(records: list[dict], num_classes: int) -> np.ndarray:
     """How many boxes of each class are small, medium and large by COCO's limits. Crowds do not count.
 
     Args:
@@ -377,19 +375,16 @@ def objects_of_records(records: List[dict], num_classes: int) -> np.ndarray:
     return counts
 
 
-def _truth(record: dict) -> Tuple[np.ndarray, np.ndarray]:
+def _truth(record: dict) -> tuple[np.ndarray, np.ndarray]:
     """(M, 4) float64 boxes, XYXY, and (M,) classes."""
     annotations = _annotations(record)
     return _boxes(annotations), np.array([a["category_id"] for a in annotations], np.int64)
 
 
-def _boxes(annotations: List[dict]) -> np.ndarray:
+def _boxes(annotations: list[dict]) -> np.ndarray:
     """(M, 4) float64, XYXY."""
     # float64 arrays, since BoxMode would round lists to float32
-    boxes = [
-        BoxMode.convert(np.array([a["bbox"]], np.float64), a["bbox_mode"], BoxMode.XYXY_ABS)
-        for a in annotations
-    ]
+    boxes = [BoxMode.convert(np.array([a["bbox"]], np.float64), a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
     return np.concatenate([np.zeros((0, 4)), *boxes])
 
 
@@ -400,8 +395,8 @@ def _best(detections: Instances, score: float, number: int) -> Instances:
 
 
 def _batches(
-    cfg: CfgNode, records: List[dict], what: str, size: Optional[int] = None
-) -> Iterator[Tuple[List[int], List[dict]]]:
+    cfg: CfgNode, records: list[dict], what: str, size: int | None = None
+) -> Iterator[tuple[list[int], list[dict]]]:
     """All images, with their places in `records`, in batches of images of one size; with progress.
 
     As many at a time as a process is given in training, or `size`.
@@ -421,9 +416,9 @@ def _batches(
             progress.update(len(batch))
 
 
-def _places_by_size(records: List[dict], batch_size: int) -> List[List[int]]:
+def _places_by_size(records: list[dict], batch_size: int) -> list[list[int]]:
     """Places of at most `batch_size` records of one height and width each."""
-    places_of: Dict[Tuple[int, int], List[int]] = {}
+    places_of: dict[tuple[int, int], list[int]] = {}
     for i, record in enumerate(records):
         if not {"height", "width"} <= record.keys():
             raise ValueError(
@@ -442,7 +437,7 @@ def _mapper(cfg: CfgNode) -> DatasetMapper:
     return quick(DatasetMapper(**{**DatasetMapper.from_config(cfg, is_train=False), "is_train": True}))
 
 
-def _losses_one_at_a_time(cfg: CfgNode, model: nn.Module, batch: List[dict]) -> Iterator[Tensor]:
+def _losses_one_at_a_time(cfg: CfgNode, model: nn.Module, batch: list[dict]) -> Iterator[Tensor]:
     """The training loss of each of B images of one size, whose graph begins behind the backbone."""
     with torch.no_grad(), _autocast(cfg, model):
         maps = model.backbone(model.preprocess_image(batch).tensor)
@@ -475,13 +470,13 @@ def _images_of_a_process(cfg: CfgNode) -> int:
     return max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
 
 
-def _coarsest(model: nn.Module) -> Tuple[str, ShapeSpec]:
+def _coarsest(model: nn.Module) -> tuple[str, ShapeSpec]:
     """The backbone's map of the largest stride, of these the one with the most channels."""
     shapes = model.backbone.output_shape()
     return max(shapes.items(), key=lambda item: (item[1].stride, item[1].channels))
 
 
-def _pooled(model: nn.Module, maps: Dict[str, Tensor], batch: List[dict]) -> np.ndarray:
+def _pooled(model: nn.Module, maps: dict[str, Tensor], batch: list[dict]) -> np.ndarray:
     """Mean of the coarsest map over images of one size, whose cells see more than padding, (B, F) float32."""
     name, shape = _coarsest(model)
     height, width = (-(-side // shape.stride) for side in batch[0]["image"].shape[-2:])
@@ -489,9 +484,9 @@ def _pooled(model: nn.Module, maps: Dict[str, Tensor], batch: List[dict]) -> np.
 
 
 @contextmanager
-def _outputs(module: nn.Module) -> Iterator[List[Any]]:
+def _outputs(module: nn.Module) -> Iterator[list[Any]]:
     """A list of what each call of the module returns."""
-    found: List[Any] = []
+    found: list[Any] = []
     handle = module.register_forward_hook(lambda module, inputs, output: found.append(output))
     try:
         yield found

@@ -1,8 +1,9 @@
 """What a selection keeps, in the formats other detectors' tools read. No image is copied."""
+
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -14,7 +15,7 @@ from ..pruning import Selection
 from .coco import coco_content
 from .registration import register_coco, register_voc
 
-LoadDataset = Callable[[str], List[dict]]
+LoadDataset = Callable[[str], list[dict]]
 
 
 def register_sources(selection: Selection) -> None:
@@ -70,7 +71,7 @@ def _write_ids(selection: Selection, dataset: str, folder: Path, load: LoadDatas
     return write_ids(selection, dataset, folder)
 
 
-FORMATS: Dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
+FORMATS: dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
     "yolo": write_yolo_list,
     "voc": write_voc_list,
     "coco": write_coco,
@@ -78,9 +79,7 @@ FORMATS: Dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
 }
 
 
-def export_selection(
-    selection: Selection, form: str, folder: "str | Path", load: LoadDataset
-) -> List[Path]:
+def export_selection(selection: Selection, form: str, folder: "str | Path", load: LoadDataset) -> list[Path]:
     """Writes a file for each data set of a selection and returns their paths.
 
     Args:
@@ -99,7 +98,7 @@ def _source(selection: Selection, dataset: str) -> dict:
     return selection.provenance.get("sources", {}).get(dataset, {"format": "other"})
 
 
-def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> List[dict]:
+def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list[dict]:
     if dataset not in DatasetCatalog:
         raise ValueError(
             f"data set {dataset} is not registered: name it, --register {dataset}=..., or the config the "
@@ -111,7 +110,7 @@ def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> List
     return records
 
 
-def _write_lines(selection: Selection, dataset: str, folder: Path, lines: List[str]) -> Path:
+def _write_lines(selection: Selection, dataset: str, folder: Path, lines: list[str]) -> Path:
     path = folder / f"{pruned_name(dataset, selection)}.txt"
     write_text(path, "".join(f"{line}\n" for line in lines))
     return path

@@ -1,4 +1,5 @@
 """Detectron2's DatasetMapper in less time."""
+
 from itertools import takewhile
 
 import numpy as np

@@ -21,11 +21,12 @@ this example the native ``losses`` of MyHead is a mean over the images, called i
 
 A model may also have an attribute ``per_image_losses``, which is then set to True.
 """
+
 import logging
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from types import MethodType
-from typing import Callable, Dict, List, Sequence
 
 import torch
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
@@ -159,17 +160,13 @@ def _check_native(module: nn.Module, classes: Sequence[type], *methods: str) -> 
     """
     own = type(module)
     for cls in classes:
-        if isinstance(module, cls) and all(
-            getattr(own, name, None) is getattr(cls, name, None) for name in methods
-        ):
+        if isinstance(module, cls) and all(getattr(own, name, None) is getattr(cls, name, None) for name in methods):
             return
     names = " or ".join(cls.__name__ for cls in classes)
     raise NotCovered(f"{own.__name__} does not have the {' and '.join(methods)} of {names}")
 
 
-def image_by_image(
-    losses_of_image: Callable[[int], Dict[str, Tensor]], num_images: int
-) -> Dict[str, Tensor]:
+def image_by_image(losses_of_image: Callable[[int], dict[str, Tensor]], num_images: int) -> dict[str, Tensor]:
     """The (N,) vector of each loss term, from a function that gives image i's scalars.
 
     What the function logs as scalars into Detectron2's event storage is logged once, as the mean
@@ -186,10 +183,7 @@ def image_by_image(
     if outer:
         _log_means(outer, storages)
     any_of = {name: loss for own in losses for name, loss in own.items()}
-    return {
-        name: torch.stack([own.get(name, loss.new_zeros(())) for own in losses])
-        for name, loss in any_of.items()
-    }
+    return {name: torch.stack([own.get(name, loss.new_zeros(())) for own in losses]) for name, loss in any_of.items()}
 
 
 def _log_means(outer: EventStorage, storages: Sequence[EventStorage]) -> None:
@@ -202,7 +196,7 @@ def _log_means(outer: EventStorage, storages: Sequence[EventStorage]) -> None:
         outer.put_scalar(name, sum(own) / len(own), smoothing_hint=hints[name])
 
 
-def forward_one_at_a_time(self: nn.Module, batched_inputs: List[dict], *args, **kwargs):
+def forward_one_at_a_time(self: nn.Module, batched_inputs: list[dict], *args, **kwargs):
     """The forward pass of a model whose losses cannot be taken apart, bound to it as a method."""
     if not self.training:
         return type(self).forward(self, batched_inputs, *args, **kwargs)

@@ -8,7 +8,9 @@ computed once for the batch; only the sum stops at the image. Box losses are com
 alone, since the native ones compute targets for every anchor of every image and drop nearly all.
 What is logged is what the native method logs.
 """
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from detectron2.layers import ciou_loss, diou_loss
@@ -25,20 +27,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-Losses = Dict[str, Tensor]
+Losses = dict[str, Tensor]
 # A row of a (N, R) table: the image, and which of its anchors or proposals.
-Rows = Tuple[Tensor, Tensor]
+Rows = tuple[Tensor, Tensor]
 OVERLAP_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 BOX_LOSSES = ("smooth_l1", *OVERLAP_LOSSES)
 
 
 def rpn_losses(
     self: RPN,
-    anchors: List[Boxes],
-    pred_objectness_logits: List[Tensor],
-    gt_labels: List[Tensor],
-    pred_anchor_deltas: List[Tensor],
-    gt_boxes: List[Tensor],
+    anchors: list[Boxes],
+    pred_objectness_logits: list[Tensor],
+    gt_labels: list[Tensor],
+    pred_anchor_deltas: list[Tensor],
+    gt_boxes: list[Tensor],
 ) -> Losses:
     """``RPN.losses``. Native: sums over the batch, divided by N and a constant."""
     labels = torch.stack(gt_labels)
@@ -64,11 +66,11 @@ def rpn_losses(
 
 def retinanet_losses(
     self: RetinaNet,
-    anchors: List[Boxes],
-    pred_logits: List[Tensor],
-    gt_labels: List[Tensor],
-    pred_anchor_deltas: List[Tensor],
-    gt_boxes: List[Tensor],
+    anchors: list[Boxes],
+    pred_logits: list[Tensor],
+    gt_labels: list[Tensor],
+    pred_anchor_deltas: list[Tensor],
+    gt_boxes: list[Tensor],
 ) -> Losses:
     """``RetinaNet.losses``. Native: sums over the batch, divided by a running number of positives."""
     labels = torch.stack(gt_labels)
@@ -83,20 +85,18 @@ def retinanet_losses(
 
 def fcos_losses(
     self: FCOS,
-    anchors: List[Boxes],
-    pred_logits: List[Tensor],
-    gt_labels: List[Tensor],
-    pred_anchor_deltas: List[Tensor],
-    gt_boxes: List[Tensor],
-    pred_centerness: List[Tensor],
+    anchors: list[Boxes],
+    pred_logits: list[Tensor],
+    gt_labels: list[Tensor],
+    pred_anchor_deltas: list[Tensor],
+    gt_boxes: list[Tensor],
+    pred_centerness: list[Tensor],
 ) -> Losses:
     """``FCOS.losses``. Native: as RetinaNet's."""
     labels = torch.stack(gt_labels)
     positives = _positives((labels >= 0) & (labels != self.num_classes), anchors, gt_boxes)
     rows = positives.rows
-    boxes = self.box2box_transform.apply_deltas(
-        _of_rows(pred_anchor_deltas, rows), positives.anchors
-    )
+    boxes = self.box2box_transform.apply_deltas(_of_rows(pred_anchor_deltas, rows), positives.anchors)
     # The foreground of the batch, handed over as if it were one image.
     (centerness,) = self.compute_ctrness_targets([Boxes(positives.anchors)], [positives.boxes])
     centerness_losses = F.binary_cross_entropy_with_logits(
@@ -111,7 +111,7 @@ def fcos_losses(
 
 
 def fast_rcnn_losses(
-    self: FastRCNNOutputLayers, predictions: Tuple[Tensor, Tensor], proposals: List[Instances]
+    self: FastRCNNOutputLayers, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
 ) -> Losses:
     """``FastRCNNOutputLayers.losses``. Native: sums over the batch, divided by R.
 
@@ -132,7 +132,7 @@ def fast_rcnn_losses(
     return _scaled(losses, len(proposals) / max(len(classes), 1), self.loss_weight)
 
 
-def mask_head_forward(self: BaseMaskRCNNHead, x: Tensor, instances: List[Instances]):
+def mask_head_forward(self: BaseMaskRCNNHead, x: Tensor, instances: list[Instances]):
     """``BaseMaskRCNNHead.forward``. Native: the mean over M masks and their pixels."""
     if not self.training:
         return type(self).forward(self, x, instances)
@@ -166,18 +166,18 @@ class _Positives(NamedTuple):
     boxes: Tensor  # (F, B), the box each one is matched to
 
 
-def _positives(chosen: Tensor, anchors: List[Boxes], gt_boxes: List[Tensor]) -> _Positives:
+def _positives(chosen: Tensor, anchors: list[Boxes], gt_boxes: list[Tensor]) -> _Positives:
     rows = chosen.nonzero(as_tuple=True)
     of_all_levels = type(anchors[0]).cat(anchors).tensor
     return _Positives(rows, of_all_levels[rows[1]], torch.stack(gt_boxes)[rows])
 
 
-def _of_rows(levels: List[Tensor], rows: Rows) -> Tensor:
+def _of_rows(levels: list[Tensor], rows: Rows) -> Tensor:
     """Some rows, in float32, of predictions whose levels are (N, anchors of the level, ...)."""
     return torch.cat(levels, dim=1)[rows].float()
 
 
-def _rows_of(counts: Sequence[int], device: torch.device) -> Tuple[Rows, Tuple[int, int]]:
+def _rows_of(counts: Sequence[int], device: torch.device) -> tuple[Rows, tuple[int, int]]:
     """Where the items of a batch come to lie in a table with a row an image, and its shape.
 
     `counts` are those of the images, whose items follow each other; the table is as wide as the
@@ -195,20 +195,18 @@ def _sum_by_image(values: Tensor, rows: Rows, shape: Sequence[int]) -> Tensor:
     return values.new_zeros(tuple(shape)).index_put_(rows, values).sum(1)
 
 
-def _scaled(losses: Losses, scale: float, weights: Dict[str, float]) -> Losses:
+def _scaled(losses: Losses, scale: float, weights: dict[str, float]) -> Losses:
     return {name: loss * (scale * weights.get(name, 1.0)) for name, loss in losses.items()}
 
 
-def _share_of_positives(
-    self, positives: _Positives, labels: Tensor, initial_value: float
-) -> float:
+def _share_of_positives(self, positives: _Positives, labels: Tensor, initial_value: float) -> float:
     """What turns a dense detector's sums into its losses; logs and moves the running mean, once."""
     number, num_images = len(positives.boxes), len(labels)
     get_event_storage().put_scalar("num_pos_anchors", number / num_images)
     return num_images / self._ema_update("loss_normalizer", max(number, 1), initial_value)
 
 
-def _focal_losses(self, pred_logits: List[Tensor], labels: Tensor, positives: Rows) -> Tensor:
+def _focal_losses(self, pred_logits: list[Tensor], labels: Tensor, positives: Rows) -> Tensor:
     """(N,) sums of the focal loss over the anchors that are not ignored."""
     logits = torch.cat(pred_logits, dim=1).float()
     target = torch.zeros_like(logits)
@@ -230,7 +228,7 @@ def _class_losses(self: FastRCNNOutputLayers, scores: Tensor, classes: Tensor) -
 
 def _proposal_box_losses(
     self: FastRCNNOutputLayers,
-    proposals: List[Instances],
+    proposals: list[Instances],
     deltas: Tensor,
     classes: Tensor,
     foreground: Tensor,
@@ -249,7 +247,7 @@ def _proposal_box_losses(
     return _box_losses(self, deltas.float(), boxes, targets)
 
 
-def _anchor_box_losses(self, pred_deltas: List[Tensor], positives: _Positives) -> Tensor:
+def _anchor_box_losses(self, pred_deltas: list[Tensor], positives: _Positives) -> Tensor:
     deltas = _of_rows(pred_deltas, positives.rows)
     return _box_losses(self, deltas, positives.anchors, positives.boxes)
 

@@ -3,9 +3,10 @@
 Which images, and what exactly happens to them, depends on their ids, objects and the seed alone. Boxes
 are as written in VOC files: (xmin, ymin, xmax, ymax), 1-based, both ends included.
 """
+
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -23,10 +24,10 @@ JPEG_QUALITY = (80, 95)
 BOX_SHIFT = (0.4, 0.6)  # of the box's width and height
 MAX_SHARE = 0.5  # of the images that defects may touch, so that there is something to compare with
 
-Size = Tuple[int, int]
-Shift = Tuple[int, int]
+Size = tuple[int, int]
+Shift = tuple[int, int]
 # number of an object -> what becomes of it, None if it goes
-Changes = Dict[int, Optional[VOCObject]]
+Changes = dict[int, VOCObject | None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LabelledImage:
 
     image_id: str
     size: Size
-    objects: Tuple[VOCObject, ...]
+    objects: tuple[VOCObject, ...]
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Plan:
         wrong: id -> what is wrong with its labels.
     """
 
-    copies: Dict[str, Tuple[str, Shift]] = field(default_factory=dict)
-    wrong: Dict[str, WrongLabel] = field(default_factory=dict)
+    copies: dict[str, tuple[str, Shift]] = field(default_factory=dict)
+    wrong: dict[str, WrongLabel] = field(default_factory=dict)
 
 
 def plan_defects(images: Sequence[LabelledImage], shares: Shares, seed: int) -> Plan:
@@ -88,7 +89,7 @@ def plan_defects(images: Sequence[LabelledImage], shares: Shares, seed: int) -> 
     rngs = {im.image_id: np.random.default_rng([seed, number]) for number, im in enumerate(images)}
     pool = [images[i] for i in np.random.default_rng(seed).permutation(len(images))]
     plan = Plan()
-    spoilers: Dict[str, Tuple[str, Callable[[LabelledImage], Changes]]] = {
+    spoilers: dict[str, tuple[str, Callable[[LabelledImage], Changes]]] = {
         "missing_boxes": ("missing", lambda im: missing_boxes(rngs[im.image_id], im.objects)),
         "wrong_classes": ("class", lambda im: wrong_classes(rngs[im.image_id], im.objects, classes)),
         "shifted_boxes": ("box", lambda im: shifted_boxes(rngs[im.image_id], im.objects, im.size)),
@@ -122,8 +123,8 @@ def _check(shares: Shares, seed: int) -> None:
 
 
 def _take(
-    pool: List[LabelledImage], fitting: List[LabelledImage], count: int, option: str, what: str
-) -> List[LabelledImage]:
+    pool: list[LabelledImage], fitting: list[LabelledImage], count: int, option: str, what: str
+) -> list[LabelledImage]:
     """The first `count` of `fitting`, which leave the pool."""
     if count > len(fitting):
         raise ValueError(
@@ -145,9 +146,7 @@ def _free_id(image_id: str, taken: "set[str]") -> str:
     return new
 
 
-def wrong_classes(
-    rng: np.random.Generator, objects: Sequence[VOCObject], classes: Sequence[str]
-) -> Changes:
+def wrong_classes(rng: np.random.Generator, objects: Sequence[VOCObject], classes: Sequence[str]) -> Changes:
     """Every object gets another class; objects of one class get the same."""
     step = int(rng.integers(1, len(classes)))
     other = {name: classes[(place + step) % len(classes)] for place, name in enumerate(classes)}
@@ -187,7 +186,7 @@ def moved_box(box: Box, shift: Shift, size: Size) -> Box:
     return max(xmin, 1), max(ymin, 1), min(xmax, size[0]), min(ymax, size[1])
 
 
-def allowed_shifts(objects: Sequence[VOCObject], size: Size) -> List[Shift]:
+def allowed_shifts(objects: Sequence[VOCObject], size: Size) -> list[Shift]:
     """The shifts by 1 to MAX_SHIFT pixels along an axis or both that leave at least half of every box."""
     steps = range(-MAX_SHIFT, MAX_SHIFT + 1)
     return [
@@ -224,7 +223,7 @@ def altered_picture(path: PathLike, shift: Shift, rng: np.random.Generator) -> b
     return jpeg.getvalue()
 
 
-def changed_annotation(path: PathLike, changes: Changes, filename: Optional[str] = None) -> bytes:
+def changed_annotation(path: PathLike, changes: Changes, filename: str | None = None) -> bytes:
     """An annotation file with changes to some of its objects; all else stays as it is.
 
     Args:

@@ -1,8 +1,8 @@
 """Registers users' own detection data with Detectron2, from Python or from a command line's spec."""
 
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -18,7 +18,7 @@ def register_voc(
     name: str,
     dirname: PathLike,
     split: str,
-    class_names: Optional[Sequence[str]] = None,
+    class_names: Sequence[str] | None = None,
     on_invalid: str = "error",
 ) -> None:
     """Registers one split of a PASCAL VOC folder.
@@ -61,7 +61,7 @@ def register_coco(
     name: str,
     json_file: PathLike,
     image_root: PathLike,
-    class_names: Optional[Sequence[str]] = None,
+    class_names: Sequence[str] | None = None,
     on_invalid: str = "error",
 ) -> None:
     """Registers a data set in COCO's JSON format.
@@ -97,7 +97,7 @@ def register_coco(
     _register(name, metadata, partial(load_coco_dataset, *files, classes, on_invalid))
 
 
-def _register(name: str, metadata: Dict[str, object], load: Callable[[], List[dict]]) -> None:
+def _register(name: str, metadata: dict[str, object], load: Callable[[], list[dict]]) -> None:
     classes = metadata["thing_classes"]
     if not classes or len(set(classes)) < len(classes):
         raise ValueError(f"dataset {name!r}: class names are missing or repeat: {classes}")
@@ -125,7 +125,7 @@ def _register_coco_spec(name: str, description: str, on_invalid: str) -> None:
     register_coco(name, json_file, image_root, class_names, on_invalid)
 
 
-def _three_parts(description: str, first_two: str) -> Tuple[str, str, Optional[List[str]]]:
+def _three_parts(description: str, first_two: str) -> tuple[str, str, list[str] | None]:
     parts = [part.strip() for part in description.split(":")]
     if len(parts) not in (2, 3) or not all(parts):
         raise ValueError(f"{first_two} is missing, or there is a ':' too many")
@@ -136,9 +136,7 @@ def _three_parts(description: str, first_two: str) -> Tuple[str, str, Optional[L
 
 
 FORMATS = {
-    "voc": Format(
-        "NAME=voc:DIR:SPLIT or NAME=voc:DIR:SPLIT:class1,class2,...", _register_voc_spec
-    ),
+    "voc": Format("NAME=voc:DIR:SPLIT or NAME=voc:DIR:SPLIT:class1,class2,...", _register_voc_spec),
     "coco": Format(
         "NAME=coco:FILE.json:IMAGE_DIR or NAME=coco:FILE.json:IMAGE_DIR:class1,class2,...",
         _register_coco_spec,

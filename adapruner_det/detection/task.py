@@ -1,6 +1,6 @@
 """What training, pruning and evaluating a detector need to know of detection."""
+
 import os
-from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
-from ..pruning.statistics import Statistics
 from ..data.sampling import ResumableSampler
+from ..pruning.statistics import Statistics
 from . import training_data
 from .evaluation import build_evaluator
 from .evidence import boxes_of_records, detections_of, losses_and_features_of
@@ -29,33 +29,33 @@ class DetectionTask:
     """Images with boxes; see `engine.tasks.Task`."""
 
     @staticmethod
-    def load_dataset(cfg: CfgNode, name: str) -> List[dict]:
+    def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
         return training_data.load_dataset(name, cfg.DATASETS.ON_INVALID)
 
     @staticmethod
-    def load_records(cfg: CfgNode) -> List[dict]:
+    def load_records(cfg: CfgNode) -> list[dict]:
         records = training_data.load_records(cfg)
         if cfg.MODEL.MASK_ON:
             training_data.check_masks(records)
         return records
 
     @staticmethod
-    def split_competing(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+    def split_competing(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         return training_data.split_competing(records, cfg.ADAPRUNER.EMPTY_IMAGES)
 
     @staticmethod
-    def split_trainable(cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+    def split_trainable(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         # What a selection keeps is trained on, images without boxes too.
         if cfg.DATASETS.SELECTION or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
             return records, []
         return split_off_empty(records)
 
     @staticmethod
-    def adapt_model(model: nn.Module, records: List[dict]) -> None:
+    def adapt_model(model: nn.Module, records: list[dict]) -> None:
         """A detector's pixel statistics are settings: MODEL.PIXEL_MEAN and PIXEL_STD."""
 
     @staticmethod
-    def train_loader(cfg: CfgNode, records: List[dict], sampler: ResumableSampler):
+    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler):
         return build_detection_train_loader(
             NumberedRecords(records, quick(DatasetMapper(cfg, is_train=True)), max(cfg.SEED, 0)),
             mapper=None,  # NumberedRecords has it
@@ -82,7 +82,7 @@ class DetectionTask:
         return read_image(record["file_name"], format="RGB")
 
     @staticmethod
-    def class_counts(records: List[dict]) -> Tensor:
+    def class_counts(records: list[dict]) -> Tensor:
         """Boxes of each class, without crowds: their losses are what an image's loss is made of."""
         num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
         counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
@@ -92,7 +92,7 @@ class DetectionTask:
         return counts
 
     @staticmethod
-    def statistics(cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
+    def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
         losses, features = losses_and_features_of(cfg, model, records)
         return Statistics(
             datasets=[record["dataset_name"] for record in records],
@@ -106,9 +106,9 @@ class DetectionTask:
         )
 
     @staticmethod
-    def image_indices(batch: List[dict]) -> Tensor:
+    def image_indices(batch: list[dict]) -> Tensor:
         return torch.tensor([record["image_index"] for record in batch])
 
     @staticmethod
-    def describe(batch: List[dict], records: List[dict]) -> List[str]:
+    def describe(batch: list[dict], records: list[dict]) -> list[str]:
         return [record["file_name"] for record in batch]

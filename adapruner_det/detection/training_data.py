@@ -1,7 +1,8 @@
 """The records a detector trains on, and how they come with their index and random numbers."""
+
 import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Callable, Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from .voc import load_voc_dataset
 EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
-def load_records(cfg) -> List[dict]:
+def load_records(cfg) -> list[dict]:
     """All dataset dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps.
 
     Each has `dataset_name`, so that (dataset_name, image_id) is its identity.
@@ -33,7 +34,7 @@ def load_records(cfg) -> List[dict]:
     return records
 
 
-def load_dataset(name: str, on_invalid: str = "error") -> List[dict]:
+def load_dataset(name: str, on_invalid: str = "error") -> list[dict]:
     """The dataset dicts of one registered data set, each with its `dataset_name`.
 
     Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
@@ -53,7 +54,7 @@ def load_dataset(name: str, on_invalid: str = "error") -> List[dict]:
     return checked_records(name, dicts)
 
 
-def check_masks(records: List[dict]) -> None:
+def check_masks(records: list[dict]) -> None:
     """
     Raises:
         ValueError: an object to train on has no segmentation; Detectron2 would stumble over it while
@@ -71,7 +72,7 @@ def check_masks(records: List[dict]) -> None:
         )
 
 
-def split_off_empty(records: List[dict]) -> Tuple[List[dict], List[dict]]:
+def split_off_empty(records: list[dict]) -> tuple[list[dict], list[dict]]:
     """(with boxes, without): images without a box that is no crowd, by Detectron2's own rule.
 
     Raises:
@@ -84,16 +85,14 @@ def split_off_empty(records: List[dict]) -> Tuple[List[dict], List[dict]]:
     return with_boxes, [record for record in records if id(record) not in ours]
 
 
-def split_competing(records: List[dict], empty_images: str) -> Tuple[List[dict], List[dict]]:
+def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict], list[dict]]:
     """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
 
     Raises:
         ValueError: `empty_images` is not one of EMPTY_IMAGES.
     """
     if empty_images not in EMPTY_IMAGES:
-        raise ValueError(
-            f"ADAPRUNER.EMPTY_IMAGES is {empty_images!r}; it can be {', '.join(EMPTY_IMAGES)}"
-        )
+        raise ValueError(f"ADAPRUNER.EMPTY_IMAGES is {empty_images!r}; it can be {', '.join(EMPTY_IMAGES)}")
     return (records, []) if empty_images == "prune" else split_off_empty(records)
 
 
@@ -105,7 +104,7 @@ class NumberedRecords(Dataset):
     MapDataset; the one that comes brings its own `image_index`.
     """
 
-    def __init__(self, records: List[dict], mapper: Callable[[dict], dict], seed: int):
+    def __init__(self, records: list[dict], mapper: Callable[[dict], dict], seed: int):
         numbered = [{**record, "image_index": i} for i, record in enumerate(records)]
         self._mapped = MapDataset(DatasetFromList(numbered), mapper)
         self._seed = seed

@@ -15,9 +15,9 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from defusedxml.ElementTree import ParseError, parse
 from detectron2.structures import BoxMode
@@ -57,7 +57,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")  # of two files with one stem
 _DIFFICULT = {"": 0, "0": 0, "1": 1, "false": 0, "true": 1}
 _TWO_COLUMNS = re.compile(r"(\S.*?)\s+(?:-1|0|1)")
 
-Box = Tuple[float, float, float, float]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class VOCAnnotation:
         problems: one for each object that could not be read, and for a size that is no number.
     """
 
-    width: Optional[int]
-    height: Optional[int]
-    objects: Tuple[VOCObject, ...]
-    problems: Tuple[Problem, ...]
+    width: int | None
+    height: int | None
+    objects: tuple[VOCObject, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class _Record:
     file_name: str
     width: int
     height: int
-    objects: Tuple[VOCObject, ...]
+    objects: tuple[VOCObject, ...]
 
 
-def read_image_set(dirname: PathLike, split: str) -> List[str]:
+def read_image_set(dirname: PathLike, split: str) -> list[str]:
     """Reads the image ids of `ImageSets/Main/<split>.txt`.
 
     Takes one id a line, or VOC's per-class form, in which every line is an id and -1, 0 or 1 (the
@@ -148,7 +148,7 @@ def read_image_set(dirname: PathLike, split: str) -> List[str]:
     return list(counts)
 
 
-def collect_class_names(dirname: PathLike) -> List[str]:
+def collect_class_names(dirname: PathLike) -> list[str]:
     """Collects the class names of all annotations of a folder, whatever split they belong to.
 
     Files that cannot be read are passed over: they may belong to no split, and loading a split
@@ -166,9 +166,7 @@ def collect_class_names(dirname: PathLike) -> List[str]:
     """
     folder = _subfolder(dirname, "Annotations")
     names = set()
-    for file in _progress(
-        sorted(index_files(folder, (".xml",)).values()), f"Classes of {dirname}"
-    ):
+    for file in _progress(sorted(index_files(folder, (".xml",)).values()), f"Classes of {dirname}"):
         try:
             root = parse(folder / file).getroot()
         except (ParseError, ValueError, LookupError, OSError):
@@ -201,9 +199,7 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
     # defusedxml's own errors are ValueErrors; an encoding that Python lacks is a LookupError.
     except (ParseError, ValueError, LookupError, OSError) as error:
         problem = Problem(path, f"not readable as XML: {error}")
-        raise InvalidDatasetError(
-            "Broken annotation file:", [problem], "Correct the file or write it anew."
-        ) from error
+        raise InvalidDatasetError("Broken annotation file:", [problem], "Correct the file or write it anew.") from error
     objects, problems = [], []
     try:
         width, height = _read_size(root)
@@ -220,7 +216,7 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
 
 def load_voc_dataset(
     dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "error"
-) -> List[dict]:
+) -> list[dict]:
     """Loads a split as Detectron2's standard dataset dicts.
 
     Boxes follow Detectron2's convention (see the top of this file). Coordinates up to one pixel
@@ -252,9 +248,7 @@ def load_voc_dataset(
     return [_dataset_dict(record, category_ids) for record in records]
 
 
-def _load_records(
-    dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str
-) -> List[_Record]:
+def _load_records(dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str) -> list[_Record]:
     check_on_invalid(on_invalid)
     repeated = [name for name, n in Counter(class_names).items() if n > 1]
     if repeated:
@@ -285,9 +279,9 @@ class _RecordReader:
         self._annotations = index_files(_subfolder(dirname, "Annotations"), (".xml",))
         self._class_names = frozenset(class_names)
 
-    def read(self, image_id: str) -> Tuple[Optional[_Record], List[Problem]]:
+    def read(self, image_id: str) -> tuple[_Record | None, list[Problem]]:
         """Returns the image with its good objects (None if it is of no use), and the problems."""
-        problems: List[Problem] = []
+        problems: list[Problem] = []
         size = self._read_picture_size(image_id, problems)
         annotation = self._read_annotation(image_id, problems)
         if size is None or annotation is None:
@@ -313,14 +307,10 @@ class _RecordReader:
     def _annotation_file(self, image_id: str) -> str:
         return os.path.join(self._annotation_dir, self._annotations[image_id])
 
-    def _read_picture_size(
-        self, image_id: str, problems: List[Problem]
-    ) -> Optional[Tuple[int, int]]:
+    def _read_picture_size(self, image_id: str, problems: list[Problem]) -> tuple[int, int] | None:
         if image_id not in self._images:
             file = os.path.join(self._image_dir, image_id)
-            problems.append(
-                Problem(file, f"no image of this id with one of {', '.join(IMAGE_SUFFIXES)}")
-            )
+            problems.append(Problem(file, f"no image of this id with one of {', '.join(IMAGE_SUFFIXES)}"))
             return None
         file = os.path.join(self._image_dir, self._images[image_id])
         try:
@@ -329,7 +319,7 @@ class _RecordReader:
             problems.append(Problem(file, f"not readable as an image: {error}"))
             return None
 
-    def _read_annotation(self, image_id: str, problems: List[Problem]) -> Optional[VOCAnnotation]:
+    def _read_annotation(self, image_id: str, problems: list[Problem]) -> VOCAnnotation | None:
         if image_id not in self._annotations:
             file = os.path.join(self._annotation_dir, f"{image_id}.xml")
             problems.append(Problem(file, "no such annotation"))
@@ -340,13 +330,13 @@ class _RecordReader:
             problems += error.problems
             return None
 
-    def _find_fault(self, obj: VOCObject, width: int, height: int) -> Optional[str]:
+    def _find_fault(self, obj: VOCObject, width: int, height: int) -> str | None:
         if obj.name not in self._class_names:
             return "unknown class"
         return _find_box_fault(obj.box, width, height)
 
 
-def _find_box_fault(box: Box, width: int, height: int) -> Optional[str]:
+def _find_box_fault(box: Box, width: int, height: int) -> str | None:
     xmin, ymin, xmax, ymax = box
     written = "box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g}".format(*box)
     if xmin > xmax or ymin > ymax:
@@ -359,13 +349,13 @@ def _find_box_fault(box: Box, width: int, height: int) -> Optional[str]:
     return None
 
 
-def _to_detectron2_box(box: Box, width: int, height: int) -> List[float]:
+def _to_detectron2_box(box: Box, width: int, height: int) -> list[float]:
     xmin, ymin, xmax, ymax = box
     right, bottom = min(xmax, float(width)), min(ymax, float(height))
     return [max(xmin - 1.0, 0.0), max(ymin - 1.0, 0.0), right, bottom]
 
 
-def _dataset_dict(record: _Record, category_ids: Dict[str, int]) -> dict:
+def _dataset_dict(record: _Record, category_ids: dict[str, int]) -> dict:
     annotations = [
         {
             "category_id": category_ids[obj.name],
@@ -385,7 +375,7 @@ def _dataset_dict(record: _Record, category_ids: Dict[str, int]) -> dict:
     }
 
 
-def _read_size(root) -> Tuple[Optional[int], Optional[int]]:
+def _read_size(root) -> tuple[int | None, int | None]:
     texts = {tag: _text(root, f"size/{tag}") for tag in ("width", "height")}
     sizes = {tag: _number(text, f"size/{tag}") if text else 0.0 for tag, text in texts.items()}
     # Some labelling tools write 0 x 0 for a size that they do not know.
@@ -427,18 +417,17 @@ def _subfolder(dirname: PathLike, name: str) -> Path:
     folder = Path(dirname) / name
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder} does not exist; a PASCAL VOC folder has JPEGImages/, Annotations/ and "
-            "ImageSets/Main/"
+            f"{folder} does not exist; a PASCAL VOC folder has JPEGImages/, Annotations/ and ImageSets/Main/"
         )
     return folder
 
 
-def index_files(folder: Path, suffixes: Sequence[str]) -> Dict[str, str]:
+def index_files(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     """Maps id -> file name for the files of a folder that have one of the suffixes, in any case.
 
     Of two files with one id, the one whose suffix comes first in `suffixes` wins.
     """
-    index: Dict[str, Tuple[int, str]] = {}
+    index: dict[str, tuple[int, str]] = {}
     for file in sorted(os.listdir(folder)):
         stem, suffix = os.path.splitext(file)
         if suffix.lower() in suffixes:

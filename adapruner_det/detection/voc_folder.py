@@ -1,8 +1,9 @@
 """New PASCAL VOC folders made from one that is there: its files linked or copied, lists of their own."""
+
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, Set
 
 from ..data.problems import PathLike
 from ..files import new_folder
@@ -17,7 +18,7 @@ def list_path(name: str) -> str:
     return f"{LISTS}/{name}.txt"
 
 
-def other_lists(dirname: PathLike, split: str) -> Dict[str, Set[str]]:
+def other_lists(dirname: PathLike, split: str) -> dict[str, set[str]]:
     """The image ids of every list of a VOC folder but `split`, by name; lists without images are left out."""
     found = {}
     for path in sorted((Path(dirname) / LISTS).glob("*.txt")):
@@ -40,7 +41,7 @@ def put(source: Path, target: Path, copy: bool) -> None:
         shutil.copy2(source, target)
 
 
-def make_folder(output: PathLike, texts: Dict[str, str], fill: Callable[[Path], None]) -> bool:
+def make_folder(output: PathLike, texts: dict[str, str], fill: Callable[[Path], None]) -> bool:
     """Makes a VOC folder, whole or not at all, unless it is there already. Nothing is ever overwritten.
 
     Args:
@@ -66,7 +67,7 @@ def make_folder(output: PathLike, texts: Dict[str, str], fill: Callable[[Path], 
     return True
 
 
-def _check_same(output: Path, texts: Dict[str, str]) -> None:
+def _check_same(output: Path, texts: dict[str, str]) -> None:
     for name, text in texts.items():
         path = output / name
         if not path.is_file():

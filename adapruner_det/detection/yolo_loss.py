@@ -13,15 +13,16 @@ A prediction is (x, y, w, h, objectness, class 1 .. class K): x and y are logits
 place in its cell, w and h logarithms of the size relative to the anchor, the rest are logits.
 Boxes are (x0, y0, x1, y1) in pixels of the network's input.
 """
+
 import math
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-
-from detectron2.structures import Boxes, Instances, pairwise_iou
 
 # Detectron2's limit on how far a box can grow beyond its anchor: keeps exp() finite.
 SCALE_CLAMP = math.log(1000.0 / 16)
@@ -36,7 +37,7 @@ class Level(NamedTuple):
     stride: int  # pixels of the network's input
     height: int  # cells
     width: int  # cells
-    anchor_ids: Tuple[int, ...]  # rows of the table of all anchors that this level predicts
+    anchor_ids: tuple[int, ...]  # rows of the table of all anchors that this level predicts
 
 
 class Priors(NamedTuple):
@@ -130,7 +131,7 @@ def cells_inside(priors: Priors, image_sizes: Tensor) -> Tensor:
 
 
 def collect_ground_truth(
-    instances: List[Instances], image_sizes: List[Tuple[int, int]], anchors: Tensor
+    instances: list[Instances], image_sizes: list[tuple[int, int]], anchors: Tensor
 ) -> GroundTruth:
     """Gathers the boxes of a batch, without those that are thinner than a 1000th of the image.
 
@@ -229,7 +230,7 @@ def yolo_losses(
     levels: Sequence[Level],
     anchors: Tensor,
     ignore_threshold: float,
-) -> Dict[str, Tensor]:
+) -> dict[str, Tensor]:
     """The loss of every image: sums over its own predictions, no normaliser across images.
 
     The gradients are darknet's; its squared errors of w and h carry the factor 1/2 for that, and

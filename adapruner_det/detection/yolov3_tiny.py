@@ -3,20 +3,20 @@
 N images, R predictions an image, K classes, as in :mod:`yolo_loss`. Importing this module puts
 ``YOLOv3Tiny`` into Detectron2's registry of meta-architectures.
 """
+
 import math
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from fvcore.nn.weight_init import c2_msra_fill
-from torch import Tensor, nn
-
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import ImageList, Instances
+from fvcore.nn.weight_init import c2_msra_fill
+from torch import Tensor, nn
 
 from .yolo_loss import (
     Level,
@@ -78,7 +78,7 @@ class YOLOv3TinyHead(nn.Module):
         self.fine_output = output(256, num_anchors[0])
         self.coarse_output = output(512, num_anchors[1])
 
-    def forward(self, features: List[Tensor]) -> List[Tensor]:
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
         """
         Args:
             features: the fine map (N, C, 2H, 2W) and the coarse map (N, C', H, W).
@@ -136,12 +136,8 @@ class YOLOv3Tiny(DenseDetector):
         shapes = backbone.output_shape()
         _check_features(in_features, shapes)
         shapes = [shapes[name] for name in in_features]
-        head = YOLOv3TinyHead(
-            shapes, [len(mask) for mask in anchor_mask], num_classes, norm, prior_prob
-        )
-        super().__init__(
-            backbone, head, list(in_features), pixel_mean=pixel_mean, pixel_std=pixel_std
-        )
+        head = YOLOv3TinyHead(shapes, [len(mask) for mask in anchor_mask], num_classes, norm, prior_prob)
+        super().__init__(backbone, head, list(in_features), pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.strides = [shape.stride for shape in shapes]
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), False)
         self.anchor_mask = [tuple(mask) for mask in anchor_mask]
@@ -153,7 +149,7 @@ class YOLOv3Tiny(DenseDetector):
         self.per_image_losses = False
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> Dict:
+    def from_config(cls, cfg: CfgNode) -> dict:
         return {
             "backbone": build_backbone(cfg),
             "in_features": cfg.MODEL.YOLO.IN_FEATURES,
@@ -170,7 +166,7 @@ class YOLOv3Tiny(DenseDetector):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
+    def preprocess_image(self, batched_inputs: list[dict[str, Tensor]]) -> ImageList:
         """Normalises the images and pads them, right and below, to one size."""
         images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
         images = [(x - self.pixel_mean) / self.pixel_std for x in images]
@@ -180,10 +176,10 @@ class YOLOv3Tiny(DenseDetector):
     def forward_training(
         self,
         images: ImageList,
-        features: List[Tensor],
-        predictions: List[Tensor],
-        gt_instances: List[Instances],
-    ) -> Dict[str, Tensor]:
+        features: list[Tensor],
+        predictions: list[Tensor],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
         """The loss terms; called by :class:`DenseDetector` with the ground truth of N images."""
         truth = collect_ground_truth(gt_instances, images.image_sizes, self.anchors)
         predictions, levels = self._concatenate(predictions)
@@ -193,8 +189,8 @@ class YOLOv3Tiny(DenseDetector):
         return {name: loss.mean() for name, loss in losses.items()}
 
     def forward_inference(
-        self, images: ImageList, features: List[Tensor], predictions: List[Tensor]
-    ) -> List[Instances]:
+        self, images: ImageList, features: list[Tensor], predictions: list[Tensor]
+    ) -> list[Instances]:
         """The detections in each image as the network sees it; called by :class:`DenseDetector`."""
         predictions, levels = self._concatenate(predictions)
         priors = make_priors(levels, self.anchors)
@@ -214,11 +210,10 @@ class YOLOv3Tiny(DenseDetector):
         )
         return results
 
-    def _concatenate(self, predictions: List[Tensor]) -> Tuple[Tensor, List[Level]]:
+    def _concatenate(self, predictions: list[Tensor]) -> tuple[Tensor, list[Level]]:
         """The head's maps as one float32 tensor (N, R, 5 + K), and where its rows come from."""
         levels = [
-            Level(stride, *x.shape[-2:], mask)
-            for stride, x, mask in zip(self.strides, predictions, self.anchor_mask)
+            Level(stride, *x.shape[-2:], mask) for stride, x, mask in zip(self.strides, predictions, self.anchor_mask)
         ]
         rows = [permute_to_N_HWA_K(x, 5 + self.num_classes) for x in predictions]
         return torch.cat(rows, dim=1).float(), levels
@@ -227,8 +222,7 @@ class YOLOv3Tiny(DenseDetector):
 def _check_anchors(anchors: Sequence[Sequence[float]], anchor_mask: Sequence[Sequence[int]]):
     if not anchors or any(len(pair) != 2 or min(pair) <= 0 for pair in anchors):
         raise ValueError(
-            "MODEL.YOLO.ANCHORS has to be a list of pairs [width, height] of pixels, "
-            f"all above zero; it is {anchors}"
+            f"MODEL.YOLO.ANCHORS has to be a list of pairs [width, height] of pixels, all above zero; it is {anchors}"
         )
     if (
         len(anchor_mask) != 2
@@ -241,7 +235,7 @@ def _check_anchors(anchors: Sequence[Sequence[float]], anchor_mask: Sequence[Seq
         )
 
 
-def _check_features(in_features: Sequence[str], shapes: Dict[str, ShapeSpec]):
+def _check_features(in_features: Sequence[str], shapes: dict[str, ShapeSpec]):
     missing = [name for name in in_features if name not in shapes]
     if missing:
         raise ValueError(

@@ -1,4 +1,5 @@
 """Detectron2's training loop with AdaPruner in it."""
+
 from .config import add_adapruner_config
 from .hooks import AdaPrunerHook
 from .setup import argument_parser, load_config, setup

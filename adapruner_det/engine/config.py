@@ -1,11 +1,11 @@
 """The keys this project adds to Detectron2's config."""
+
 import torch
 from detectron2.config import CfgNode as CN
 
 from ..classification.config import add_classification_config
 from ..detection.config import add_efficientnet_lite_config, add_yolov3_tiny_config
 from ..pruning.objective import COMPRESSION_SCALE
-
 
 PRESETS = {
     # What classification was measured with (docs/results.md); the defaults are for detection.
@@ -60,9 +60,7 @@ def apply_preset(cfg: CN, name: str) -> None:
         ValueError: no such preset.
     """
     if name not in PRESETS:
-        raise ValueError(
-            f"ADAPRUNER.PRESET is {name!r}; it can be {', '.join(map(repr, PRESETS))}, or empty for none"
-        )
+        raise ValueError(f"ADAPRUNER.PRESET is {name!r}; it can be {', '.join(map(repr, PRESETS))}, or empty for none")
     cfg.merge_from_list([part for key, value in PRESETS[name].items() for part in (f"ADAPRUNER.{key}", value)])
 
 

@@ -1,4 +1,5 @@
 """Detectron2's DefaultTrainer on several processes without GPUs."""
+
 import gc
 from types import FunctionType
 

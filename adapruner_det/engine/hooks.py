@@ -1,8 +1,8 @@
 """The hook that watches a pruning run and writes down its selection."""
+
 import hashlib
 import logging
 import time
-from typing import List, Optional
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -43,7 +43,7 @@ class AdaPrunerHook(HookBase):
         folder: where the selection goes.
     """
 
-    def __init__(self, competing: List[dict], others: List[dict], keep_others: bool, folder: str):
+    def __init__(self, competing: list[dict], others: list[dict], keep_others: bool, folder: str):
         self.competing = competing
         self.others = others
         self.keep_others = keep_others
@@ -85,14 +85,15 @@ class AdaPrunerHook(HookBase):
         for name in vanished_classes(selection):
             logger.warning(f"nothing of class {name} is kept: raise ADAPRUNER.KEEP_RATIO")
         logger.info(
-            f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or "
-            "with the lists in it"
+            f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or with the lists in it"
         )
 
     def _say_how_the_ratio_came(self, solved: bool) -> None:
         pruner = self.trainer.pruner
         if pruner.settled_at is not None:
-            logger.info(f"The penalty had brought the mask to the ratio at iteration {pruner.settled_at}; it stayed there")
+            logger.info(
+                f"The penalty had brought the mask to the ratio at iteration {pruner.settled_at}; it stayed there"
+            )
         if pruner.num_tied and not solved:
             logger.warning(
                 f"{pruner.num_tied} images had the same mask logit at the threshold (losses that have long been zero, for "
@@ -103,10 +104,12 @@ class AdaPrunerHook(HookBase):
     def _solves(self) -> bool:
         return self.trainer.cfg.ADAPRUNER.SOLVE_AT_END
 
-    def _statistics(self) -> Optional[Statistics]:
+    def _statistics(self) -> Statistics | None:
         start = time.perf_counter()
         statistics = self.trainer.image_statistics()
-        logger.info(f"Asking the finished model about {len(self.competing)} images took {time.perf_counter() - start:.1f} s")
+        logger.info(
+            f"Asking the finished model about {len(self.competing)} images took {time.perf_counter() - start:.1f} s"
+        )
         return statistics
 
     def _check_what_comes_last(self) -> None:
@@ -120,7 +123,7 @@ class AdaPrunerHook(HookBase):
                 f"{error}. To do without: ADAPRUNER.SOLVE_AT_END False, and the mask stays as the training has left it"
             ) from error
 
-    def _selection(self, statistics: Optional[Statistics]) -> Selection:
+    def _selection(self, statistics: Statistics | None) -> Selection:
         cfg, mask = self.trainer.cfg, self.trainer.pruner.mask
         columns, facts = {}, {}
         if statistics is not None:

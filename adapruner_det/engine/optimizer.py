@@ -1,4 +1,5 @@
 """The optimizer that the config asks for."""
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd

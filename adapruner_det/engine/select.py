@@ -1,7 +1,9 @@
 """From statistics to a selection: after training, and again for another ratio."""
+
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +42,7 @@ def term_weights(cfg: CfgNode) -> TermWeights:
 
 def settle(
     mask: Mask, statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int
-) -> Tuple[Dict[str, List[Any]], Dict[str, Any]]:
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Brings the mask to rest at the minimum of E.
 
     Returns:
@@ -54,13 +56,13 @@ def settle(
 
 def selection_of_mask(
     mask: Mask,
-    competing: List[dict],
-    others: List[dict],
+    competing: list[dict],
+    others: list[dict],
     keep_others: bool,
     *,
     keep_ratio: float,
-    columns: Dict[str, List[Any]],
-    provenance: Dict[str, Any],
+    columns: dict[str, list[Any]],
+    provenance: dict[str, Any],
 ) -> Selection:
     """What the mask says: the images with a logit above zero stay, and the logit is the score.
 
@@ -86,7 +88,7 @@ def is_solved(selection: Selection) -> bool:
     return OBJECTIVE in selection.provenance
 
 
-def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] = ()) -> Tuple[Selection, Statistics]:
+def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] = ()) -> tuple[Selection, Statistics]:
     """The selection that the run which left `folder` would have made at another ratio, from its statistics.
 
     Args:
@@ -115,13 +117,16 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
         scores=scores.tolist(),
         kept=kept.tolist(),
         keep_ratio=keep_ratio,
-        columns={**selection.columns, **{name: _spread(values, place, len(selection)) for name, values in columns.items()}},
+        columns={
+            **selection.columns,
+            **{name: _spread(values, place, len(selection)) for name, values in columns.items()},
+        },
         provenance={**selection.provenance, **facts, "solved_again_from": selection.keep_ratio},
     )
     return solved, statistics
 
 
-def _changed(weights: Dict[str, float], pairs: Sequence[str]) -> Dict[str, float]:
+def _changed(weights: dict[str, float], pairs: Sequence[str]) -> dict[str, float]:
     keys = {f"ADAPRUNER.{name.upper()}": name for name in weights if name != "selection_weight"}
     keys["ADAPRUNER.MASK.SELECTION_WEIGHT"] = "selection_weight"
     if len(pairs) % 2:
@@ -129,7 +134,9 @@ def _changed(weights: Dict[str, float], pairs: Sequence[str]) -> Dict[str, float
     changed = {}
     for key, value in zip(pairs[::2], pairs[1::2]):
         if key not in keys:
-            raise ValueError(f"{key} is no term that can be weighed otherwise without training; those are {', '.join(keys)}")
+            raise ValueError(
+                f"{key} is no term that can be weighed otherwise without training; those are {', '.join(keys)}"
+            )
         try:
             changed[keys[key]] = float(value)
         except ValueError:
@@ -137,7 +144,7 @@ def _changed(weights: Dict[str, float], pairs: Sequence[str]) -> Dict[str, float
     return changed
 
 
-def _places(selection: Selection, statistics: Statistics, folder: "str | Path") -> List[int]:
+def _places(selection: Selection, statistics: Statistics, folder: "str | Path") -> list[int]:
     """Where the images of the statistics stand in the selection."""
     at = {key: i for i, key in enumerate(zip(selection.datasets, selection.ids))}
     keys = list(zip(statistics.datasets, statistics.ids))
@@ -150,8 +157,8 @@ def _places(selection: Selection, statistics: Statistics, folder: "str | Path") 
     return [at[key] for key in keys]
 
 
-def _spread(values: List[Any], place: List[int], length: int) -> List[Optional[Any]]:
-    spread: List[Optional[Any]] = [None] * length
+def _spread(values: list[Any], place: list[int], length: int) -> list[Any | None]:
+    spread: list[Any | None] = [None] * length
     for at, value in zip(place, values):
         spread[at] = value
     return spread

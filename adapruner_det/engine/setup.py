@@ -1,10 +1,11 @@
 """From a command line to a config with its data sets registered."""
+
 import argparse
 import logging
 import os
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Iterator, List, Sequence
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
@@ -85,9 +86,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def load_config(
-    config_file: str = "", register: Sequence[str] = (), opts: Sequence[str] = ()
-) -> CfgNode:
+def load_config(config_file: str = "", register: Sequence[str] = (), opts: Sequence[str] = ()) -> CfgNode:
     """A config file, then the data sets to register, then KEY VALUE pairs; registers the data sets.
 
     Where these name an ADAPRUNER.PRESET, it takes the place of the defaults below all of them.
@@ -109,9 +108,7 @@ def load_config(
     return cfg
 
 
-def _merged(
-    config_file: str, register: Sequence[str], opts: Sequence[str], preset: str = ""
-) -> CfgNode:
+def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], preset: str = "") -> CfgNode:
     """The defaults, or those of a preset, with everything that was set explicitly on top."""
     cfg = get_cfg()
     add_adapruner_config(cfg)
@@ -138,7 +135,7 @@ def _advice(source: str) -> Iterator[None]:
         raise
 
 
-def _with_floats(cfg: CfgNode, opts: Sequence[str]) -> List[str]:
+def _with_floats(cfg: CfgNode, opts: Sequence[str]) -> list[str]:
     """The pairs with `0` as `0.0` where the key holds a float: yacs would refuse the whole number."""
     pairs = list(opts)
     for at, (key, value) in enumerate(zip(pairs[::2], pairs[1::2])):

@@ -1,5 +1,7 @@
 """The tasks one trainer serves: detection and image classification."""
-from typing import Any, List, Protocol, Sized, Tuple
+
+from collections.abc import Sized
+from typing import Any, Protocol
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -15,22 +17,22 @@ from ..pruning.statistics import Statistics
 class Task(Protocol):
     """What the trainer asks of a task. A record is a dict with dataset_name and image_id."""
 
-    def load_dataset(self, cfg: CfgNode, name: str) -> List[dict]:
+    def load_dataset(self, cfg: CfgNode, name: str) -> list[dict]:
         """All records of one registered data set, checked."""
 
-    def load_records(self, cfg: CfgNode) -> List[dict]:
+    def load_records(self, cfg: CfgNode) -> list[dict]:
         """The records of DATASETS.TRAIN that DATASETS.SELECTION keeps."""
 
-    def split_competing(self, cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+    def split_competing(self, cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         """(those a pruning method chooses among, the others)."""
 
-    def split_trainable(self, cfg: CfgNode, records: List[dict]) -> Tuple[List[dict], List[dict]]:
+    def split_trainable(self, cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         """(those plain training uses, the others)."""
 
-    def adapt_model(self, model: nn.Module, records: List[dict]) -> None:
+    def adapt_model(self, model: nn.Module, records: list[dict]) -> None:
         """Gives the model what it has to know of its training data."""
 
-    def train_loader(self, cfg: CfgNode, records: List[dict], sampler: ResumableSampler) -> Any:
+    def train_loader(self, cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> Any:
         """Endless batches in the order of `sampler`."""
 
     def test_loader(self, cfg: CfgNode, name: str) -> Sized:
@@ -45,16 +47,16 @@ class Task(Protocol):
     def read_image(self, cfg: CfgNode, record: dict) -> np.ndarray:
         """An image as people see it, (H, W, 3) uint8 RGB."""
 
-    def class_counts(self, records: List[dict]) -> Tensor:
+    def class_counts(self, records: list[dict]) -> Tensor:
         """How many objects of each class are in each image, (N, K) int16, for what losses are to be expected."""
 
-    def statistics(self, cfg: CfgNode, model: nn.Module, records: List[dict]) -> Statistics:
+    def statistics(self, cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
         """What a trained model says of each image, not augmented, in evaluation mode; it is left as it was."""
 
     def image_indices(self, batch: Any) -> Tensor:
         """`image_index` of each image of a batch, (B,) integers."""
 
-    def describe(self, batch: Any, records: List[dict]) -> List[str]:
+    def describe(self, batch: Any, records: list[dict]) -> list[str]:
         """Names of a batch's images, for error messages."""
 
 

@@ -1,6 +1,7 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
+
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class MixedPrecisionTrainer(SimpleTrainer):
         data_loader,
         optimizer,
         mixed_precision: bool = False,
-        seed: Optional[int] = None,
+        seed: int | None = None,
     ):
         super().__init__(model, data_loader, optimizer)
         self.device = next(model.parameters()).device
@@ -52,11 +53,11 @@ class MixedPrecisionTrainer(SimpleTrainer):
         self._write_metrics(losses, data_time)
         self.optimizer.step()
 
-    def losses(self, data: Any) -> Dict[str, Tensor]:
+    def losses(self, data: Any) -> dict[str, Tensor]:
         """The scalars whose sum is minimised."""
         return self.forward(data)
 
-    def forward(self, data: Any) -> Dict[str, Tensor]:
+    def forward(self, data: Any) -> dict[str, Tensor]:
         """The model's dict of losses."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
             return self.model(data)
@@ -110,11 +111,11 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         optimizer,
         pruner: AdaPruner,
         task: Task,
-        records: List[dict],
+        records: list[dict],
         identity: str,
         mixed_precision: bool = False,
-        seed: Optional[int] = None,
-        covariates: Optional[Tensor] = None,
+        seed: int | None = None,
+        covariates: Tensor | None = None,
     ):
         super().__init__(model, data_loader, optimizer, mixed_precision, seed)
         self.covariates = covariates
@@ -124,7 +125,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         self.identity = identity
         self.visits = Visits(pruner.num_samples)
 
-    def losses(self, data: Any) -> Dict[str, Tensor]:
+    def losses(self, data: Any) -> dict[str, Tensor]:
         index = self.task.image_indices(data)
         per_image = {name: values.float() for name, values in self.forward(data).items()}
         weights = self.pruner.weights(index).to(self.device)
@@ -132,7 +133,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         self._learn(index, list(per_image), terms.cpu(), data)
         return {name: (weights * values).mean() for name, values in per_image.items()}
 
-    def _learn(self, index: Tensor, names: List[str], terms: Tensor, data: Any) -> None:
+    def _learn(self, index: Tensor, names: list[str], terms: Tensor, data: Any) -> None:
         """Moves the mask by the losses of all processes: (B,) indices, (B, terms) losses."""
         index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((index, terms))))
         covariates = None if self.covariates is None else self.covariates[index]
@@ -146,7 +147,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
             ) from error
         self.visits.add(index, names, terms)
 
-    def image_statistics(self, cfg: CfgNode) -> Optional[Statistics]:
+    def image_statistics(self, cfg: CfgNode) -> Statistics | None:
         """What the model as it is now says of every image; in the main process, None in the others.
 
         Each process looks at a part, with the main one's running statistics.

@@ -1,8 +1,8 @@
 """Detectron2's DefaultTrainer with AdaPruner in its step."""
+
 import logging
 import math
 import os
-from typing import Dict, List, Optional, Tuple
 
 import torch
 from detectron2.config import CfgNode
@@ -58,7 +58,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         self.task.adapt_model(unwrapped(self.model), self._records)
         self._trainer = self._build_step(cfg)
 
-    def _choose_records(self, cfg: CfgNode) -> Tuple[List[dict], List[dict]]:
+    def _choose_records(self, cfg: CfgNode) -> tuple[list[dict], list[dict]]:
         """(what to train on, the rest). With pruning, the first compete for their place."""
         records = self.task.load_records(cfg)
         split = self.task.split_competing if self.pruning else self.task.split_trainable
@@ -96,11 +96,11 @@ class AdaPrunerTrainer(DefaultTrainer):
         """The mask and its schedule, while pruning."""
         return self._trainer.pruner
 
-    def visits(self) -> Dict[str, list]:
+    def visits(self) -> dict[str, list]:
         """How often each image was visited, and its losses then: columns for the selection's table."""
         return self._trainer.visits.columns()
 
-    def image_statistics(self) -> Optional[Statistics]:
+    def image_statistics(self) -> Statistics | None:
         """What the model as it is says of every image; see `train_loop.AdaPrunerStep.image_statistics`."""
         return self._trainer.image_statistics(self.cfg)
 
@@ -198,8 +198,7 @@ def check_pruning(cfg: CfgNode) -> None:
     """Raises ValueError for a setting of cfg.ADAPRUNER that cannot work, before any data is read."""
     if not 0 <= cfg.ADAPRUNER.WARMUP < 1:
         raise ValueError(
-            f"ADAPRUNER.WARMUP is {cfg.ADAPRUNER.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 "
-            "and below 1"
+            f"ADAPRUNER.WARMUP is {cfg.ADAPRUNER.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
     term_weights(cfg)
     options = cfg.ADAPRUNER

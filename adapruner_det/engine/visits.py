@@ -1,5 +1,4 @@
 """What a pruning run remembers of each image, for people to look at."""
-from typing import Dict, List
 
 import torch
 from torch import Tensor
@@ -14,9 +13,9 @@ class Visits:
     def __init__(self, num_images: int):
         self.visits = torch.zeros(num_images, dtype=torch.int32)
         self.last_loss = torch.full((num_images,), float("nan"))
-        self.term_sums: Dict[str, Tensor] = {}
+        self.term_sums: dict[str, Tensor] = {}
 
-    def add(self, index: Tensor, names: List[str], terms: Tensor) -> None:
+    def add(self, index: Tensor, names: list[str], terms: Tensor) -> None:
         """Notes a batch: identities (B,), names of T loss terms, their values (B, T)."""
         self.visits.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
         self.last_loss[index] = sum(terms.unbind(dim=1))
@@ -25,7 +24,7 @@ class Visits:
                 self.term_sums[name] = torch.zeros(len(self.visits))
             self.term_sums[name].index_add_(0, index, values)
 
-    def columns(self) -> Dict[str, list]:
+    def columns(self) -> dict[str, list]:
         """visits, mean_loss, last_loss and mean_<term> of every image; None where never visited."""
         total = sum(self.term_sums.values(), torch.zeros(len(self.visits)))
         terms = self.term_sums if len(self.term_sums) > 1 else {}

@@ -7,8 +7,8 @@
 `index` holds the identity of each sample of the batch, a number from 0 to num_samples - 1 that
 stays with the sample however the loader shuffles; never its position in the batch.
 """
+
 from dataclasses import asdict, dataclass
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -141,8 +141,8 @@ class AdaPruner:
         self.alpha = alpha[0]
         self.step = 0
         self.num_tied = 0  # samples at the threshold that could only be parted by drawing
-        self.settled_at: Optional[int] = None  # the step at which a penalty had brought the ratio to c
-        self.last_terms: "dict[str, float]" = {}  # Eq. 4-6 on the last batch, to look at
+        self.settled_at: int | None = None  # the step at which a penalty had brought the ratio to c
+        self.last_terms: dict[str, float] = {}  # Eq. 4-6 on the last batch, to look at
         self._checked_ratio = 1.0  # r when the epoch began
         # With a penalty: the logits when the epoch began, until the mask has settled.
         self._epoch_start = None if objective.projects_at_end else self.mask.logits.clone()
@@ -171,9 +171,7 @@ class AdaPruner:
     @property
     def compression_weight(self) -> float:
         """lambda of Eq. 7, of the gap when the epoch began."""
-        return compression_weight(
-            self._checked_ratio, self.keep_ratio, self.objective.compression_scale
-        )
+        return compression_weight(self._checked_ratio, self.keep_ratio, self.objective.compression_scale)
 
     def weights(self, index: Tensor) -> Tensor:
         """The weight of each sample's loss in Eq. 4: s (B,), or ones during warm-up."""
@@ -182,7 +180,7 @@ class AdaPruner:
             return torch.ones(index.shape, device=self.mask.logits.device)
         return self.mask.soft(index, self.alpha)
 
-    def update(self, index: Tensor, losses: Tensor, covariates: Optional[Tensor] = None) -> None:
+    def update(self, index: Tensor, losses: Tensor, covariates: Tensor | None = None) -> None:
         """Moves the mask by what the model's losses on a batch say; call it once a step.
 
         Args:
@@ -275,9 +273,7 @@ class AdaPruner:
             ValueError: the saved state belongs to other settings or another number of samples.
         """
         ours = self._settings()
-        changed = [
-            f"{k} was {v}, is {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)
-        ]
+        changed = [f"{k} was {v}, is {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)]
         if changed:
             raise ValueError(
                 "cannot resume pruning with other settings than it was started with: "
@@ -322,7 +318,7 @@ class AdaPruner:
             "compression_loss": float(compression_loss(self.kept_ratio, self.keep_ratio)),
         }
 
-    def _scaled(self, losses: Tensor, covariates: Optional[Tensor]) -> Tensor:
+    def _scaled(self, losses: Tensor, covariates: Tensor | None) -> Tensor:
         if self.objective.loss_scale == "none":
             return losses
         mean = max(self._mean_loss.value(), 1e-12)
@@ -389,9 +385,7 @@ def number_to_keep(num_samples: int, keep_ratio: float) -> int:
         ValueError: that is none of the samples or all of them, or c is no share.
     """
     if not 0 < keep_ratio < 1:
-        raise ValueError(
-            f"keep_ratio is the share of samples that stays, above 0 and below 1; got {keep_ratio}"
-        )
+        raise ValueError(f"keep_ratio is the share of samples that stays, above 0 and below 1; got {keep_ratio}")
     if num_samples < 2:
         raise ValueError(f"{num_samples} samples are too few to prune")
     number = round(keep_ratio * num_samples)
@@ -405,18 +399,12 @@ def number_to_keep(num_samples: int, keep_ratio: float) -> int:
 
 def _check_losses(index: Tensor, losses: Tensor) -> None:
     if losses.shape != index.shape:
-        raise ValueError(
-            f"one loss a sample is needed: {tuple(index.shape)} indices, {tuple(losses.shape)} losses"
-        )
+        raise ValueError(f"one loss a sample is needed: {tuple(index.shape)} indices, {tuple(losses.shape)} losses")
     finite = torch.isfinite(losses)
     if not finite.all():
-        raise FloatingPointError(
-            f"losses of samples {_first(index[~finite])} are not finite; the mask was not moved"
-        )
+        raise FloatingPointError(f"losses of samples {_first(index[~finite])} are not finite; the mask was not moved")
     if (losses < 0).any():
-        raise ValueError(
-            f"losses of samples {_first(index[losses < 0])} are negative: Eq. 5 takes their logarithm"
-        )
+        raise ValueError(f"losses of samples {_first(index[losses < 0])} are negative: Eq. 5 takes their logarithm")
 
 
 def _first(index: Tensor, number: int = 20) -> str:

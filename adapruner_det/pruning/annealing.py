@@ -9,7 +9,8 @@ to gain is gained with alpha at infinity, where s is 0 or 1: two images change p
 m_i = nu - u_i - R_i: an image's logit is the threshold nu less the sum of what speaks against it, and the images with
 m > 0 stay.
 """
-from typing import Callable, Iterator, Tuple
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.special import expit
@@ -93,7 +94,7 @@ def exchange(energy: Energy, kept: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _pairs(marginals: np.ndarray, kept: np.ndarray) -> Iterator[Tuple[int, int]]:
+def _pairs(marginals: np.ndarray, kept: np.ndarray) -> Iterator[tuple[int, int]]:
     """(one that stays, one that goes), each of those that E itself would sooner have the other way round with each."""
     inside, outside = np.flatnonzero(kept), np.flatnonzero(~kept)
     inside = inside[np.argsort(-marginals[inside], kind="stable")]
@@ -131,7 +132,7 @@ def _try(energy: Energy, rise_of_own: float, kept: np.ndarray, sums: np.ndarray,
     return True
 
 
-def _row(energy: Energy, image: int) -> Tuple[np.ndarray, np.ndarray]:
+def _row(energy: Energy, image: int) -> tuple[np.ndarray, np.ndarray]:
     near = energy.powers()
     own = slice(*near.indptr[image : image + 2])
     return near.indices[own], near.data[own]

@@ -2,8 +2,9 @@
 
 The selection is the mask that minimises E (`energy`): the images with a logit above zero. The score is the logit.
 """
+
 from dataclasses import dataclass
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,12 @@ from .label_doubt import suspicious_boxes
 from .statistics import Statistics
 
 # The main reason of a pruned image, by the term of E that counts most against it.
-NEAR_DUPLICATE, DOUBTFUL, DIFFICULTY, CHANCE = "near-duplicate", "doubtful labels", "hard or easy beyond its kind", "chance"
+NEAR_DUPLICATE, DOUBTFUL, DIFFICULTY, CHANCE = (
+    "near-duplicate",
+    "doubtful labels",
+    "hard or easy beyond its kind",
+    "chance",
+)
 # The reason of a kept image that would go if its class were as frequent as others.
 SHORT_OF_IMAGES = "class short of images"
 REASONS = (NEAR_DUPLICATE, DOUBTFUL, DIFFICULTY, CHANCE)
@@ -38,8 +44,8 @@ class Decision:
     """
 
     logits: np.ndarray
-    shares: Dict[str, np.ndarray]
-    reasons: List[str]
+    shares: dict[str, np.ndarray]
+    reasons: list[str]
     like: np.ndarray
     similarity: np.ndarray
     num_with_reason: int
@@ -62,11 +68,13 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     like, similarity = _most_alike(energy, kept)
     num_with_reason = int((told > (weights.chance or TermWeights.chance)).sum())
     if not np.isfinite(logits).all():
-        raise FloatingPointError("what speaks against some image is no number: the statistics hold boxes or scores that are none")
+        raise FloatingPointError(
+            "what speaks against some image is no number: the statistics hold boxes or scores that are none"
+        )
     return Decision(logits, shares, _reasons(logits, shares), like, similarity, num_with_reason)
 
 
-def _reasons(logits: np.ndarray, shares: Dict[str, np.ndarray]) -> List[str]:
+def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray]) -> list[str]:
     draw = shares["chance"] + shares["classes"]
     largest = np.argmax([shares["likeness"], shares["doubt"], shares["difficulty"], draw], axis=0)
     short = logits + np.minimum(shares["classes"], 0) <= 0
@@ -91,7 +99,7 @@ def _most_alike(energy: Energy, kept: np.ndarray) -> "tuple[np.ndarray, np.ndarr
     return like, similarity
 
 
-def columns_of(decision: Decision, statistics: Statistics) -> Dict[str, List[Any]]:
+def columns_of(decision: Decision, statistics: Statistics) -> dict[str, list[Any]]:
     """Columns for a selection's record: the reason of each image and what it is made of."""
     several = len(set(statistics.datasets)) > 1
     names = [f"{d}/{i}" if several else i for d, i in zip(statistics.datasets, statistics.ids)]
@@ -105,9 +113,9 @@ def columns_of(decision: Decision, statistics: Statistics) -> Dict[str, List[Any
     }
 
 
-def doubtful_boxes(statistics: Statistics) -> List[str]:
+def doubtful_boxes(statistics: Statistics) -> list[str]:
     """The boxes of each image that the finished detector is at odds with, the most doubtful first, in words."""
-    texts: List[List[str]] = [[] for _ in statistics.ids]
+    texts: list[list[str]] = [[] for _ in statistics.ids]
     found = suspicious_boxes(statistics.labels, statistics.found, len(statistics))
     for image, kind, box, cls, seen, doubt in zip(
         found.images, found.kinds, found.boxes, found.classes, found.seen, found.doubts
@@ -120,7 +128,7 @@ def doubtful_boxes(statistics: Statistics) -> List[str]:
     return ["; ".join(text) for text in texts]
 
 
-def counts_of(decision: Decision) -> Dict[str, int]:
+def counts_of(decision: Decision) -> dict[str, int]:
     """How many images go for each reason, and `with_reason`, how many there is more than chance against."""
     gone = [reason for reason, logit in zip(decision.reasons, decision.logits) if logit <= 0]
     return {**{reason: gone.count(reason) for reason in REASONS}, "with_reason": decision.num_with_reason}

@@ -1,6 +1,7 @@
 """A weighted draw without replacement that depends on a seed and on each image's identity alone."""
+
 import hashlib
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -13,9 +13,9 @@ N images, K classes, F features, k neighbours in a list; s (N,) the mask between
 With k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint. How the mask
 comes to its minimum is in `annealing`.
 """
+
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, Tuple
 
 import numpy as np
 from scipy import sparse
@@ -81,7 +81,7 @@ class Energy:
         similarity: cosine of the two images' features wherever `likeness` has an entry, in the same places.
     """
 
-    own: Dict[str, np.ndarray]
+    own: dict[str, np.ndarray]
     likeness: sparse.csr_matrix
     similarity: sparse.csr_matrix
 
@@ -97,7 +97,7 @@ class Energy:
         return self._powers[norm]
 
     @cached_property
-    def _powers(self) -> Dict[float, sparse.csr_matrix]:
+    def _powers(self) -> dict[float, sparse.csr_matrix]:
         return {}
 
     def response(self, s: np.ndarray, norm: float = NORM) -> np.ndarray:
@@ -132,7 +132,9 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
     near = Neighbours.within(classes, whitened(statistics.features)) if weights.likeness or weights.doubt else None
     nothing = np.zeros(len(names))
     own = {
-        "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight) if weights.difficulty else nothing,
+        "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight)
+        if weights.difficulty
+        else nothing,
         "doubt": weights.doubt * _doubt(statistics, near) if weights.doubt else nothing,
         "chance": max(weights.chance, _BETWEEN_EQUALS) * (1 - equal),
         "classes": weights.chance * (equal - tilted),
@@ -201,7 +203,7 @@ class Neighbours:
 
 def likeness(
     near: "Neighbours | None", classes: np.ndarray, likely: np.ndarray, strength: float, num: int
-) -> Tuple[sparse.csr_matrix, sparse.csr_matrix]:
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """k_ij = strength exp(-(2 d_ij / w)^2) of each two images of a class of which one is among the nearest of the other.
 
     d is their cosine distance; w is the distance at which images of the class lie from each other once their share

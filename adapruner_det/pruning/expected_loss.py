@@ -2,7 +2,6 @@
 
 B samples of a batch, K covariates.
 """
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ class ExpectedLoss:
         self.moments = torch.zeros(size, size, dtype=torch.float64, device=device)  # of 1, x, the loss
         self.coefficients = torch.full((num_covariates + 1,), float("nan"), device=device)
 
-    def check(self, num_losses: int, covariates: Optional[Tensor]) -> None:
+    def check(self, num_losses: int, covariates: Tensor | None) -> None:
         """Raises ValueError unless there are K covariates, finite and not negative, for each loss."""
         wanted = (num_losses, self.num_covariates)
         if not self.num_covariates or covariates is None or tuple(covariates.shape) != wanted:

@@ -1,4 +1,5 @@
 """How many samples of each group to keep, such as of the classes of a data set."""
+
 import torch
 from torch import Tensor
 

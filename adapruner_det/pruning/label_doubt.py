@@ -11,7 +11,9 @@ Olber, Fratczak, Popowicz and Radlak, "Combating Noisy Labels in Object Detectio
 N images, M labels and D detections of all images, K classes. Boxes are XYXY in pixels of the image; the labels of
 images are ragged arrays, those of all images behind each other with the image of each.
 """
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ class Labels(NamedTuple):
     boxes: np.ndarray  # (M, 4)
     classes: np.ndarray  # (M,) int
     images: np.ndarray  # (M,) int, 0 to N - 1
-    crowds: Optional[np.ndarray] = None  # (M,) bool: regions in which nothing is doubted; None for no such
+    crowds: np.ndarray | None = None  # (M,) bool: regions in which nothing is doubted; None for no such
 
 
 class Detections(NamedTuple):
@@ -71,7 +73,7 @@ def label_doubt(
     detected: np.ndarray,
     chances: np.ndarray,
     seen: np.ndarray,
-) -> List[Tuple[str, int, int, float]]:
+) -> list[tuple[str, int, int, float]]:
     """What a detector has against the labels of one image.
 
     Every detection that no label of its class confirms speaks for one error at most: it overlaps a label of another
@@ -89,8 +91,8 @@ def label_doubt(
     overlaps, same = iou(detected, boxes), seen[:, None] == classes
     confirmed = np.where(same & (overlaps >= SAME), chances[:, None], 0.0).max(axis=0, initial=0.0)
     confirms = (same & (overlaps >= SAME)).any(axis=1)
-    found: List[Tuple[str, int, int, float]] = []
-    places: List[int] = []
+    found: list[tuple[str, int, int, float]] = []
+    places: list[int] = []
     for i in np.argsort(-chances, kind="stable"):
         if confirms[i] or (places and iou(detected[i : i + 1], detected[places]).max() >= SAME):
             continue
@@ -102,7 +104,7 @@ def label_doubt(
     return found
 
 
-def _error(overlaps: np.ndarray, same: np.ndarray) -> Tuple[Optional[str], int]:
+def _error(overlaps: np.ndarray, same: np.ndarray) -> tuple[str | None, int]:
     """What a detection that no label confirms says against which label, from its overlaps with M and their classes."""
     if not (overlaps >= NEAR).any():
         return "missing", -1
@@ -114,9 +116,7 @@ def _error(overlaps: np.ndarray, same: np.ndarray) -> Tuple[Optional[str], int]:
     return None, -1
 
 
-def suspicious_boxes(
-    labels: Labels, detections: Detections, num_images: int, least: float = 0.1
-) -> Suspicions:
+def suspicious_boxes(labels: Labels, detections: Detections, num_images: int, least: float = 0.1) -> Suspicions:
     """All boxes of N images that `label_doubt` names, and labels that are there twice.
 
     The surprise at the latter is -log of the share of the class's labels that are such.
@@ -130,7 +130,7 @@ def suspicious_boxes(
     check(labels, detections, num_images)
     labels, detections, own = _without_crowds(labels, detections, num_images)
     chances = chances_of(labels, detections, num_images)
-    rows: List[Tuple[int, str, int, int, float]] = []  # image, kind, label, detection, doubt
+    rows: list[tuple[int, str, int, int, float]] = []  # image, kind, label, detection, doubt
     twice = np.zeros(len(labels.boxes), bool)
     for image, of_labels, of_detections in _by_image(labels, detections, num_images):
         boxes, classes = labels.boxes[of_labels], labels.classes[of_labels]
@@ -152,7 +152,7 @@ def _surprise_of_share(which: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _table(
-    rows: List[tuple], labels: Labels, detections: Detections, chances: np.ndarray, own: np.ndarray
+    rows: list[tuple], labels: Labels, detections: Detections, chances: np.ndarray, own: np.ndarray
 ) -> Suspicions:
     images, label, detection = (np.array([row[i] for row in rows], int) for i in (0, 2, 3))
     # Behind the last there is one for -1, none.
@@ -201,7 +201,7 @@ def doubt(
     losses: np.ndarray,
     surprises: np.ndarray,
     counts: np.ndarray,
-    likes: Optional[np.ndarray] = None,
+    likes: np.ndarray | None = None,
     outlier_z: float = 1.25,
 ) -> np.ndarray:
     """How doubtful the labels of each image are: the term of an objective.
@@ -355,9 +355,7 @@ def check(labels: Labels, detections: Detections, num_images: int) -> None:
             )
 
 
-def _without_crowds(
-    labels: Labels, detections: Detections, num_images: int
-) -> Tuple[Labels, Detections, np.ndarray]:
+def _without_crowds(labels: Labels, detections: Detections, num_images: int) -> tuple[Labels, Detections, np.ndarray]:
     """Single objects, and detections that do not lie in a crowd by half; and which of the M labels are left."""
     crowds = np.zeros(len(labels.boxes), bool) if labels.crowds is None else labels.crowds.astype(bool)
     inside = np.zeros(len(detections.boxes), bool)
@@ -373,9 +371,7 @@ def _without_crowds(
     )
 
 
-def _by_image(
-    labels: Labels, detections: Detections, num_images: int
-) -> Iterator[Tuple[int, np.ndarray, np.ndarray]]:
+def _by_image(labels: Labels, detections: Detections, num_images: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The image, and which labels and detections are its own; for images that have any."""
     of_labels, of_detections = (_places(values.images, num_images) for values in (labels, detections))
     for image in range(num_images):
@@ -383,6 +379,6 @@ def _by_image(
             yield image, of_labels[image], of_detections[image]
 
 
-def _places(images: np.ndarray, num_images: int) -> List[np.ndarray]:
+def _places(images: np.ndarray, num_images: int) -> list[np.ndarray]:
     order = np.argsort(images, kind="stable")
     return np.split(order, np.searchsorted(images[order], np.arange(1, num_images)))

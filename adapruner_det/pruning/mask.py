@@ -1,4 +1,5 @@
 """One logit a sample, and how many of them are above zero."""
+
 import torch
 from torch import Tensor
 

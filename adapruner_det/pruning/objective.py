@@ -3,6 +3,7 @@
 N samples, logits m (N,), scale alpha, soft mask s = sigmoid(alpha m), L (N,) the task loss of each
 sample, c the ratio to keep, r the ratio kept. Everything here is a plain function of tensors.
 """
+
 import torch
 from torch import Tensor
 
@@ -35,9 +36,7 @@ def compression_loss(ratio: "Tensor | float", keep_ratio: float) -> "Tensor | fl
     return (ratio - keep_ratio) ** 2
 
 
-def compression_weight(
-    kept_ratio: float, keep_ratio: float, scale: float = COMPRESSION_SCALE
-) -> float:
+def compression_weight(kept_ratio: float, keep_ratio: float, scale: float = COMPRESSION_SCALE) -> float:
     """lambda of Eq. 7: s_scale |r - c|."""
     return scale * abs(kept_ratio - keep_ratio)
 

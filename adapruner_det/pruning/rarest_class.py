@@ -2,6 +2,7 @@
 
 N images, K classes.
 """
+
 import numpy as np
 
 

@@ -4,6 +4,7 @@ While a logit m is above zero, a larger force at a visit, or an alpha nearer to 
 from a lower place each further visit takes it further, as s (1 - s) rises towards m = 0. So a logit that always gets
 the largest force and the best alpha there can be is never above another.
 """
+
 import math
 
 from .mask import INITIAL_LOGIT

@@ -1,4 +1,5 @@
 """The mean of the epoch at hand and of the one before, in O(1) memory."""
+
 import math
 
 

@@ -1,4 +1,5 @@
 """When pruning starts and how alpha rises (Sec. 3 of Yang et al. 2023)."""
+
 from dataclasses import dataclass
 
 
@@ -24,9 +25,7 @@ class Schedule:
                 "for pruning: make the run longer or the warm-up shorter"
             )
         if not 0 < self.alpha_start <= self.alpha_end:
-            raise ValueError(
-                f"alpha has to rise from above 0, not from {self.alpha_start} to {self.alpha_end}"
-            )
+            raise ValueError(f"alpha has to rise from above 0, not from {self.alpha_start} to {self.alpha_end}")
 
     def alpha(self, step: int, steps_per_epoch: int) -> float:
         """Alpha of the epoch that starts at `step`; the last whole epoch gets `alpha_end`."""

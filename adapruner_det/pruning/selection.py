@@ -1,11 +1,13 @@
 """What a pruning method leaves behind: a score and a verdict for every sample, by its id."""
+
 import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any
 
 import torch
 
@@ -40,8 +42,8 @@ class Selection:
     kept: Sequence[bool]
     keep_ratio: float
     method: str
-    columns: Dict[str, Sequence[Any]] = field(default_factory=dict)
-    provenance: Dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Sequence[Any]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         lengths = {
@@ -70,22 +72,22 @@ class Selection:
         verdicts = [k for k, score in zip(self.kept, self.scores) if score is not None]
         return sum(verdicts) / len(verdicts)
 
-    def dataset_names(self) -> List[str]:
+    def dataset_names(self) -> list[str]:
         """The data sets covered, in the order of their first sample."""
         return list(dict.fromkeys(self.datasets))
 
-    def column_of(self, dataset: str, name: str) -> Dict[str, Any]:
+    def column_of(self, dataset: str, name: str) -> dict[str, Any]:
         """Values of column `name` by sample id, for one data set."""
         values = self.columns[name]
         return {i: v for d, i, v in zip(self.datasets, self.ids, values) if d == dataset}
 
-    def known_ids(self, dataset: str) -> Set[str]:
+    def known_ids(self, dataset: str) -> set[str]:
         return {i for d, i in zip(self.datasets, self.ids) if d == dataset}
 
-    def kept_ids(self, dataset: str) -> Set[str]:
+    def kept_ids(self, dataset: str) -> set[str]:
         return {i for d, i, k in zip(self.datasets, self.ids, self.kept) if d == dataset and k}
 
-    def cut(self, keep_ratio: float, balance_by: Optional[str] = None) -> "Selection":
+    def cut(self, keep_ratio: float, balance_by: str | None = None) -> "Selection":
         """The same scores cut at another ratio: the highest round(keep_ratio * N), at least one, are kept.
 
         Samples with equal scores are ordered by a hash of their id, so that neither the order of the
@@ -98,9 +100,7 @@ class Selection:
             ValueError: a ratio outside (0, 1], or too few samples for each value to keep one.
         """
         if not 0 < keep_ratio <= 1:
-            raise ValueError(
-                f"keep_ratio is the share that stays, above 0 and at most 1; got {keep_ratio}"
-            )
+            raise ValueError(f"keep_ratio is the share that stays, above 0 and at most 1; got {keep_ratio}")
         competing = [i for i, score in enumerate(self.scores) if score is not None]
         competing.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
         kept = [k and score is None for k, score in zip(self.kept, self.scores)]
@@ -109,9 +109,9 @@ class Selection:
             kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
 
-    def _balanced(self, ordered: List[int], total: int, column: str) -> Iterator[int]:
+    def _balanced(self, ordered: list[int], total: int, column: str) -> Iterator[int]:
         """The first of `ordered` of each value of a column, `total` together."""
-        by_value: Dict[Any, List[int]] = {value: [] for value in self.columns[column]}
+        by_value: dict[Any, list[int]] = {value: [] for value in self.columns[column]}
         for i in ordered:
             by_value[self.columns[column][i]].append(i)
         sizes = torch.tensor([len(own) for own in by_value.values()])
@@ -193,7 +193,7 @@ def ratio_label(keep_ratio: float) -> str:
     return label if float(label) == keep_ratio else f"{keep_ratio:g}"
 
 
-def _dump(record: Dict[str, Any], samples: Dict[str, list]) -> str:
+def _dump(record: dict[str, Any], samples: dict[str, list]) -> str:
     """JSON with the record's keys one a line and each column of samples on one line."""
     head = json.dumps(record, indent=1, allow_nan=False).removesuffix("\n}")
     columns = (f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in samples.items())

@@ -2,10 +2,10 @@
 
 N images, K classes, F features; boxes as in `label_doubt`.
 """
+
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List
 
 import numpy as np
 
@@ -30,14 +30,14 @@ class Statistics:
         class_names: K strings.
     """
 
-    datasets: List[str]
-    ids: List[str]
-    losses: Dict[str, np.ndarray]
+    datasets: list[str]
+    ids: list[str]
+    losses: dict[str, np.ndarray]
     counts: np.ndarray
     features: np.ndarray
     labels: Labels
     found: Detections
-    class_names: List[str]
+    class_names: list[str]
 
     def __post_init__(self):
         lengths = {"datasets": len(self.datasets), "counts": len(self.counts), "features": len(self.features)}
@@ -46,7 +46,9 @@ class Statistics:
         if wrong or not self.losses:
             raise ValueError(f"statistics of {len(self.ids)} images need one value an image of each kind: {wrong}")
         if not self.class_names or self.counts.shape[1] != len(self.class_names):
-            raise ValueError(f"statistics count the objects of {self.counts.shape[1:]} classes; there are {self.class_names}")
+            raise ValueError(
+                f"statistics count the objects of {self.counts.shape[1:]} classes; there are {self.class_names}"
+            )
         if self.labels.crowds is None:
             crowds = np.zeros(len(self.labels.boxes), bool)
             object.__setattr__(self, "labels", self.labels._replace(crowds=crowds))
@@ -73,12 +75,14 @@ class Statistics:
             )
 
     @staticmethod
-    def interleaved(parts: List["Statistics"]) -> "Statistics":
+    def interleaved(parts: list["Statistics"]) -> "Statistics":
         """Statistics of all images, of which the n-th part has the n-th and every len(parts)-th after it."""
         if len(parts) == 1:
             return parts[0]
         num, step = sum(map(len, parts)), len(parts)
-        place = np.concatenate([np.arange(n, num, step) for n in range(step)])  # of what follows each other in the parts
+        place = np.concatenate(
+            [np.arange(n, num, step) for n in range(step)]
+        )  # of what follows each other in the parts
         back = np.argsort(place)
 
         def rows(of) -> np.ndarray:

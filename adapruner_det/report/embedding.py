@@ -7,12 +7,14 @@ ever held. Distances are Euclidean, in the unit of the features.
 Taking points away never brings two clusters nearer to each other: single linkage rises, if anything, on
 a random subset as well. What a method achieves is its difference from a random selection of the same size.
 """
+
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import pdist
@@ -66,7 +68,7 @@ class FeatureTable(NamedTuple):
     features: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
-    kept: Optional[np.ndarray] = None
+    kept: np.ndarray | None = None
 
 
 def measure(features: np.ndarray, labels: Sequence[Any]) -> ClusterMeasures:
@@ -104,7 +106,7 @@ def measure(features: np.ndarray, labels: Sequence[Any]) -> ClusterMeasures:
     )
 
 
-def compare(full: ClusterMeasures, kept: ClusterMeasures) -> Dict[str, Optional[float]]:
+def compare(full: ClusterMeasures, kept: ClusterMeasures) -> dict[str, float | None]:
     """Relative change of every measure from the full to the kept set: 0.044 is +4.4%.
 
     None where the full set's measure is 0, as the single linkage is of two equal points with different
@@ -126,7 +128,7 @@ def compare(full: ClusterMeasures, kept: ClusterMeasures) -> Dict[str, Optional[
     return changes
 
 
-def report(table: FeatureTable, kept: np.ndarray) -> Dict[str, Any]:
+def report(table: FeatureTable, kept: np.ndarray) -> dict[str, Any]:
     """Measures of all points and of the kept ones, and the relative change: plain values for JSON.
 
     Args:
@@ -151,7 +153,7 @@ def save_features(
     features: np.ndarray,
     labels: Sequence[Any],
     ids: Sequence[str],
-    kept: Optional[Sequence[bool]] = None,
+    kept: Sequence[bool] | None = None,
 ) -> None:
     """Writes the features of N samples to a .npz file, whole or not at all.
 
@@ -199,14 +201,12 @@ def load_features(path: "str | Path") -> FeatureTable:
             kept = _flags(file["kept"]) if "kept" in file.files else None
             table = FeatureTable(file["features"], file["labels"], file["ids"].astype(str), kept)
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is no .npz file with the arrays features, labels and ids: {error}"
-        ) from error
+        raise ValueError(f"{path} is no .npz file with the arrays features, labels and ids: {error}") from error
     _check(table, path)
     return table
 
 
-def kept_by(selection: Selection, ids: Sequence[str], dataset: Optional[str] = None) -> np.ndarray:
+def kept_by(selection: Selection, ids: Sequence[str], dataset: str | None = None) -> np.ndarray:
     """Whether a selection keeps each of N samples, by id: (N,) bool.
 
     Args:
@@ -235,12 +235,11 @@ def kept_by(selection: Selection, ids: Sequence[str], dataset: Optional[str] = N
     return np.array([str(i) in kept for i in ids])
 
 
-def _clusters(features: np.ndarray, labels: np.ndarray) -> Dict[Any, np.ndarray]:
+def _clusters(features: np.ndarray, labels: np.ndarray) -> dict[Any, np.ndarray]:
     """The points of each class, float64 and moved to the origin, where differences are most exact."""
     if features.ndim != 2 or features.shape[1] == 0 or labels.shape != features.shape[:1]:
         raise ValueError(
-            "needs features (N, D) and labels (N,), "
-            f"got shapes {tuple(features.shape)} and {tuple(labels.shape)}"
+            f"needs features (N, D) and labels (N,), got shapes {tuple(features.shape)} and {tuple(labels.shape)}"
         )
     features = features.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
@@ -251,9 +250,7 @@ def _clusters(features: np.ndarray, labels: np.ndarray) -> Dict[Any, np.ndarray]
         raise ValueError(f"needs points of two classes at least, got {classes.tolist()}")
     single = classes[counts < 2].tolist()
     if single:
-        raise ValueError(
-            f"{len(single)} classes have one point, so no size: {single[:10]}; leave them away"
-        )
+        raise ValueError(f"{len(single)} classes have one point, so no size: {single[:10]}; leave them away")
     features -= features.mean(axis=0)
     return {name: features[labels == name] for name in classes.tolist()}
 
@@ -298,6 +295,6 @@ def _check(table: FeatureTable, path: "str | Path") -> None:
         raise ValueError(f"{path}: ids that occur more than once: {repeated[:5]}")
 
 
-def _repeated(ids: np.ndarray) -> List[str]:
+def _repeated(ids: np.ndarray) -> list[str]:
     names, counts = np.unique(ids, return_counts=True)
     return names[counts > 1].tolist()

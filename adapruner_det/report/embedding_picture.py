@@ -3,7 +3,9 @@
 Yang et al., "Not All Data Matters" (2023), Fig. 3. For looking at: the measures of
 `adapruner_det.report.embedding` are of the features themselves, since t-SNE keeps no distances.
 """
-from typing import Any, Sequence
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,9 +21,7 @@ MARKERS = "o^sDvX"
 MAX_NAMED = 40  # classes: more than there are colours with markers, and names would hide the points
 
 
-def tsne(
-    features: np.ndarray, max_dims: int = 50, perplexity: float = 30.0, seed: int = 0
-) -> np.ndarray:
+def tsne(features: np.ndarray, max_dims: int = 50, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
     """t-SNE (van der Maaten and Hinton, 2008) to the plane, by scikit-learn.
 
     Args:
@@ -109,9 +109,7 @@ def _style(index: int) -> dict:
     return {"color": CLASS_COLOURS[index % colours], "marker": marker}
 
 
-def _draw_points(
-    ax: Axes, positions: np.ndarray, labels: np.ndarray, classes: np.ndarray, drawn: np.ndarray
-) -> None:
+def _draw_points(ax: Axes, positions: np.ndarray, labels: np.ndarray, classes: np.ndarray, drawn: np.ndarray) -> None:
     size = float(np.clip(20_000 / len(labels), 3, 30))  # square points
     for index, name in enumerate(classes):
         here = positions[drawn & (labels == name)]
@@ -133,10 +131,7 @@ def _draw_points(
 
 
 def _add_legend(figure: Figure, classes: np.ndarray) -> None:
-    handles = [
-        Line2D([], [], ls="", ms=6, label=str(name), **_style(index))
-        for index, name in enumerate(classes)
-    ]
+    handles = [Line2D([], [], ls="", ms=6, label=str(name), **_style(index)) for index, name in enumerate(classes)]
     figure.legend(
         handles=handles,
         loc="outside lower center",

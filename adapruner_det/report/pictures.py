@@ -3,9 +3,11 @@
 Figures are made as `matplotlib.figure.Figure`, so that neither pyplot nor the caller's backend is
 touched.
 """
+
 import math
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib.patheffects as patheffects
 import numpy as np
@@ -15,8 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-ScoredImage = Tuple[Dict[str, Any], float]
-ReadImage = Callable[[Dict[str, Any]], np.ndarray]
+ScoredImage = tuple[dict[str, Any], float]
+ReadImage = Callable[[dict[str, Any]], np.ndarray]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without black
 CLASS_COLOURS = "#56B4E9 #E69F00 #009E73 #F0E442 #D55E00 #CC79A7 #0072B2".split()
@@ -41,7 +43,7 @@ FEW_BOXES = 3  # with so few, a name is drawn above a box that is too small to h
 class _Thumbnail(NamedTuple):
     """A picture to draw: width and height are the original's, in pixels."""
 
-    dataset_dict: Dict[str, Any]
+    dataset_dict: dict[str, Any]
     score: float
     image: Image.Image
     width: int
@@ -53,7 +55,7 @@ class _Block(NamedTuple):
 
     title: str
     colour: str
-    rows: List[List[_Thumbnail]]
+    rows: list[list[_Thumbnail]]
 
 
 def save_selection_sheet(
@@ -131,8 +133,7 @@ def save_score_histogram(path: str, scores: Sequence[float], kept: Sequence[bool
     scores, kept = np.asarray(scores, np.float64), np.asarray(kept, bool)
     if scores.ndim != 1 or scores.shape != kept.shape or len(scores) == 0:
         raise ValueError(
-            f"{path}: needs one score and one kept flag an image, "
-            f"got shapes {scores.shape} and {kept.shape}"
+            f"{path}: needs one score and one kept flag an image, got shapes {scores.shape} and {kept.shape}"
         )
     if not np.isfinite(scores).all():
         raise ValueError(f"{path}: {int((~np.isfinite(scores)).sum())} scores are not finite")
@@ -158,7 +159,7 @@ def save_score_histogram(path: str, scores: Sequence[float], kept: Sequence[bool
     save_png(figure, path)
 
 
-def _threshold(scores: np.ndarray, kept: np.ndarray) -> Optional[float]:
+def _threshold(scores: np.ndarray, kept: np.ndarray) -> float | None:
     if kept.all() or not kept.any():
         return None
     highest_pruned, lowest_kept = scores[~kept].max(), scores[kept].min()
@@ -167,7 +168,7 @@ def _threshold(scores: np.ndarray, kept: np.ndarray) -> Optional[float]:
     return 0.0 if highest_pruned <= 0 < lowest_kept else (highest_pruned + lowest_kept) / 2
 
 
-def _bin_edges(scores: np.ndarray, threshold: Optional[float]) -> np.ndarray:
+def _bin_edges(scores: np.ndarray, threshold: float | None) -> np.ndarray:
     """About 50 bins, one of which begins at the threshold, so that no bar straddles it."""
     step = np.ptp(scores) / 50 or 1.0
     origin = scores.min() if threshold is None else threshold
@@ -193,14 +194,14 @@ def _make_block(
     return _Block(f"{title}: {count}", colour, rows)
 
 
-def _make_thumbnail(d: Dict[str, Any], score: float, read_image: ReadImage) -> _Thumbnail:
+def _make_thumbnail(d: dict[str, Any], score: float, read_image: ReadImage) -> _Thumbnail:
     image = Image.fromarray(read_image(d))
     width, height = image.size
     image.thumbnail((round(CELL * DPI),) * 2)
     return _Thumbnail(d, score, image, width, height)
 
 
-def _row_height(row: List[_Thumbnail]) -> float:
+def _row_height(row: list[_Thumbnail]) -> float:
     """Inches the pictures of a row need, each scaled to fit a square of CELL inches."""
     return CELL * max(t.height / max(t.width, t.height) for t in row)
 
@@ -209,12 +210,12 @@ def _block_height(block: _Block) -> float:
     return TITLE + sum(_row_height(row) + CAPTION + GAP for row in block.rows)
 
 
-def _line(category_id: int) -> Dict[str, str]:
+def _line(category_id: int) -> dict[str, str]:
     turn, colour = divmod(category_id, len(CLASS_COLOURS))
     return {"color": CLASS_COLOURS[colour], "linestyle": CLASS_LINES[turn % len(CLASS_LINES)]}
 
 
-def _used_classes(blocks: Sequence[_Block], class_names: Sequence[str]) -> List[int]:
+def _used_classes(blocks: Sequence[_Block], class_names: Sequence[str]) -> list[int]:
     used = set()
     for d in (t.dataset_dict for block in blocks for row in block.rows for t in row):
         for annotation in d.get("annotations", []):
@@ -246,9 +247,7 @@ def _draw_block(figure: Figure, top: float, block: _Block, class_names: Sequence
         top -= GAP + row_height
         for column, thumbnail in enumerate(row):
             left = GAP + column * (CELL + GAP)
-            ax = figure.add_axes(
-                (left / width, top / height, CELL / width, row_height / height), anchor="S"
-            )
+            ax = figure.add_axes((left / width, top / height, CELL / width, row_height / height), anchor="S")
             _draw_thumbnail(ax, thumbnail, class_names)
         top -= CAPTION
 
@@ -276,13 +275,11 @@ def _draw_thumbnail(ax, thumbnail: _Thumbnail, class_names: Sequence[str]) -> No
             _draw_name(ax, box, name, line["color"], above=True)
 
 
-def _draw_box(ax, box: Sequence[float], line: Dict[str, str]) -> None:
+def _draw_box(ax, box: Sequence[float], line: dict[str, str]) -> None:
     x0, y0, x1, y1 = box
     # Dark edges make the light colours visible on light images
     halo = [patheffects.withStroke(linewidth=2.0, foreground="black", alpha=0.6)]
-    ax.add_patch(
-        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=1.0, path_effects=halo, **line)
-    )
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=1.0, path_effects=halo, **line))
 
 
 def _has_room(box: Sequence[float], name: str, points_per_pixel: float) -> bool:

@@ -1,8 +1,9 @@
 """What a selection does with what make_demo_set.py or plant_defects.py planted in its images."""
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,9 +33,9 @@ class Planted:
         without_boxes: ids of images without boxes that were added.
     """
 
-    near_duplicate_of: Dict[str, str]
-    wrong_label: Dict[str, str]
-    without_boxes: Set[str] = field(default_factory=set)
+    near_duplicate_of: dict[str, str]
+    wrong_label: dict[str, str]
+    without_boxes: set[str] = field(default_factory=set)
 
     @staticmethod
     def load(path: "str | Path") -> "Planted":
@@ -52,20 +53,18 @@ class Planted:
             wrong = {image_id: fault["kind"] for image_id, fault in record["wrong_label"].items()}
             without_boxes = set(record.get("without_boxes", ()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is no planted.json of plant_defects.py or make_demo_set.py: {error!r}"
-            ) from error
+            raise ValueError(f"{path} is no planted.json of plant_defects.py or make_demo_set.py: {error!r}") from error
         unknown = sorted(set(wrong.values()) - set(KINDS))
         if unknown:
             raise ValueError(f"{path}: wrong labels of kind {unknown[0]!r}; known are {', '.join(KINDS)}")
         return Planted(pairs, wrong, without_boxes)
 
-    def ids(self) -> Set[str]:
+    def ids(self) -> set[str]:
         """All images that something is planted in, and the originals of copies."""
         pairs = (*self.near_duplicate_of, *self.near_duplicate_of.values())
         return {*pairs, *self.wrong_label, *self.without_boxes}
 
-    def groups(self) -> Dict[str, Set[str]]:
+    def groups(self) -> dict[str, set[str]]:
         """Image ids by what is planted; wrong labels all together, and by kind. Empty groups are left out."""
         # Either of a pair may go: what pruning can save is one of the two.
         groups = {
@@ -88,7 +87,7 @@ class _Group(NamedTuple):
     pruned: np.ndarray
 
 
-def competing_images(selection: Selection, planted: Planted, dataset: Optional[str] = None) -> pd.DataFrame:
+def competing_images(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
     """The images that have a score, by id: `score`, `pruned`, `classes` (numbers, -1 for no box).
 
     Args:
@@ -99,9 +98,7 @@ def competing_images(selection: Selection, planted: Planted, dataset: Optional[s
     """
     names = selection.dataset_names()
     if dataset is None and len(names) > 1:
-        raise PlantedMismatchError(
-            f"the selection covers {', '.join(names)}: name the one with the defects, --dataset"
-        )
+        raise PlantedMismatchError(f"the selection covers {', '.join(names)}: name the one with the defects, --dataset")
     if dataset is not None and dataset not in names:
         raise PlantedMismatchError(f"the selection does not cover {dataset!r}, but {', '.join(names)}")
     table = selection.table()
@@ -113,16 +110,14 @@ def competing_images(selection: Selection, planted: Planted, dataset: Optional[s
             "other data than the planted.json is of"
         )
     if CLASSES_COLUMN not in table:
-        raise PlantedMismatchError(
-            f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set"
-        )
+        raise PlantedMismatchError(f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set")
     table = table[table["score"].notna()]
     classes = [list(np.flatnonzero(counts)) or [-1] for counts in table[CLASSES_COLUMN]]
     pruned = table["kept"].to_numpy() == 0
     return pd.DataFrame({"score": table["score"].astype(float), "pruned": pruned, "classes": classes})
 
 
-def planted_table(selection: Selection, planted: Planted, dataset: Optional[str] = None) -> pd.DataFrame:
+def planted_table(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
     """A row for each kind of defect and for all other images; see NOTES for the columns.
 
     Images that did not compete count nowhere. NaN stands for what cannot be said.
@@ -187,7 +182,7 @@ def _mean(values) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
-def pairs_table(selection: Selection, planted: Planted, dataset: Optional[str] = None) -> pd.DataFrame:
+def pairs_table(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
     """Of how many pairs of a near-duplicate and its original one, both or none went.
 
     "share by chance" is what it would be if both went independently of each other, each with the share
@@ -216,9 +211,7 @@ def pairs_table(selection: Selection, planted: Planted, dataset: Optional[str] =
     )
 
 
-def planted_report(
-    selections: Dict[str, Selection], planted: Planted, dataset: Optional[str] = None
-) -> str:
+def planted_report(selections: dict[str, Selection], planted: Planted, dataset: str | None = None) -> str:
     """Both tables as Markdown, for one selection or several by their names; a name may be empty.
 
     Raises:
@@ -230,8 +223,8 @@ def planted_report(
     return "\n\n".join([*parts, NOTES])
 
 
-def _joined(selections, table_of, planted: Planted, dataset: Optional[str]) -> str:
-    tables: List[pd.DataFrame] = []
+def _joined(selections, table_of, planted: Planted, dataset: str | None) -> str:
+    tables: list[pd.DataFrame] = []
     for name, selection in selections.items():
         table = table_of(selection, planted, dataset)
         if name:

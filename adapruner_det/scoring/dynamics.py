@@ -2,7 +2,6 @@
 
 N images, E epochs, B images of a batch, S measurements.
 """
-from typing import List, Optional
 
 import numpy as np
 import torch
@@ -29,9 +28,9 @@ class DynamicsRecorder:
         self.losses = torch.full((epochs, num_images), float("nan"))
         # A byte each, 2 for no visit: the checkpoints hold it.
         self.correct = torch.full((epochs if answers else 0, num_images), 2, dtype=torch.uint8)
-        self.measured: List[Tensor] = []
+        self.measured: list[Tensor] = []
 
-    def add(self, index: Tensor, losses: Tensor, correct: Optional[Tensor] = None) -> None:
+    def add(self, index: Tensor, losses: Tensor, correct: Tensor | None = None) -> None:
         """Notes a batch: identities (B,), losses (B,), and (B,) bool where there are answers."""
         epoch = self.visits[index].long() + earlier_in_batch(index)
         self.visits.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))

@@ -2,8 +2,10 @@
 
 N images, C classes, F features, M networks.
 """
+
+from collections.abc import Callable
 from time import perf_counter
-from typing import Callable, Dict, List, Tuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from detectron2.data import MetadataCatalog
@@ -32,14 +34,14 @@ class ProxyEvidence:
 
     def __init__(self, proxy: Proxy):
         self._proxy = proxy
-        self._known: Dict[str, Arrays] = {}
+        self._known: dict[str, Arrays] = {}
         self.task, self.records = proxy.task, proxy.records
         self.num_classes = len(MetadataCatalog.get(proxy.records[0]["dataset_name"]).thing_classes)
         self.labels = self._labels()
         self.image_learning_rate = proxy.cfg.SOLVER.BASE_LR / proxy.cfg.SOLVER.IMS_PER_BATCH
-        self.costs: Dict[str, float] = {}
+        self.costs: dict[str, float] = {}
         self.waited = 0.0
-        self.settings: Dict[str, str] = {}
+        self.settings: dict[str, str] = {}
 
     def objects(self) -> np.ndarray:
         if self.task == CLASSIFICATION:
@@ -62,7 +64,7 @@ class ProxyEvidence:
     def dynamics(self) -> Dynamics:
         return self._timed("dynamics", self._proxy.dynamics)
 
-    def early(self) -> List[LastLayer]:
+    def early(self) -> list[LastLayer]:
         self._only_classification("early")
         return [self._early(network) for network in range(self._proxy.cfg.SCORING.NETWORKS)]
 
@@ -70,7 +72,7 @@ class ProxyEvidence:
         networks = range(self._proxy.cfg.SCORING.NETWORKS)
         return np.stack([self._gradient_norms(network) for network in networks])
 
-    def _read_pixels(self) -> Tuple[np.ndarray, float]:
+    def _read_pixels(self) -> tuple[np.ndarray, float]:
         start = perf_counter()
         pixels = classification.pixels_of(self._proxy.cfg, self._proxy.records)
         return pixels, perf_counter() - start
@@ -141,7 +143,7 @@ class ProxyEvidence:
                     "another folder"
                 )
 
-    def _timed(self, name: str, get: Callable[[], Tuple[Answer, float]]) -> Answer:
+    def _timed(self, name: str, get: Callable[[], tuple[Answer, float]]) -> Answer:
         """What `get` gives, noting what it cost when it was computed and what getting it took now."""
         start = perf_counter()
         answer, self.costs[name] = get()

@@ -1,6 +1,7 @@
 """From a method's name to its selection."""
+
 from time import perf_counter
-from typing import Any, Dict, Tuple
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -43,14 +44,10 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> Select
         "settings": {**_settings(proxy.cfg, needs), **evidence.settings},
         "config": proxy.cfg.dump(),
     }
-    return selection_of_scores(
-        proxy.cfg, proxy.records, proxy.others, scores, keep_ratio, method, provenance
-    )
+    return selection_of_scores(proxy.cfg, proxy.records, proxy.others, scores, keep_ratio, method, provenance)
 
 
-def _scores(
-    method: str, evidence: ProxyEvidence, keep_ratio: float, seed: int
-) -> Tuple[np.ndarray, Dict[str, float]]:
+def _scores(method: str, evidence: ProxyEvidence, keep_ratio: float, seed: int) -> tuple[np.ndarray, dict[str, float]]:
     """(scores (N,), seconds of each piece of evidence and of the method itself)."""
     function = scoring_function(method)  # first: importing is none of the method's work
     start = perf_counter()
@@ -59,7 +56,7 @@ def _scores(
     return scores, {**evidence.costs, method: own}
 
 
-def _settings(cfg: CfgNode, needs: str) -> Dict[str, Any]:
+def _settings(cfg: CfgNode, needs: str) -> dict[str, Any]:
     """The settings of the proxy that count for a method."""
     if needs == NOTHING:
         return {}

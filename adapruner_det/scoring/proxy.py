@@ -3,14 +3,16 @@
 One goes to the end; SCORING.NETWORKS in all train up to the early point. What is computed with them is
 kept in the folder, so that it is computed once for all methods and ratios.
 """
+
 import argparse
 import fcntl
 import io
 import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +47,7 @@ _WITHOUT_EFFECT = (
     "INPUT.KEEP_ON_DEVICE", "SCORING.NETWORKS", "SCORING.GRAND", "SCORING.CLASS_BALANCE",
 )  # fmt: skip
 
-Arrays = Dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
 
 
 class ProxyMismatchError(ValueError):
@@ -103,7 +105,7 @@ class Proxy:
             return self._dynamics()["seconds"].item()
         return sum(self._early(k)["seconds"] for k in range(self.cfg.SCORING.NETWORKS))
 
-    def dynamics(self) -> Tuple[Dynamics, float]:
+    def dynamics(self) -> tuple[Dynamics, float]:
         """What happened while it trained, and the seconds of measuring it besides training."""
         content = self._dynamics()
         return Dynamics(content["losses"], content["correct"]), content["measuring_seconds"].item()
@@ -118,7 +120,7 @@ class Proxy:
         self._early(network)
         return self._network(self._folder_of(network) / EARLY_WEIGHTS)
 
-    def cached(self, name: str, compute: Callable[[], Arrays]) -> Tuple[Arrays, float]:
+    def cached(self, name: str, compute: Callable[[], Arrays]) -> tuple[Arrays, float]:
         """What `compute` gives, kept in the folder under a name, and the seconds that it took then."""
         path = self.folder / EVIDENCE / f"{name}.npz"
         if not path.is_file():
@@ -176,7 +178,7 @@ class Proxy:
                 "another folder, --proxy DIR, or use the data and settings it was trained with"
             )
 
-    def _identity(self) -> Dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         return {"fingerprint": self._fingerprint, "config": proxy_settings(self.cfg)}
 
     def _write_identity(self) -> None:
@@ -209,7 +211,7 @@ class Proxy:
             raise FileNotFoundError(f"{self.folder} holds no proxy that was trained to the end")
         return _load(path)
 
-    def _early(self, network: int) -> Dict[str, Any]:
+    def _early(self, network: int) -> dict[str, Any]:
         path = self._folder_of(network) / EARLY_WEIGHTS
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: the proxy has not been trained up to there")
@@ -240,7 +242,7 @@ class Proxy:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def proxy_settings(cfg: CfgNode) -> Dict[str, Any]:
+def proxy_settings(cfg: CfgNode) -> dict[str, Any]:
     """The settings that a proxy depends on, by their keys joined with dots."""
     config = dict(_flat(yaml.safe_load(cfg.dump())))
     nodes = tuple(f"{key}." for key in _WITHOUT_EFFECT)
@@ -255,9 +257,7 @@ def task_name(cfg: CfgNode) -> str:
 def _proxy_config(cfg: CfgNode, seed: int, folder: Path) -> CfgNode:
     """The config of a plain training on all images; test images are no business of it."""
     if cfg.DATASETS.SELECTION:
-        raise ValueError(
-            "methods score the whole training set, but DATASETS.SELECTION is set: leave it away"
-        )
+        raise ValueError("methods score the whole training set, but DATASETS.SELECTION is set: leave it away")
     cfg = cfg.clone()
     set_num_classes(cfg)
     cfg.DATASETS.TEST = ()
@@ -269,7 +269,7 @@ def _proxy_config(cfg: CfgNode, seed: int, folder: Path) -> CfgNode:
     return cfg
 
 
-def _flat(node: Dict[str, Any], prefix: str = "") -> Iterator[Tuple[str, Any]]:
+def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(KEY.OF.LEAF, value) of nested dicts."""
     for key, value in node.items():
         if isinstance(value, dict):

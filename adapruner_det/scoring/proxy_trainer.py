@@ -2,10 +2,12 @@
 
 N images, B images of a batch.
 """
+
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from .dynamics import DynamicsRecorder, num_epochs
 
 EARLY_WEIGHTS, DYNAMICS, LAST_WEIGHTS = "early.pth", "dynamics.npz", "model_final.pth"
 
-Measure = Callable[[CfgNode, torch.nn.Module, List[dict]], np.ndarray]
+Measure = Callable[[CfgNode, torch.nn.Module, list[dict]], np.ndarray]
 
 
 class RecordingStep(MixedPrecisionTrainer):
@@ -44,16 +46,16 @@ class RecordingStep(MixedPrecisionTrainer):
         optimizer,
         task: Task,
         recorder: DynamicsRecorder,
-        answers: Optional[AnswersInTraining],
+        answers: AnswersInTraining | None,
         mixed_precision: bool = False,
-        seed: Optional[int] = None,
+        seed: int | None = None,
     ):
         super().__init__(model, data_loader, optimizer, mixed_precision, seed)
         self.task = task
         self.recorder = recorder
         self.answers = answers
 
-    def losses(self, data: Any) -> Dict[str, Tensor]:
+    def losses(self, data: Any) -> dict[str, Tensor]:
         per_image = {name: values.float() for name, values in self.forward(data).items()}
         self.recorder.add(
             self.task.image_indices(data),
@@ -80,13 +82,13 @@ class ProxyTrainer(AdaPrunerTrainer):
         to_the_end: else it stops at the early point; resumed, it goes on from there.
     """
 
-    def __init__(self, cfg: CfgNode, measure: Optional[Measure], to_the_end: bool):
+    def __init__(self, cfg: CfgNode, measure: Measure | None, to_the_end: bool):
         self._measure = measure
         super().__init__(cfg)
         if not to_the_end:
             self.max_iter = early_iteration(self.cfg, len(self._records))
 
-    def _choose_records(self, cfg: CfgNode) -> Tuple[List[dict], List[dict]]:
+    def _choose_records(self, cfg: CfgNode) -> tuple[list[dict], list[dict]]:
         return self.task.split_competing(cfg, self.task.load_records(cfg))
 
     def _build_step(self, cfg: CfgNode) -> RecordingStep:
@@ -129,7 +131,7 @@ class ProxyHook(HookBase):
         measure: see `ProxyTrainer`.
     """
 
-    def __init__(self, records: List[dict], measure: Optional[Measure]):
+    def __init__(self, records: list[dict], measure: Measure | None):
         self.records = records
         self.measure = measure
         self._seconds_before = 0.0
@@ -182,7 +184,7 @@ def early_iteration(cfg: CfgNode, images: int) -> int:
     return max(epoch, round(cfg.SCORING.EARLY * cfg.SOLVER.MAX_ITER))
 
 
-def measuring_iterations(cfg: CfgNode) -> List[int]:
+def measuring_iterations(cfg: CfgNode) -> list[int]:
     """Iterations after which it is measured which boxes are found; the end is the last."""
     times = cfg.SCORING.SNAPSHOTS
     return [round(cfg.SOLVER.MAX_ITER * time / times) for time in range(1, times + 1)]

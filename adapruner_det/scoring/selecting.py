@@ -1,5 +1,7 @@
 """From scores to a selection."""
-from typing import Any, Dict, List, Sequence
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -10,12 +12,12 @@ from ..pruning import Selection
 
 def selection_of_scores(
     cfg: CfgNode,
-    competing: List[dict],
-    others: List[dict],
+    competing: list[dict],
+    others: list[dict],
     scores: Sequence[float],
     keep_ratio: float,
     method: str,
-    provenance: Dict[str, Any],
+    provenance: dict[str, Any],
 ) -> Selection:
     """The selection that keeps the highest scores, as SCORING.CLASS_BALANCE and ADAPRUNER.EMPTY_IMAGES say.
 

@@ -5,7 +5,13 @@ import pytest
 
 from adapruner_det.baselines import bnsl as module
 from adapruner_det.baselines.bnsl import (
-    bnsl, bnsl_easy, bnsl_hard, bnsl_supervised, class_distances, cluster_distances, guarantee_classes
+    bnsl,
+    bnsl_easy,
+    bnsl_hard,
+    bnsl_supervised,
+    class_distances,
+    cluster_distances,
+    guarantee_classes,
 )
 from adapruner_det.baselines.evidence import CLASSIFICATION, DETECTION
 from adapruner_det.baselines.registry import METHODS
@@ -13,7 +19,9 @@ from adapruner_det.baselines.registry import METHODS
 
 def evidence(features, labels, task=CLASSIFICATION, num_classes=2):
     return SimpleNamespace(
-        task=task, labels=np.asarray(labels), num_classes=num_classes,
+        task=task,
+        labels=np.asarray(labels),
+        num_classes=num_classes,
         features=lambda: np.asarray(features, dtype=np.float32),
     )
 

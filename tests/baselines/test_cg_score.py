@@ -178,9 +178,7 @@ def test_classes_are_pruned_each_by_itself():
     pictures = np.where(labels[:, None, None, None] == 0, rng.integers(0, 256, (60, 4, 4, 3)), 128)
     pictures = (pictures + rng.integers(0, 4, pictures.shape)).clip(0, 255).astype(np.uint8)
     scores = cg_score(SimpleNamespace(pixels=lambda: pictures, labels=labels), 0.5, 0)
-    gaps = cg_scores(
-        pictures.reshape(60, -1), labels, 0, *(np.tile(n, 16) for n in channel_statistics(pictures))
-    )
+    gaps = cg_scores(pictures.reshape(60, -1), labels, 0, *(np.tile(n, 16) for n in channel_statistics(pictures)))
     for label in (0, 1):
         mine = labels == label
         np.testing.assert_array_equal(np.argsort(scores[mine]), np.argsort(gaps[mine]))

@@ -95,9 +95,7 @@ def test_without_the_images_found_the_parameters_stay_closest():
     norms = influences.squared_norms()
     found = smallest_sum(influences, 45, seed=0)
     sets = [found.order[:45], np.argsort(norms)[:45], np.random.default_rng(0).permutation(150)[:45]]
-    ours, shortest, random = (
-        np.linalg.norm(change_without(last_layer, labels, theta, index)) for index in sets
-    )
+    ours, shortest, random = (np.linalg.norm(change_without(last_layer, labels, theta, index)) for index in sets)
     assert ours < 0.5 * shortest and ours < 0.5 * random
 
 

@@ -36,8 +36,6 @@ def test_mean_over_networks_of_the_norms_not_norm_of_the_mean():
 
 
 def test_the_wrong_are_kept_before_the_unsure_before_the_sure():
-    evidence = SimpleNamespace(
-        labels=np.array([0, 0, 0]), early=lambda: [_layer([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])]
-    )
+    evidence = SimpleNamespace(labels=np.array([0, 0, 0]), early=lambda: [_layer([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])])
     sure, unsure, wrong = el2n(evidence, keep_ratio=0.5, seed=0)
     assert wrong > unsure > sure == pytest.approx(np.sqrt(0.02))

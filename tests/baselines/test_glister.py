@@ -7,7 +7,6 @@ import torch
 from adapruner_det.baselines.evidence import LastLayer
 from adapruner_det.baselines.glister import glister, greedy_order, prediction_errors, split
 
-
 RATE = 0.2
 
 

@@ -118,9 +118,7 @@ LAYERED = {
 }
 OTHERS = {
     "a layer of another kind": lambda: _with_head(nn.GroupNorm(1, 3), features=192),
-    "convolution that pads otherwise": lambda: _conv(
-        2, 3, padding=1, padding_mode="reflect", features=128
-    ),
+    "convolution that pads otherwise": lambda: _conv(2, 3, padding=1, padding_mode="reflect", features=128),
     "convolution that pads by name": lambda: _conv(2, 3, padding="same", features=128),
     "BatchNorm without statistics": lambda: _with_head(
         nn.BatchNorm2d(3, affine=False, track_running_stats=False), features=192

@@ -32,9 +32,7 @@ def written_out(features, farthest):
 
 # The mean is 3.2: 3; then (3 + 2) / 2; (5 + 1) / 3 = 2, nearer than (5 + 10) / 3; (6 + 10) / 4; 0 is left.
 # Farthest: 10; then 3 since (10 + 3) / 2 is farther off than with any smaller; and so on down.
-@pytest.mark.parametrize(
-    "method, expected", [(herding, [3, 2, 1, 10, 0]), (herding_farthest, [10, 3, 2, 1, 0])]
-)
+@pytest.mark.parametrize("method, expected", [(herding, [3, 2, 1, 10, 0]), (herding_farthest, [10, 3, 2, 1, 0])])
 def test_on_a_line_by_hand(method, expected):
     values = np.array([0, 1, 2, 3, 10])
     order = order_of(method(evidence(values[:, None]), 0.5, 0))

@@ -24,7 +24,6 @@ def test_each_class_keeps_its_own_order_and_its_share():
 def test_the_seed_says_which_classes_stay_where_few_images_do():
     labels = np.arange(20)
     first = {
-        tuple(sorted(class_by_class(labels, lambda of_class: np.arange(len(of_class)), seed)[:5]))
-        for seed in range(10)
+        tuple(sorted(class_by_class(labels, lambda of_class: np.arange(len(of_class)), seed)[:5])) for seed in range(10)
     }
     assert len(first) > 5

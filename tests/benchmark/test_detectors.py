@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import ROOT
 from detectron2.utils.events import EventStorage
 
 from adapruner_det.benchmark import DETECTORS, losses
@@ -9,11 +10,8 @@ from adapruner_det.benchmark.detectors import (
     detector_config,
     make_batches,
 )
-from conftest import ROOT
 
-SETTING = dict(
-    device="cpu", small=True, batch_size=2, image_size=64, rounds=1, mixed_precision=True
-)
+SETTING = dict(device="cpu", small=True, batch_size=2, image_size=64, rounds=1, mixed_precision=True)
 
 
 def build(name):

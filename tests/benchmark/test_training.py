@@ -1,5 +1,6 @@
-from adapruner_det.benchmark import training
 from conftest import ROOT
+
+from adapruner_det.benchmark import training
 
 
 def test_both_steps_train_on_the_same_batches_and_only_one_prunes(monkeypatch):

@@ -1,4 +1,5 @@
 """Small data sets in the real layouts, written by the tests."""
+
 import gzip
 import io
 import pickle
@@ -70,9 +71,7 @@ def cifar_files(kind, train=(2, 3), test=2):
     `train` holds the images of each of torchvision's training files; CIFAR10 gets empty ones for the rest.
     """
     rng = np.random.default_rng(0)
-    label_key, classes_key = (
-        ("labels", "label_names") if kind == "CIFAR10" else ("fine_labels", "fine_label_names")
-    )
+    label_key, classes_key = ("labels", "label_names") if kind == "CIFAR10" else ("fine_labels", "fine_label_names")
     names = ["airplane", "automobile", "bird"]
 
     def batch(count):

@@ -29,9 +29,7 @@ def test_arrays_files_and_members_come_in_order(tmp_path):
     encoded = [picture(seed) for seed in range(300)]  # more than one thread's share
     archives = [
         write_zip(tmp_path / "a.zip", {f"x/{i}.png": d for i, d in enumerate(encoded)}),
-        write_zip(
-            tmp_path / "b.zip", {f"x/{i}.png": d for i, d in enumerate(encoded[::-1])}, zipfile.ZIP_DEFLATED
-        ),
+        write_zip(tmp_path / "b.zip", {f"x/{i}.png": d for i, d in enumerate(encoded[::-1])}, zipfile.ZIP_DEFLATED),
     ]
     records = []
     for i, data in enumerate(encoded):

@@ -33,9 +33,7 @@ def test_seed_decides():
 def test_other_classes_are_drawn_alike():
     before = records(4000)
     after = flip_labels(before, 0.75, 0, 4)
-    pairs = Counter(
-        (old["category_id"], new["category_id"]) for old, new in zip(before, after) if new["label_flipped"]
-    )
+    pairs = Counter((old["category_id"], new["category_id"]) for old, new in zip(before, after) if new["label_flipped"])
     assert len(pairs) == 12  # every class became every other
     assert all(185 < count < 320 for count in pairs.values())  # 250 each, give or take
 

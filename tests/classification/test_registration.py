@@ -9,7 +9,6 @@ from adapruner_det.data.specs import register_from_spec
 
 from .samples import mnist_files, picture, tiny_imagenet_files, write_tree, write_zip
 
-
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 

@@ -9,8 +9,8 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 
-from adapruner_det.classification.config import add_classification_config
 from adapruner_det.classification.batches import labels_of
+from adapruner_det.classification.config import add_classification_config
 from adapruner_det.classification.evidence import last_layer_of
 from adapruner_det.classification.features import embed_dataset
 from adapruner_det.classification.task import ClassificationTask as task

@@ -1,4 +1,5 @@
 """Comparisons of methods that look at a proxy."""
+
 import re
 
 import pytest

@@ -53,7 +53,7 @@ def test_a_training_in_both_files_counts_once_though_it_took_another_time(writte
 
 
 def test_what_was_merged_can_be_merged_again_with_its_parts(written):
-    digits = 10 ** 0.5 * np.arange(1, 200)  # some of which pandas' fast reader rounds otherwise
+    digits = 10**0.5 * np.arange(1, 200)  # some of which pandas' fast reader rounds otherwise
     part = pd.concat([frame_of([seed], AP=value) for seed, value in enumerate(digits)])
     file = written("a", part[part["method"] == "full"])
     again = written("b", read_results([file]))
@@ -63,7 +63,9 @@ def test_what_was_merged_can_be_merged_again_with_its_parts(written):
 
 def test_another_result_for_the_same_training_is_refused(written):
     files = [written("a", frame_of([0, 1])), written("b", frame_of([1], AP=30.0))]
-    with pytest.raises(ValueError, match="a/results.csv and .*b/results.csv have other results for model Y, method full"):
+    with pytest.raises(
+        ValueError, match="a/results.csv and .*b/results.csv have other results for model Y, method full"
+    ):
         read_results(files)
 
 

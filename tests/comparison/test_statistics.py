@@ -104,7 +104,9 @@ def test_images_needed_by_hand():
     assert images_needed(ratios, two, np.array([49.0, 51.0])) == pytest.approx(found)
     assert images_needed(ratios, two, np.array([NAN, 50.0])) == pytest.approx(found)
     assert math.isnan(images_needed(ratios, two, np.array([NAN, NAN])))
-    assert images_needed(ratios, seeds_of([49.5, 46, 40]), np.array([50.0]), within=5) == pytest.approx(0.3 + 0.2 * 5 / 6)
+    assert images_needed(ratios, seeds_of([49.5, 46, 40]), np.array([50.0]), within=5) == pytest.approx(
+        0.3 + 0.2 * 5 / 6
+    )
 
 
 def test_the_curve_of_images_needed_is_monotone():

@@ -11,7 +11,6 @@ from adapruner_det.data.pruned_datasets import (
     register_pruned_dataset,
     split_records,
 )
-from adapruner_det.detection.registration import register_voc
 from adapruner_det.data.records import checked_records
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import (
@@ -20,6 +19,7 @@ from adapruner_det.data.selection_record import (
     summary,
     vanished_classes,
 )
+from adapruner_det.detection.registration import register_voc
 from adapruner_det.detection.training_data import load_dataset
 from adapruner_det.detection.voc import InvalidDatasetError
 from adapruner_det.pruning import Selection
@@ -210,8 +210,7 @@ def pets():
     """Six classification images, registered as "pets"; one label of them was flipped on purpose."""
     classes = ["cat", "dog", "rat"]
     records = [
-        {"image_id": f"{n}.jpg", "category_id": c, "label_flipped": n == 2}
-        for n, c in enumerate([0, 0, 1, 1, 1, 2])
+        {"image_id": f"{n}.jpg", "category_id": c, "label_flipped": n == 2} for n, c in enumerate([0, 0, 1, 1, 1, 2])
     ]
     DatasetCatalog.register("pets", lambda: [dict(record) for record in records])
     MetadataCatalog.get("pets").set(thing_classes=classes, evaluator_type="classification")

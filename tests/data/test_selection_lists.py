@@ -19,7 +19,6 @@ from adapruner_det.detection.registration import register_coco, register_voc
 from adapruner_det.detection.training_data import load_dataset
 from adapruner_det.pruning import Selection
 
-
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 

@@ -42,9 +42,7 @@ def test_images_with_several_classes_are_near_their_shares():
     assert np.abs(counts[parts == 1].sum(axis=0) - expected).max() <= 2.5
 
 
-@pytest.mark.parametrize(
-    "images, expected", [(1, [1, 0]), (2, [2, 0]), (3, [2, 1]), (5, [4, 1]), (8, [6, 2])]
-)
+@pytest.mark.parametrize("images, expected", [(1, [1, 0]), (2, [2, 0]), (3, [2, 1]), (5, [4, 1]), (8, [6, 2])])
 def test_few_images_of_a_class_are_divided_to_the_nearest(images, expected):
     """Among many of another class, so that there is room either way."""
     counts = np.repeat(np.eye(2, dtype=int), [images, 50], axis=0)

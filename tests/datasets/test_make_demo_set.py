@@ -303,9 +303,7 @@ def test_too_few_images_for_the_wrong_labels_is_said(tmp_path):
 
 def test_command_line(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "demo"
-    arguments = (
-        f"--output {folder} --images 20 --test-images 4 --duplicates 0.1 --wrong-labels 0.15 --empty 0.2"
-    )
+    arguments = f"--output {folder} --images 20 --test-images 4 --duplicates 0.1 --wrong-labels 0.15 --empty 0.2"
     monkeypatch.setattr(sys, "argv", ["make_demo_set.py", *arguments.split()])
     demo.main()
     printed = capsys.readouterr().out

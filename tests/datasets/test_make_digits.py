@@ -1,4 +1,5 @@
 """datasets/make_digits.py: scikit-learn's digits where configs/digits looks for them."""
+
 import numpy as np
 import pytest
 from conftest import ROOT, load_script

@@ -1,4 +1,5 @@
 """datasets/prepare_tiny_imagenet.py against a small archive at a file:// address."""
+
 import hashlib
 import subprocess
 import sys
@@ -150,6 +151,4 @@ def test_command_line_names_what_is_wrong(tmp_path):
     command = [sys.executable, SCRIPT, "--output", tmp_path / "out", "--base-url", (tmp_path / "no").as_uri()]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 1
-    assert (
-        "prepare_tiny_imagenet.py: file://" in finished.stderr and "cannot be downloaded" in finished.stderr
-    )
+    assert "prepare_tiny_imagenet.py: file://" in finished.stderr and "cannot be downloaded" in finished.stderr

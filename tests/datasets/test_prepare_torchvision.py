@@ -1,4 +1,5 @@
 """datasets/prepare_torchvision.py: torchvision downloads small files from a server of this test's own."""
+
 import hashlib
 import io
 import tarfile
@@ -8,6 +9,7 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import pytest
 import torchvision.datasets
+from classification.samples import cifar_files, mnist_files
 from conftest import ROOT, load_script
 from detectron2.config import get_cfg
 
@@ -15,7 +17,6 @@ from adapruner_det.classification.datasets import load_torchvision_dataset
 from adapruner_det.data.specs import find_path
 from adapruner_det.download import PrepareError
 from adapruner_det.engine import add_adapruner_config
-from classification.samples import cifar_files, mnist_files
 
 script = load_script(ROOT / "datasets" / "prepare_torchvision.py")
 

@@ -32,9 +32,7 @@ def voc_files(year, split, ids):
     files = {f"{root}/ImageSets/Main/{split}.txt": "".join(f"{i}\n" for i in ids).encode()}
     for image_id in ids:
         files[f"{root}/JPEGImages/{image_id}.jpg"] = f"picture {image_id}".encode() * 500
-        files[f"{root}/Annotations/{image_id}.xml"] = (
-            f"<annotation>{image_id}</annotation>".encode()
-        )
+        files[f"{root}/Annotations/{image_id}.xml"] = f"<annotation>{image_id}</annotation>".encode()
     return files
 
 
@@ -112,11 +110,7 @@ def prepare(server, output, archives=ARCHIVES, **settings):
 
 
 def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def expected_contents(*archives):
@@ -285,9 +279,7 @@ def test_merge_restores_what_is_missing_and_keeps_what_is_there(server, tmp_path
     assert contents(tmp_path) == {**EVERYTHING, name: b"<annotation>corrected</annotation>"}
 
 
-def test_interrupted_merge_has_no_list_and_is_completed_by_the_next_run(
-    server, tmp_path, monkeypatch
-):
+def test_interrupted_merge_has_no_list_and_is_completed_by_the_next_run(server, tmp_path, monkeypatch):
     prepare(server, tmp_path, ARCHIVES[:1])
     replace = prepare_voc.os.replace
 

@@ -151,7 +151,9 @@ def test_the_first_part_alone_is_thinned_out(voc, tmp_path):
     assert val == read_image_set(tmp_path / "plain", "val")
     whites, blacks = (sum(low <= int(i) < high for i in train) for low, high in ((12, 16), (0, 12)))
     assert sorted((whites, blacks)) == [1, 3] and len(train) == 7
-    assert text.split("\n", 1)[1] != plain.split("\n", 1)[1] and set(train) < set(read_image_set(tmp_path / "plain", "train"))
+    assert text.split("\n", 1)[1] != plain.split("\n", 1)[1] and set(train) < set(
+        read_image_set(tmp_path / "plain", "train")
+    )
     with pytest.raises(FileExistsError, match="another folder"):
         split_voc.split_voc(voc, "trainval", PARTS, tmp_path / "tail")
     with pytest.raises(ValueError, match="--imbalance is 0.5; it is a ratio, at least 1"):

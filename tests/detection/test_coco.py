@@ -9,10 +9,10 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from adapruner_det.data.problems import InvalidDatasetError
 from adapruner_det.data.specs import register_from_spec
 from adapruner_det.detection.coco import coco_content as content_of
 from adapruner_det.detection.coco import contiguous_ids, load_coco_dataset, read_categories
-from adapruner_det.data.problems import InvalidDatasetError
 from adapruner_det.detection.registration import FORMATS, register_coco
 
 CLASSES = ["black", "white"]

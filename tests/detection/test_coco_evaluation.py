@@ -18,7 +18,6 @@ from adapruner_det.detection.coco_evaluation import COCOFileEvaluator
 from adapruner_det.detection.evaluation import VOCEvaluator, build_evaluator
 from adapruner_det.detection.registration import register_coco
 
-
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 

@@ -309,8 +309,7 @@ def test_ground_truth_keeps_the_difficult_flag_that_detectron2_s_dicts_lack(name
 def test_real_ground_truth_as_predictions_scores_100(name, shared_data):
     register_voc(name, shared_data / "bccd", "test", ["RBC", "WBC", "Platelets"], "skip_objects")
     predictions = {
-        d["image_id"]: [(a["bbox"], 0.9, a["category_id"]) for a in d["annotations"]]
-        for d in DatasetCatalog.get(name)
+        d["image_id"]: [(a["bbox"], 0.9, a["category_id"]) for a in d["annotations"]] for d in DatasetCatalog.get(name)
     }
     bbox = score(name, predictions)
     assert len(predictions) == 72

@@ -1,4 +1,5 @@
 """Against hand-computed answers on made-up models, and against plain autograd on real ones."""
+
 import copy
 
 import cv2

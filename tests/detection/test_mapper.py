@@ -1,4 +1,5 @@
 """Our mapper gives what Detectron2's gives, bit for bit."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,5 @@
 """Per-image losses against Detectron2's own batch losses, on small models with random weights."""
+
 import copy
 import logging
 import os
@@ -207,9 +208,7 @@ def test_mean_and_gradient_are_those_of_the_native_batch_loss(name, counts, reco
     for own, other in zip(ours[-len(batch) :], theirs[-len(batch) :]):
         assert relative(own, other) < 1e-4
 
-    assert getattr(model, "loss_normalizer", None) == getattr(
-        native_model, "loss_normalizer", None
-    )
+    assert getattr(model, "loss_normalizer", None) == getattr(native_model, "loss_normalizer", None)
     assert set(storage.latest()) == set(native_storage.latest())
     for scalar, history in storage.histories().items():
         assert len(history.values()) == 1, scalar
@@ -238,9 +237,7 @@ def test_the_images_of_a_batch_keep_unequal_numbers_of_proposals():
     numbers = []
     for predictor in model.roi_heads.box_predictor:
         native = predictor.losses
-        predictor.losses = lambda p, own, native=native: numbers.append(
-            [len(x) for x in own]
-        ) or native(p, own)
+        predictor.losses = lambda p, own, native=native: numbers.append([len(x) for x in own]) or native(p, own)
     run(model, make_batch(BATCHES["unequal"]))
     assert len(numbers) == 3 and all(len(set(counts)) > 1 for counts in numbers)
 
@@ -340,9 +337,7 @@ def test_inference_and_detectron2_itself_stay_as_they_were():
 
 
 def test_through_distributed_data_parallel(tmp_path):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         model = nn.parallel.DistributedDataParallel(build("retinanet"))
         return_per_image_losses(model)
@@ -389,9 +384,7 @@ def test_any_other_model_runs_its_images_one_at_a_time(caplog):
         assert part in warning
     losses, storage = run(model, batch)
     assert losses["loss_a"].tolist() == [own["loss_a"].item() for own in alone]
-    assert losses["loss_b"].tolist() == [
-        own["loss_b"].item() if "loss_b" in own else 0.0 for own in alone
-    ]
+    assert losses["loss_b"].tolist() == [own["loss_b"].item() if "loss_b" in own else 0.0 for own in alone]
     losses["loss_a"].mean().backward()
     assert model.weight.grad.item() != 0
     mean = sum(record["image"].mean().item() for record in batch) / 3

@@ -216,9 +216,7 @@ def test_jpg_wins_over_other_files_of_the_same_name(tree):
     assert record["file_name"] == str(tree.image("a"))
 
 
-@pytest.mark.parametrize(
-    "size", ["", size_xml(0, 0), f"<size><width>{WIDTH}</width></size>", size_xml("40.0", "30.0")]
-)
+@pytest.mark.parametrize("size", ["", size_xml(0, 0), f"<size><width>{WIDTH}</width></size>", size_xml("40.0", "30.0")])
 def test_size_comes_from_the_picture_when_not_stated(tree, size):
     tree.add("a", object_xml(), size=size)
     (record,) = tree.load()

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
 from yolo_reference import image_loss
 
 from adapruner_det.detection.yolo_loss import (
@@ -14,7 +15,6 @@ from adapruner_det.detection.yolo_loss import (
     overlaps_any,
     yolo_losses,
 )
-from detectron2.structures import Boxes, Instances
 
 ANCHORS = [[8.0, 10.0], [16.0, 14.0], [22.0, 30.0], [40.0, 36.0], [60.0, 70.0], [90.0, 80.0]]
 LEVELS = [Level(16, 6, 8, (0, 1, 2)), Level(32, 3, 4, (3, 4, 5))]
@@ -66,10 +66,7 @@ def reference(predictions, truths, levels=LEVELS, ignore=IGNORE):
         )
         for p, t in zip(predictions.detach(), truths)
     ]
-    return {
-        name: torch.tensor([sums[name] for sums in per_image], dtype=torch.float64)
-        for name in per_image[0]
-    }
+    return {name: torch.tensor([sums[name] for sums in per_image], dtype=torch.float64) for name in per_image[0]}
 
 
 def assert_same(actual, expected, **tolerance):
@@ -78,9 +75,7 @@ def assert_same(actual, expected, **tolerance):
         torch.testing.assert_close(value.detach().double(), expected[name], msg=name, **tolerance)
 
 
-@pytest.mark.parametrize(
-    "counts", [[5, 0, 40, 1], [0], [0, 0], [7], [100, 3]], ids=lambda c: "-".join(map(str, c))
-)
+@pytest.mark.parametrize("counts", [[5, 0, 40, 1], [0], [0, 0], [7], [100, 3]], ids=lambda c: "-".join(map(str, c)))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equals_plain_loops(counts, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -88,9 +83,7 @@ def test_equals_plain_loops(counts, seed):
     truths = [random_instances(c, s, generator) for c, s in zip(counts, sizes)]
     predictions = random_predictions(truths, generator)
     assert_same(losses(predictions, truths), reference(predictions, truths))
-    assert_same(
-        losses(predictions.float(), truths), reference(predictions, truths), rtol=1e-4, atol=1e-4
-    )
+    assert_same(losses(predictions.float(), truths), reference(predictions, truths), rtol=1e-4, atol=1e-4)
 
 
 def test_random_batches_meet_the_ignore_threshold():

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-
-import adapruner_det.detection.yolov3_tiny  # noqa: F401, registers YOLOv3Tiny
-from adapruner_det.detection.config import add_yolov3_tiny_config
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
+
+import adapruner_det.detection.yolov3_tiny  # noqa: F401, registers YOLOv3Tiny
+from adapruner_det.detection.config import add_yolov3_tiny_config
 
 NUM_CLASSES = 3
 LOSSES = ["loss_xy", "loss_wh", "loss_obj", "loss_cls"]
@@ -82,9 +82,7 @@ def ap50(inputs, outputs):
         detections = []
         for number, output in enumerate(outputs):
             found = output["instances"][output["instances"].pred_classes == label]
-            detections += [
-                (score, number, box) for score, box in zip(found.scores, found.pred_boxes.tensor)
-            ]
+            detections += [(score, number, box) for score, box in zip(found.scores, found.pred_boxes.tensor)]
         taken, hits = set(), []
         for _, number, box in sorted(detections, key=lambda d: -d[0]):
             ious = pairwise_iou(Boxes(box[None]), truths[number])[0]
@@ -116,9 +114,7 @@ def test_permuting_images_permutes_losses(model):
     batch = [drawn_image(0, 4), drawn_image(1, 0), drawn_image(2, 7, (96, 100))]
     straight, permuted = model(batch), model([batch[i] for i in (2, 0, 1)])
     for name in LOSSES:
-        torch.testing.assert_close(
-            permuted[name], straight[name][[2, 0, 1]], rtol=1e-3, atol=1e-3
-        )
+        torch.testing.assert_close(permuted[name], straight[name][[2, 0, 1]], rtol=1e-3, atol=1e-3)
 
 
 def test_loss_of_an_image_is_that_of_a_batch_of_one(model):

@@ -1,4 +1,5 @@
 """YOLOv3's assignment and loss in plain loops over floats, the oracle of the vectorised version."""
+
 import math
 
 
@@ -91,11 +92,7 @@ def image_loss(predictions, boxes, classes, image_size, levels, anchors, thresho
             half_w = anchors[anchor][0] * math.exp(w) / 2
             half_h = anchors[anchor][1] * math.exp(h) / 2
             decoded = centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h
-            kept = [
-                box
-                for box in boxes
-                if box[2] - box[0] >= 0.001 * width and box[3] - box[1] >= 0.001 * height
-            ]
+            kept = [box for box in boxes if box[2] - box[0] >= 0.001 * width and box[3] - box[1] >= 0.001 * height]
             if all(iou(decoded, box) <= threshold for box in kept):
                 sums["loss_obj"] += bce(objectness, 0)
     return sums

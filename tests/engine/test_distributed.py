@@ -1,4 +1,5 @@
 """Two processes prune as one does, by the command a user would type."""
+
 import json
 import weakref
 

@@ -1,4 +1,5 @@
 """Channels-last convolutions: the same losses and gradients, in a layout that CPUs are faster with."""
+
 import copy
 
 import pytest

@@ -1,4 +1,5 @@
 """Options of pruning, in the trainer."""
+
 import re
 
 import pytest
@@ -70,7 +71,9 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, options):  # noqa:
 def test_a_model_that_cannot_be_asked_is_refused_before_training(voc, config):  # noqa: F811
     voc("all")
     trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.SOLVE_AT_END": True}))
-    with pytest.raises(ValueError, match="BrightnessModel has no backbone.* To do without: ADAPRUNER.SOLVE_AT_END False"):
+    with pytest.raises(
+        ValueError, match="BrightnessModel has no backbone.* To do without: ADAPRUNER.SOLVE_AT_END False"
+    ):
         trainer.train()
     assert trainer.iter == 0
 

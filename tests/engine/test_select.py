@@ -1,4 +1,5 @@
 """From statistics to a selection, and to another one at another ratio."""
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +32,9 @@ def test_a_run_leaves_reasons_and_statistics(run):
     assert is_solved(selection) and statistics.ids == IDS and len(kept(run)) == 15
     rows = selection.table().set_index("id")
     assert np.array_equal(rows["score"] > 0, rows["kept"] == 1)
-    against = rows[[f"against_{name}" for name in ("difficulty", "doubt", "likeness", "chance", "classes", "last_of_class")]].sum(axis=1)
+    against = rows[
+        [f"against_{name}" for name in ("difficulty", "doubt", "likeness", "chance", "classes", "last_of_class")]
+    ].sum(axis=1)
     assert np.ptp(rows["score"] + against) < 1e-4
     assert rows["final_loss"].tolist() == pytest.approx(statistics.loss.tolist())
     reasons = selection.provenance["reasons"]

@@ -1,4 +1,5 @@
 """One step: what the model draws at random."""
+
 import torch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage

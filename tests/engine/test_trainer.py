@@ -1,4 +1,5 @@
 """The trainer on data small enough to know each image's loss, and with a real detector."""
+
 import json
 
 import numpy as np
@@ -35,9 +36,11 @@ class BrightnessModel(nn.Module):
     def forward(self, batched_inputs):
         losses = torch.stack([known_loss(record["image"]) for record in batched_inputs])
         losses = losses + 0 * self.weight
-        return {"loss_a": 0.25 * losses, "loss_b": 0.75 * losses} if self.per_image_losses else {
-            "loss_a": 0.25 * losses.mean(), "loss_b": 0.75 * losses.mean()
-        }
+        return (
+            {"loss_a": 0.25 * losses, "loss_b": 0.75 * losses}
+            if self.per_image_losses
+            else {"loss_a": 0.25 * losses.mean(), "loss_b": 0.75 * losses.mean()}
+        )
 
 
 def known_loss(image):
@@ -48,9 +51,7 @@ def known_loss(image):
 @pytest.fixture
 def voc(tmp_path):
     """A registered VOC folder of 20 images, as a factory of differently ordered lists."""
-    folder = write_voc_folder(
-        tmp_path / "voc", {"all": IDS, "backwards": IDS[::-1], "few": IDS[:4]}, empty=IDS[3:5]
-    )
+    folder = write_voc_folder(tmp_path / "voc", {"all": IDS, "backwards": IDS[::-1], "few": IDS[:4]}, empty=IDS[3:5])
 
     def forget():
         if "data" in DatasetCatalog:
@@ -291,9 +292,7 @@ def test_a_detector_of_detectron2_prunes(voc, config):
     assert rows["last_loss"].nunique() == 20
 
 
-@pytest.mark.parametrize(
-    "mode, competing, empty_kept", [("prune", 20, None), ("keep", 18, True), ("drop", 18, False)]
-)
+@pytest.mark.parametrize("mode, competing, empty_kept", [("prune", 20, None), ("keep", 18, True), ("drop", 18, False)])
 def test_images_without_boxes_go_where_the_config_says(voc, config, mode, competing, empty_kept):
     cfg = config(**{"DATASETS.TRAIN": (voc("all"),), "ADAPRUNER.EMPTY_IMAGES": mode})
     train(cfg)
@@ -311,9 +310,7 @@ def test_the_loss_is_weighted_by_the_mask(voc, config):
     step = trainer._trainer
     data = next(step._data_loader_iter)
     weights = torch.sigmoid(0.1 * torch.linspace(-30, 30, 20))
-    expected = np.mean(
-        [weights[r["image_index"]].item() * known_loss(r["image"]).item() for r in data]
-    )
+    expected = np.mean([weights[r["image_index"]].item() * known_loss(r["image"]).item() for r in data])
     losses = step.losses(data)
     assert sum(losses.values()).item() == pytest.approx(expected, rel=1e-5)
 

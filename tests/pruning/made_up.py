@@ -1,4 +1,5 @@
 """Statistics of made-up images."""
+
 import numpy as np
 
 from adapruner_det.pruning.label_doubt import Detections, Labels

@@ -21,9 +21,7 @@ def sample_losses(num=N):
 
 
 def make_pruner(keep_ratio=0.8, num=N, warmup=STEPS // 5, **objective):
-    return AdaPruner(
-        num, keep_ratio, STEPS, warmup_steps=warmup, objective=Objective(**objective)
-    )
+    return AdaPruner(num, keep_ratio, STEPS, warmup_steps=warmup, objective=Objective(**objective))
 
 
 def batches(seed, num=N, epochs=EPOCHS):
@@ -133,9 +131,7 @@ def test_warm_up_weighs_everything_the_same_and_moves_nothing():
         pruner.update(index, losses[index])
     assert torch.equal(pruner.mask.logits, Mask(N).logits)
     assert not pruner.warming_up
-    torch.testing.assert_close(
-        pruner.weights(torch.tensor([0])), torch.sigmoid(torch.tensor([0.1]))
-    )
+    torch.testing.assert_close(pruner.weights(torch.tensor([0])), torch.sigmoid(torch.tensor([0.1])))
 
 
 def test_alpha_rises_once_an_epoch_from_first_to_last_value():

@@ -1,4 +1,5 @@
 """The parts of the search for the mask of lowest E; its end is tested with E itself."""
+
 import numpy as np
 import pytest
 from test_energy import problem

@@ -16,7 +16,6 @@ from adapruner_det.pruning.decision import (
 )
 from adapruner_det.pruning.energy import TermWeights
 
-
 CLASSES = np.where(np.arange(80) < 50, 0, 1)
 
 
@@ -87,11 +86,17 @@ def test_boxes_that_the_detector_itself_is_not_sure_of_are_not_named():
     scores, boxes = clean.found.scores.copy(), clean.found.boxes.copy()
     scores[[5, 6]] = 0.1
     boxes[6] += 200
-    named = doubtful_boxes(statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes)))
+    named = doubtful_boxes(
+        statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes))
+    )
     assert not any(named)
     scores[6] = 0.9
-    named = doubtful_boxes(statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes)))
-    assert [i for i, text in enumerate(named) if text] == [6] and named[6].startswith("missing: no label, sees cat at 2")
+    named = doubtful_boxes(
+        statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes))
+    )
+    assert [i for i, text in enumerate(named) if text] == [6] and named[6].startswith(
+        "missing: no label, sees cat at 2"
+    )
 
 
 def test_columns_for_people():

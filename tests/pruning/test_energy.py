@@ -1,4 +1,5 @@
 """E, its terms and the mask that minimises it."""
+
 import itertools
 
 import numpy as np
@@ -109,7 +110,9 @@ def test_many_copies_come_to_rest(share):
     """2,000 images made of 50 pictures: all of a picture answer alike, and would all go and all come back."""
     random = np.random.default_rng(0)
     of_picture = random.integers(50, size=2000)
-    seen = statistics(2000, features=random.normal(size=(50, 16)).astype(np.float32)[of_picture], classes=of_picture % 2)
+    seen = statistics(
+        2000, features=random.normal(size=(50, 16)).astype(np.float32)[of_picture], classes=of_picture % 2
+    )
     keep = round(2000 * share)
     energy = energy_of(seen, TermWeights(), share, 0)
     m = minimise(energy, keep)
@@ -195,7 +198,9 @@ def test_difficulty_is_eq_4_and_5_less_their_minimum():
     seen = statistics(4, losses={"loss": losses}, classes=np.zeros(4, int))
     x = losses / 1.0
     assert difficulty(seen, 1.0) == pytest.approx(x - np.log(x) - 1, abs=1e-4)
-    assert difficulty(seen, 0.25).min() == pytest.approx(0.5 - 0.25 * np.log(0.5) - 0.25 + 0.25 * np.log(0.25), abs=1e-4)
+    assert difficulty(seen, 0.25).min() == pytest.approx(
+        0.5 - 0.25 * np.log(0.5) - 0.25 + 0.25 * np.log(0.25), abs=1e-4
+    )
 
 
 def test_likeness_by_hand():

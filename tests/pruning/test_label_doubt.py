@@ -1,4 +1,5 @@
 """Cases worked by hand, one error on one image each, and the terms of an objective on made-up sets."""
+
 import math
 
 import numpy as np
@@ -144,7 +145,6 @@ def test_without_labels_or_detections():
         assert overlooked(truth, detections(), 3).tolist() == [0, 0, 0]
         assert len(suspicious_boxes(truth, detections(), 3).images) == 0
     assert overlooked(labels(), detections((1, CAT, 0.9, A)), 3).tolist() == [0, 0, 0]  # a chance of none
-
 
 
 def test_what_does_not_fit_together_is_named():

@@ -72,8 +72,7 @@ def test_loss_functions_add_up_to_the_oracle(logits, losses):
     total = (
         objective.classification_loss(s, losses)
         + objective.selection_loss(s, losses)
-        + objective.compression_weight(kept, KEEP_RATIO)
-        * objective.compression_loss(s.mean(), KEEP_RATIO)
+        + objective.compression_weight(kept, KEEP_RATIO) * objective.compression_loss(s.mean(), KEEP_RATIO)
     )
     torch.testing.assert_close(total, oracle_loss(logits, losses, soft_ratio, ALL_TERMS))
 

@@ -1,4 +1,5 @@
 """The paper's form: Eq. 6 and 7 as a penalty, until the ratio comes to c."""
+
 import math
 import pickle
 

@@ -67,9 +67,7 @@ def test_an_image_that_was_left_out_on_purpose_stays_out_when_cut():
 def test_ties_are_not_decided_by_position():
     ids = [str(i) for i in range(20)]
     tied = make(datasets=["a"] * 20, ids=ids, scores=[0.0] * 20, kept=[True] * 20, columns={})
-    backwards = make(
-        datasets=["a"] * 20, ids=ids[::-1], scores=[0.0] * 20, kept=[True] * 20, columns={}
-    )
+    backwards = make(datasets=["a"] * 20, ids=ids[::-1], scores=[0.0] * 20, kept=[True] * 20, columns={})
     assert tied.cut(0.5).kept_ids("a") == backwards.cut(0.5).kept_ids("a") != set(ids[:10])
 
 

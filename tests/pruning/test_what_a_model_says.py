@@ -21,6 +21,7 @@ def equal(one, other):
 
 def part(whole, places):
     """Statistics of some of the images only."""
+
     def boxes(of):
         own = np.isin(of.images, places)
         renumbered = np.searchsorted(places, of.images[own])
@@ -78,7 +79,9 @@ def test_one_value_an_image_is_asked_for():
 def test_images_of_which_the_model_says_no_number_are_named(what):
     values = {"losses": {"loss": np.ones(40, np.float32)}, "features": np.ones((40, 2), np.float32)}[what]
     (values["loss"] if what == "losses" else values)[[3, 30]] = np.nan
-    with pytest.raises(FloatingPointError, match="of 2 images is no number, or a negative loss .the first: data 003, data 030."):
+    with pytest.raises(
+        FloatingPointError, match="of 2 images is no number, or a negative loss .the first: data 003, data 030."
+    ):
         statistics(**{what: values}).check_finite()
     statistics().check_finite()
 

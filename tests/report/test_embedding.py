@@ -8,8 +8,7 @@ from sklearn.metrics import pairwise_distances_chunked
 
 from adapruner_det.pruning import Selection
 from adapruner_det.report import embedding
-from adapruner_det.report.embedding import compare, kept_by, load_features, measure, report
-from adapruner_det.report.embedding import FeatureTable, save_features
+from adapruner_det.report.embedding import FeatureTable, compare, kept_by, load_features, measure, report, save_features
 
 # Two squares and a pair on a line; every distance can be read off
 SQUARE = np.array([[0, 0], [0, 2], [2, 0], [2, 2]])

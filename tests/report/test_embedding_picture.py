@@ -37,9 +37,7 @@ def test_tsne_puts_neighbours_of_one_class_together_and_repeats_itself():
 def test_pca_comes_first_where_there_are_many_features(monkeypatch):
     seen = []
     fit = embedding_picture.TSNE.fit_transform
-    monkeypatch.setattr(
-        embedding_picture.TSNE, "fit_transform", lambda self, x: seen.append(x.shape) or fit(self, x)
-    )
+    monkeypatch.setattr(embedding_picture.TSNE, "fit_transform", lambda self, x: seen.append(x.shape) or fit(self, x))
     features, _ = blobs()
     tsne(features, max_dims=10)
     tsne(features[:, :8], max_dims=10)
@@ -88,10 +86,7 @@ def test_classes_differ_in_colour_or_marker(monkeypatch, num_classes, legends):
     labels = np.repeat(np.arange(num_classes), 2)
     figure = drawn(monkeypatch, np.random.default_rng(0).normal(size=(len(labels), 2)), labels, labels >= 0)
     assert len(figure.legends) == legends
-    looks = {
-        (to_hex(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes())
-        for c in figure.axes[0].collections
-    }
+    looks = {(to_hex(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in figure.axes[0].collections}
     assert len(looks) == num_classes
 
 

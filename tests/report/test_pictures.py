@@ -12,9 +12,7 @@ from adapruner_det.report.pictures import save_score_histogram, save_selection_s
 def make_image(folder, name, size=(80, 60), boxes=((10, 10, 60, 50),), category_id=0):
     path = folder / f"{name}.png"
     Image.new("RGB", size, (90, 120, 150)).save(path)
-    annotations = [
-        {"bbox": list(b), "bbox_mode": BoxMode.XYXY_ABS, "category_id": category_id} for b in boxes
-    ]
+    annotations = [{"bbox": list(b), "bbox_mode": BoxMode.XYXY_ABS, "category_id": category_id} for b in boxes]
     return {"file_name": str(path), "image_id": name, "annotations": annotations}
 
 
@@ -198,7 +196,5 @@ def test_histogram_refuses_what_it_cannot_draw(tmp_path):
 
 def test_a_classification_image_shows_its_class(monkeypatch):
     record = {"image_id": "frog/1.png", "category_id": 1, "image": np.zeros((32, 32, 3), np.uint8)}
-    _, captions, _, legend = texts(
-        monkeypatch, [(record, 0.5)], [], ["cat", "frog"], read_image=lambda r: r["image"]
-    )
+    _, captions, _, legend = texts(monkeypatch, [(record, 0.5)], [], ["cat", "frog"], read_image=lambda r: r["image"])
     assert captions == [["frog/1.png", "frog +0.500"]] and legend == []

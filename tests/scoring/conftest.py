@@ -1,4 +1,5 @@
 """Small data of both tasks, with configs that train a proxy on them in moments."""
+
 import cv2
 import numpy as np
 import pytest

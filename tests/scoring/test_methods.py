@@ -1,10 +1,10 @@
 """Every method on tiny data, with a proxy trained no further than the method says it needs."""
+
 import re
 
 import numpy as np
 import pytest
 import torch
-from scoring.conftest import EACH
 
 from adapruner_det.baselines import registry
 from adapruner_det.baselines.el2n import error_norms
@@ -17,6 +17,7 @@ from adapruner_det.scoring.evidence import ProxyEvidence
 from adapruner_det.scoring.methods import select_by
 from adapruner_det.scoring.proxy import Proxy
 from adapruner_det.scoring.selecting import cut_as_made, selection_of_scores
+from scoring.conftest import EACH
 
 APPLY = [(task, name) for task in (CLASSIFICATION, DETECTION) for name in METHODS
          if task in METHODS[name].tasks]  # fmt: skip

@@ -1,4 +1,5 @@
 """The proxy trained on tiny data: what it records, that it resumes, and whom it refuses."""
+
 import fcntl
 import math
 import os
@@ -7,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from scoring.conftest import EACH, StopAt
 
 from adapruner_det.baselines.registry import EARLY, TRAINED
 from adapruner_det.scoring.proxy import LOCK, Proxy, ProxyMismatchError
 from adapruner_det.scoring.proxy_trainer import ProxyTrainer, early_iteration
+from scoring.conftest import EACH, StopAt
 
 IMAGES = 2 * EACH
 

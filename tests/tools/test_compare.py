@@ -1,4 +1,5 @@
 """The comparison as a user runs it: prune, train, fine-tune and evaluate, then the table."""
+
 import json
 import re
 
@@ -161,9 +162,7 @@ def test_options_alone_are_enough():
 )
 def test_what_cannot_be_compared_is_refused_with_the_file_and_the_option(experiment, arguments, message):
     compare = load_script(ROOT / "tools/compare.py")
-    parsed = compare.argument_parser().parse_args(
-        ["--experiment", str(experiment), "--output", "out", *arguments]
-    )
+    parsed = compare.argument_parser().parse_args(["--experiment", str(experiment), "--output", "out", *arguments])
     with pytest.raises(ValueError, match=message):
         compare.comparison_of(parsed)
 

@@ -1,4 +1,5 @@
 """The tool by its command, on scikit-learn's digits with pixels as features."""
+
 import json
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Other methods by the commands a user would type."""
+
 from dataclasses import replace
 
 import cv2

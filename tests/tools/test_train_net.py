@@ -1,4 +1,5 @@
 """The main job by its commands, on a tree of VOC07+12's shape with the VOC configs."""
+
 import json
 from pathlib import Path
 

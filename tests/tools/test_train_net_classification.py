@@ -1,4 +1,5 @@
 """A classifier pruned, retrained and evaluated by the commands a user would type."""
+
 import json
 import zipfile
 
@@ -109,7 +110,9 @@ def test_classes_can_be_held_to_the_ratio_each(data, run_tool, tmp_path):
     run_tool("selection.py", "cut", tmp_path / "all", "--keep-ratio", "0.5", "--across-classes",
              "--output", tmp_path / "best")  # fmt: skip
     best = Selection.load(tmp_path / "best")
-    assert min(s for s, k in zip(best.scores, best.kept) if k) >= max(s for s, k in zip(best.scores, best.kept) if not k)
+    assert min(s for s, k in zip(best.scores, best.kept) if k) >= max(
+        s for s, k in zip(best.scores, best.kept) if not k
+    )
 
 
 def test_another_ratio_is_solved_for_without_training(pruned, run_tool, tmp_path):

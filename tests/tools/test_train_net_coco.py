@@ -1,4 +1,5 @@
 """Detectron2's model zoo prunes COCO data by our command, with its own data set names and users' own."""
+
 import json
 
 import numpy as np
@@ -78,9 +79,7 @@ def test_the_same_data_is_pruned_alike_as_voc_and_as_coco(tmp_path, clean_catalo
         output = tmp_path / spec.partition("=")[0]
         run = ("SEED", 3, "SOLVER.MAX_ITER", 15, "SOLVER.BASE_LR", 0.01)
         overrides = (*run, "OUTPUT_DIR", output)
-        cfg = load_config(
-            str(ROOT / "configs/Base-YOLOv3-Tiny-R18.yaml"), [spec], list(map(str, (*SMALL, *overrides)))
-        )
+        cfg = load_config(str(ROOT / "configs/Base-YOLOv3-Tiny-R18.yaml"), [spec], list(map(str, (*SMALL, *overrides))))
         set_num_classes(cfg)
         seed_all_rng(3)  # as default_setup does
         AdaPrunerTrainer(cfg).train()
