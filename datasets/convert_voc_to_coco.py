@@ -12,9 +12,9 @@ import argparse
 import json
 from pathlib import Path
 
-from adapruner_det.data.problems import ON_INVALID
-from adapruner_det.detection.coco import coco_content
-from adapruner_det.detection.voc import collect_class_names, load_voc_dataset
+from adapruner_det.data.coco import coco_content
+from adapruner_det.data.validation import ON_INVALID
+from adapruner_det.data.voc import collect_class_names, load_voc_dataset
 from adapruner_det.files import write_text
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from adapruner_det.detection.planting import (
+from adapruner_det.data.planting import (
     LabelledImage,
     Plan,
     Shares,
@@ -30,14 +30,14 @@ from adapruner_det.detection.planting import (
     plain_number,
     plan_defects,
 )
-from adapruner_det.detection.voc import (
+from adapruner_det.data.voc import (
     IMAGE_SUFFIXES,
     collect_class_names,
     index_files,
     load_voc_dataset,
     read_annotation,
 )
-from adapruner_det.detection.voc_folder import list_path, make_folder, other_lists, put
+from adapruner_det.data.voc_folder import list_path, make_folder, other_lists, put
 
 MAKER = "adapruner_det/datasets/plant_defects.py"
 VERSION = 1  # raise it whenever the same settings give other files

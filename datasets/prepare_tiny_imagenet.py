@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from adapruner_det.download import PrepareError, check_md5, download
+from adapruner_det.data.download import PrepareError, check_md5, download
 
 BASE_URL = "http://cs231n.stanford.edu"
 FOLDER = "tiny-imagenet-200"

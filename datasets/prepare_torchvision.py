@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torchvision.datasets
 
-from adapruner_det.classification.datasets import TORCHVISION_FOLDERS, load_torchvision_dataset
-from adapruner_det.download import PrepareError
+from adapruner_det.data.download import PrepareError
+from adapruner_det.data.image_datasets import TORCHVISION_FOLDERS, load_torchvision_dataset
 
 # Where the configs look for each, below $DETECTRON2_DATASETS.
 ROOTS = {"CIFAR10": "cifar10", "CIFAR100": "cifar100", "MNIST": "mnist", "FashionMNIST": "fashion_mnist"}

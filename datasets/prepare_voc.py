@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from adapruner_det.download import PrepareError, check_md5, download
+from adapruner_det.data.download import PrepareError, check_md5, download
 
 BASE_URL = "http://host.robots.ox.ac.uk/pascal/VOC"
 

@@ -8,9 +8,9 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 
-from adapruner_det.detection.per_image import return_per_image_losses
 from adapruner_det.engine import add_adapruner_config
 from adapruner_det.engine.optimizer import build_optimizer
+from adapruner_det.modeling.per_image import return_per_image_losses
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Experiments are lists of options, no configs: tests/comparison looks at them.

@@ -30,10 +30,10 @@ import functools
 import re
 from pathlib import Path
 
-from adapruner_det.comparison.agreement import CAPTION, PLANTED_CAPTION, compare_selections
-from adapruner_det.comparison.budgets import BUDGETS
-from adapruner_det.comparison.comparison import FULL, Comparison
-from adapruner_det.comparison.experiment import (
+from adapruner_det.experiments.agreement import CAPTION, PLANTED_CAPTION, compare_selections
+from adapruner_det.experiments.budgets import BUDGETS
+from adapruner_det.experiments.comparison import FULL, Comparison
+from adapruner_det.experiments.experiment import (
     build_comparison,
     config_file,
     merge,
@@ -43,11 +43,11 @@ from adapruner_det.comparison.experiment import (
     variant_of,
     with_registered,
 )
-from adapruner_det.comparison.methods import METHODS
-from adapruner_det.comparison.plan import check, plan
-from adapruner_det.comparison.results import write_results
-from adapruner_det.comparison.runs import RunChangedError, RunFailedError, execute
-from adapruner_det.comparison.table import collect
+from adapruner_det.experiments.methods import METHODS
+from adapruner_det.experiments.plan import check, plan
+from adapruner_det.experiments.results import write_results
+from adapruner_det.experiments.runs import RunChangedError, RunFailedError, execute
+from adapruner_det.experiments.table import collect
 from adapruner_det.files import write_text
 from adapruner_det.report.planted import Planted, PlantedMismatchError
 

@@ -19,8 +19,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "datasets")]
 from compare import compare  # noqa: E402
 from make_demo_set import make_demo_set  # noqa: E402
 
-from adapruner_det.comparison.comparison import Comparison, selection_run  # noqa: E402
-from adapruner_det.comparison.methods import ADAPRUNER, RANDOM  # noqa: E402
+from adapruner_det.experiments.comparison import Comparison, selection_run  # noqa: E402
+from adapruner_det.experiments.methods import ADAPRUNER, RANDOM  # noqa: E402
 from adapruner_det.files import write_text  # noqa: E402
 from adapruner_det.pruning import Selection  # noqa: E402
 from adapruner_det.report.planted import Planted, planted_report  # noqa: E402

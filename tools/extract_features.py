@@ -12,10 +12,10 @@ import argparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 
-from adapruner_det.classification.features import embed_dataset
 from adapruner_det.engine import AdaPrunerTrainer, load_config
 from adapruner_det.engine.setup import set_num_classes
 from adapruner_det.report.embedding import save_features
+from adapruner_det.report.features import embed_dataset
 
 
 def parse_arguments():

@@ -11,7 +11,7 @@ It leaves results.csv, table.md and figure.png in --output, as compare.py does, 
 import argparse
 from pathlib import Path
 
-from adapruner_det.comparison.results import read_results, write_results
+from adapruner_det.experiments.results import read_results, write_results
 
 
 def argument_parser() -> argparse.ArgumentParser:

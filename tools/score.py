@@ -26,8 +26,8 @@ from adapruner_det.baselines.registry import EARLY, METHODS, TRAINED, Method, re
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import summary, vanished_classes
 from adapruner_det.engine import load_config
-from adapruner_det.scoring.methods import select_by
-from adapruner_det.scoring.proxy import Proxy, task_name
+from adapruner_det.engine.proxy import Proxy, task_name
+from adapruner_det.engine.score import select_by
 
 PROXY = "proxy"
 

@@ -31,18 +31,18 @@ from detectron2.data import MetadataCatalog
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.baselines.registry import METHODS
+from adapruner_det.data.export import FORMATS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import summary
-from adapruner_det.detection.export import FORMATS, export_selection, register_sources
 from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
+from adapruner_det.engine.selection_of_scores import cut_as_made, selection_of_scores
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.decision import LIKE_COLUMN, REASON_COLUMN
 from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
 from adapruner_det.report.planted import Planted, planted_report
-from adapruner_det.scoring.selecting import cut_as_made, selection_of_scores
 
 
 def show(args):

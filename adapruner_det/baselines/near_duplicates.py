@@ -13,7 +13,7 @@ import heapq
 import numpy as np
 from tqdm import tqdm
 
-from ..neighbours import nearest_neighbours, unit_vectors
+from ..pruning.neighbors import nearest_neighbours, unit_vectors
 from .evidence import Evidence
 
 NEIGHBOURS = 32

@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..detection.per_image import forward_one_at_a_time, return_per_image_losses
+from ..modeling.per_image import forward_one_at_a_time, return_per_image_losses
 from .detectors import FLOAT32_ONLY, build_detector, detector_config, make_batches
 from .timing import Times, alternate, ratio, spread
 

@@ -7,10 +7,10 @@ from statistics import median
 from detectron2.data import DatasetMapper
 from torch.utils.data import Dataset
 
-from ..detection.mapper import quick
-from ..detection.task import DetectionTask
-from ..detection.training_data import NumberedRecords
+from ..data.detection_records import NumberedRecords
+from ..data.mapper import quick
 from ..engine import load_config
+from ..engine.detection import DetectionTask
 from ..engine.tasks import task_of
 from .timing import alternate, ratio, spread
 

@@ -10,9 +10,9 @@ from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage
 from tqdm import tqdm
 
-from ..detection.per_image import return_per_image_losses
-from ..detection.task import DetectionTask
+from ..engine.detection import DetectionTask
 from ..engine.train_loop import AdaPrunerStep, MixedPrecisionTrainer
+from ..modeling.per_image import return_per_image_losses
 from ..pruning import AdaPruner
 from .detectors import FLOAT32_ONLY, build_detector, detector_config, make_batches
 from .memory import MB, bytes_of, peak_of, tensors_in

@@ -3,9 +3,9 @@
 import torch
 from detectron2.config import CfgNode as CN
 
-from ..classification.config import add_classification_config
-from ..detection.config import add_efficientnet_lite_config, add_yolov3_tiny_config
 from ..pruning.objective import COMPRESSION_SCALE
+from .classification_config import add_classification_config
+from .detection_config import add_efficientnet_lite_config, add_yolov3_tiny_config
 
 PRESETS = {
     # What classification was measured with (docs/results.md); the defaults are for detection.

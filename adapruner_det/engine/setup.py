@@ -13,9 +13,9 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..classification import registration as classification
+from ..data import detection_registration as detection
+from ..data import image_registration as classification
 from ..data.specs import register_from_spec
-from ..detection import registration as detection
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
 
 FORMATS = {**detection.FORMATS, **classification.FORMATS}

@@ -8,10 +8,10 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
-from ..classification.task import ClassificationTask
 from ..data.sampling import ResumableSampler
-from ..detection.task import DetectionTask
 from ..pruning.statistics import Statistics
+from .classification import ClassificationTask
+from .detection import DetectionTask
 
 
 class Task(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 from .adapruner import number_to_keep
 from .annealing import minimise
 from .energy import Energy, TermWeights, energy_of
-from .label_doubt import suspicious_boxes
+from .label_errors import suspicious_boxes
 from .statistics import Statistics
 
 # The main reason of a pruned image, by the term of E that counts most against it.

@@ -20,10 +20,10 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from ..neighbours import nearest_neighbours, unit_vectors
 from .adapruner import number_to_keep
 from .draw import drawn_lots, identity
-from .label_doubt import doubt, expected_values, overlooked
+from .label_errors import doubt, expected_values, overlooked
+from .neighbors import nearest_neighbours, unit_vectors
 from .objective import SELECTION_EPS
 from .rarest_class import rarest_class, rarity
 from .statistics import Statistics

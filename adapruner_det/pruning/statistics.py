@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_bytes
-from .label_doubt import Detections, Labels
+from .label_errors import Detections, Labels
 
 FILE = "statistics.npz"
 _LOSS = "loss:"  # before the name of a loss term, in the file

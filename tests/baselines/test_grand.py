@@ -9,8 +9,8 @@ from torch import nn
 from adapruner_det.baselines import grand as module
 from adapruner_det.baselines.evidence import LastLayer
 from adapruner_det.baselines.grand import full_gradient_norms, grand, last_layer_gradient_norms
-from adapruner_det.classification.models import ImageClassifier
-from adapruner_det.classification.small_resnet import SmallResNet
+from adapruner_det.modeling.image_classifier import ImageClassifier
+from adapruner_det.modeling.small_resnet import SmallResNet
 
 NUM, CLASSES = 5, 3
 

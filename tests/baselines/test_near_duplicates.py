@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adapruner_det import neighbours as module
 from adapruner_det.baselines.near_duplicates import near_duplicates, removal_distances
+from adapruner_det.pruning import neighbors as module
 
 
 def at_angles(degrees):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from adapruner_det.benchmark import loader
 from adapruner_det.benchmark.timing import Times
-from adapruner_det.classification.batches import TrainBatches
+from adapruner_det.data.image_batches import TrainBatches
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 OPTS = ("SOLVER.IMS_PER_BATCH", "4")

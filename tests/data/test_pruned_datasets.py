@@ -3,6 +3,8 @@ from conftest import write_voc_folder, write_voc_image
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 
+from adapruner_det.data.detection_records import load_dataset
+from adapruner_det.data.detection_registration import register_voc
 from adapruner_det.data.pruned_datasets import (
     SelectionMismatchError,
     apply_selection,
@@ -19,9 +21,7 @@ from adapruner_det.data.selection_record import (
     summary,
     vanished_classes,
 )
-from adapruner_det.detection.registration import register_voc
-from adapruner_det.detection.training_data import load_dataset
-from adapruner_det.detection.voc import InvalidDatasetError
+from adapruner_det.data.voc import InvalidDatasetError
 from adapruner_det.pruning import Selection
 
 IDS = ["a", "b", "c", "d"]

@@ -11,12 +11,12 @@ from detectron2.data.datasets import load_coco_json
 from pycocotools.coco import COCO
 
 from adapruner_det.data.coco_json import only_images
+from adapruner_det.data.detection_records import load_dataset
+from adapruner_det.data.detection_registration import register_coco, register_voc
 from adapruner_det.data.pruned_datasets import SelectionMismatchError, annotations_digest, check_fits
 from adapruner_det.data.records import checked_records
 from adapruner_det.data.selection_lists import write_coco_json, write_selection
 from adapruner_det.data.selection_record import class_counts, make_selection
-from adapruner_det.detection.registration import register_coco, register_voc
-from adapruner_det.detection.training_data import load_dataset
 from adapruner_det.pruning import Selection
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")

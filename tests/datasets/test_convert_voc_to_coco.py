@@ -10,10 +10,10 @@ from conftest import ROOT, load_script, write_voc_folder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools.coco import COCO
 
+from adapruner_det.data.coco import load_coco_dataset
+from adapruner_det.data.detection_registration import register_coco
 from adapruner_det.data.pruned_datasets import annotations_digest
-from adapruner_det.detection.coco import load_coco_dataset
-from adapruner_det.detection.registration import register_coco
-from adapruner_det.detection.voc import load_voc_dataset
+from adapruner_det.data.voc import load_voc_dataset
 
 SCRIPT = ROOT / "datasets" / "convert_voc_to_coco.py"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, load_script, write_voc_folder, write_voc_image
 
-from adapruner_det.detection.planting import MAX_SHIFT, Shares
-from adapruner_det.detection.voc import load_voc_dataset, read_annotation, read_image_set
+from adapruner_det.data.planting import MAX_SHIFT, Shares
+from adapruner_det.data.voc import load_voc_dataset, read_annotation, read_image_set
 from adapruner_det.report.planted import Planted
 
 SCRIPT = ROOT / "datasets" / "plant_defects.py"

@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT, load_script
 from detectron2.config import get_cfg
 
-from adapruner_det.classification.datasets import load_tiny_imagenet, tiny_imagenet_folder
-from adapruner_det.data.problems import InvalidDatasetError
+from adapruner_det.data.download import PrepareError
+from adapruner_det.data.image_datasets import load_tiny_imagenet, tiny_imagenet_folder
 from adapruner_det.data.specs import find_path
-from adapruner_det.download import PrepareError
+from adapruner_det.data.validation import InvalidDatasetError
 from adapruner_det.engine import add_adapruner_config
 
 SCRIPT = ROOT / "datasets" / "prepare_tiny_imagenet.py"

@@ -9,13 +9,13 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import pytest
 import torchvision.datasets
-from classification.samples import cifar_files, mnist_files
 from conftest import ROOT, load_script
 from detectron2.config import get_cfg
+from image_files import cifar_files, mnist_files
 
-from adapruner_det.classification.datasets import load_torchvision_dataset
+from adapruner_det.data.download import PrepareError
+from adapruner_det.data.image_datasets import load_torchvision_dataset
 from adapruner_det.data.specs import find_path
-from adapruner_det.download import PrepareError
 from adapruner_det.engine import add_adapruner_config
 
 script = load_script(ROOT / "datasets" / "prepare_torchvision.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import load_script
 
-from adapruner_det.download import MAX_STALLS
+from adapruner_det.data.download import MAX_STALLS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_voc.py"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, load_script, write_voc_folder, write_voc_image
 
-from adapruner_det.detection.voc import read_image_set
+from adapruner_det.data.voc import read_image_set
 
 SCRIPT = ROOT / "datasets" / "split_voc.py"
 split_voc = load_script(SCRIPT)

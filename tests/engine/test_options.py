@@ -7,8 +7,8 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from test_trainer import YOLO, config, kept, scores, train, train_until, voc  # noqa: F401
 
-from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config, load_config
+from adapruner_det.engine.classification import ClassificationTask
 from adapruner_det.engine.config import PRESETS, RENAMED_OR_GONE, without_preset
 from adapruner_det.engine.hooks import AdaPrunerHook
 

@@ -14,10 +14,10 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
-from adapruner_det.detection import task as task_module
-from adapruner_det.detection.registration import register_voc
-from adapruner_det.detection.voc import InvalidDatasetError
+from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.voc import InvalidDatasetError
 from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config
+from adapruner_det.engine import detection as task_module
 from adapruner_det.engine.config import PRESETS
 from adapruner_det.pruning import Selection
 

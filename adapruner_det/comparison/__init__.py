@@ -1,1 +1,0 @@
-"""Pruning methods side by side: the same detectors on everything, on a selection, on a random one."""

@@ -1,0 +1,134 @@
+"""The records a detector trains on, and how they come with their index and random numbers."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, MetadataCatalog
+from detectron2.data.build import (
+    check_metadata_consistency,
+    filter_images_with_only_crowd_annotations,
+    print_instances_class_histogram,
+)
+from torch.utils.data import Dataset
+
+from .records import checked_records, training_records
+from .voc import load_voc_dataset
+
+EMPTY_IMAGES = ("prune", "keep", "drop")
+
+
+def load_records(cfg) -> list[dict]:
+    """All dataset dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps.
+
+    Each has `dataset_name`, so that (dataset_name, image_id) is its identity.
+
+    Raises:
+        ValueError: no data set named, an image id twice in one, or an id that is missing.
+    """
+    records = training_records(cfg, lambda name: load_dataset(name, cfg.DATASETS.ON_INVALID))
+    check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
+    print_instances_class_histogram(records, MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
+    return records
+
+
+def load_dataset(name: str, on_invalid: str = "error") -> list[dict]:
+    """The dataset dicts of one registered data set, each with its `dataset_name`.
+
+    Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
+
+    Args:
+        on_invalid: see `load_voc_dataset`; data sets of `register_voc` have their own.
+
+    Raises:
+        InvalidDatasetError: with all problems of a VOC data set.
+        ValueError: no image in it, or an id twice.
+    """
+    metadata = MetadataCatalog.get(name)
+    if {"dirname", "split", "year"} <= metadata.as_dict().keys() and not metadata.get("on_invalid"):
+        dicts = load_voc_dataset(metadata.dirname, metadata.split, metadata.thing_classes, on_invalid)
+    else:
+        dicts = DatasetCatalog.get(name)
+    return checked_records(name, dicts)
+
+
+def check_masks(records: list[dict]) -> None:
+    """
+    Raises:
+        ValueError: an object to train on has no segmentation; Detectron2 would stumble over it while
+            training, and not say where.
+    """
+    lacking = [
+        record
+        for record in records
+        if not all(a.get("segmentation") or a.get("iscrowd") for a in record.get("annotations", []))
+    ]
+    if lacking:
+        raise ValueError(
+            f"MODEL.MASK_ON trains on masks, but {len(lacking)} of {len(records)} images have objects "
+            f"without segmentation, such as {lacking[0]['file_name']}: add masks, or set MODEL.MASK_ON False"
+        )
+
+
+def split_off_empty(records: list[dict]) -> tuple[list[dict], list[dict]]:
+    """(with boxes, without): images without a box that is no crowd, by Detectron2's own rule.
+
+    Raises:
+        ValueError: no image has a box.
+    """
+    with_boxes = filter_images_with_only_crowd_annotations(records)
+    if not with_boxes:
+        raise ValueError(f"none of the {len(records)} images has a box to learn from")
+    ours = {id(record) for record in with_boxes}
+    return with_boxes, [record for record in records if id(record) not in ours]
+
+
+def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict], list[dict]]:
+    """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
+
+    Raises:
+        ValueError: `empty_images` is not one of EMPTY_IMAGES.
+    """
+    if empty_images not in EMPTY_IMAGES:
+        raise ValueError(f"ADAPRUNER.EMPTY_IMAGES is {empty_images!r}; it can be {', '.join(EMPTY_IMAGES)}")
+    return (records, []) if empty_images == "prune" else split_off_empty(records)
+
+
+class NumberedRecords(Dataset):
+    """Mapped records with their `image_index`, augmented with random numbers of each draw's own.
+
+    So what a draw looks like depends on the seed and its number, not on the worker or the run it
+    happens in. A record the mapper refuses (by returning None) is replaced by Detectron2's
+    MapDataset; the one that comes brings its own `image_index`.
+    """
+
+    def __init__(self, records: list[dict], mapper: Callable[[dict], dict], seed: int):
+        numbered = [{**record, "image_index": i} for i, record in enumerate(records)]
+        self._mapped = MapDataset(DatasetFromList(numbered), mapper)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._mapped)
+
+    def __getitem__(self, numbered: int) -> dict:
+        draw, index = divmod(numbered, len(self))
+        with _random_numbers_from(np.random.SeedSequence([self._seed, draw])):
+            return self._mapped[index]
+
+
+@contextmanager
+def _random_numbers_from(sequence: np.random.SeedSequence) -> Iterator[None]:
+    """Seeds the generators augmentations draw from, and gives their former states back."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed = int(sequence.generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that seeds the GPU as well
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,144 @@
+"""Registers users' own detection data with Detectron2, from Python or from a command line's spec."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .coco import contiguous_ids, load_coco_dataset, read_categories
+from .specs import Format, check_same_metadata, find_path
+from .validation import PathLike, check_on_invalid
+from .voc import collect_class_names, load_voc_dataset, read_image_set
+
+__all__ = ["FORMATS", "register_coco", "register_voc"]
+
+
+def register_voc(
+    name: str,
+    dirname: PathLike,
+    split: str,
+    class_names: Sequence[str] | None = None,
+    on_invalid: str = "error",
+) -> None:
+    """Registers one split of a PASCAL VOC folder.
+
+    The images are read when Detectron2 first asks for the dataset. The metadata gets thing_classes,
+    dirname, split, on_invalid (for an evaluator that has to judge by the same objects),
+    evaluator_type "pascal_voc", and year: 2012 whatever the data, which means the area under the
+    curve rather than 11-point AP, to Detectron2's own `PascalVOCDetectionEvaluator` (it insists on
+    one of 2007 and 2012) as well as to ours.
+
+    Registering a name again with the same arguments does nothing.
+
+    Args:
+        name: the dataset's name, for DATASETS.TRAIN and the like.
+        dirname: the VOC folder.
+        split: name of the list in `ImageSets/Main`, without `.txt`.
+        class_names: in the order of their category ids; collected at once from all of the
+            folder's annotations if not given.
+        on_invalid: see `load_voc_dataset`.
+
+    Raises:
+        ValueError: the name is taken by another dataset, class names repeat or are missing, or
+            `on_invalid` is unknown.
+        FileNotFoundError: class names have to be collected and there is no `Annotations` folder.
+    """
+    check_on_invalid(on_invalid)
+    classes = collect_class_names(dirname) if class_names is None else list(class_names)
+    metadata = {
+        "thing_classes": classes,
+        "dirname": os.fspath(dirname),
+        "split": split,
+        "on_invalid": on_invalid,
+        "year": 2012,
+        "evaluator_type": "pascal_voc",
+    }
+    _register(name, metadata, partial(load_voc_dataset, os.fspath(dirname), split, classes, on_invalid))
+
+
+def register_coco(
+    name: str,
+    json_file: PathLike,
+    image_root: PathLike,
+    class_names: Sequence[str] | None = None,
+    on_invalid: str = "error",
+) -> None:
+    """Registers a data set in COCO's JSON format.
+
+    The images are looked at when Detectron2 first asks for the dataset. The metadata is that of
+    Detectron2's `register_coco_instances`, and on_invalid. Registering a name again with the same
+    arguments does nothing.
+
+    Args:
+        name: the dataset's name, for DATASETS.TRAIN and the like.
+        json_file: with `images`, `annotations` and `categories`.
+        image_root: the folder that `file_name` of the images is relative to.
+        class_names: in the order of their category ids; the file's by its ids if not given.
+        on_invalid: see `load_voc_dataset`.
+
+    Raises:
+        ValueError: the name is taken by another dataset, class names repeat or are missing, the file
+            is no COCO file, or `on_invalid` is unknown.
+        FileNotFoundError: there is no such file.
+    """
+    check_on_invalid(on_invalid)
+    categories = read_categories(json_file)
+    classes = list(categories.values()) if class_names is None else list(class_names)
+    metadata = {
+        "thing_classes": classes,
+        "thing_dataset_id_to_contiguous_id": contiguous_ids(categories, classes),
+        "json_file": os.fspath(json_file),
+        "image_root": os.fspath(image_root),
+        "on_invalid": on_invalid,
+        "evaluator_type": "coco",
+    }
+    files = metadata["json_file"], metadata["image_root"]
+    _register(name, metadata, partial(load_coco_dataset, *files, classes, on_invalid))
+
+
+def _register(name: str, metadata: dict[str, object], load: Callable[[], list[dict]]) -> None:
+    classes = metadata["thing_classes"]
+    if not classes or len(set(classes)) < len(classes):
+        raise ValueError(f"dataset {name!r}: class names are missing or repeat: {classes}")
+    if name in DatasetCatalog:
+        check_same_metadata(name, metadata)
+        return
+    # Metadata first: it may refuse, and a dataset that is registered without it is worse than none.
+    MetadataCatalog.get(name).set(**metadata)
+    DatasetCatalog.register(name, load)
+
+
+def _register_voc_spec(name: str, description: str, on_invalid: str) -> None:
+    dirname, split, class_names = _three_parts(description, "DIR or SPLIT")
+    dirname = find_path(dirname)
+    # A mistyped test split should not come to light only after the training.
+    read_image_set(dirname, split)
+    register_voc(name, dirname, split, class_names, on_invalid)
+
+
+def _register_coco_spec(name: str, description: str, on_invalid: str) -> None:
+    json_file, image_root, class_names = _three_parts(description, "FILE.json or IMAGE_DIR")
+    json_file, image_root = find_path(json_file), find_path(image_root)
+    if not os.path.isfile(json_file) or not os.path.isdir(image_root):
+        raise ValueError(f"{json_file} is no file, or {image_root} is no folder")
+    register_coco(name, json_file, image_root, class_names, on_invalid)
+
+
+def _three_parts(description: str, first_two: str) -> tuple[str, str, list[str] | None]:
+    parts = [part.strip() for part in description.split(":")]
+    if len(parts) not in (2, 3) or not all(parts):
+        raise ValueError(f"{first_two} is missing, or there is a ':' too many")
+    class_names = [c.strip() for c in parts[2].split(",")] if len(parts) == 3 else None
+    if class_names and not all(class_names):
+        raise ValueError("a class name is empty")
+    return parts[0], parts[1], class_names
+
+
+FORMATS = {
+    "voc": Format("NAME=voc:DIR:SPLIT or NAME=voc:DIR:SPLIT:class1,class2,...", _register_voc_spec),
+    "coco": Format(
+        "NAME=coco:FILE.json:IMAGE_DIR or NAME=coco:FILE.json:IMAGE_DIR:class1,class2,...",
+        _register_coco_spec,
+    ),
+}

@@ -1,0 +1,114 @@
+"""What training, pruning and evaluating a detector need to know of detection."""
+
+import os
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetMapper,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.data.detection_utils import read_image
+from detectron2.evaluation import DatasetEvaluator
+from torch import Tensor, nn
+
+from ..data import detection_records as training_data
+from ..data.detection_records import NumberedRecords, split_off_empty
+from ..data.mapper import quick
+from ..data.sampling import ResumableSampler
+from ..evaluation.voc_ap import build_evaluator
+from ..modeling.per_image import return_per_image_losses
+from ..pruning.statistics import Statistics
+from .detection_statistics import boxes_of_records, detections_of, losses_and_features_of
+
+
+class DetectionTask:
+    """Images with boxes; see `engine.tasks.Task`."""
+
+    @staticmethod
+    def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
+        return training_data.load_dataset(name, cfg.DATASETS.ON_INVALID)
+
+    @staticmethod
+    def load_records(cfg: CfgNode) -> list[dict]:
+        records = training_data.load_records(cfg)
+        if cfg.MODEL.MASK_ON:
+            training_data.check_masks(records)
+        return records
+
+    @staticmethod
+    def split_competing(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
+        return training_data.split_competing(records, cfg.ADAPRUNER.EMPTY_IMAGES)
+
+    @staticmethod
+    def split_trainable(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
+        # What a selection keeps is trained on, images without boxes too.
+        if cfg.DATASETS.SELECTION or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            return records, []
+        return split_off_empty(records)
+
+    @staticmethod
+    def adapt_model(model: nn.Module, records: list[dict]) -> None:
+        """A detector's pixel statistics are settings: MODEL.PIXEL_MEAN and PIXEL_STD."""
+
+    @staticmethod
+    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler):
+        return build_detection_train_loader(
+            NumberedRecords(records, quick(DatasetMapper(cfg, is_train=True)), max(cfg.SEED, 0)),
+            mapper=None,  # NumberedRecords has it
+            sampler=sampler,
+            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+
+    @staticmethod
+    def test_loader(cfg: CfgNode, name: str):
+        return build_detection_test_loader(cfg, name, mapper=quick(DatasetMapper(cfg, is_train=False)))
+
+    @staticmethod
+    def evaluator(cfg: CfgNode, name: str) -> DatasetEvaluator:
+        return build_evaluator(name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+
+    @staticmethod
+    def return_per_image_losses(model: nn.Module) -> None:
+        return_per_image_losses(model)
+
+    @staticmethod
+    def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
+        return read_image(record["file_name"], format="RGB")
+
+    @staticmethod
+    def class_counts(records: list[dict]) -> Tensor:
+        """Boxes of each class, without crowds: their losses are what an image's loss is made of."""
+        num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
+        counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
+        for own, record in zip(counts.numpy(), records):
+            for annotation in record.get("annotations", []):
+                own[annotation["category_id"]] += not annotation.get("iscrowd", 0)
+        return counts
+
+    @staticmethod
+    def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
+        losses, features = losses_and_features_of(cfg, model, records)
+        return Statistics(
+            datasets=[record["dataset_name"] for record in records],
+            ids=[str(record["image_id"]) for record in records],
+            losses={name: values.numpy() for name, values in losses.items()},
+            counts=DetectionTask.class_counts(records).numpy(),
+            features=features,
+            labels=boxes_of_records(records),
+            found=detections_of(cfg, model, records),
+            class_names=list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
+        )
+
+    @staticmethod
+    def image_indices(batch: list[dict]) -> Tensor:
+        return torch.tensor([record["image_index"] for record in batch])
+
+    @staticmethod
+    def describe(batch: list[dict], records: list[dict]) -> list[str]:
+        return [record["file_name"] for record in batch]

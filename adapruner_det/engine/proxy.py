@@ -1,0 +1,289 @@
+"""The proxy: networks trained on all images, in a folder, with what was found out about the images.
+
+One goes to the end; SCORING.NETWORKS in all train up to the early point. What is computed with them is
+kept in the folder, so that it is computed once for all methods and ratios.
+"""
+
+import argparse
+import fcntl
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.modeling import build_model
+from detectron2.utils.logger import setup_logger
+from torch import nn
+
+from ..baselines.evidence import CLASSIFICATION, DETECTION, Dynamics
+from ..baselines.registry import EARLY, TRAINED
+from ..data.selection_record import fingerprint
+from ..files import write_bytes, write_text
+from .classification import ClassificationTask
+from .detection_statistics import found_boxes
+from .proxy_trainer import DYNAMICS, EARLY_WEIGHTS, LAST_WEIGHTS, ProxyTrainer
+from .setup import set_num_classes
+from .tasks import task_of
+from .trainer import with_max_iter
+
+IDENTITY, EVIDENCE, LOCK = "proxy.json", "evidence", ".lock"
+GRADIENTS = ("auto", "full", "last_layer")
+
+# Keys (or the nodes they are in) that the networks do not depend on; what the data sets hold is known by
+# its fingerprint, and EARLY and others say themselves what they are.
+_WITHOUT_EFFECT = (
+    "ADAPRUNER", "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE",
+    "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.CHECKPOINT_PERIOD",
+    "INPUT.KEEP_ON_DEVICE", "SCORING.NETWORKS", "SCORING.GRAND", "SCORING.CLASS_BALANCE",
+)  # fmt: skip
+
+Arrays = dict[str, np.ndarray]
+
+
+class ProxyMismatchError(ValueError):
+    """A folder holds the proxy of other data or of another config."""
+
+
+class Proxy:
+    """A proxy in its folder, there already or to be trained.
+
+    Attributes:
+        task: CLASSIFICATION or DETECTION.
+        cfg: what it trains by, frozen.
+        records: the N images that compete, in the order of all that is known of them.
+        others: those that do not.
+
+    Args:
+        cfg: of the run that would prune; it names the data.
+        seed: of the network that goes to the end; those of the others follow from it.
+        folder: where it is or is going to be.
+
+    Raises:
+        ProxyMismatchError: another proxy, or another training, lies there.
+        ValueError: settings that cannot work.
+    """
+
+    def __init__(self, cfg: CfgNode, seed: int, folder: "str | Path"):
+        self.folder = Path(folder)
+        cfg = _proxy_config(cfg, seed, self.folder)
+        self._task = task_of(cfg)
+        self.task = task_name(cfg)
+        self.records, self.others = self._task.split_competing(cfg, self._task.load_records(cfg))
+        self.cfg = with_max_iter(cfg, len(self.records))
+        self._check_settings()
+        self._fingerprint = fingerprint(self.records)
+        self._check_identity()
+
+    def train(self, need: str) -> None:
+        """Trains what is not there yet, going on where an earlier attempt stopped.
+
+        Args:
+            need: EARLY, for all networks up to the early point, or TRAINED, for one to the end.
+        """
+        networks = range(self.cfg.SCORING.NETWORKS) if need == EARLY else [0]
+        if all(self._done(network, need) for network in networks):
+            return
+        with self._locked():
+            for network in networks:
+                if not self._done(network, need):
+                    self._write_identity()
+                    self._train(network, to_the_end=need == TRAINED)
+
+    def seconds(self, need: str) -> float:
+        """What training it that far took: of one network to the end, or of all up to the early point."""
+        if need == TRAINED:
+            return self._dynamics()["seconds"].item()
+        return sum(self._early(k)["seconds"] for k in range(self.cfg.SCORING.NETWORKS))
+
+    def dynamics(self) -> tuple[Dynamics, float]:
+        """What happened while it trained, and the seconds of measuring it besides training."""
+        content = self._dynamics()
+        return Dynamics(content["losses"], content["correct"]), content["measuring_seconds"].item()
+
+    def trained_network(self) -> nn.Module:
+        """The network at the end of its training, in evaluation mode."""
+        self._dynamics()  # without them it did not get there
+        return self._network(self.folder / LAST_WEIGHTS)
+
+    def early_network(self, network: int) -> nn.Module:
+        """One of the networks as it was at the early point, in evaluation mode."""
+        self._early(network)
+        return self._network(self._folder_of(network) / EARLY_WEIGHTS)
+
+    def cached(self, name: str, compute: Callable[[], Arrays]) -> tuple[Arrays, float]:
+        """What `compute` gives, kept in the folder under a name, and the seconds that it took then."""
+        path = self.folder / EVIDENCE / f"{name}.npz"
+        if not path.is_file():
+            with self._locked():
+                if not path.is_file():
+                    start = perf_counter()
+                    arrays = compute()
+                    _save(path, {**arrays, "seconds": np.array(perf_counter() - start)})
+        arrays = _load(path)
+        return arrays, arrays.pop("seconds").item()
+
+    def _check_settings(self) -> None:
+        options, cfg = self.cfg.SCORING, self.cfg
+        if not 0 < options.EARLY <= 1:
+            raise ValueError(f"SCORING.EARLY is {options.EARLY}; it is a share of the training, above 0")
+        for key in ("NETWORKS", "SNAPSHOTS"):
+            if options[key] < 1:
+                raise ValueError(f"SCORING.{key} is {options[key]}; it has to be at least 1")
+        if options.GRAND not in GRADIENTS:
+            raise ValueError(f"SCORING.GRAND is {options.GRAND!r}; it can be {', '.join(GRADIENTS)}")
+        if self.task == DETECTION and options.GRAND == "full":
+            raise ValueError("SCORING.GRAND full is for classification; for detection use last_layer")
+        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            raise ValueError(
+                f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}: the proxy has to see every image "
+                "equally often; use TrainingSampler"
+            )
+        needed = -(-len(self.records) // cfg.SOLVER.IMS_PER_BATCH)
+        if cfg.SOLVER.MAX_ITER < needed:
+            raise ValueError(
+                f"the proxy would train {cfg.SOLVER.MAX_ITER} iterations, but seeing each of "
+                f"{len(self.records)} images takes {needed}: raise SOLVER.MAX_ITER or MAX_EPOCHS"
+            )
+
+    def _check_identity(self) -> None:
+        path = self.folder / IDENTITY
+        if not path.is_file():
+            if (self.folder / "last_checkpoint").is_file():
+                raise ProxyMismatchError(
+                    f"{self.folder} holds a training that is no proxy: name another folder, --proxy DIR"
+                )
+            return
+        written = json.loads(path.read_text(encoding="utf-8"))
+        ours = self._identity()
+        differing = [
+            f"{key} {ours['config'][key]!r}, there {value!r}"
+            for key, value in written["config"].items()
+            if key in ours["config"] and ours["config"][key] != value
+        ]
+        if written["fingerprint"] != ours["fingerprint"]:
+            differing.insert(0, "other images, or other annotations or classes of them")
+        if differing:
+            raise ProxyMismatchError(
+                f"{self.folder} holds a proxy of other data or settings: {'; '.join(differing)}. Name "
+                "another folder, --proxy DIR, or use the data and settings it was trained with"
+            )
+
+    def _identity(self) -> dict[str, Any]:
+        return {"fingerprint": self._fingerprint, "config": proxy_settings(self.cfg)}
+
+    def _write_identity(self) -> None:
+        write_text(self.folder / IDENTITY, json.dumps(self._identity(), indent=1) + "\n")
+
+    def _folder_of(self, network: int) -> Path:
+        return self.folder if network == 0 else self.folder / f"network_{network}"
+
+    def _done(self, network: int, need: str) -> bool:
+        return (self._folder_of(network) / (EARLY_WEIGHTS if need == EARLY else DYNAMICS)).is_file()
+
+    def _train(self, network: int, to_the_end: bool) -> None:
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.OUTPUT_DIR = str(self._folder_of(network))
+        if network:
+            sequence = np.random.SeedSequence([cfg.SEED, network])
+            cfg.SEED = int(sequence.generate_state(1)[0] % 2**31)
+        cfg.freeze()
+        default_setup(cfg, argparse.Namespace())
+        setup_logger(cfg.OUTPUT_DIR, name="adapruner_det")
+        measure = found_boxes if self.task == DETECTION else None
+        trainer = ProxyTrainer(cfg, measure, to_the_end)
+        trainer.resume_or_load(resume=True)
+        trainer.train()
+
+    def _dynamics(self) -> Arrays:
+        path = self.folder / DYNAMICS
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.folder} holds no proxy that was trained to the end")
+        return _load(path)
+
+    def _early(self, network: int) -> dict[str, Any]:
+        path = self._folder_of(network) / EARLY_WEIGHTS
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: the proxy has not been trained up to there")
+        return torch.load(path, map_location="cpu")
+
+    def _network(self, weights: Path) -> nn.Module:
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.CLASSIFIER.COMPILE = False  # it takes longer than what it would save here
+        model = build_model(cfg)
+        DetectionCheckpointer(model).load(str(weights))
+        return model.eval()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one process at a time fills the folder; the others wait, and find it filled."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / LOCK, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that fills {self.folder}", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                # Closing alone would leave it to data loader workers, who have the file open too.
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def proxy_settings(cfg: CfgNode) -> dict[str, Any]:
+    """The settings that a proxy depends on, by their keys joined with dots."""
+    config = dict(_flat(yaml.safe_load(cfg.dump())))
+    nodes = tuple(f"{key}." for key in _WITHOUT_EFFECT)
+    return {key: value for key, value in config.items() if not f"{key}.".startswith(nodes)}
+
+
+def task_name(cfg: CfgNode) -> str:
+    """CLASSIFICATION or DETECTION."""
+    return CLASSIFICATION if isinstance(task_of(cfg), ClassificationTask) else DETECTION
+
+
+def _proxy_config(cfg: CfgNode, seed: int, folder: Path) -> CfgNode:
+    """The config of a plain training on all images; test images are no business of it."""
+    if cfg.DATASETS.SELECTION:
+        raise ValueError("methods score the whole training set, but DATASETS.SELECTION is set: leave it away")
+    cfg = cfg.clone()
+    set_num_classes(cfg)
+    cfg.DATASETS.TEST = ()
+    cfg.TEST.EXPECTED_RESULTS = []
+    cfg.ADAPRUNER.ENABLED = False
+    cfg.SEED = seed
+    cfg.OUTPUT_DIR = str(folder)
+    cfg.freeze()
+    return cfg
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(KEY.OF.LEAF, value) of nested dicts."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def _load(path: Path) -> Arrays:
+    with np.load(path) as file:
+        return dict(file)

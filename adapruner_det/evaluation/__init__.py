@@ -1,0 +1,1 @@
+"""Average precision, accuracy, and the files that hold them."""

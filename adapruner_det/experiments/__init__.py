@@ -1,0 +1,1 @@
+"""Pruning methods side by side: the same models on everything, on a selection, on a random one."""
