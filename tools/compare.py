@@ -30,6 +30,7 @@ import functools
 import re
 from pathlib import Path
 
+from adapruner_det.baselines.registry import current_name
 from adapruner_det.experiments.agreement import CAPTION, PLANTED_CAPTION, compare_selections
 from adapruner_det.experiments.budgets import BUDGETS
 from adapruner_det.experiments.comparison import FULL, Comparison
@@ -163,7 +164,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--methods",
         nargs="+",
-        type=_each(str),
+        type=_each(_explained(current_name)),
         choices=(FULL, *METHODS),
         metavar="METHOD",
         help=f"default: full random adapruner. There are {', '.join((FULL, *METHODS))}; "

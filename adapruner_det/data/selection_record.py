@@ -29,10 +29,13 @@ NO_BOXES = ""  # stands in class counts for images without boxes
 def make_selection(
     records: Sequence[dict],
     scores: "Sequence[float | None]",
-    kept: Sequence[bool],
+    kept: "Sequence[bool] | None" = None,
     *,
     keep_ratio: float,
     method: str,
+    others: Sequence[dict] = (),
+    keep_others: bool = False,
+    class_balance: bool = False,
     columns: "dict[str, Sequence[Any]] | None" = None,
     provenance: "dict[str, Any] | None" = None,
 ) -> Selection:
@@ -40,31 +43,39 @@ def make_selection(
 
     Args:
         records: N dataset dicts with `dataset_name` (see `load_records`).
-        scores: N numbers, higher means keep; None where the image did not compete.
-        kept: N booleans.
+        scores: N finite numbers, higher means keep; None where the image did not compete.
+        kept: N booleans; None for those with the highest scores.
+        others: further records, that did not compete.
+        keep_others: whether those stay.
+        class_balance: hold each class to the ratio, if `kept` is None.
         columns: further columns of N values.
-        provenance: further facts on how it was made.
+        provenance: further facts on how it was made; comparisons need `seconds`.
+
+    Raises:
+        ValueError: a score is no finite number, or there are too few images to keep one of each class.
     """
+    _check_scores(records, scores, method)
+    everything, nothing = [*records, *others], [None] * len(others)
     class_names = list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
-    names = list(dict.fromkeys(record["dataset_name"] for record in records))
-    digests = [annotations_digest(record, class_names) for record in records]
-    return Selection(
-        datasets=[record["dataset_name"] for record in records],
-        ids=[str(record["image_id"]) for record in records],
-        scores=list(scores),
-        kept=list(kept),
+    names = list(dict.fromkeys(record["dataset_name"] for record in everything))
+    facts = dict(provenance or {}) if kept is not None else {**(provenance or {}), "class_balance": class_balance}
+    selection = Selection(
+        datasets=[record["dataset_name"] for record in everything],
+        ids=[str(record["image_id"]) for record in everything],
+        scores=[None if score is None else float(score) for score in scores] + nothing,
+        kept=[*([True] * len(records) if kept is None else map(bool, kept)), *([keep_others] * len(others))],
         keep_ratio=keep_ratio,
         method=method,
         columns={
-            **_first_columns(records, class_names),
-            **(columns or {}),
-            **_last_columns(records, class_names),
-            ANNOTATIONS_COLUMN: digests,
+            **_first_columns(everything, class_names),
+            **{name: list(values) + nothing for name, values in (columns or {}).items()},
+            **_last_columns(everything, class_names),
+            ANNOTATIONS_COLUMN: [annotations_digest(record, class_names) for record in everything],
         },
         provenance={
-            **(provenance or {}),
+            **facts,
             "class_names": class_names,
-            "fingerprints": {name: fingerprint([r for r in records if r["dataset_name"] == name]) for name in names},
+            "fingerprints": {name: fingerprint([r for r in everything if r["dataset_name"] == name]) for name in names},
             "sources": {name: source_of(name) for name in names},
             "versions": {
                 "adapruner_det": __version__,
@@ -74,6 +85,28 @@ def make_selection(
             },
         },
     )
+    return cut_as_made(selection, keep_ratio) if kept is None else selection
+
+
+def cut_as_made(selection: Selection, keep_ratio: float, across_classes: bool = False) -> Selection:
+    """Cut at a ratio, each class by itself if the selection was made so (CLASS_BALANCE).
+
+    Args:
+        across_classes: all classes together, however it was made.
+    """
+    balanced = selection.provenance.get("class_balance", False) and not across_classes
+    column = CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
+    return selection.cut(keep_ratio, column if balanced else None)
+
+
+def _check_scores(records: Sequence[dict], scores: "Sequence[float | None]", method: str) -> None:
+    bad = [i for i, score in enumerate(scores) if score is not None and not np.isfinite(score)]
+    if bad or len(scores) != len(records):
+        ids = [records[i]["image_id"] for i in bad[:5]]
+        raise ValueError(
+            f"{method} gave {len(scores)} scores for {len(records)} images, {len(bad)} of them no "
+            f"finite numbers (images {ids})"
+        )
 
 
 def source_of(dataset_name: str) -> dict[str, str]:
@@ -92,13 +125,9 @@ def source_of(dataset_name: str) -> dict[str, str]:
     return {"format": "other"}
 
 
-def _classifies(records: Sequence[dict]) -> bool:
-    return "category_id" in records[0]
-
-
 def _first_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
     """What people want to see of each image beside its score."""
-    if not _classifies(records):
+    if "category_id" not in records[0]:
         crowds = [sum(map(_is_crowd, record.get("annotations", []))) for record in records]
         boxes = [len(record.get("annotations", [])) - own for record, own in zip(records, crowds)]
         return {"boxes": boxes, **({"crowds": crowds} if any(crowds) else {})}
@@ -109,7 +138,7 @@ def _first_columns(records: Sequence[dict], class_names: list[str]) -> dict[str,
 
 
 def _last_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
-    if _classifies(records):
+    if "category_id" in records[0]:
         return {}
     counts = [_boxes_by_class(record, len(class_names)) for record in records]
     named = [*class_names, NO_BOXES]
@@ -117,10 +146,8 @@ def _last_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, 
 
 
 def _boxes_by_class(record: dict, num_classes: int) -> list[int]:
-    counts = [0] * num_classes
-    for annotation in record.get("annotations", []):
-        counts[annotation["category_id"]] += not _is_crowd(annotation)
-    return counts
+    classes = [a["category_id"] for a in record.get("annotations", []) if not _is_crowd(a)]
+    return np.bincount(np.array(classes, int), minlength=num_classes).tolist()
 
 
 def _is_crowd(annotation: dict) -> bool:
@@ -136,11 +163,6 @@ def fingerprint(records: Sequence[dict]) -> str:
         digest = annotations_digest(record, MetadataCatalog.get(name).thing_classes)
         lines.append(f"{name} {record['image_id']} {digest}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def class_column(selection: Selection) -> str:
-    """The column with the class that SCORING.CLASS_BALANCE counts an image for."""
-    return CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
 
 
 def class_counts(selection: Selection) -> dict[str, dict[str, int]]:

@@ -17,9 +17,8 @@ from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
 from ..data.sampling import ResumableSampler
 from ..evaluation.accuracy import ClassificationEvaluator
-from ..pruning.label_errors import Detections, Labels
 from ..pruning.statistics import Statistics
-from .classification_statistics import last_layer_of
+from . import classification_statistics
 
 _FLIPS = ("horizontal", "none")
 # So many images, evenly spread over the data, tell their mean and deviation well enough.
@@ -106,28 +105,16 @@ class ClassificationTask:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
 
     @staticmethod
+    def labelled(records: list[dict]) -> Statistics:
+        return classification_statistics.labelled(records)
+
+    @staticmethod
     def class_counts(records: list[dict]) -> Tensor:
-        num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
-        counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
-        return counts.scatter_(1, labels_of(records)[:, None], 1)
+        return torch.from_numpy(classification_statistics.labelled(records).counts)
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
-        features, probabilities = last_layer_of(cfg, model, records)
-        labels, images = labels_of(records).numpy(), np.arange(len(records))
-        right = np.maximum(probabilities[images, labels], np.finfo(np.float32).tiny)
-        box = np.tile(np.float32([0, 0, 1, 1]), (len(records), 1))  # the whole image
-        seen = probabilities.argmax(axis=1)
-        return Statistics(
-            datasets=[record["dataset_name"] for record in records],
-            ids=[str(record["image_id"]) for record in records],
-            losses={"loss_cls": -np.log(right)},
-            counts=ClassificationTask.class_counts(records).numpy(),
-            features=features,
-            labels=Labels(box, labels, images, np.zeros(len(records), bool)),
-            found=Detections(box, probabilities[images, seen], seen, images),
-            class_names=list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
-        )
+        return classification_statistics.statistics_of(cfg, model, records)
 
     @staticmethod
     def image_indices(batch: dict) -> Tensor:

@@ -47,6 +47,9 @@ class Task(Protocol):
     def read_image(self, cfg: CfgNode, record: dict) -> np.ndarray:
         """An image as people see it, (H, W, 3) uint8 RGB."""
 
+    def labelled(self, records: list[dict]) -> Statistics:
+        """What is known of images before a model has seen them."""
+
     def class_counts(self, records: list[dict]) -> Tensor:
         """How many objects of each class are in each image, (N, K) int16, for what losses are to be expected."""
 

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from ..baselines.registry import current_name
 from ..pruning.selection import ratio_label
 from .budgets import BUDGETS, ITERATIONS
 from .methods import ADAPRUNER, DRAWN, METHODS, RANDOM, Stage
@@ -227,7 +228,7 @@ def _folder(name: str) -> str:
 def _check_choice(field_name: str, given: Sequence[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
-            raise ValueError(f"{field_name}: {name!r} is none of {', '.join(known)}")
+            raise ValueError(f"{field_name}: {current_name(name)!r} is none of {', '.join(known)}")
 
 
 def _check_same_configs(grids: Iterable[dict[str, Collection]]) -> None:

@@ -119,10 +119,10 @@ METHODS: dict[str, Method] = {
         name: scored_by(
             "score.py",
             name,
-            needs_proxy=method.needs != registry.NOTHING,
+            needs_proxy=bool(method.trainings),
             for_every_ratio=not method.looks_at_ratio,
         )
         for name, method in registry.METHODS.items()
-        if name != RANDOM and not method.sets_ratio
+        if name not in (RANDOM, ADAPRUNER)
     },
 }

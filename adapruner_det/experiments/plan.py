@@ -11,6 +11,7 @@ from ..data.selection_record import fingerprint
 from ..engine import load_config
 from ..engine.config import without_preset
 from ..engine.proxy import proxy_settings, task_name
+from ..engine.select import variant_of
 from ..engine.tasks import task_of
 from ..engine.trainer import check_pruning, with_max_iter
 from .budgets import length
@@ -74,6 +75,7 @@ def check(comparison: Comparison) -> None:
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
     for name, variant in comparison.variants.items():
+        _check_form(comparison, name, variant.method, task)
         if METHODS[variant.method].needs_proxy:
             _check_same_proxy(comparison, name)
 
@@ -105,6 +107,15 @@ def _check_pruning(comparison: Comparison, method: str) -> None:
             f"{method}: ADAPRUNER.ENABLED is False in {stage.config}, so that it would prune nothing; put "
             '"ADAPRUNER.ENABLED True" into --prune-opts'
         )
+
+
+def _check_form(comparison: Comparison, name: str, method: str, task: str) -> None:
+    form = variant_of(method, load_stage(comparison.selecting_stage(name)))
+    reason = registry.refusal(method, task, form)
+    if form and form == registry.METHODS[method].sets_ratio:
+        reason = f"{method} ({form}) sets the ratio itself; score.py {method} makes its selection"
+    if reason:
+        raise ValueError(f"variants: {name}: {reason}")
 
 
 def _check_same_proxy(comparison: Comparison, variant: str) -> None:

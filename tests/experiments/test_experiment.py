@@ -219,8 +219,8 @@ def test_an_experiment_with_all_methods_lacks_none_and_shares_the_runs_of_its_sm
         paths = (f"configs/experiments/{file}.yaml" for file in (name, smaller))
         comparison, other = (build_comparison(TOOLS, read_experiment(path)) for path in paths)
         task = task_name(config_of(comparison.selecting_stage()))
-        applying = {name for name, method in METHODS.items() if task in method.tasks and not method.sets_ratio}
-        assert {*comparison.methods} == {"full", "adapruner", *applying}
+        applying = {name for name, method in METHODS.items() if task in method.tasks}
+        assert {*comparison.methods} == {"full", *applying}
         assert comparison.selecting_stage("random") == other.selecting_stage("random")
         assert comparison.keep_ratios == other.keep_ratios and comparison.seeds == other.seeds
         for model in comparison.models():

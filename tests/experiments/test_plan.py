@@ -151,7 +151,7 @@ def test_a_grid_that_cannot_be_is_refused(grid, message):
 
 
 def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(data, tmp_path):
-    methods = ("full", "random", "adapruner", "high_loss")
+    methods = ("full", "random", "adapruner", "mean_loss")
 
     def fingerprints(**options):
         return {name: run.fingerprint for name, run in runs_of(tmp_path, methods=methods, **options).items()}
@@ -161,7 +161,7 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
 
     first = fingerprints()
     of_adapruner = {selection_run("adapruner", 0.8, 0), training("adapruner")}
-    of_proxy = {proxy_run(0), *(selection_run("high_loss", ratio, 0) for ratio in (0.8, 1)), training("high_loss")}
+    of_proxy = {proxy_run(0), *(selection_run("mean_loss", ratio, 0) for ratio in (0.8, 1)), training("mean_loss")}
     of_random = {selection_run("random", 0.8, 0), training("random")}
     assert first.keys() == of_adapruner | of_proxy | of_random | {FULL_RUN}
     assert not changed()
@@ -245,10 +245,10 @@ def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
 
 
 def test_a_variant_of_a_method_looks_at_the_proxy_of_all(tmp_path):
-    by_class = Variant(("SCORING.CLASS_BALANCE", "True"), "high_loss")
-    runs = runs_of(tmp_path, methods=("random", "high_loss"), variants={"by class": by_class})
-    other, usual = (runs[selection_run(method, 1.0, 0)] for method in ("by class", "high_loss"))
-    assert other.command[2] == usual.command[2] == "high_loss" and other.after == usual.after == (proxy_run(0),)
+    by_class = Variant(("SCORING.CLASS_BALANCE", "True"), "mean_loss")
+    runs = runs_of(tmp_path, methods=("random", "mean_loss"), variants={"by class": by_class})
+    other, usual = (runs[selection_run(method, 1.0, 0)] for method in ("by class", "mean_loss"))
+    assert other.command[2] == usual.command[2] == "mean_loss" and other.after == usual.after == (proxy_run(0),)
     assert other.command[-2:] == by_class.opts and other.fingerprint != usual.fingerprint
     assert runs[training("by class")].after == (selection_run("by class", 0.8, 0),)
     assert runs[selection_run("by class", 0.8, 0)].after == (other.name,)
@@ -257,8 +257,10 @@ def test_a_variant_of_a_method_looks_at_the_proxy_of_all(tmp_path):
 @pytest.mark.parametrize(
     "variant, message",
     [
-        (Variant(("SOLVER.BASE_LR", "0.5"), "high_loss"), "variants: x: SOLVER.BASE_LR cannot differ"),
+        (Variant(("SOLVER.BASE_LR", "0.5"), "mean_loss"), "variants: x: SOLVER.BASE_LR cannot differ"),
         (Variant((), "el2n"), "methods: el2n"),
+        (Variant((), "bnsl_hard"), "bnsl_hard is now bnsl with SCORING.BNSL hard"),
+        (Variant(("SCORING.BNSL", "supervised"), "bnsl"), r"variants: x: bnsl \(supervised\) does not apply"),
     ],
 )
 def test_a_variant_that_cannot_be_is_refused_before_anything_runs(tmp_path, variant, message):

@@ -136,8 +136,7 @@ def test_methods_that_do_not_apply_are_refused_with_their_reasons(tmp_path):
         runs_of(tmp_path, "random", "el2n", "glister")
 
 
-def test_every_method_can_be_compared_but_those_that_set_the_ratio_themselves():
-    fixed = {name: method for name, method in registry.METHODS.items() if not method.sets_ratio}
-    assert set(METHODS) == {*fixed, "adapruner"} and "dataset_pruning_guaranteed" not in fixed
+def test_every_method_can_be_compared_but_a_form_that_sets_the_ratio_itself(tmp_path):
+    assert set(METHODS) == set(registry.METHODS)
     needing = {name for name, method in METHODS.items() if method.needs_proxy}
-    assert needing == {name for name, method in fixed.items() if method.needs != "nothing"}
+    assert needing == {name for name, method in registry.METHODS.items() if method.trainings} - {"adapruner"}

@@ -1,11 +1,28 @@
-"""From the order in which images are chosen to their scores.
+"""What a method gives: a score for each image, from an order of the images if need be.
 
 N images, n images of one class.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of N images, with what else the record of the selection is to say.
+
+    Attributes:
+        values: (N,) numbers, higher: keep.
+        columns: further columns of N values by name, such as reasons.
+        facts: for the record's provenance.
+    """
+
+    values: np.ndarray
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def scores_of_order(order: np.ndarray) -> np.ndarray:
@@ -31,9 +48,8 @@ def class_by_class(labels: np.ndarray, choose: Callable[[np.ndarray], np.ndarray
         labels: (N,) integers.
         choose: given the (n,) positions of the images of a class, the (n,) order to take them in, a
             permutation of 0 to n - 1.
-        seed: of the order in which positions and classes are handed on. It must not be the data set's,
-            whose neighbours are often alike; and where fewer images stay than there are classes, it says
-            which classes these are of.
+        seed: of the order in which positions and classes are handed on. It is not the data set's order, in which
+            neighbours are often alike. Where fewer images stay than there are classes, it decides which classes.
 
     Returns:
         (N,) int64, a permutation.
@@ -45,14 +61,6 @@ def class_by_class(labels: np.ndarray, choose: Callable[[np.ndarray], np.ndarray
 
 
 def interleave(orders: list[np.ndarray]) -> np.ndarray:
-    """One order of several, in which each is spread evenly over the whole length.
-
-    Args:
-        orders: one array of image positions a class, of n_c each.
-
-    Returns:
-        (sum of n_c,) the same positions: among the first K of N, each class has n_c K / N of its own, to
-        within one image.
-    """
+    """One order of several (n_c,), each spread evenly over the whole length (sum of n_c,)."""
     place = np.concatenate([(np.arange(len(order)) + 0.5) / len(order) for order in orders])
     return np.concatenate(orders)[np.argsort(place, kind="stable")]
