@@ -11,7 +11,9 @@ OBJECTIVE = "objective"  # in a record's provenance: the weights of the terms, a
 
 
 def adapruner(statistics: Statistics, keep_ratio: float, seed: int, weights: TermWeights | None = None) -> Scores:
-    """The logits of the mask, with the reason of every image. Images above 0 stay.
+    """Keeps the images that the least speaks against, with the reason of every image.
+
+    The scores are the logits of the mask; images above 0 stay.
 
     Args:
         weights: of the terms of E; the defaults are those of detection.

@@ -5,13 +5,10 @@ data pruning" (2022): k-means in the embedding space of a network; the difficult
 distance to the nearest centroid, its prototype. Of an abundant set the hard images (far) are to be kept, of a scarce
 one the easy ones (near).
 
-Left open there, or otherwise here:
-- The features are those of the proxy, as for every other method, not of a self-supervised network.
-- They are scaled to length 1 before k-means, so that clusters and distance mean the same by "near".
-- There are as many clusters as classes, but at least MIN_CLUSTERS: a detector's images of one class would
-  have one prototype. The paper found ten times more or fewer to do as well.
-- It found balanced classes essential. Here each class keeps at least CLASS_SHARE of what it would keep if all
-  were cut alike; for classification only, where an image has one class.
+Left open there, or otherwise here: features are those of the proxy, not of a self-supervised network, and scaled to
+length 1. There are as many clusters as classes, but at least MIN_CLUSTERS (the paper found ten times more or fewer to
+do as well). Balanced classes, which it found essential, mean that each class keeps at least CLASS_SHARE of what it
+would keep if all were cut alike; for classification only, where an image has one class.
 
 N images, C classes, F features, k prototypes.
 """
@@ -29,7 +26,7 @@ MIN_CLUSTERS = 10
 
 
 def bnsl(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "auto") -> np.ndarray:
-    """Far from the prototypes first, or near to them first, (N,) float64, higher: keep.
+    """Keeps the images nearest to a prototype, or farthest from it.
 
     Args:
         variant: "hard": far first. "easy": near first. "auto": hard if there are more than
@@ -51,14 +48,9 @@ def bnsl(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "a
 
 
 def cluster_distances(features: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
-    """Cosine distance of each image to the nearest k-means centroid.
+    """Cosine distance (N,) float64 of each image, features (N, F), to the nearest of k centroids.
 
-    Args:
-        features: (N, F). A row of zeros points nowhere; its cosine with everything counts as 0.
-        num_clusters: k; N where there are fewer images.
-
-    Returns:
-        (N,) float64 in [0, 2].
+    A row of zeros points nowhere; its cosine with everything counts as 0.
     """
     from sklearn.cluster import KMeans  # here: it takes a second, and most methods do without
     from sklearn.preprocessing import normalize
@@ -73,15 +65,7 @@ def cluster_distances(features: np.ndarray, num_clusters: int, seed: int) -> np.
 
 
 def class_distances(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cosine distance of each image to the mean of its own class, even if another is nearer.
-
-    Args:
-        features: (N, F).
-        labels: (N,) integers.
-
-    Returns:
-        (N,) float64 in [0, 2].
-    """
+    """Cosine distance (N,) float64 of each image, features (N, F), to the mean of its class, even if another is nearer."""
     from sklearn.preprocessing import normalize
 
     directions = normalize(features)
@@ -91,17 +75,13 @@ def class_distances(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def guarantee_classes(scores: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Puts the best of each class before all others; within and after them the order stays.
+    """Ranks (N,) in (0, 1] of the scores, plus 1 for the best of each class.
 
     Args:
         scores: (N,), higher: keep.
         labels: (N,) integers.
-        share: of each class's images, rounded down, that come first.
+        share: of each class's images, rounded down, that get the 1.
         seed: decides between equal scores at that limit.
-
-    Returns:
-        (N,) float64: the rank of the score in (0, 1], the same for equal scores, plus 1 for those that come
-        first.
     """
     from scipy.stats import rankdata
 

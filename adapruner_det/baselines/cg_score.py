@@ -27,7 +27,7 @@ _COLUMNS, _IMAGES = 4096, 1024
 
 
 def cg_score(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images of each class whose removal would lower the complexity most, (N,) float64 in (0, 1].
+    """Keeps the images of each class that add most to the complexity of the labels.
 
     The complexity of n labelled images is y^T H^-1 y, which bounds the generalisation error of an
     overparameterised two-layer ReLU network (Arora et al. 2019, "Fine-grained analysis of optimization
@@ -35,9 +35,8 @@ def cg_score(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray
     the images of one class and -1 for others. The score of an image is the complexity with it less
     the one without it; see `cg_scores` for many classes.
 
-    The paper wants inputs of length 1 and does not say how pixels become inputs. Here each channel is
-    standardised over all images before, as in the authors' code: lengths alone would leave all cosines near 1. As in
-    that code each class is pruned by itself: its gaps come from matrices of its own.
+    The paper wants inputs of length 1. As in the authors' code each channel is standardised over all images before, and
+    each class is pruned by itself.
 
     Caveat: wrong labels and outliers score highest, hence are kept first. What the paper prunes is the
     redundant end.
@@ -60,9 +59,9 @@ def cg_scores(
     """Mean CG-score of each image over several random draws of images of other classes.
 
     One matrix holds images of one class and as many of all others, drawn without replacement; only the former get a
-    score from it. So does the authors' published code, but that it draws once unless told otherwise, and does not
-    bound the matrix. On CIFAR-10 the scores of two draws have a rank correlation of 0.73 in a class of 5000, so that
-    means of three are worth their time: 30 matrices, of 18 s of one core and 2.4 GB each.
+    score from it. So does the authors' published code, but that it draws once and does not bound the matrix. On
+    CIFAR-10 the scores of two draws have a rank correlation of 0.73, so that means of three are worth their time: 30
+    matrices, of 18 s of one core and 2.4 GB each.
 
     Args:
         inputs: (N, D) numbers, of any length.
@@ -95,7 +94,7 @@ def _deal(labels: np.ndarray, rng: np.random.Generator, class_images: int) -> It
 
 
 def complexity_gaps(gram: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
-    """y^T H^-1 y less the same without image i, for each of the last `count` of n images.
+    """y^T H^-1 y less the same without image i, (count,), for each of the last `count` of n images.
 
     By the Schur complement the gap is (H^-1 y)_i^2 / (H^-1)_ii. With H = L L^T the last rows of both need
     the inverse of the last block of L alone, so one Cholesky decomposition does it for all.
@@ -103,9 +102,6 @@ def complexity_gaps(gram: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
     Args:
         gram: (n, n) float64, H, symmetric and positive definite. Overwritten.
         y: (n,) float64.
-
-    Returns:
-        (count,) float64, not negative.
     """
     # Transposed: LAPACK works in place on columns.
     lower = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
@@ -117,13 +113,8 @@ def complexity_gaps(gram: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
 def relu_gram(cosines: np.ndarray) -> np.ndarray:
     """H_ij = c_ij (pi - arccos c_ij) / (2 pi), c the cosines, plus a little on the diagonal.
 
-    It is the kernel of a wide two-layer ReLU network of which the first layer is trained.
-
-    Args:
-        cosines: (n, n) float64, symmetric. Overwritten.
-
-    Returns:
-        (n, n) float64, positive definite.
+    It is the kernel of a wide two-layer ReLU network of which the first layer is trained: (n, n), positive definite.
+    The cosines (n, n) float64 are overwritten.
     """
     kernel = torch.from_numpy(cosines)  # its arccos is five times as fast as NumPy's
     kernel.clamp_(-1, 1)
@@ -134,14 +125,7 @@ def relu_gram(cosines: np.ndarray) -> np.ndarray:
 
 
 def cosines(inputs: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Cosine of the angle between each two of n standardised inputs, (n, n) float64.
-
-    An input of zeros has the cosine 0 with all.
-
-    Args:
-        inputs: (n, D) numbers.
-        center, scale: (D,) floats, to subtract and then to divide by.
-    """
+    """Cosine of each two of n inputs (n, D) less `center` over `scale` (D,), (n, n) float64; 0 for an input of zeros."""
     products = np.zeros((len(inputs), len(inputs)))
     for start in range(0, inputs.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)
@@ -155,13 +139,7 @@ def cosines(inputs: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.nda
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all places of all images, (C,) float64 each.
-
-    The deviation of a constant channel is given as 1, to be divided by.
-
-    Args:
-        images: (N, H, W, C) numbers.
-    """
+    """Mean and standard deviation (C,) of each channel of images (N, H, W, C); 1 for a channel that is constant."""
     sums, squares = np.zeros(images.shape[3]), np.zeros(images.shape[3])
     for start in range(0, len(images), _IMAGES):
         block = images[start : start + _IMAGES].astype(np.float64)

@@ -6,15 +6,11 @@ H the Hessian of the training loss; a set of images, by the sum S of theirs. The
 with the number m of images to remove given, make ||S|| as small as possible (cardinality-guaranteed), and
 with a bound given, remove as many as possible with ||S|| <= epsilon (generalization-guaranteed).
 
-Decided here:
-- Parameters are those of the last layer, a softmax regression on the features that come into it. Its
-  gradient (p - y) (h, 1)^T and its Hessian have closed forms, so nothing is estimated by sampling.
-- The Hessian is exact up to MAX_EXACT parameters, else Kronecker-factored (Martens and Grosse 2015:
-  "Optimizing Neural Networks with Kronecker-factored Approximate Curvature"). An influence is then an
-  outer product and is kept as its two factors. A random projection would mislead: a set sought among all sets
-  for its short sum is one whose sum the projection hides.
-- Both problems are solved by greedy growth and swaps (dataset_pruning_solver.py) where the paper has
-  simulated annealing: the same objective, and an order of removal that can be cut at other ratios.
+Decided here: parameters are those of the last layer, a softmax regression, whose gradient (p - y) (h, 1)^T and Hessian
+have closed forms. The Hessian is exact up to MAX_EXACT parameters, else Kronecker-factored (Martens and Grosse 2015:
+"Optimizing Neural Networks with Kronecker-factored Approximate Curvature"), so that an influence is an outer product.
+Both problems are solved by greedy growth and swaps (dataset_pruning_solver.py) where the paper has simulated annealing:
+the same objective, and an order of removal that can be cut at other ratios.
 
 N images, F features, P = F + 1 with the bias, C classes.
 """
@@ -33,7 +29,9 @@ BLOCK = 4096  # images whose float64 gradients are held at a time
 
 
 def dataset_pruning(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "cardinality") -> np.ndarray:
-    """The order of removal, continued to all images, as scores: removed last, scored highest.
+    """Keeps the images but for those that together move the parameters least.
+
+    The scores are the order of removal, continued to all images.
 
     Args:
         variant: "cardinality": the cut at `keep_ratio` removes exactly the set that was found for it. Cut higher, it
@@ -72,12 +70,7 @@ def random_change(influences: Influences, count: int) -> float:
 def last_layer_influences(layer: LastLayer, labels: np.ndarray, damping: float = DAMPING) -> Influences:
     """What leaving out each image does to weights and bias of the last layer, (1/N) H^-1 grad L_i.
 
-    Args:
-        labels: (N,) integers.
-        damping: weight of the penalty damping/2 ||theta||^2 of the training loss, which includes the bias.
-
-    Returns:
-        The influences of N images on P C parameters.
+    `damping` is the weight of the penalty damping/2 ||theta||^2 of the training loss, which includes the bias.
     """
     size = (layer.features.shape[1] + 1) * layer.probabilities.shape[1]
     method = exact_influences if size <= MAX_EXACT else kronecker_influences

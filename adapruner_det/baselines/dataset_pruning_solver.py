@@ -1,7 +1,6 @@
 """Sets of images whose influences nearly cancel: the discrete problems of Dataset Pruning.
 
-Solved by greedy growth and local search. Both look at a pool of images at a time, for which all inner
-products are computed at once, so that a step within the pool costs next to nothing.
+Greedy growth and local search look at a pool of images at a time, whose inner products are computed at once.
 
 N images, m of them removed, T images in a pool; an influence is a matrix of P x C numbers.
 """
@@ -85,9 +84,7 @@ class Removal:
         return other
 
     def grow(self, count: int) -> np.ndarray:
-        """Removes `count` more images one by one, each time the one that leaves the shortest sum.
-
-        Chosen among the POOL images that were best when the pool was drawn.
+        """Removes `count` more images, each time the one of the pool that leaves the shortest sum.
 
         Returns:
             (count,) float64, the norm of the sum after each.
@@ -158,11 +155,10 @@ def best_swaps(gram: np.ndarray, inner: np.ndarray, square: float, inside: int) 
 
     Args:
         gram: (T, T), inner products; the first `inside` are removed, the others are not.
-        inner: (T,), inner products with the sum.
-        square: squared norm of the sum.
+        inner: (T,), inner products with the sum, whose squared norm is `square`.
 
     Returns:
-        Pairs of places in 0..T-1: the one that leaves the set, the one that takes its place.
+        Pairs of places: the one that leaves the set, the one that takes its place.
     """
     norms = np.diag(gram)
     distances = norms[:inside, None] + norms[None, inside:] - 2 * gram[:inside, inside:]

@@ -11,7 +11,7 @@ from ..pruning.statistics import Statistics
 
 
 def el2n(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images with the largest error, (N,) float64.
+    """Keeps the images with the largest error of the probabilities, early.
 
     The paper's score is E ||p(w_t, x) - y||_2: p is the softmax of a network after a few epochs t (20 of
     200 on CIFAR-10), y the class as one-hot vector. The mean is over 10 networks that differ in their

@@ -14,7 +14,7 @@ _DECIMALS = 6
 
 
 def forgetting(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images forgotten most often, (N,) float64.
+    """Keeps the images forgotten most often while the proxy trained.
 
     The paper removes images in ascending order of their forgetting count, the unforgettable ones first. Ties are
     massive: on CIFAR-10 about a third of the images has the count 0. The authors' code draws among them, and so

@@ -16,21 +16,18 @@ from .scores import scores_of_order
 
 
 def glister(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images chosen first by a greedy of the loss of held-out images, (N,) float64.
+    """Keeps the images whose gradients lower the loss of held-out images most.
 
-    The paper chooses a set S of k images that minimises L_V(theta - eta sum_{i in S} g_i): the loss on
-    held-out images V after one gradient step on S. Theta is the last layer alone, as in the paper's approximation for
-    deep networks. All classes compete in one greedy, as in the paper (`greedy_order`).
+    The paper chooses a set S that minimises L_V(theta - eta sum_{i in S} g_i): the loss on held-out images V after one
+    gradient step on S. Theta is the last layer alone, as in its approximation for deep networks. All classes compete in
+    one greedy (`greedy_order`).
 
     Decided here:
-    - V is a tenth of the training images, stratified by class. It needs scores too: the same greedy
-      ranks it with the roles exchanged, the other nine tenths held out. Both orders are merged by the
-      share of its part that was chosen before an image, so any cut takes the same share of both.
-    - The proxy was trained on V as well. The paper refreshes the choice while it trains on the others
-      alone; here the choice is made once, for a trained proxy.
-    - eta, the learning rate in the paper, is that of the proxy's training for one image. It must not be too small:
-      with steps that hardly move the parameters grad L_V stays what it is, and the classes that it favours at
-      first are chosen to the last image before others have their turn.
+    - V is a tenth of the training images, stratified by class. The same greedy ranks V with the roles exchanged. Both
+      orders are merged by the share of its part that was chosen before an image.
+    - The proxy was trained on V as well, and the choice is made once; the paper refreshes it while it trains.
+    - eta is the learning rate of the proxy's training for one image. If it is too small grad L_V stays what it is, and
+      the classes that it favours at first are chosen to the last image before others have their turn.
 
     Caveat: the gain of an image that the proxy fits is almost 0, so hard images come first as far as
     they agree with held-out ones, easy ones follow, and those that contradict come last.
@@ -47,17 +44,7 @@ def glister(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
 
 
 def split(labels: np.ndarray, seed: int, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a share of the images apart, of each class as nearly that share as whole images allow.
-
-    Args:
-        labels: (N,) integers.
-
-    Returns:
-        the images set apart, at least one, and the others, both in random order.
-
-    Raises:
-        ValueError: there are fewer than two images.
-    """
+    """Sets a share of the images apart, stratified: those, at least one, and the others, both in random order."""
     if len(labels) < 2:
         raise ValueError(f"GLISTER holds some images out: it needs two at least, not {len(labels)}")
     rng = np.random.default_rng(seed)
@@ -77,7 +64,7 @@ def greedy_order(
     rate: float,
     rounds: int = 300,
 ) -> np.ndarray:
-    """The order in which N candidates are chosen, by their gain on M held-out images.
+    """The order (N,) in which candidates are chosen, by their gain on M held-out images.
 
     The gain is of first order, eta g_i . grad L_V(theta_S). After each block of candidates grad L_V is computed anew
     at the theta_S of all chosen so far; the g_i stay those at theta. Time is O(rounds (N + M) C F).
@@ -87,9 +74,6 @@ def greedy_order(
         labels, held_out_labels: (N,) and (M,) integers in [0, C).
         rate: eta, what the gradient of one chosen image is multiplied by.
         rounds: number of blocks that the candidates are chosen in. N rounds: one by one.
-
-    Returns:
-        (N,) int64, a permutation; of equal gains the first candidate comes first.
     """
     inputs, errors = _with_bias(candidates.features), prediction_errors(candidates.probabilities.astype(float), labels)
     held_out_inputs = _with_bias(held_out.features)

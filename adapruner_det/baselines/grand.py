@@ -12,7 +12,7 @@ from .el2n import prediction_errors
 
 
 def grand(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images with the largest gradient, (N,) float64.
+    """Keeps the images with the largest gradient of the loss, early.
 
     The paper's score is E ||g_t(x, y)||_2: g_t is the gradient of the loss of one image on all parameters
     of a network after a few epochs t. The mean is over 10 networks. Here SCORING says how many networks there

@@ -19,18 +19,15 @@ from .scores import class_by_class, scores_of_order
 
 
 def herding(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "nearest") -> np.ndarray:
-    """Class by class, each image that takes the running mean nearest to the mean of its class.
+    """Keeps the images that are together nearest to the mean of their class.
 
-    For detection all images are one class: an image has boxes of several classes, and its features describe all of
-    them. The order serves every ratio, and whatever the cut, each class keeps the share of its images that all keep.
+    The score is their place in the order of choice. For detection all images are one class: an image has boxes of
+    several classes, and its features describe all of them.
 
     Args:
         variant: "nearest", or "farthest": what the library DeepCore calls herding (Guo, Zhao and Bai, "DeepCore: A
             comprehensive library for coreset selection in deep learning", 2022). Its published code takes the argmax
             where herding takes the argmin, and comparisons that took "Herding" from there have this one.
-
-    Returns:
-        (N,) float64, higher: keep.
     """
     features = statistics.features
     labels = np.zeros(len(features), np.int64) if statistics.classes is None else statistics.classes
@@ -42,17 +39,9 @@ def herding(statistics: Statistics, keep_ratio: float, seed: int, variant: str =
 
 
 def herding_order(features: np.ndarray, farthest: bool = False, progress: tqdm | None = None) -> np.ndarray:
-    """The order in which herding chooses the images of one class, all n of them.
+    """The order (n,) in which herding chooses the images of one class, features (n, F); of equal ones the first first.
 
     Takes about 2/3 n^2 F multiplications, and memory for 2 n F numbers.
-
-    Args:
-        features: (n, F).
-        farthest: choose the image that takes the running mean farthest from mu instead.
-        progress: told of each image.
-
-    Returns:
-        (n,) int64, a permutation; of equal images the first comes first.
     """
     # With y = x - mu and R the sum of the chosen y, the distance is ||R + y|| / (|S| + 1), and R stays small
     # however many are chosen: nothing is lost in float32.

@@ -20,12 +20,11 @@ LARGEST_DISTANCE = 2.0
 
 
 def near_duplicates(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """The distance at which each image is removed as one of the closest pair that is left.
+    """Keeps the images least like another image that stays.
 
-    Labels play no part: two images that look alike to the proxy are alike, whatever is written on them.
+    The score is the distance at which an image is removed as one of the closest pair that is left.
 
-    Returns:
-        (N,) float64 in [0, 2], higher: keep. Of m copies of an image, m - 1 have 0.
+    Labels play no part. Of m copies of an image, m - 1 have the score 0.
     """
     return removal_distances(statistics.features, seed)
 
@@ -36,14 +35,11 @@ def removal_distances(features: np.ndarray, seed: int, neighbours: int = NEIGHBO
     Of the pair goes the one whose second neighbour is closer; between equals, the seed decides.
 
     Args:
-        features: (N, F); only their directions count. Rows of zeros are alike, and at right angles to all
-            others.
-        neighbours: k, the length of the lists of nearest images, at least 2. The time it takes depends on
-            it, the result does not.
+        features: (N, F); only their directions count. Rows of zeros are alike, and at right angles to all others.
+        neighbours: k, the length of the lists of nearest images, at least 2. It changes the time, not the result.
 
     Returns:
-        (N,) float64: cosine distances in [0, 2], never falling in the order of removal; 2 for the image that
-        is left.
+        (N,) float64: cosine distances in [0, 2], never falling in the order of removal; 2 for the image that is left.
     """
     lists = _NeighbourLists(unit_vectors(features), neighbours)
     lot = np.random.default_rng(seed).permutation(len(features))
@@ -74,8 +70,7 @@ def removal_distances(features: np.ndarray, seed: int, neighbours: int = NEIGHBO
 class _NeighbourLists:
     """The nearest of the images that are left, for each of them.
 
-    A list holds the k nearest of when it was made. Those removed since are skipped, and it is made anew when
-    they are too many, so the first that are left in it are always the nearest.
+    A list holds the k nearest of when it was made. It is made anew when too many of them have been removed.
 
     Attributes:
         count: images that are left.

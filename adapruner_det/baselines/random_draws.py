@@ -13,30 +13,31 @@ SIZES = (32**2, 96**2)  # pixels at which COCO's medium and large boxes begin
 
 
 def random(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """A uniform score for each image, (N,) float64. Cut at several ratios they give nested subsets."""
+    """Keeps the images that are drawn uniformly.
+
+    Returns:
+        (N,) float64. Cut at several ratios they give nested subsets.
+    """
     return np.random.default_rng(seed).random(len(statistics))
 
 
 def random_class_weighted(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """Places in a draw weighted by how rare an image's rarest class is, (N,) float64, higher: keep.
+    """Keeps the images of a draw that is weighted by the rarity of their rarest class.
 
-    AdaPruner's default for detection draws so between images that nothing speaks against: the same seed gives the
-    same draw. What AdaPruner gains beyond this control comes from what it has learned.
+    By the same seed AdaPruner's default for detection draws so between images that nothing speaks against.
     """
     names = list(map(identity, statistics.datasets, statistics.ids))
     return drawn_lots(names, seed, rarity(statistics.counts, power=1))
 
 
 def random_stratified(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
-    """Random scores, those of round(keep_ratio N) images above the others', (N,) float64.
+    """Keeps the images of a draw with quotas by class and size of the objects.
 
     Strata are class x size (COCO's small, medium, large) for detection, classes for classification; images
-    without objects are one more.
-
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", 2011)
-    into what stays and what goes: the stratum with the fewest objects left is divided first, since later choices
-    could not make good for it. Unlike in `data.stratified_split` images come in random order, and the limit between
-    staying and going is drawn. So a stratum with a single image does not go at every ratio below a half.
+    without objects are one more. Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of
+    Multi-Label Data", 2011) into what stays and what goes: the stratum with the fewest objects left is divided first.
+    Images come in random order, and the limit between staying and going is drawn, so that a stratum with a single
+    image does not go at every ratio below a half.
     """
     strata = objects_by_size(statistics).reshape(len(statistics), -1)
     rng = np.random.default_rng(seed)
@@ -54,16 +55,13 @@ def objects_by_size(statistics: Statistics) -> np.ndarray:
 
 
 def stratified_choice(strata: np.ndarray, keep_ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """Which images stay, so that every stratum keeps about the ratio of its objects.
+    """Which images stay, (N,) bool, round(keep_ratio N) of them True.
 
     An image stays if that leaves its strata, relative to their sizes, nearer to their quotas than if it goes. How
     much nearer is drawn for each stratum: of one with a single image it stays with the probability keep_ratio.
 
     Args:
         strata: (N, S) objects of each stratum in each image; images without any are a stratum as well.
-
-    Returns:
-        (N,) bool, round(keep_ratio N) of them True.
     """
     # The last column, of images, is held to the ratio all the way: without it room would run out at the end.
     held = np.column_stack([strata, ~np.any(strata, axis=1), np.ones(len(strata))]).astype(float)

@@ -22,25 +22,16 @@ from .scores import Scores
 CLASSIFICATION, DETECTION = "classification", "detection"
 ADAPRUNER, RANDOM = "adapruner", "random"
 
-# How far a proxy has to be trained: up to the early point, or to the end. A proxy is a network trained on all images,
-# without pruning; no test image is ever looked at.
+# The parts of `Statistics` that a method may need beside the labels, and how far a proxy has to be trained for them:
+# not at all, up to the early point, or to the end. A proxy is a network trained on all images, without pruning.
 EARLY, TRAINED = "early", "trained"
-# The parts of `Statistics` that a method may need beside the labels, and the training that each takes, if any.
-FINISHED_MODEL, LAST_LAYER, DYNAMICS, EARLY_LAYERS, GRADIENT_NORMS, PIXELS = (
-    "finished model",  # losses, features, found
-    "last layer",
-    "dynamics",
-    "early layers",
-    "gradient norms",
-    "pixels",
-)
 TRAINING = {
-    FINISHED_MODEL: TRAINED,
-    LAST_LAYER: TRAINED,
-    DYNAMICS: TRAINED,
-    EARLY_LAYERS: EARLY,
-    GRADIENT_NORMS: EARLY,
-    PIXELS: "",
+    "finished_model": TRAINED,  # losses, features, found
+    "last_layer": TRAINED,
+    "dynamics": TRAINED,
+    "early": EARLY,
+    "gradient_norms": EARLY,
+    "pixels": "",
 }
 
 
@@ -49,7 +40,6 @@ class Method(NamedTuple):
 
     Attributes:
         score: the function; called with the name of the variant too, if there are some.
-        summary: a line for people; which images stay.
         source: who proposed it and when.
         needs: keys of TRAINING, the parts of the statistics that it looks at beside the labels.
         not_for_detection: why it does not apply to detection, in one line; empty if it does.
@@ -60,14 +50,18 @@ class Method(NamedTuple):
     """
 
     score: Callable[..., "np.ndarray | Scores"]
-    summary: str
-    source: str
+    source: str = ""
     needs: tuple[str, ...] = ()
     not_for_detection: str = ""
     looks_at_ratio: bool = False
     variants: tuple[str, ...] = ()
     classes_only: str = ""
     sets_ratio: str = ""
+
+    @property
+    def summary(self) -> str:
+        """A line for people: which images it keeps."""
+        return self.score.__doc__.splitlines()[0].rstrip(".").removeprefix("Keeps the images ")
 
     @property
     def tasks(self) -> list[str]:
@@ -82,59 +76,41 @@ class Method(NamedTuple):
 
 _NO_SOFTMAX = "an image with several boxes, or none, has no one vector of class probabilities"
 _NO_CLASS = "it compares images of a class, and a detection image belongs to no single one"
-_PAUL, _CONTROL = "Paul et al. 2021", "none: a control"
+_PAUL, _CONTROL, _MODEL = "Paul et al. 2021", "none: a control", ("finished_model",)
 
 METHODS: dict[str, Method] = {
-    ADAPRUNER: Method(
-        adapruner, "by what speaks against each image", "Yang et al. 2023", (FINISHED_MODEL,), looks_at_ratio=True
-    ),
-    RANDOM: Method(random, "drawn uniformly", ""),
-    "random_class_weighted": Method(
-        random_class_weighted, "drawn with weights by the rarity of their rarest class", _CONTROL
-    ),
-    "random_stratified": Method(
-        random_stratified, "drawn with quotas by class and size of the objects", _CONTROL, looks_at_ratio=True
-    ),
-    "forgetting": Method(forgetting, "most often forgotten again while training", "Toneva et al. 2019", (DYNAMICS,)),
-    "el2n": Method(el2n, "largest error of the probabilities, early", _PAUL, (EARLY_LAYERS,), _NO_SOFTMAX),
-    "grand": Method(grand, "largest gradient of the loss, early", _PAUL, (GRADIENT_NORMS,)),
-    "herding": Method(
-        herding,
-        "together nearest to the mean (of their class)",
-        "Welling 2009; farthest: Guo et al. 2022",
-        (FINISHED_MODEL,),
-        variants=("nearest", "farthest"),
-    ),
-    "glister": Method(
-        glister, "whose gradients raise the likelihood most", "Killamsetty et al. 2021", (LAST_LAYER,), _NO_SOFTMAX
-    ),
+    ADAPRUNER: Method(adapruner, "Yang et al. 2023", _MODEL, looks_at_ratio=True),
+    RANDOM: Method(random),
+    "random_class_weighted": Method(random_class_weighted, _CONTROL),
+    "random_stratified": Method(random_stratified, _CONTROL, looks_at_ratio=True),
+    "near_duplicates": Method(near_duplicates, _CONTROL, _MODEL),
+    "mean_loss": Method(mean_loss, _CONTROL, ("dynamics",), variants=("high", "low")),
+    "forgetting": Method(forgetting, "Toneva et al. 2019", ("dynamics",)),
+    "el2n": Method(el2n, _PAUL, ("early",), _NO_SOFTMAX),
+    "grand": Method(grand, _PAUL, ("gradient_norms",)),
+    "herding": Method(herding, "Welling 2009", _MODEL, variants=("nearest", "farthest")),
+    "glister": Method(glister, "Killamsetty et al. 2021", ("last_layer",), _NO_SOFTMAX),
     "bnsl": Method(
         bnsl,
-        "nearest to a prototype, or farthest, by the number of images",
         "Sorscher et al. 2022",
-        (FINISHED_MODEL,),
+        _MODEL,
         looks_at_ratio=True,
         variants=("auto", "easy", "hard", "supervised"),
         classes_only="supervised",
     ),
-    "cg_score": Method(cg_score, "largest complexity gap of the labels", "Ki et al. 2023", (PIXELS,), _NO_CLASS),
+    "cg_score": Method(cg_score, "Ki et al. 2023", ("pixels",), _NO_CLASS),
     "dataset_pruning": Method(
         dataset_pruning,
-        "all but those that together move the parameters least",
         "Yang et al. 2023, influence",
-        (LAST_LAYER,),
+        ("last_layer",),
         _NO_SOFTMAX,
         looks_at_ratio=True,
         variants=("cardinality", "generalization"),
         sets_ratio="generalization",
     ),
-    "mean_loss": Method(
-        mean_loss, "highest mean loss while training, or lowest", _CONTROL, (DYNAMICS,), variants=("high", "low")
-    ),
-    "near_duplicates": Method(near_duplicates, "least like another image that stays", "", (FINISHED_MODEL,)),
 }
 
-# Names that are now variants: the method, and the value of SCORING.<METHOD>.
+# What former versions called variants: the method, and the value of SCORING.<METHOD>.
 RENAMED = {
     "herding_farthest": ("herding", "farthest"),
     "bnsl_easy": ("bnsl", "easy"),
@@ -147,11 +123,7 @@ RENAMED = {
 
 
 def current_name(name: str) -> str:
-    """The name itself.
-
-    Raises:
-        ValueError: it is what former versions called a variant; says how to get it now.
-    """
+    """The name itself; ValueError with the way to get it now, if former versions called a variant so."""
     if name in RENAMED:
         method, variant = RENAMED[name]
         raise ValueError(f"{name} is now {method} with SCORING.{method.upper()} {variant}")
@@ -161,10 +133,8 @@ def current_name(name: str) -> str:
 def refusal(name: str, task: str, variant: str = "") -> str:
     """Why a method of METHODS, or a variant of it, does not apply to a task, naming it; empty if it does."""
     method = METHODS[name]
-    if task != DETECTION:
-        return ""
-    if method.not_for_detection:
+    if task == DETECTION and method.not_for_detection:
         return f"{name} does not apply to {task}: {method.not_for_detection}"
-    if variant and variant == method.classes_only:
+    if task == DETECTION and variant and variant == method.classes_only:
         return f"{name} ({variant}) does not apply to {task}: {_NO_CLASS}"
     return ""

@@ -26,33 +26,21 @@ class Scores:
 
 
 def scores_of_order(order: np.ndarray) -> np.ndarray:
-    """Scores of N images that were chosen one by one: the first gets the highest.
-
-    Args:
-        order: (N,) integers, a permutation; the image chosen first comes first.
-
-    Returns:
-        (N,) float64 in (0, 1].
-    """
+    """Scores (N,) in (0, 1] of an order, a permutation (N,): the image chosen first gets the highest."""
     scores = np.empty(len(order))
     scores[order] = np.arange(len(order), 0, -1) / len(order)
     return scores
 
 
 def class_by_class(labels: np.ndarray, choose: Callable[[np.ndarray], np.ndarray], seed: int) -> np.ndarray:
-    """One order of all images, in which each class has its own and none is ahead of another.
-
-    Whatever the cut, each class keeps the share of its images that all keep, to within one image.
+    """One order (N,) of all images, of which any cut keeps the same share of each class, to within one image.
 
     Args:
         labels: (N,) integers.
         choose: given the (n,) positions of the images of a class, the (n,) order to take them in, a
             permutation of 0 to n - 1.
-        seed: of the order in which positions and classes are handed on. It is not the data set's order, in which
-            neighbours are often alike. Where fewer images stay than there are classes, it decides which classes.
-
-    Returns:
-        (N,) int64, a permutation.
+        seed: of the order in which positions and classes are handed on, in place of the data set's, in which
+            neighbours are often alike.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(labels))

@@ -110,12 +110,7 @@ def _check_scores(records: Sequence[dict], scores: "Sequence[float | None]", met
 
 
 def source_of(dataset_name: str) -> dict[str, str]:
-    """Where a registered data set comes from, for those who make lists of it later.
-
-    Returns:
-        {"format": "coco", "json_file", "image_root"}, {"format": "voc", "dirname", "split"} (absolute
-        paths), both with "on_invalid", or {"format": "other"}.
-    """
+    """Where a registered data set comes from: the metadata that SOURCES names, "on_invalid" and the format, or "other"."""
     known = MetadataCatalog.get(dataset_name).as_dict()
     for name, paths, others in SOURCES:
         if all(known.get(key) for key in (*paths, *others)):
@@ -166,32 +161,23 @@ def fingerprint(records: Sequence[dict]) -> str:
 
 
 def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
-    """Images of each class before and after pruning; for detection, boxes too.
+    """Images of each class before and after pruning; for detection boxes too, and NO_BOXES among the classes.
 
     Returns:
-        {class: {"images", "kept_images"}}, for detection also "boxes" and "kept_boxes", with NO_BOXES
-        among the classes.
+        {class: {"images", "kept_images"}}, for detection also "boxes" and "kept_boxes".
     """
-    names = selection.provenance["class_names"]
-    kept = np.array(selection.kept, dtype=bool)
+    names, kept = list(selection.provenance["class_names"]), np.array(selection.kept, dtype=bool)
     if CLASS_COLUMN in selection.columns:
-        number = {name: i for i, name in enumerate(names)}
-        classes = np.array([number[name] for name in selection.columns[CLASS_COLUMN]], dtype=int)
-        before, after = (np.bincount(c, minlength=len(names)) for c in (classes, classes[kept]))
-        return {name: {"images": int(b), "kept_images": int(a)} for name, b, a in zip(names, before, after)}
-    boxes = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
-    boxes = np.concatenate([boxes, boxes.sum(axis=1, keepdims=True) == 0], axis=1)
-    counts = {
-        name: {
-            "images": int((column > 0).sum()),
-            "kept_images": int((column[kept] > 0).sum()),
-            "boxes": int(column.sum()),
-            "kept_boxes": int(column[kept].sum()),
-        }
-        for name, column in zip([*names, NO_BOXES], boxes.T)
-    }
-    counts[NO_BOXES].update(boxes=0, kept_boxes=0)
-    return counts
+        counts = np.array(selection.columns[CLASS_COLUMN])[:, None] == np.array(names)
+        return {name: _images(own, kept) for name, own in zip(names, counts.T)}
+    counts = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
+    boxes = {name: {"boxes": int(own.sum()), "kept_boxes": int(own[kept].sum())} for name, own in zip(names, counts.T)}
+    found = {name: {**_images(own, kept), **boxes[name]} for name, own in zip(names, counts.T)}
+    return {**found, NO_BOXES: {**_images(counts.sum(axis=1) == 0, kept), "boxes": 0, "kept_boxes": 0}}
+
+
+def _images(counts: np.ndarray, kept: np.ndarray) -> dict[str, int]:
+    return {"images": int((counts > 0).sum()), "kept_images": int((counts[kept] > 0).sum())}
 
 
 def vanished_classes(selection: Selection) -> list[str]:
@@ -203,40 +189,22 @@ def vanished_classes(selection: Selection) -> list[str]:
     ]
 
 
-def label_noise(selection: Selection) -> dict[str, float] | None:
-    """How a selection treats the images that were given a wrong class, of those with a score.
-
-    Returns:
-        None unless it has both flipped and clean images, else {"flipped", "clean": how many,
-        "flipped_pruned", "clean_pruned": the share of each that was pruned, "auc": the probability
-        that a flipped image has a lower score than a clean one, equal scores counting half}.
-    """
+def _label_noise_line(selection: Selection) -> str:
+    """What became of the images with a wrong class, of those with a score. Equal scores count half in the AUC."""
+    if FLIPPED_COLUMN not in selection.columns:
+        return ""
     from sklearn.metrics import roc_auc_score  # here, since few selections need it
 
-    marks = selection.columns.get(FLIPPED_COLUMN, [])
-    scored = [(m, k, s) for m, k, s in zip(marks, selection.kept, selection.scores) if s is not None]
-    if len({mark for mark, _, _ in scored}) < 2:
-        return None
-    flipped, kept, scores = map(np.array, zip(*scored))
-    flipped, kept = flipped.astype(bool), kept.astype(bool)
-    return {
-        "flipped": int(flipped.sum()),
-        "clean": int((~flipped).sum()),
-        "flipped_pruned": float((~kept[flipped]).mean()),
-        "clean_pruned": float((~kept[~flipped]).mean()),
-        "auc": float(roc_auc_score(flipped, -scores)),
-    }
-
-
-def _label_noise_line(selection: Selection) -> str:
-    found = label_noise(selection)
-    if found is None:
+    scored = selection.table().dropna(subset="score")
+    flipped = scored[FLIPPED_COLUMN] == 1
+    if flipped.nunique() < 2:
         return ""
+    pruned = 1 - scored["kept"].groupby(flipped).mean()
     return (
-        "\nwrong labels: {flipped_pruned:.1%} of {flipped:,} flipped images pruned, {clean_pruned:.1%} of "
-        "{clean:,} clean ones; a flipped image has the lower score of the two with probability (AUC) "
-        "{auc:.3f}"
-    ).format(**found)
+        f"\nwrong labels: {pruned[True]:.1%} of {flipped.sum():,} flipped images pruned, {pruned[False]:.1%} of "
+        f"{(~flipped).sum():,} clean ones; a flipped image has the lower score of the two with probability (AUC) "
+        f"{roc_auc_score(flipped, -scored['score']):.3f}"
+    )
 
 
 def _reasons_line(selection: Selection) -> str:

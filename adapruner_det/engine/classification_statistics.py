@@ -87,7 +87,8 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict])
 
     norms = []
     for batch in _batches(cfg, model, records, "Gradients"):
-        norms.append(vmap(norm, chunk_size=_AT_A_TIME)(batch["images"], batch["labels"]).cpu().numpy())
+        images = batch["images"].contiguous(memory_format=torch.channels_last)  # vmap cannot bring them there
+        norms.append(vmap(norm, chunk_size=_AT_A_TIME)(images, batch["labels"]).cpu().numpy())
     return np.concatenate(norms)
 
 

@@ -71,10 +71,8 @@ def losses_and_features_of(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The training loss of each image, term by term, and the mean of the backbone's coarsest map over it.
 
-    The coarsest map is res5 for YOLOv3-Tiny (512 features on ResNet-18, 2,048 on ResNet-50) and for R-CNNs of
-    the DC5 kind, res4 for those of the C4 kind (1,024), p6 of the feature pyramid for Faster, Mask
-    and Cascade R-CNN and p7 for RetinaNet and FCOS (as many as the pyramid has channels, 256).
-    Cells that see padding only do not count.
+    The coarsest map is res5 for YOLOv3-Tiny (512 features on ResNet-18, 2,048 on ResNet-50), res4 for R-CNNs of the C4
+    kind, p6 of the feature pyramid for others, p7 for RetinaNet and FCOS. Cells that see padding only do not count.
 
     Normalisation layers use their running statistics, which stay as they are, and dropout is off. Losses that are
     divided by a running number of positives (RetinaNet, FCOS) are divided by its present value. R-CNNs see one image
@@ -111,17 +109,13 @@ def losses_and_features_of(
 def detections_of(
     cfg: CfgNode, model: nn.Module, records: list[dict], score: float = FAINTEST, per_image: int = MOST
 ) -> Detections:
-    """All that the detector sees in each image, the faint as well: what doubt about labels begins with.
+    """All that the detector sees in each image above a score, the faint as well, whatever the model's own threshold is.
 
-    A young detector is sure of nothing, so that its own threshold would hide most of what it has learnt.
     Overlapping boxes of one class are suppressed as the model always does; masks and keypoints are left out.
 
     Args:
         model: a detector of Detectron2, or one whose modules call their limits `test_score_thresh` and
             `max_detections_per_image` as well; left as it was.
-        records: N dataset dicts.
-        score: detections score above it, whatever the model's own threshold is.
-        per_image: at most so many of each image, those that score highest.
 
     Returns:
         D detections in the order of `records`, in an image by falling score; boxes in pixels of the original image.

@@ -16,9 +16,8 @@ _NOT_VISITED = 2  # beside 0 for wrong and 1 for right: a byte each, since the c
 class DynamicsRecorder:
     """Loss of each image at its visits, whether it was right, and what was measured in between.
 
-    A visit counts for the epoch that its number says: the first one is in row 0. Visits beyond the
-    last epoch, of a run that is no whole number of epochs long, are left out; NaN stands for a visit
-    that did not take place.
+    The first visit of an image is in row 0. Visits beyond the last epoch, of a run that is no whole number of epochs
+    long, are left out; NaN stands for a visit that did not take place.
 
     Args:
         num_images: N.

@@ -59,11 +59,9 @@ class Proxy:
     """A proxy in its folder, there already or to be trained.
 
     Attributes:
-        task: CLASSIFICATION or DETECTION.
-        adapter: the `engine.tasks.Task` for it.
+        task, adapter: CLASSIFICATION or DETECTION, and the `engine.tasks.Task` for it.
         cfg: what it trains by, frozen.
-        records: the N images that compete, in the order of all that is known of them.
-        others: those that do not.
+        records, others: the N images that compete, in the order of all that is known of them; those that do not.
 
     Args:
         cfg: of the run that would prune; it names the data.

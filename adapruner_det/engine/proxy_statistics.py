@@ -1,7 +1,4 @@
-"""What pruning methods may know of the images, by a proxy. Each part is kept in its folder once it is computed.
-
-N images, M networks.
-"""
+"""What pruning methods may know of the images, by a proxy. Each part is kept in its folder once it is computed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,22 +8,15 @@ from typing import Any
 import numpy as np
 
 from ..baselines.grand import last_layer_gradient_norms
-from ..baselines.registry import (
-    CLASSIFICATION,
-    DYNAMICS,
-    EARLY_LAYERS,
-    FINISHED_MODEL,
-    GRADIENT_NORMS,
-    LAST_LAYER,
-    PIXELS,
-)
+from ..baselines.registry import CLASSIFICATION
 from ..pruning.statistics import LastLayer, Statistics
-from . import classification_statistics as classification
-from . import detection_gradients
+from . import classification_statistics, detection_gradients
 from .proxy import Arrays, Proxy
 
 # Parameters of a network up to which GraNd takes the gradient of all of them, with SCORING.GRAND auto.
 SMALL_NETWORK = 5_000_000
+
+Part = tuple[dict[str, Any], float]  # fields of Statistics, and the seconds of computing them
 
 
 def statistics_by(proxy: Proxy, needs: Sequence[str]) -> tuple[Statistics, dict[str, float]]:
@@ -40,12 +30,13 @@ def statistics_by(proxy: Proxy, needs: Sequence[str]) -> tuple[Statistics, dict[
         FileNotFoundError: the proxy is not trained so far.
         ValueError, FloatingPointError: something is no finite number, because the proxy has diverged.
     """
-    statistics, seconds = proxy.adapter.labelled(proxy.records), {}
+    rate = proxy.cfg.SOLVER.BASE_LR / proxy.cfg.SOLVER.IMS_PER_BATCH
+    statistics = replace(proxy.adapter.labelled(proxy.records), image_learning_rate=rate)
+    seconds = {}
     for part in needs:
         fields, seconds[part] = _PARTS[part](proxy, statistics)
         statistics = replace(statistics, **fields)
-    rate = proxy.cfg.SOLVER.BASE_LR / proxy.cfg.SOLVER.IMS_PER_BATCH
-    return replace(statistics, image_learning_rate=rate), seconds
+    return statistics, seconds
 
 
 def gradients_of(proxy: Proxy) -> str:
@@ -57,9 +48,6 @@ def gradients_of(proxy: Proxy) -> str:
         return "last_layer"
     parameters = proxy.early_network(0).parameters()
     return "full" if sum(p.numel() for p in parameters) <= SMALL_NETWORK else "last_layer"
-
-
-Part = tuple[dict[str, Any], float]  # fields of Statistics, and the seconds of computing them
 
 
 def _finished_model(proxy: Proxy, known: Statistics) -> Part:
@@ -84,34 +72,36 @@ def _dynamics(proxy: Proxy, known: Statistics) -> Part:
     return {"dynamics": dynamics}, seconds
 
 
-def _early_layers(proxy: Proxy, known: Statistics) -> Part:
+def _early(proxy: Proxy, known: Statistics) -> Part:
     layers, seconds = zip(*(_early_layer(proxy, network) for network in range(proxy.cfg.SCORING.NETWORKS)))
     return {"early": layers}, sum(seconds)
 
 
 def _gradient_norms(proxy: Proxy, known: Statistics) -> Part:
-    how = gradients_of(proxy)
-    networks = range(proxy.cfg.SCORING.NETWORKS)
-    if how == "last_layer" and proxy.task == CLASSIFICATION:
-        layers, seconds = zip(*(_early_layer(proxy, network) for network in networks))
-        norms = [last_layer_gradient_norms(layer, known.classes) for layer in layers]
-    else:
-        norms, seconds = zip(*(_norms_of(proxy, how, network) for network in networks))
-    return {"gradient_norms": np.stack(norms)}, sum(seconds)
+    how, norms, total = gradients_of(proxy), [], 0.0
+    for network in range(proxy.cfg.SCORING.NETWORKS):
+        if how == "last_layer" and proxy.task == CLASSIFICATION:
+            layer, seconds = _early_layer(proxy, network)
+            norms.append(last_layer_gradient_norms(layer, known.classes))
+        else:
+            own, seconds = _norms_of(proxy, how, network)
+            norms.append(own)
+        total += seconds
+    return {"gradient_norms": np.stack(norms)}, total
 
 
 def _pixels(proxy: Proxy, known: Statistics) -> Part:
     start = perf_counter()
-    return {"pixels": classification.pixels_of(proxy.cfg, proxy.records)}, perf_counter() - start
+    return {"pixels": classification_statistics.pixels_of(proxy.cfg, proxy.records)}, perf_counter() - start
 
 
 _PARTS: dict[str, Callable[[Proxy, Statistics], Part]] = {
-    FINISHED_MODEL: _finished_model,
-    LAST_LAYER: _last_layer,
-    DYNAMICS: _dynamics,
-    EARLY_LAYERS: _early_layers,
-    GRADIENT_NORMS: _gradient_norms,
-    PIXELS: _pixels,
+    "finished_model": _finished_model,
+    "last_layer": _last_layer,
+    "dynamics": _dynamics,
+    "early": _early,
+    "gradient_norms": _gradient_norms,
+    "pixels": _pixels,
 }
 
 
@@ -121,7 +111,7 @@ def _early_layer(proxy: Proxy, network: int) -> tuple[LastLayer, float]:
 
 def _layer_of(proxy: Proxy, name: str, build: Callable) -> tuple[LastLayer, float]:
     def compute() -> Arrays:
-        return classification.last_layer_of(proxy.cfg, build(), proxy.records)._asdict()
+        return classification_statistics.last_layer_of(proxy.cfg, build(), proxy.records)._asdict()
 
     arrays, seconds = _finite(proxy, name, compute)
     return LastLayer(**arrays), seconds
@@ -129,7 +119,7 @@ def _layer_of(proxy: Proxy, name: str, build: Callable) -> tuple[LastLayer, floa
 
 def _norms_of(proxy: Proxy, how: str, network: int) -> tuple[np.ndarray, float]:
     """Norms (N,) by one of the networks."""
-    task = classification if proxy.task == CLASSIFICATION else detection_gradients
+    task = classification_statistics if proxy.task == CLASSIFICATION else detection_gradients
 
     def compute() -> Arrays:
         return {"norms": task.gradient_norms_of(proxy.cfg, proxy.early_network(network), proxy.records)}
@@ -141,12 +131,12 @@ def _norms_of(proxy: Proxy, how: str, network: int) -> tuple[np.ndarray, float]:
 def _finite(proxy: Proxy, name: str, compute: Callable[[], Arrays]) -> tuple[Arrays, float]:
     """`Proxy.cached`, of arrays (N, ...) that have to be finite."""
     arrays, seconds = proxy.cached(name, compute)
-    for array in arrays.values():
-        bad = np.flatnonzero(~np.isfinite(array).reshape(len(proxy.records), -1).all(axis=1))
-        if len(bad):
-            ids = [proxy.records[i]["image_id"] for i in bad[:5]]
-            raise ValueError(
-                f"{name} of {len(bad)} of {len(proxy.records)} images are no finite numbers (images {ids}): the proxy "
-                f"in {proxy.folder} has diverged; lower SOLVER.BASE_LR and name another folder"
-            )
+    rows = np.hstack([array.reshape(len(proxy.records), -1) for array in arrays.values()])
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        ids = [proxy.records[i]["image_id"] for i in bad[:5]]
+        raise ValueError(
+            f"{name} of {len(bad)} of {len(proxy.records)} images are no finite numbers (images {ids}): the proxy "
+            f"in {proxy.folder} has diverged; lower SOLVER.BASE_LR and name another folder"
+        )
     return arrays, seconds

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..baselines.registry import EARLY, GRADIENT_NORMS, METHODS
+from ..baselines.registry import EARLY, METHODS
 from ..data.selection_record import make_selection
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
@@ -66,7 +66,7 @@ def _settings(method: str, proxy: Proxy) -> dict[str, Any]:
         settings.update(max_iter=proxy.cfg.SOLVER.MAX_ITER, proxy_seed=proxy.cfg.SEED)
     if EARLY in entry.trainings:
         settings.update(early=options.EARLY, networks=options.NETWORKS)
-    if GRADIENT_NORMS in entry.needs:
+    if "gradient_norms" in entry.needs:
         settings["gradients"] = gradients_of(proxy)
     if entry.variants:
         settings["variant"] = variant_of(method, proxy.cfg)

@@ -5,7 +5,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from ..baselines.adapruner import OBJECTIVE, adapruner
@@ -77,23 +76,22 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
             that is no term's.
     """
     selection, statistics = Selection.load(folder), Statistics.load(folder)
-    place = _places(selection, statistics, folder)
+    others = _num_others(selection, statistics, folder)
     weights = {**selection.provenance[OBJECTIVE]}
     seed = weights.pop("seed")
     unknown = weights.keys() - _WEIGHT_KEYS.keys()
     if unknown:
         raise ValueError(f"{folder}: its terms {', '.join(sorted(unknown))} are unknown to this version: prune anew")
     solved = adapruner(statistics, keep_ratio, seed, TermWeights(**{**weights, **_changed(changes)}))
-    kept = np.array(selection.kept, bool)
-    kept[place] = solved.values > 0
-    columns = {"scores": solved.values.tolist(), **solved.columns}
-    spread = {name: _spread(values, place, len(selection)) for name, values in columns.items()}
     again = replace(
         selection,
-        scores=spread.pop("scores"),
-        kept=kept.tolist(),
+        scores=solved.values.tolist() + [None] * others,
+        kept=[*(solved.values > 0).tolist(), *selection.kept[len(statistics) :]],
         keep_ratio=keep_ratio,
-        columns={**selection.columns, **spread},
+        columns={
+            **selection.columns,
+            **{name: list(values) + [None] * others for name, values in solved.columns.items()},
+        },
         provenance={**selection.provenance, **solved.facts, "solved_again_from": selection.keep_ratio},
     )
     return again, statistics
@@ -117,21 +115,12 @@ def _changed(pairs: Sequence[str]) -> dict[str, float]:
     return changed
 
 
-def _places(selection: Selection, statistics: Statistics, folder: "str | Path") -> list[int]:
-    """Where the images of the statistics stand in the selection."""
-    at = {key: i for i, key in enumerate(zip(selection.datasets, selection.ids))}
-    keys = list(zip(statistics.datasets, statistics.ids))
-    competing = {key for key, score in zip(at, selection.scores) if score is not None}
-    if competing != set(keys):
+def _num_others(selection: Selection, statistics: Statistics, folder: "str | Path") -> int:
+    """How many images stand behind those of the statistics in the selection, because they did not compete."""
+    competing = [key for *key, score in zip(selection.datasets, selection.ids, selection.scores) if score is not None]
+    if competing != list(map(list, zip(statistics.datasets, statistics.ids))):
         raise ValueError(
-            f"the statistics in {folder} are of {len(keys)} images, its selection chose among {len(competing)}, and they "
-            "are not the same: one of the two files is from elsewhere"
+            f"the statistics in {folder} are of {len(statistics)} images, its selection chose among {len(competing)}, "
+            "and they are not the same: one of the two files is from elsewhere"
         )
-    return [at[key] for key in keys]
-
-
-def _spread(values: list[Any], place: list[int], length: int) -> list[Any | None]:
-    spread: list[Any | None] = [None] * length
-    for at, value in zip(place, values):
-        spread[at] = value
-    return spread
+    return len(selection) - len(competing)

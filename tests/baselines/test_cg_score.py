@@ -76,12 +76,6 @@ def test_scores_are_gaps_of_one_class_against_the_others():
         assert scores[labels == label] == pytest.approx(gaps[labels == label], rel=1e-6)
 
 
-def test_mislabelled_image_has_the_highest_score():
-    inputs, labels = two_clusters()
-    labels[7] = 1
-    assert np.argmax(cg_scores(inputs, labels, seed=0)) == 7
-
-
 def test_duplicates():
     """One of two equal images adds nothing; two equal images with different labels add most."""
     inputs, labels = two_clusters()
@@ -96,17 +90,6 @@ def test_duplicates():
 def test_all_images_the_same():
     inputs = np.full((400, 7), 0.3)
     assert np.isfinite(cg_scores(inputs, np.arange(400) % 2, seed=0)).all()
-
-
-def test_draws_are_averaged():
-    """Sixteen draws vary a quarter as much as one, about the same mean."""
-    rng = np.random.default_rng(5)
-    inputs, labels = rng.standard_normal((40, 6)), np.arange(40) % 4
-    of_one, of_many = (
-        np.array([cg_scores(inputs, labels, seed, draws=draws) for seed in range(8)]) for draws in (1, 16)
-    )
-    assert of_many.std(axis=0).mean() < of_one.std(axis=0).mean() / 2.5
-    assert of_many.mean() == pytest.approx(of_one.mean(), rel=0.1)
 
 
 def test_large_class_is_dealt_out_to_several_matrices(monkeypatch):
@@ -153,18 +136,3 @@ def test_classes_are_pruned_each_by_itself():
         assert (mine & (scores > np.median(scores))).sum() == 15
     best = np.argsort(-gaps)[:30]
     assert (labels[best] == 0).sum() != 15  # what one cut through all gaps would keep
-
-
-def test_pixels_are_standardised_by_channel():
-    """Neither brightness nor contrast of a channel matters: scores stay where one is dimmed."""
-    rng = np.random.default_rng(8)
-    images = rng.integers(0, 120, (20, 4, 4, 3)).astype(np.uint8)
-    labels = np.arange(20) % 2
-    brighter = images.copy()
-    brighter[..., 2] = 2 * brighter[..., 2] + 11
-    scores, of_brighter = (
-        cg_score(SimpleNamespace(pixels=array, classes=labels), 0.5, 0) for array in (images, brighter)
-    )
-    assert scores.shape == (20,) and scores.dtype == np.float64
-    assert of_brighter == pytest.approx(scores)
-    assert not np.allclose(scores, cg_scores(images.reshape(20, -1), labels, seed=0))

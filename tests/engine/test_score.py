@@ -14,12 +14,7 @@ from adapruner_det.baselines.grand import last_layer_gradient_norms
 from adapruner_det.baselines.registry import (
     CLASSIFICATION,
     DETECTION,
-    DYNAMICS,
     EARLY,
-    EARLY_LAYERS,
-    FINISHED_MODEL,
-    GRADIENT_NORMS,
-    LAST_LAYER,
     METHODS,
     TRAINED,
 )
@@ -100,7 +95,7 @@ def test_a_variant_that_is_none_is_refused_before_any_work(proxies):
         select("bnsl", proxies(CLASSIFICATION, **{"SCORING.BNSL": "harder"}), 0.5, 0)
 
 
-@pytest.mark.parametrize("part", [FINISHED_MODEL, LAST_LAYER, DYNAMICS, EARLY_LAYERS, GRADIENT_NORMS])
+@pytest.mark.parametrize("part", ["finished_model", "last_layer", "dynamics", "early", "gradient_norms"])
 def test_what_is_not_trained_yet_tells_nothing(proxies, part):
     with pytest.raises(FileNotFoundError, match="has not been trained|no proxy that was trained"):
         statistics_by(proxies(CLASSIFICATION), [part])
@@ -114,16 +109,16 @@ def test_adapruner_by_a_proxy_has_reasons_and_its_statistics_solve_for_other_rat
 
 def test_statistics_are_computed_once_for_all_methods_and_ratios(proxies, monkeypatch):
     proxy = proxies(CLASSIFICATION, [TRAINED])
-    first, seconds = statistics_by(proxy, [FINISHED_MODEL])
+    first, seconds = statistics_by(proxy, ["finished_model"])
     monkeypatch.setattr(ClassificationTask, "statistics", lambda *_: pytest.fail("computed again"))
-    second, again = statistics_by(proxy, [FINISHED_MODEL])
+    second, again = statistics_by(proxy, ["finished_model"])
     np.testing.assert_array_equal(second.features, first.features)
-    assert seconds == again and again[FINISHED_MODEL] > 0 and second.image_learning_rate == 0.02 / 8
+    assert seconds == again and again["finished_model"] > 0 and second.image_learning_rate == 0.02 / 8
 
 
 def test_layers_are_of_the_network_they_say(proxies):
     proxy = proxies(CLASSIFICATION, [EARLY, TRAINED])
-    seen, _ = statistics_by(proxy, [LAST_LAYER, EARLY_LAYERS, FINISHED_MODEL])
+    seen, _ = statistics_by(proxy, ["last_layer", "early", "finished_model"])
     expected = proxy.trained_network().head(torch.from_numpy(seen.last_layer.features)).softmax(1).detach().numpy()
     np.testing.assert_allclose(seen.last_layer.probabilities, expected, rtol=1e-5)
     np.testing.assert_array_equal(seen.last_layer.features, seen.features)
@@ -139,7 +134,7 @@ def test_grand_says_which_gradients_it_takes(proxies, asked, used):
     proxy = proxies(CLASSIFICATION, [EARLY], **{"SCORING.GRAND": asked})
     selection, seen = select_by("grand", proxy, 0.5, 0)
     assert seen.gradient_norms.shape == (1, 2 * EACH) and selection.provenance["settings"]["gradients"] == used
-    (layer,) = statistics_by(proxy, [EARLY_LAYERS])[0].early
+    (layer,) = statistics_by(proxy, ["early"])[0].early
     of_last = last_layer_gradient_norms(layer, seen.classes)
     if used == "last_layer":
         np.testing.assert_allclose(seen.gradient_norms[0], of_last, rtol=1e-5)
@@ -166,7 +161,7 @@ def test_full_gradient_norms_are_those_of_plain_autograd(proxies):
 def test_seconds_are_those_of_training_statistics_and_method(proxies, monkeypatch):
     """What the statistics took when they were computed counts, not what getting them takes now."""
     proxy = proxies(CLASSIFICATION, [TRAINED])
-    seen, _ = statistics_by(proxy, [FINISHED_MODEL])
+    seen, _ = statistics_by(proxy, ["finished_model"])
     now = [0.0]
 
     def cached(self, name, compute):
@@ -187,7 +182,7 @@ def test_seconds_are_those_of_training_statistics_and_method(proxies, monkeypatc
     for where in (module, proxy_statistics):
         monkeypatch.setattr(where, "perf_counter", lambda: now[0])
     facts = select("herding", proxy, 0.5, 0).provenance
-    assert facts["seconds_of"] == {"proxy": 1000.0, FINISHED_MODEL: 200.0, "herding": 3.0}
+    assert facts["seconds_of"] == {"proxy": 1000.0, "finished_model": 200.0, "herding": 3.0}
     assert facts["seconds"] == 1203.0 and facts["seconds_here"] == 60.0
 
 
