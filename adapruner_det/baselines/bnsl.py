@@ -1,9 +1,8 @@
 """Prototypes: how far an image lies from the nearest cluster of its like.
 
-Sorscher, Geirhos, Shekhar, Ganguli and Morcos, "Beyond neural scaling laws: beating power law scaling via
-data pruning" (2022): k-means in the embedding space of a network; the difficulty of an image is its cosine
-distance to the nearest centroid, its prototype. Of an abundant set the hard images (far) are to be kept, of a scarce
-one the easy ones (near).
+Sorscher, Geirhos, Shekhar, Ganguli and Morcos, "Beyond neural scaling laws: beating power law scaling via data pruning"
+(2022): k-means in the embedding space of a network; the difficulty of an image is its cosine distance to the nearest
+centroid, its prototype. Of an abundant set the hard images (far) are to be kept, of a scarce one the easy ones (near).
 
 Left open there, or otherwise here: features are those of the proxy, not of a self-supervised network, and scaled to
 length 1. There are as many clusters as classes, but at least MIN_CLUSTERS (the paper found ten times more or fewer to
@@ -29,10 +28,10 @@ def bnsl(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "a
     """Keeps the images nearest to a prototype, or farthest from it.
 
     Args:
-        variant: "hard": far first. "easy": near first. "auto": hard if there are more than
-            ABUNDANT_IMAGES_PER_CLASS images a class (N / C) before pruning. "supervised", for classification: the
-            paper's "supervised prototypes", the means of the classes, and the side as for "auto". The paper's own
-            proposal needs no labels; this one did at least as well there.
+        variant: "hard": far first. "easy": near first. "auto": hard if there are more than ABUNDANT_IMAGES_PER_CLASS
+            images a class (N / C) before pruning. "supervised", for classification: the paper's "supervised
+            prototypes", the means of the classes, and the side as for "auto". The paper's own proposal needs no labels;
+            this one did at least as well there.
     """
     abundant = len(statistics) > ABUNDANT_IMAGES_PER_CLASS * len(statistics.class_names)
     if variant == "supervised":

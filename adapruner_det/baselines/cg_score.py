@@ -29,17 +29,15 @@ _COLUMNS, _IMAGES = 4096, 1024
 def cg_score(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images of each class that add most to the complexity of the labels.
 
-    The complexity of n labelled images is y^T H^-1 y, which bounds the generalisation error of an
-    overparameterised two-layer ReLU network (Arora et al. 2019, "Fine-grained analysis of optimization
-    and generalization for overparameterized two-layer neural networks"). H is `relu_gram`, y is 1 for
-    the images of one class and -1 for others. The score of an image is the complexity with it less
-    the one without it; see `cg_scores` for many classes.
+    The complexity of n labelled images is y^T H^-1 y, which bounds the generalisation error of an overparameterised
+    two-layer ReLU network (Arora et al. 2019, "Fine-grained analysis of optimization and generalization for
+    overparameterized two-layer neural networks"). H is `relu_gram`, y is 1 for the images of one class and -1 for
+    others. The score of an image is the complexity with it less the one without it; see `cg_scores` for many classes.
 
     The paper wants inputs of length 1. As in the authors' code each channel is standardised over all images before, and
     each class is pruned by itself.
 
-    Caveat: wrong labels and outliers score highest, hence are kept first. What the paper prunes is the
-    redundant end.
+    Caveat: wrong labels and outliers score highest, hence are kept first. What the paper prunes is the redundant end.
     """
     images, labels = statistics.pixels, statistics.classes
     center, scale = (np.tile(own, images.shape[1] * images.shape[2]) for own in channel_statistics(images))
@@ -96,8 +94,8 @@ def _deal(labels: np.ndarray, rng: np.random.Generator, class_images: int) -> It
 def complexity_gaps(gram: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
     """y^T H^-1 y less the same without image i, (count,), for each of the last `count` of n images.
 
-    By the Schur complement the gap is (H^-1 y)_i^2 / (H^-1)_ii. With H = L L^T the last rows of both need
-    the inverse of the last block of L alone, so one Cholesky decomposition does it for all.
+    By the Schur complement the gap is (H^-1 y)_i^2 / (H^-1)_ii. With H = L L^T the last rows of both need the inverse
+    of the last block of L alone, so one Cholesky decomposition does it for all.
 
     Args:
         gram: (n, n) float64, H, symmetric and positive definite. Overwritten.

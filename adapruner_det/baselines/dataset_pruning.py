@@ -1,10 +1,10 @@
 """Dataset Pruning: remove the images that together leave the parameters where they are.
 
-Yang, Xie, Peng, Xu, Sun, Li: "Dataset Pruning: Reducing Training Data by Examining Generalization
-Influence" (ICLR 2023). Leaving image i out of N moves the parameters by (1/N) H^-1 grad L_i to first order,
-H the Hessian of the training loss; a set of images, by the sum S of theirs. The paper poses two problems:
-with the number m of images to remove given, make ||S|| as small as possible (cardinality-guaranteed), and
-with a bound given, remove as many as possible with ||S|| <= epsilon (generalization-guaranteed).
+Yang, Xie, Peng, Xu, Sun, Li: "Dataset Pruning: Reducing Training Data by Examining Generalization Influence" (ICLR
+2023). Leaving image i out of N moves the parameters by (1/N) H^-1 grad L_i to first order, H the Hessian of the
+training loss; a set of images, by the sum S of theirs. The paper poses two problems: with the number m of images to
+remove given, make ||S|| as small as possible (cardinality-guaranteed), and with a bound given, remove as many as
+possible with ||S|| <= epsilon (generalization-guaranteed).
 
 Decided here: parameters are those of the last layer, a softmax regression, whose gradient (p - y) (h, 1)^T and Hessian
 have closed forms. The Hessian is exact up to MAX_EXACT parameters, else Kronecker-factored (Martens and Grosse 2015:
@@ -35,10 +35,10 @@ def dataset_pruning(statistics: Statistics, keep_ratio: float, seed: int, varian
 
     Args:
         variant: "cardinality": the cut at `keep_ratio` removes exactly the set that was found for it. Cut higher, it
-            removes the first of that set, cut lower, those that growing it further would take.
-            "generalization": epsilon is how far the parameters move, as a root mean square, when 1 - keep_ratio of
-            the images is removed at random. How many images can go at that price is the method's own answer, often
-            far more; they have scores of at most 0.
+            removes the first of that set, cut lower, those that growing it further would take. "generalization":
+            epsilon is how far the parameters move, as a root mean square, when 1 - keep_ratio of the images is removed
+            at random. How many images can go at that price is the method's own answer, often far more; they have scores
+            of at most 0.
 
     Returns:
         (N,) float64 in (-1, 1].
@@ -93,8 +93,8 @@ def exact_influences(layer: LastLayer, labels: np.ndarray, damping: float) -> In
 def kronecker_influences(layer: LastLayer, labels: np.ndarray, damping: float) -> Influences:
     """With H taken as A kron G, A = mean of (h, 1) (h, 1)^T and G = mean of diag(p) - p p^T.
 
-    Both are damped so that their product is by about `damping`, split by their mean eigenvalues
-    (Martens and Grosse 2015, section 6.3).
+    Both are damped so that their product is by about `damping`, split by their mean eigenvalues (Martens and Grosse
+    2015, section 6.3).
     """
     inputs, probabilities = _in_float64(layer)
     count, num_inputs, num_classes = len(labels), inputs.shape[1], probabilities.shape[1]

@@ -124,9 +124,8 @@ class Removal:
     def improve(self, goal: float = 0) -> None:
         """Swaps removed images for kept ones while that makes the sum shorter.
 
-        The best swap of a random pool is made until the pool has none; an image swapped in takes the
-        place of the other in the order. Ends when PATIENCE pools were of no use, after ROUNDS pools, or
-        when the norm is at most `goal`.
+        The best swap of a random pool is made until the pool has none; an image swapped in takes the place of the other
+        in the order. Ends when PATIENCE pools were of no use, after ROUNDS pools, or when the norm is at most `goal`.
         """
         idle = 0
         for _ in tqdm(range(ROUNDS), desc="Swapping images", delay=5):
@@ -186,8 +185,8 @@ def smallest_sum(influences: Influences, count: int, seed: int) -> Removal:
 def largest_removable(influences: Influences, epsilon: float, seed: int = 0) -> Removal:
     """The generalization-guaranteed form: as many images as possible, their sum no longer than epsilon >= 0.
 
-    At least one image is kept. Starts from the longest greedy removal within the bound and adds more,
-    half as many whenever the local search cannot get back under the bound.
+    At least one image is kept. Starts from the longest greedy removal within the bound and adds more, half as many
+    whenever the local search cannot get back under the bound.
     """
     removal = Removal(influences, seed)
     within = np.flatnonzero(removal.grow(len(influences) - 1) <= epsilon)

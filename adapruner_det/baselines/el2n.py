@@ -13,12 +13,12 @@ from ..pruning.statistics import Statistics
 def el2n(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images with the largest error of the probabilities, early.
 
-    The paper's score is E ||p(w_t, x) - y||_2: p is the softmax of a network after a few epochs t (20 of
-    200 on CIFAR-10), y the class as one-hot vector. The mean is over 10 networks that differ in their
-    initialisation and the order of the images. Here SCORING says how many networks there are, and how early.
+    The paper's score is E ||p(w_t, x) - y||_2: p is the softmax of a network after a few epochs t (20 of 200 on
+    CIFAR-10), y the class as one-hot vector. The mean is over 10 networks that differ in their initialisation and the
+    order of the images. Here SCORING says how many networks there are, and how early.
 
-    Caveat: images with the very highest scores, many of them labelled wrong, are better left out when labels
-    are noisy or little is kept, as the paper itself finds. They are kept here, as in its main experiments.
+    Caveat: images with the very highest scores, many of them labelled wrong, are better left out when labels are noisy
+    or little is kept, as the paper itself finds. They are kept here, as in its main experiments.
     """
     errors = [prediction_errors(layer.probabilities, statistics.classes) for layer in statistics.early]
     return np.mean([np.linalg.norm(own, axis=1) for own in errors], axis=0, dtype=np.float64)

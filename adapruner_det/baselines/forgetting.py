@@ -17,8 +17,8 @@ def forgetting(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarr
     """Keeps the images forgotten most often while the proxy trained.
 
     The paper removes images in ascending order of their forgetting count, the unforgettable ones first. Ties are
-    massive: on CIFAR-10 about a third of the images has the count 0. The authors' code draws among them, and so
-    does the seed here. Ordered by their loss they would make another method of it.
+    massive: on CIFAR-10 about a third of the images has the count 0. The authors' code draws among them, and so does
+    the seed here. Ordered by their loss they would make another method of it.
 
     Caveat: images never learned are kept first, among them most of those with wrong labels. At high pruning rates
     keeping the hardest images does worse than keeping random ones (Sorscher et al. 2022).
@@ -31,9 +31,9 @@ def forgetting(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarr
 def forgetting_counts(correct: np.ndarray) -> np.ndarray:
     """Number of times each image was forgotten; E for one never learned, as in the authors' code.
 
-    A forgetting event is a fall from right to wrong between two visits in a row, so the count is the sum of the
-    falls. A detector's images are right to a share, which falls by 1 / boxes when a box is lost: the sum is the mean
-    count of the boxes, and those never found count E each. The paper knows no shares: this form is ours.
+    A forgetting event is a fall from right to wrong between two visits in a row, so the count is the sum of the falls.
+    A detector's images are right to a share, which falls by 1 / boxes when a box is lost: the sum is the mean count of
+    the boxes, and those never found count E each. The paper knows no shares: this form is ours.
 
     Args:
         correct: (E, N) in [0, 1], NaN where an image was not visited: the visit is left out.

@@ -1,7 +1,6 @@
 """GLISTER: the images whose gradient step most lowers the loss of images held out.
 
-Killamsetty et al. 2021, "GLISTER: Generalization based Data Subset Selection for Efficient and Robust
-Learning".
+Killamsetty et al. 2021, "GLISTER: Generalization based Data Subset Selection for Efficient and Robust Learning".
 
 N images, F features, C classes, B = F + 1 inputs of the last layer, bias included.
 """
@@ -29,8 +28,8 @@ def glister(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     - eta is the learning rate of the proxy's training for one image. If it is too small grad L_V stays what it is, and
       the classes that it favours at first are chosen to the last image before others have their turn.
 
-    Caveat: the gain of an image that the proxy fits is almost 0, so hard images come first as far as
-    they agree with held-out ones, easy ones follow, and those that contradict come last.
+    Caveat: the gain of an image that the proxy fits is almost 0, so hard images come first as far as they agree with
+    held-out ones, easy ones follow, and those that contradict come last.
     """
     layer, labels = statistics.last_layer, statistics.classes
     held_out, candidates = split(labels, seed)
@@ -66,8 +65,8 @@ def greedy_order(
 ) -> np.ndarray:
     """The order (N,) in which candidates are chosen, by their gain on M held-out images.
 
-    The gain is of first order, eta g_i . grad L_V(theta_S). After each block of candidates grad L_V is computed anew
-    at the theta_S of all chosen so far; the g_i stay those at theta. Time is O(rounds (N + M) C F).
+    The gain is of first order, eta g_i . grad L_V(theta_S). After each block of candidates grad L_V is computed anew at
+    the theta_S of all chosen so far; the g_i stay those at theta. Time is O(rounds (N + M) C F).
 
     Args:
         candidates, held_out: the last layer of N and of M images.

@@ -14,10 +14,10 @@ from .el2n import prediction_errors
 def grand(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images with the largest gradient of the loss, early.
 
-    The paper's score is E ||g_t(x, y)||_2: g_t is the gradient of the loss of one image on all parameters
-    of a network after a few epochs t. The mean is over 10 networks. Here SCORING says how many networks there
-    are, how early, and on which parameters. BatchNorm, which the paper leaves open, is in evaluation mode, as the
-    gradient of one image is not defined otherwise.
+    The paper's score is E ||g_t(x, y)||_2: g_t is the gradient of the loss of one image on all parameters of a network
+    after a few epochs t. The mean is over 10 networks. Here SCORING says how many networks there are, how early, and on
+    which parameters. BatchNorm, which the paper leaves open, is in evaluation mode, as the gradient of one image is not
+    defined otherwise.
 
     Caveats: as for EL2N. The paper's result at initialisation (t = 0) does not reproduce (Kirsch 2023, "Does 'Deep
     Learning on a Data Diet' reproduce? Overall yes, but GraNd at initialization does not").
@@ -28,8 +28,7 @@ def grand(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
 def last_layer_gradient_norms(layer: LastLayer, labels: np.ndarray) -> np.ndarray:
     """Norm of the gradient of each image's cross-entropy on weight and bias of the last layer.
 
-    The gradient is the outer product of p - y and (h, 1), h the features, so its norm is the product
-    of theirs.
+    The gradient is the outer product of p - y and (h, 1), h the features, so its norm is the product of theirs.
 
     Args:
         labels: (N,) integers in [0, C).

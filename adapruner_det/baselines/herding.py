@@ -1,8 +1,8 @@
 """Herding: the images whose running mean follows the mean of their class.
 
-Welling, "Herding dynamical weights to learn" (2009); Chen, Welling and Smola, "Super-samples from kernel
-herding" (2010); the form used here is the one of iCaRL (Rebuffi et al., "iCaRL: Incremental classifier and
-representation learning", 2017). With mu the mean of a class and S the images chosen so far, the next is
+Welling, "Herding dynamical weights to learn" (2009); Chen, Welling and Smola, "Super-samples from kernel herding"
+(2010); the form used here is the one of iCaRL (Rebuffi et al., "iCaRL: Incremental classifier and representation
+learning", 2017). With mu the mean of a class and S the images chosen so far, the next is
 
     argmin_x || mu - (x + sum_S x_j) / (|S| + 1) ||
 

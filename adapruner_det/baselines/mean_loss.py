@@ -8,8 +8,8 @@ from ..pruning.statistics import Statistics
 def mean_loss(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "high") -> np.ndarray:
     """Keeps the images with the highest mean loss while the proxy trained, or with the lowest.
 
-    Caveat: wrong labels have high losses too. Of small selections the easy images make the better ones (Sorscher
-    et al. 2022, "Beyond neural scaling laws: beating power law scaling via data pruning").
+    Caveat: wrong labels have high losses too. Of small selections the easy images make the better ones (Sorscher et al.
+    2022, "Beyond neural scaling laws: beating power law scaling via data pruning").
 
     Args:
         variant: "high" or "low".

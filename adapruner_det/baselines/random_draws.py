@@ -33,11 +33,11 @@ def random_class_weighted(statistics: Statistics, keep_ratio: float, seed: int) 
 def random_stratified(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images of a draw with quotas by class and size of the objects.
 
-    Strata are class x size (COCO's small, medium, large) for detection, classes for classification; images
-    without objects are one more. Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of
+    Strata are class x size (COCO's small, medium, large) for detection, classes for classification; images without
+    objects are one more. Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of
     Multi-Label Data", 2011) into what stays and what goes: the stratum with the fewest objects left is divided first.
-    Images come in random order, and the limit between staying and going is drawn, so that a stratum with a single
-    image does not go at every ratio below a half.
+    Images come in random order, and the limit between staying and going is drawn, so that a stratum with a single image
+    does not go at every ratio below a half.
     """
     strata = objects_by_size(statistics).reshape(len(statistics), -1)
     rng = np.random.default_rng(seed)
@@ -57,8 +57,8 @@ def objects_by_size(statistics: Statistics) -> np.ndarray:
 def stratified_choice(strata: np.ndarray, keep_ratio: float, rng: np.random.Generator) -> np.ndarray:
     """Which images stay, (N,) bool, round(keep_ratio N) of them True.
 
-    An image stays if that leaves its strata, relative to their sizes, nearer to their quotas than if it goes. How
-    much nearer is drawn for each stratum: of one with a single image it stays with the probability keep_ratio.
+    An image stays if that leaves its strata, relative to their sizes, nearer to their quotas than if it goes. How much
+    nearer is drawn for each stratum: of one with a single image it stays with the probability keep_ratio.
 
     Args:
         strata: (N, S) objects of each stratum in each image; images without any are a stratum as well.

@@ -37,10 +37,10 @@ def class_by_class(labels: np.ndarray, choose: Callable[[np.ndarray], np.ndarray
 
     Args:
         labels: (N,) integers.
-        choose: given the (n,) positions of the images of a class, the (n,) order to take them in, a
-            permutation of 0 to n - 1.
-        seed: of the order in which positions and classes are handed on, in place of the data set's, in which
-            neighbours are often alike.
+        choose: given the (n,) positions of the images of a class, the (n,) order to take them in, a permutation of 0 to
+            n - 1.
+        seed: of the order in which positions and classes are handed on, in place of the data set's, in which neighbours
+            are often alike.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(labels))

@@ -53,7 +53,8 @@ def write_coco_json(selection: Selection, dataset: str, json_file: "str | Path",
 def write_lists(selection: Selection, folder: "str | Path") -> None:
     """Writes for each data set what its own format wants: a list in ImageSets/Main, a COCO JSON, or a list of ids.
 
-    Where a COCO JSON is gone or has changed a list of ids takes its place, with a warning: the selection must not be lost.
+    Where a COCO JSON is gone or has changed a list of ids takes its place, with a warning: the selection must not be
+    lost.
     """
     sources = selection.provenance.get("sources", {})
     for dataset in selection.dataset_names():

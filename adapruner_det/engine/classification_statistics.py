@@ -54,8 +54,8 @@ def pixels_of(cfg: CfgNode, records: list[dict]) -> np.ndarray:
 def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> LastLayer:
     """What the last layer gets and says, images not augmented.
 
-    The network runs in the precision of the config; the last layer in float32, so that
-    the probabilities are those of these very features.
+    The network runs in the precision of the config; the last layer in float32, so that the probabilities are those of
+    these very features.
 
     Args:
         model: put into evaluation mode for the time.

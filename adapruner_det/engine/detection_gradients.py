@@ -42,8 +42,8 @@ def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np
         (N,) float32, in the order of `records`.
 
     Raises:
-        ValueError: the last layers of such a model are not known, or it has not Detectron2's
-            backbone and preprocessing.
+        ValueError: the last layers of such a model are not known, or it has not Detectron2's backbone and
+            preprocessing.
         FloatingPointError: a norm is not finite.
     """
     model = unwrapped(model)
@@ -68,8 +68,8 @@ def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np
 def last_layers(model: nn.Module) -> list[nn.Parameter]:
     """The parameters of the layers that a detector's predictions come out of.
 
-    They are those that LAST_LAYERS has for the model's class, or those that the model names in an
-    attribute `last_layers`. The order in which a head's modules run is written nowhere, so they cannot be guessed.
+    They are those that LAST_LAYERS has for the model's class, or those that the model names in an attribute
+    `last_layers`. The order in which a head's modules run is written nowhere, so they cannot be guessed.
 
     Raises:
         ValueError: neither is there, or a name that the attribute gives fits no parameter.

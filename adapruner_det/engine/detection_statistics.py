@@ -2,8 +2,8 @@
 
 N images, F features, B images of a batch, D detections and M labelled boxes of all images, K classes.
 
-Images come at test-time resolution, not augmented. A batch holds images of one size only, so that
-nothing is padded because of its neighbours and what is said of an image depends on no other image.
+Images come at test-time resolution, not augmented. A batch holds images of one size only, so that nothing is padded
+because of its neighbours and what is said of an image depends on no other image.
 """
 
 from collections.abc import Iterator
@@ -75,8 +75,8 @@ def losses_and_features_of(
     kind, p6 of the feature pyramid for others, p7 for RetinaNet and FCOS. Cells that see padding only do not count.
 
     Normalisation layers use their running statistics, which stay as they are, and dropout is off. Losses that are
-    divided by a running number of positives (RetinaNet, FCOS) are divided by its present value. R-CNNs see one image
-    at a time, whose proposals are drawn from SEED.
+    divided by a running number of positives (RetinaNet, FCOS) are divided by its present value. R-CNNs see one image at
+    a time, whose proposals are drawn from SEED.
 
     Returns:
         Losses (N,) float32 by the name of the term, and features (N, F) float32, in the order of `records`.
@@ -150,8 +150,8 @@ def found_boxes(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarr
 def shares_found(labels: Labels, detections: Detections, num: int, iou: float = IOU) -> np.ndarray:
     """The share of the boxes of each of N images that are found; crowds count as if they were not annotated.
 
-    By falling score, each detection finds that box of its class which it overlaps most of those not
-    found yet, provided that it overlaps it by at least `iou`. (As COCO's evaluation does.)
+    By falling score, each detection finds that box of its class which it overlaps most of those not found yet, provided
+    that it overlaps it by at least `iou`. (As COCO's evaluation does.)
 
     Args:
         detections: in an image by falling score.

@@ -1,7 +1,7 @@
 """The proxy: networks trained on all images, in a folder, with what was found out about the images.
 
-One goes to the end; SCORING.NETWORKS in all train up to the early point. What is computed with them is
-kept in the folder, so that it is computed once for all methods and ratios.
+One goes to the end; SCORING.NETWORKS in all train up to the early point. What is computed with them is kept in the
+folder, so that it is computed once for all methods and ratios.
 """
 
 import argparse

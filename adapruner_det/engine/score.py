@@ -17,9 +17,9 @@ from .select import scores_by, variant_of
 def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[Selection, Statistics]:
     """The selection of a method of the registry, and what it went by; trains what of the proxy it needs and is not there.
 
-    Its provenance has the seconds the method would have taken alone: those of the proxy's training as
-    far as it needs it, of what it asks of the trained networks, and its own; `seconds_of` has the parts.
-    `seconds_here` are those it took, with what was known from another method before.
+    Its provenance has the seconds the method would have taken alone: those of the proxy's training as far as it needs
+    it, of what it asks of the trained networks, and its own; `seconds_of` has the parts. `seconds_here` are those it
+    took, with what was known from another method before.
 
     Raises:
         ValueError: the method gives scores that are no finite numbers.

@@ -72,8 +72,8 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
         changes: KEY VALUE pairs of terms to weigh otherwise, such as ("ADAPRUNER.CHANCE", "0").
 
     Raises:
-        FileNotFoundError, ValueError: as `Selection.load` and `Statistics.load`; statistics of other images; a key
-            that is no term's.
+        FileNotFoundError, ValueError: as `Selection.load` and `Statistics.load`; statistics of other images; a key that
+            is no term's.
     """
     selection, statistics = Selection.load(folder), Statistics.load(folder)
     others = _num_others(selection, statistics, folder)
