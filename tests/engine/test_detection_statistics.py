@@ -202,36 +202,6 @@ def test_features_are_mean_colours_without_the_padding(plain_records):
     assert features.dtype == np.float32 and len(*losses.values()) == 3
 
 
-@pytest.mark.parametrize("name", NUM_FEATURES)
-def test_features_are_those_of_the_image_alone(name, records):
-    """The batches have two images; the order is not that of the sizes."""
-    cfg, model = config(name), build(name)
-    features = features_of(cfg, model, records)
-    assert features.shape == (5, NUM_FEATURES[name]) and features.dtype == np.float32
-    model.eval()
-    shapes = model.backbone.output_shape()
-    coarsest = max(shapes.values(), key=lambda shape: shape.stride)
-    for i in range(len(records)):
-        with torch.no_grad():
-            maps = model.backbone(model.preprocess_image([as_input(cfg, records[i])]).tensor)
-        (own,) = maps[{id(shape): name for name, shape in shapes.items()}[id(coarsest)]]
-        rows, columns = (int(np.ceil(side / coarsest.stride)) for side in SIZES[i])
-        expected = own[:, :rows, :columns].mean((1, 2)).numpy()
-        np.testing.assert_allclose(features[i], expected, rtol=1e-4, atol=1e-5 * abs(expected).max())
-
-
-def test_test_time_resolution(plain_records):
-    cfg = config()
-    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TRAIN = 40, (80,)
-    seen = []
-    toy = Toy({str(i): detections() for i in range(3)})
-    toy.test_score_thresh = 0.5
-    toy.forward = lambda batch: seen.append(toy.preprocess_image(batch).tensor.shape) or Toy.forward(toy, batch)
-    detections_of(cfg, toy, plain_records)
-    # 12 x 20 becomes 40 x 67 and 40 x 8 becomes 200 x 40, each padded to 32.
-    assert seen == [(2, 3, 96, 64), (1, 3, 64, 224)]
-
-
 def test_mixed_precision_is_that_of_the_config(records):
     exact, mixed = (features_of(config(amp=amp), build("yolo"), records) for amp in (False, True))
     assert mixed.dtype == np.float32
@@ -250,35 +220,26 @@ def test_model_without_backbone_is_named():
 # Gradients
 
 
-def test_gradient_norm_of_a_linear_function(plain_records):
-    toy = Toy()
-    with torch.no_grad():
-        toy.head["output"].weight[:] = torch.tensor([[1.0, -1.0, 0.5]])
-        toy.head["output"].bias[:] = 0.25
-    norms = gradient_norms_of(config(), toy, plain_records)
-    # |error| times the length of (colour, 1); there are 1, 2 and 0 boxes
-    expected = [0.25 * 2**0.5, 3.75 * 5**0.5, 0.75 * 2.5**0.5]
-    np.testing.assert_allclose(norms, expected, rtol=1e-5)
-    assert norms.dtype == np.float32
-
-
-@pytest.mark.parametrize("name", ["yolo", "faster_rcnn_fpn", "retinanet", "fcos"])
-def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name, records):
-    """Batches of two images and of one; the native model gets one image at a time."""
+@pytest.mark.parametrize("name", NUM_FEATURES)
+def test_losses_and_features_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name, records):
+    """Batches of two images and of one, not in the order of the sizes; the native model gets one image at a time."""
     cfg, model = config(name), build(name)
     native = copy.deepcopy(model)
     return_per_image_losses(model)
     before = state_of(model)
-    found, _ = losses_and_features_of(cfg, model, records)
+    found, features = losses_and_features_of(cfg, model, records)
     assert_same(before, state_of(model))
+    assert features.shape == (5, NUM_FEATURES[name]) and features.dtype == np.float32
     native.train()
     for module in native.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+    coarsest, shape = max(native.backbone.output_shape().items(), key=lambda item: item[1].stride)
     for i, record in enumerate(records):
         torch.manual_seed(max(cfg.SEED, 0))
         with torch.no_grad(), EventStorage(1):
             expected = native([as_input(cfg, record)])
+            maps = native.backbone(native.preprocess_image([as_input(cfg, record)]).tensor)
         share = 1.0
         if name in ("retinanet", "fcos"):  # natively by a mean that moves, here by a half of where it starts
             share = native.loss_normalizer / ({"retinanet": 100, "fcos": 300}[name] / 2)
@@ -286,6 +247,9 @@ def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name
         assert expected.keys() == found.keys()
         for term, value in expected.items():
             assert float(found[term][i]) == pytest.approx(share * float(value), rel=1e-3, abs=1e-5), (i, term)
+        rows, columns = (int(np.ceil(side / shape.stride)) for side in SIZES[i])
+        own = maps[coarsest][0, :, :rows, :columns].mean((1, 2)).numpy()
+        np.testing.assert_allclose(features[i], own, rtol=1e-3, atol=1e-5 * abs(own).max())
 
 
 def norms_by_backward(name, model, record):
@@ -398,26 +362,6 @@ def test_share_of_boxes_found(name):
     assert shares.tolist() == [1, expected] and shares.dtype == np.float32
 
 
-def test_found_boxes(tmp_path):
-    image = np.zeros((30, 30, 3), np.uint8)
-    crowd = {"bbox": [0, 0, 5, 5], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1}
-    boxes = {"half": [(0, *A), (1, 12, 12, 28, 28)], "empty": [], "ghost": [], "faint": [(0, *A)],
-             "xywh": [(2, *A)]}  # fmt: skip
-    records = [make_record(tmp_path / f"{name}.png", image, own) for name, own in boxes.items()]
-    records[1]["annotations"] = [crowd]
-    records[4]["annotations"][0].update(bbox=[2, 3, 10, 20], bbox_mode=BoxMode.XYWH_ABS)
-    toy = Toy({
-        "half": detections((0.9, 0, *A), (0.8, 0, 12, 12, 28, 28)),
-        "empty": detections((0.1, 0, *A)),
-        "ghost": detections((0.9, 0, *A)),
-        "faint": detections((0.1, 0, *A)),
-        "xywh": detections((0.5, 2, 2, 3, 12, 23)),
-    })  # fmt: skip
-    toy.test_score_thresh = 0.5
-    shares = found_boxes(config(), toy, records)
-    assert shares.dtype == np.float32 and shares.tolist() == [0.5, 1, 0, 0, 1]
-
-
 # All that is detected
 
 
@@ -457,6 +401,13 @@ def test_detections_are_in_pixels_of_the_original_image(records):
     assert len(doubled.boxes) != len(plain.boxes)  # there are four times as many cells
     for found in (plain, doubled):
         np.testing.assert_allclose(found.boxes[:, 2:].max(axis=0), SIZES[0][::-1], atol=0.01)
+
+
+def test_boxes_found_are_those_above_a_score(plain_records):
+    toy = Toy({"0": detections((0.9, 0, *BOXES[0][0][1:])), "1": detections((0.1, 1, 2, 2, 20, 30)), "2": detections()})
+    toy.test_score_thresh = 0.5
+    shares = found_boxes(config(), toy, plain_records)
+    assert shares.tolist() == [1, 0, 1] and shares.dtype == np.float32
 
 
 def test_detections_by_falling_score(plain_records):
