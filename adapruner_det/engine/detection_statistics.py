@@ -154,17 +154,16 @@ def shares_found(labels: Labels, detections: Detections, num: int, iou: float = 
     that it overlaps it by at least `iou`. (As COCO's evaluation does.)
 
     Args:
-        detections: in an image by falling score.
+        labels, detections: in the order of the images; detections of an image by falling score.
 
     Returns:
         (N,) float32. An image without boxes has 1 if nothing is detected in it, else 0.
     """
     shares = np.empty(num, np.float32)
-    for image in range(num):
-        true = (labels.images == image) & ~labels.crowds
-        seen = detections.images == image
-        if not true.any():
-            shares[image] = not seen.any()
+    for image, (true, seen) in enumerate(zip(_by_image(labels.images, num), _by_image(detections.images, num))):
+        true = true[~labels.crowds[true]]
+        if not len(true):
+            shares[image] = not len(seen)
             continue
         boxes, others = (torch.from_numpy(own).double() for own in (detections.boxes[seen], labels.boxes[true]))
         overlaps = box_iou(boxes, others).numpy()
@@ -175,6 +174,11 @@ def shares_found(labels: Labels, detections: Detections, num: int, iou: float = 
             found[own.argmax()] |= own.max() > 0
         shares[image] = found.mean()
     return shares
+
+
+def _by_image(images: np.ndarray, num: int) -> list[np.ndarray]:
+    """Where the rows of each of N images are, `images` (M,) rising."""
+    return np.split(np.arange(len(images)), np.cumsum(np.bincount(images, minlength=num))[:-1])
 
 
 def boxes_of_records(records: list[dict]) -> Labels:
