@@ -19,6 +19,7 @@ from adapruner_det.baselines.registry import (
     TRAINED,
 )
 from adapruner_det.baselines.scores import Scores
+from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import cut_as_made, make_selection
 from adapruner_det.engine import classification_statistics as classification
 from adapruner_det.engine import proxy_statistics
@@ -27,6 +28,7 @@ from adapruner_det.engine.classification import ClassificationTask
 from adapruner_det.engine.proxy import Proxy
 from adapruner_det.engine.proxy_statistics import statistics_by
 from adapruner_det.engine.score import select_by
+from adapruner_det.engine.select import solve_again
 
 APPLY = [
     (task, name, variant)
@@ -101,10 +103,13 @@ def test_what_is_not_trained_yet_tells_nothing(proxies, part):
         statistics_by(proxies(CLASSIFICATION), [part])
 
 
-def test_adapruner_by_a_proxy_has_reasons_and_its_statistics_solve_for_other_ratios(proxies):
+def test_adapruner_by_a_proxy_has_reasons_and_is_solved_again_for_other_ratios(proxies, tmp_path):
     selection, statistics = select_by("adapruner", proxies(DETECTION, [TRAINED]), 0.5, 0)
-    assert selection.kept == [score > 0 for score in selection.scores] and "objective" in selection.provenance
-    assert len(selection.columns["reason"]) == 10 and statistics.losses and len(statistics.found.boxes)
+    assert selection.kept == [score > 0 for score in selection.scores] and len(selection.columns["reason"]) == 10
+    write_selection(selection, tmp_path / "selection", statistics)
+    again, _ = solve_again(tmp_path / "selection", 0.5)
+    assert again.scores == selection.scores and again.kept == selection.kept
+    assert sum(solve_again(tmp_path / "selection", 0.8)[0].kept) == 8
 
 
 def test_statistics_are_computed_once_for_all_methods_and_ratios(proxies, monkeypatch):
