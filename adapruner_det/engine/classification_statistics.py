@@ -87,8 +87,9 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict])
 
     norms = []
     for batch in _batches(cfg, model, records, "Gradients"):
-        images = batch["images"].contiguous(memory_format=torch.channels_last)  # vmap cannot bring them there
-        norms.append(vmap(norm, chunk_size=_AT_A_TIME)(images, batch["labels"]).cpu().numpy())
+        images, labels = (batch[key].to(model.device) for key in ("images", "labels"))
+        images = images.contiguous(memory_format=torch.channels_last)  # as vmap cannot bring them there
+        norms.append(vmap(norm, chunk_size=_AT_A_TIME)(images, labels).cpu().numpy())
     return np.concatenate(norms)
 
 
