@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..baselines.registry import EARLY, METHODS
+from ..baselines.registry import ADAPRUNER, EARLY, METHODS
 from ..data.selection_record import make_selection
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
@@ -22,10 +22,14 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[
     took, with what was known from another method before.
 
     Raises:
-        ValueError: the method gives scores that are no finite numbers.
+        ValueError: a setting that cannot be, before any work; the method gives scores that are no finite numbers.
     """
     entry, cfg = METHODS[method], proxy.cfg
-    variant = variant_of(method, cfg)  # before any work
+    variant = variant_of(method, cfg)
+    if method == ADAPRUNER and cfg.SCORING.CLASS_BALANCE:
+        raise ValueError(
+            "SCORING.CLASS_BALANCE holds classes to the ratio, which AdaPruner weighs by a term of its own"
+        )
     start = perf_counter()
     for training in entry.trainings:
         proxy.train(training)

@@ -92,9 +92,11 @@ def test_a_method_or_variant_that_does_not_apply_says_why_in_one_line():
     assert not registry.refusal("bnsl", DETECTION, "easy")
 
 
-def test_a_variant_that_is_none_is_refused_before_any_work(proxies):
+def test_settings_that_cannot_be_are_refused_before_any_work(proxies):
     with pytest.raises(ValueError, match="SCORING.BNSL is 'harder'; it can be auto, easy, hard, supervised"):
         select("bnsl", proxies(CLASSIFICATION, **{"SCORING.BNSL": "harder"}), 0.5, 0)
+    with pytest.raises(ValueError, match="SCORING.CLASS_BALANCE .* by a term of its own"):
+        select("adapruner", proxies(CLASSIFICATION, **{"SCORING.CLASS_BALANCE": True}), 0.5, 0)
 
 
 @pytest.mark.parametrize("part", ["finished_model", "last_layer", "dynamics", "early", "gradient_norms"])
