@@ -1,20 +1,20 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
 
+import copy
+import math
 import time
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor
 
+from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner
-from ..pruning.statistics import Statistics
-from .distributed import synchronise_statistics, unwrapped
+from .distributed import unwrapped
 from .tasks import Task
-from .visits import Visits
 
 
 class MixedPrecisionTrainer(SimpleTrainer):
@@ -27,14 +27,7 @@ class MixedPrecisionTrainer(SimpleTrainer):
         seed: of what the model draws at random (proposals, dropout); None leaves torch's state alone.
     """
 
-    def __init__(
-        self,
-        model,
-        data_loader,
-        optimizer,
-        mixed_precision: bool = False,
-        seed: int | None = None,
-    ):
+    def __init__(self, model, data_loader, optimizer, mixed_precision: bool = False, seed: int | None = None):
         super().__init__(model, data_loader, optimizer)
         self.device = next(model.parameters()).device
         self.mixed_precision = mixed_precision
@@ -89,6 +82,44 @@ class MixedPrecisionTrainer(SimpleTrainer):
             unwrapped(self.model).loss_normalizer = state_dict["loss_normalizer"]
 
 
+class Visits:
+    """How often each of N images was visited, its last loss, and the sum of each loss term.
+
+    For people to look at; the mask does not depend on it. 4 bytes a value and image, for visits, last loss and each
+    term.
+    """
+
+    def __init__(self, num_images: int):
+        self.visits = torch.zeros(num_images, dtype=torch.int32)
+        self.last_loss = torch.full((num_images,), float("nan"))
+        self.term_sums: dict[str, Tensor] = {}
+
+    def add(self, index: Tensor, names: list[str], terms: Tensor) -> None:
+        """Notes a batch: identities (B,), names of T loss terms, their values (B, T)."""
+        self.visits.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+        self.last_loss[index] = sum(terms.unbind(dim=1))
+        for name, values in zip(names, terms.unbind(dim=1)):
+            sums = self.term_sums.setdefault(name, torch.zeros(len(self.visits)))
+            sums.index_add_(0, index, values)
+
+    def columns(self) -> dict[str, list]:
+        """visits, mean_loss, last_loss and mean_<term> of every image; None where never visited."""
+        terms = self.term_sums if len(self.term_sums) > 1 else {}
+        columns = {
+            "mean_loss": sum(self.term_sums.values(), torch.zeros(len(self.visits))) / self.visits,
+            "last_loss": self.last_loss,
+            **{f"mean_{name}": sums / self.visits for name, sums in terms.items()},
+        }
+        known = {name: [None if math.isnan(v) else v for v in values.tolist()] for name, values in columns.items()}
+        return {"visits": self.visits.tolist(), **known}
+
+    def state_dict(self) -> dict:
+        return copy.deepcopy(vars(self))
+
+    def load_state_dict(self, state: dict) -> None:
+        vars(self).update(copy.deepcopy(state))
+
+
 class AdaPrunerStep(MixedPrecisionTrainer):
     """Weights each image's loss by its mask (Eq. 4) and lets the losses move the mask (Eq. 5-7).
 
@@ -99,9 +130,8 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     Args:
         pruner: the mask over `records`, by their `image_index`.
         task: how to read a batch.
-        records: what the loader draws from.
-        identity: fingerprint of these images in their order. A checkpoint of other images is refused.
-        covariates: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
+        records: what the loader draws from. A checkpoint of other images is refused.
+        class_counts: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
     """
 
     def __init__(
@@ -112,17 +142,16 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         pruner: AdaPruner,
         task: Task,
         records: list[dict],
-        identity: str,
         mixed_precision: bool = False,
         seed: int | None = None,
-        covariates: Tensor | None = None,
+        class_counts: Tensor | None = None,
     ):
         super().__init__(model, data_loader, optimizer, mixed_precision, seed)
-        self.covariates = covariates
         self.pruner = pruner
         self.task = task
         self.records = records
-        self.identity = identity
+        self.identity = fingerprint(records)
+        self.class_counts = class_counts
         self.visits = Visits(pruner.num_samples)
 
     def losses(self, data: Any) -> dict[str, Tensor]:
@@ -130,33 +159,23 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         per_image = {name: values.float() for name, values in self.forward(data).items()}
         weights = self.pruner.weights(index).to(self.device)
         terms = torch.stack([values.detach() for values in per_image.values()], dim=1)
-        self._learn(index, list(per_image), terms.cpu(), data)
+        self._learn(index, list(per_image), terms.cpu())
         return {name: (weights * values).mean() for name, values in per_image.items()}
 
-    def _learn(self, index: Tensor, names: list[str], terms: Tensor, data: Any) -> None:
-        """Moves the mask by the losses of all processes: (B,) indices, (B, terms) losses."""
-        index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((index, terms))))
-        covariates = None if self.covariates is None else self.covariates[index]
+    def _learn(self, own: Tensor, names: list[str], terms: Tensor) -> None:
+        """Moves the mask by the losses of all processes: (B,) own indices, (B, terms) losses."""
+        index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((own, terms))))
+        class_counts = None if self.class_counts is None else self.class_counts[index]
         try:
-            self.pruner.update(index, terms.sum(dim=1), covariates)
+            self.pruner.update(index, terms.sum(dim=1), class_counts)
         except FloatingPointError as error:
-            images = ", ".join(self.task.describe(data, self.records))
+            records = (self.records[i] for i in own.tolist())
+            images = ", ".join(f"{record['dataset_name']} {record['image_id']}" for record in records)
             raise FloatingPointError(
                 f"{error}. Images of this process's batch: {images}. A lower SOLVER.BASE_LR or "
                 "SOLVER.CLIP_GRADIENTS usually helps"
             ) from error
         self.visits.add(index, names, terms)
-
-    def image_statistics(self, cfg: CfgNode) -> Statistics | None:
-        """What the model as it is now says of every image; in the main process, None in the others.
-
-        Each process looks at a part, with the main one's running statistics.
-        """
-        model = unwrapped(self.model)
-        synchronise_statistics(model)
-        own = self.records[comm.get_rank() :: comm.get_world_size()]
-        parts = comm.gather(self.task.statistics(cfg, model, own))
-        return Statistics.interleaved(parts) if parts else None
 
     def state_dict(self):
         """As without pruning, and the pruner's state with what it remembers of each image."""

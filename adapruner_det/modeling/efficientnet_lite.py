@@ -73,8 +73,7 @@ class EfficientNetLite(Backbone):
         """Channels and stride of each output."""
         return {
             name: ShapeSpec(
-                channels=self.blocks[STAGES[name][1] - 1]._project_conv.out_channels,
-                stride=STAGES[name][0],
+                channels=self.blocks[STAGES[name][1] - 1]._project_conv.out_channels, stride=STAGES[name][0]
             )
             for name in self._out_features
         }

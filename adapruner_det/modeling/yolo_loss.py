@@ -225,11 +225,7 @@ def overlaps_any(boxes: Tensor, targets: Tensor, threshold: float) -> Tensor:
 
 
 def yolo_losses(
-    predictions: Tensor,
-    truth: GroundTruth,
-    levels: Sequence[Level],
-    anchors: Tensor,
-    ignore_threshold: float,
+    predictions: Tensor, truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, ignore_threshold: float
 ) -> dict[str, Tensor]:
     """The loss of every image: sums over its own predictions, no normaliser across images.
 

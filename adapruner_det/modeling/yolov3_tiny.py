@@ -18,14 +18,7 @@ from detectron2.structures import ImageList, Instances
 from fvcore.nn.weight_init import c2_msra_fill
 from torch import Tensor, nn
 
-from .yolo_loss import (
-    Level,
-    cells_inside,
-    collect_ground_truth,
-    decode_boxes,
-    make_priors,
-    yolo_losses,
-)
+from .yolo_loss import Level, cells_inside, collect_ground_truth, decode_boxes, make_priors, yolo_losses
 
 
 class YOLOv3TinyHead(nn.Module):
@@ -174,11 +167,7 @@ class YOLOv3Tiny(DenseDetector):
         return ImageList.from_tensors(images, self.strides[-1])
 
     def forward_training(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: list[Tensor],
-        gt_instances: list[Instances],
+        self, images: ImageList, features: list[Tensor], predictions: list[Tensor], gt_instances: list[Instances]
     ) -> dict[str, Tensor]:
         """The loss terms; called by :class:`DenseDetector` with the ground truth of N images."""
         truth = collect_ground_truth(gt_instances, images.image_sizes, self.anchors)

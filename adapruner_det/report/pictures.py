@@ -178,12 +178,7 @@ def _bin_edges(scores: np.ndarray, threshold: float | None) -> np.ndarray:
 
 
 def _make_block(
-    title: str,
-    colour: str,
-    images: Sequence[ScoredImage],
-    columns: int,
-    highest_first: bool,
-    read_image: ReadImage,
+    title: str, colour: str, images: Sequence[ScoredImage], columns: int, highest_first: bool, read_image: ReadImage
 ) -> _Block:
     ordered = sorted(images, key=lambda i: (i[1], str(i[0]["image_id"])), reverse=highest_first)
     shown = [_make_thumbnail(d, score, read_image) for d, score in ordered[:MAX_IMAGES]]
@@ -231,14 +226,7 @@ def _used_classes(blocks: Sequence[_Block], class_names: Sequence[str]) -> list[
 def _draw_block(figure: Figure, top: float, block: _Block, class_names: Sequence[str]) -> None:
     """Draws title and thumbnails downwards from `top`, in inches from the figure's lower edge."""
     width, height = figure.get_size_inches()
-    figure.text(
-        GAP / width,
-        (top - 0.6 * TITLE) / height,
-        block.title,
-        fontsize=13,
-        fontweight="bold",
-        va="center",
-    )
+    figure.text(GAP / width, (top - 0.6 * TITLE) / height, block.title, fontsize=13, fontweight="bold", va="center")
     y = (top - 0.9 * TITLE) / height
     figure.add_artist(Line2D([GAP / width, 1 - GAP / width], [y, y], color=block.colour, lw=3))
     top -= TITLE

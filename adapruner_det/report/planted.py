@@ -68,10 +68,7 @@ class Planted:
         """Image ids by what is planted; wrong labels all together, and by kind. Empty groups are left out."""
         # Either of a pair may go: what pruning can save is one of the two.
         groups = {
-            "near-duplicates and their originals": {
-                *self.near_duplicate_of,
-                *self.near_duplicate_of.values(),
-            },
+            "near-duplicates and their originals": {*self.near_duplicate_of, *self.near_duplicate_of.values()},
             "wrong labels": set(self.wrong_label),
         }
         for kind in KINDS:

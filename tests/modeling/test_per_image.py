@@ -16,11 +16,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import nn
 
-from adapruner_det.modeling.per_image import (
-    image_by_image,
-    install_per_image_losses,
-    return_per_image_losses,
-)
+from adapruner_det.modeling.per_image import image_by_image, install_per_image_losses, return_per_image_losses
 
 ZOO = os.path.join(os.path.dirname(detectron2.__file__), "model_zoo", "configs")
 CLASSES = 3
@@ -93,10 +89,7 @@ DETECTORS = {
     "diou": ("Base-RCNN-FPN.yaml", {**FPN, BOX_LOSS: "diou"}),
     "ciou": ("Base-RCNN-FPN.yaml", {**FPN, BOX_LOSS: "ciou"}),
     "retinanet": ("Base-RetinaNet.yaml", DENSE),
-    "retinanet_giou": (
-        "Base-RetinaNet.yaml",
-        {**DENSE, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "giou"},
-    ),
+    "retinanet_giou": ("Base-RetinaNet.yaml", {**DENSE, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "giou"}),
     "fcos": ("Base-RetinaNet.yaml", DENSE),
 }
 BATCHES = {"unequal": (3, 1, 6), "one_empty": (2, 0, 5), "single": (2,), "single_empty": (0,)}

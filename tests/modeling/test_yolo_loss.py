@@ -55,15 +55,7 @@ def losses(predictions, truths, levels=LEVELS, ignore=IGNORE, anchors=ANCHORS):
 
 def reference(predictions, truths, levels=LEVELS, ignore=IGNORE):
     per_image = [
-        image_loss(
-            p.tolist(),
-            t.gt_boxes.tensor.tolist(),
-            t.gt_classes.tolist(),
-            t.image_size,
-            levels,
-            ANCHORS,
-            ignore,
-        )
+        image_loss(p.tolist(), t.gt_boxes.tensor.tolist(), t.gt_classes.tolist(), t.image_size, levels, ANCHORS, ignore)
         for p, t in zip(predictions.detach(), truths)
     ]
     return {name: torch.tensor([sums[name] for sums in per_image], dtype=torch.float64) for name in per_image[0]}

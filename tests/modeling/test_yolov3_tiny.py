@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from adapruner_det.engine.detection_config import add_yolov3_tiny_config
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 import adapruner_det.modeling.yolov3_tiny  # noqa: F401, registers YOLOv3Tiny
-from adapruner_det.engine.detection_config import add_yolov3_tiny_config
 
 NUM_CLASSES = 3
 LOSSES = ["loss_xy", "loss_wh", "loss_obj", "loss_cls"]

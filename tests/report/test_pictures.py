@@ -174,8 +174,7 @@ def test_threshold(scores, kept, threshold):
 
 
 @pytest.mark.parametrize(
-    "scores, threshold",
-    [([0.3], None), ([0.0, 0.0], None), ([-1e9, 3.3], 0.0), ([0.1, 0.2, 0.7], 0.1 + 0.2)],
+    "scores, threshold", [([0.3], None), ([0.0, 0.0], None), ([-1e9, 3.3], 0.0), ([0.1, 0.2, 0.7], 0.1 + 0.2)]
 )
 def test_bins_cover_every_score_and_begin_at_the_threshold(scores, threshold):
     edges = pictures._bin_edges(np.array(scores), threshold)
