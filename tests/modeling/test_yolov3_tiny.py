@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from adapruner_det.engine.detection_config import add_yolov3_tiny_config
+from adapruner_det.engine.config import add_detector_config
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
@@ -14,7 +14,7 @@ LOSSES = ["loss_xy", "loss_wh", "loss_obj", "loss_cls"]
 
 def small_config(**yolo):
     cfg = get_cfg()
-    add_yolov3_tiny_config(cfg)
+    add_detector_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "YOLOv3Tiny"
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = ""
