@@ -199,7 +199,7 @@ class Neighbours:
             own = np.flatnonzero(classes == group)
             length = min(NEIGHBOURS, len(own) - 1)
             if length and features.shape[1]:
-                near, far = nearest_neighbours(unit_vectors(features[own]), length, progress="Neighbours")
+                near, far = nearest_neighbours(unit_vectors(features[own]), length)
                 places[own, :length], distances[own, :length] = own[near], far
         return Neighbours(places, distances)
 
