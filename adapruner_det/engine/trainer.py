@@ -166,7 +166,7 @@ def with_max_iter(cfg: CfgNode, num_images: int) -> CfgNode:
     return cfg
 
 
-def build_pruner(cfg: CfgNode, num_images: int, num_covariates: int = 0) -> AdaPruner:
+def build_pruner(cfg: CfgNode, num_images: int, num_classes: int = 0) -> AdaPruner:
     """The pruner that cfg.ADAPRUNER describes, for `num_images` images.
 
     Raises:
@@ -191,7 +191,7 @@ def build_pruner(cfg: CfgNode, num_images: int, num_covariates: int = 0) -> AdaP
                 learning_rate=mask.LR,
             ),
             tolerance=mask.TOLERANCE,
-            num_covariates=num_covariates,
+            num_classes=num_classes,
         )
     except ValueError as error:
         raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
