@@ -1,19 +1,17 @@
 """Pictures of a selection: which images went, which stayed, and how their scores are distributed.
 
-Figures are made as `matplotlib.figure.Figure`, so that neither pyplot nor the caller's backend is
-touched.
+Figures are made as `matplotlib.figure.Figure`, so that neither pyplot nor the caller's backend is touched.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.patheffects as patheffects
 import numpy as np
 from detectron2.structures import BoxMode
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -22,18 +20,15 @@ ReadImage = Callable[[dict[str, Any]], np.ndarray]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without black
 CLASS_COLOURS = "#56B4E9 #E69F00 #009E73 #F0E442 #D55E00 #CC79A7 #0072B2".split()
-CLASS_LINES = ("-", "--", ":")  # the colours come round once with each, enough for VOC's 20 classes
 KEPT_COLOUR, PRUNED_COLOUR = "#0072B2", "#E69F00"
 
 MAX_IMAGES = 18  # of each block: more are not looked at, and would make the captions too small
 MAX_BYTES = 1_500_000
 DPI = 120
 # Inches on the sheet
-CELL, CAPTION, TITLE, LEGEND_LINE = 1.9, 0.6, 0.5, 0.3
+CELL, CAPTION, TITLE = 1.9, 0.6, 0.5
 MIN_WIDTH = 5.0  # what a title needs
 CAPTION_CHARS = 24
-NAME_SIZE = 6  # points
-FEW_BOXES = 3  # with so few, a name is drawn above a box that is too small to hold it
 
 
 def save_selection_sheet(
@@ -46,14 +41,14 @@ def save_selection_sheet(
 ) -> None:
     """Writes one PNG with the images pruned first and the images kept most firmly.
 
-    Both lists may be complete: each block is sorted by score and shows its first `MAX_IMAGES`
-    images, and its title says how many there are. Ground-truth boxes have the colour of their class,
-    and its name where there is room for it; an image's own class stands below it.
+    Both lists may be complete: each block is sorted by score and shows its first `MAX_IMAGES` images,
+    and its title says how many there are. Ground-truth boxes are drawn with their class; an image's
+    own class stands below it.
 
     Args:
         path: of the PNG, at most `MAX_BYTES` long; written atomically.
-        kept: (dataset dict, score) of the images that were kept. Why an image goes or stays, in the dict's `reason`,
-            stands below it.
+        kept: (dataset dict, score) of the images that were kept. Why an image goes or stays, in the
+            dict's `reason`, stands below it.
         pruned: the same of those that were pruned.
         class_names: indexed by `category_id`, of the annotations or of a classification image.
         read_image: from a dataset dict to its (H, W, 3) uint8 RGB pixels.
@@ -70,26 +65,18 @@ def save_selection_sheet(
         ("Kept (highest scores first)", KEPT_COLOUR, sorted(kept, key=_by_score, reverse=True)),
     ]
     blocks = [block for block in blocks if block[2]]
-    used = _used_classes((d for *_, images in blocks for d, _ in images[:MAX_IMAGES]), class_names)
     columns = min(columns, max(len(images) for *_, images in blocks))
-    heights = [TITLE + (CELL + CAPTION) * math.ceil(min(len(images), MAX_IMAGES) / columns) for *_, images in blocks]
-    width = max(columns * CELL, MIN_WIDTH)
-    legend_columns = max(1, min(int(width / 1.4), len(used)))
-    legend_height = LEGEND_LINE * math.ceil(len(used) / legend_columns)
-
-    figure = Figure(figsize=(width, sum(heights) + legend_height), facecolor="white", layout="constrained")
+    rows = [math.ceil(min(len(images), MAX_IMAGES) / columns) for *_, images in blocks]
+    heights = [TITLE + (CELL + CAPTION) * number for number in rows]
+    figure = Figure(figsize=(max(columns * CELL, MIN_WIDTH), sum(heights)), layout="constrained")
     subfigures = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for subfigure, (title, colour, images) in zip(subfigures, blocks):
-        subfigure.suptitle(_with_count(title, images), color=colour, fontsize=13, fontweight="bold")
-        shown = images[:MAX_IMAGES]
-        axes = subfigure.subplots(math.ceil(len(shown) / columns), columns, squeeze=False)
-        for ax in axes.flat[len(shown) :]:
+    for subfigure, number, (title, colour, images) in zip(subfigures, rows, blocks):
+        subfigure.suptitle(f"{title}: {_count(images)}", color=colour, fontsize=13, fontweight="bold")
+        axes = subfigure.subplots(number, columns, squeeze=False)
+        for ax in axes.flat[min(len(images), MAX_IMAGES) :]:
             ax.remove()
-        for ax, (record, score) in zip(axes.flat, shown):
+        for ax, (record, score) in zip(axes.flat, images[:MAX_IMAGES]):
             _draw_image(ax, record, score, class_names, read_image)
-    if used:
-        lines = [Line2D([], [], lw=2.5, label=class_names[c], **_line(c)) for c in used]
-        figure.legend(handles=lines, loc="outside lower center", ncols=legend_columns, frameon=False, fontsize=9)
     save_png(figure, path)
 
 
@@ -123,9 +110,7 @@ def save_score_histogram(path: str, scores: Sequence[float], kept: Sequence[bool
     threshold = _threshold(scores, kept)
     if threshold is not None:
         ax.axvline(threshold, color="black", ls="--", lw=1.2, label=f"threshold {threshold:.4g}")
-    ax.set(xlabel="mask logit", ylabel="images")
-    ax.set_title(f"{len(scores):,} images", loc="left", fontsize=11)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set(xlabel="mask logit", ylabel="images", title=f"{len(scores):,} images")
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     save_png(figure, path)
 
@@ -143,27 +128,9 @@ def _by_score(image: ScoredImage) -> tuple[float, str]:
     return image[1], str(image[0]["image_id"])
 
 
-def _with_count(title: str, images: Sequence[ScoredImage]) -> str:
+def _count(images: Sequence[ScoredImage]) -> str:
     count = f"{len(images):,} image" + ("s" if len(images) != 1 else "")
-    return f"{title}: {f'{MAX_IMAGES} of ' if len(images) > MAX_IMAGES else ''}{count}"
-
-
-def _line(category_id: int) -> dict[str, str]:
-    turn, colour = divmod(category_id, len(CLASS_COLOURS))
-    return {"color": CLASS_COLOURS[colour], "linestyle": CLASS_LINES[turn % len(CLASS_LINES)]}
-
-
-def _used_classes(records: Iterable[dict[str, Any]], class_names: Sequence[str]) -> list[int]:
-    used = set()
-    for record in records:
-        for annotation in record.get("annotations", []):
-            if not 0 <= annotation["category_id"] < len(class_names):
-                raise ValueError(
-                    f"image {record['image_id']!r}: category_id {annotation['category_id']} has no "
-                    f"name among the {len(class_names)} class names given"
-                )
-            used.add(annotation["category_id"])
-    return sorted(used)
+    return f"{MAX_IMAGES} of {count}" if len(images) > MAX_IMAGES else count
 
 
 def _draw_image(ax, record: dict[str, Any], score: float, class_names: Sequence[str], read_image: ReadImage) -> None:
@@ -173,33 +140,28 @@ def _draw_image(ax, record: dict[str, Any], score: float, class_names: Sequence[
     image.thumbnail((round(CELL * DPI),) * 2)
     # The extent keeps the axes in the original's pixels, so boxes need no scaling
     ax.imshow(image, extent=(0, width, height, 0))
-    ax.set(xticks=[], yticks=[], anchor="S")
-    ax.spines[:].set_visible(False)
+    ax.set(xticks=[], yticks=[], frame_on=False, anchor="S")
     own_class = f"{class_names[record['category_id']]} " if "category_id" in record else ""
-    reason = f"\n{record['reason']}" if record.get("reason") else ""
-    caption = f"{_shorten(str(record['image_id']))}\n{own_class}{score:+.3f}{reason}"
-    ax.set_xlabel(caption, fontsize=8, labelpad=3, parse_math=False)
-
-    points_per_pixel = 72 * CELL / max(width, height)
-    annotations = record.get("annotations", [])
-    for annotation in annotations:
+    lines = [_shorten(str(record["image_id"])), f"{own_class}{score:+.3f}", record.get("reason", "")]
+    ax.set_xlabel("\n".join(lines).rstrip(), fontsize=8, labelpad=3, parse_math=False)
+    for annotation in record.get("annotations", []):
+        number = annotation["category_id"]
+        if not 0 <= number < len(class_names):
+            raise ValueError(
+                f"image {record['image_id']!r}: category_id {number} has no name among the {len(class_names)} "
+                "class names given"
+            )
         box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-        name = class_names[annotation["category_id"]]
-        has_room = (box[2] - box[0]) * points_per_pixel >= 0.65 * NAME_SIZE * len(name) + 1
-        has_room = has_room and (box[3] - box[1]) * points_per_pixel >= 1.6 * NAME_SIZE
-        shown = name if has_room or len(annotations) <= FEW_BOXES else ""
-        _draw_box(ax, box, _line(annotation["category_id"]), shown, above=not has_room)
+        _draw_box(ax, box, class_names[number], CLASS_COLOURS[number % len(CLASS_COLOURS)])
 
 
-def _draw_box(ax, box: Sequence[float], line: dict[str, str], name: str, above: bool) -> None:
+def _draw_box(ax, box: Sequence[float], name: str, colour: str) -> None:
     x0, y0, x1, y1 = box
     # Dark edges make the light colours visible on light images
     halo = [patheffects.withStroke(linewidth=2.0, foreground="black", alpha=0.6)]
-    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=1.0, path_effects=halo, **line))
-    if name:
-        background = {"facecolor": line["color"], "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-        place = {"va": "bottom" if above else "top", "clip_on": True, "fontsize": NAME_SIZE}
-        ax.text(x0, y0, name, parse_math=False, bbox=background, **place)
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=1.0, color=colour, path_effects=halo))
+    background = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+    ax.text(x0, y0, name, fontsize=6, va="top", parse_math=False, clip_on=True, bbox=background)
 
 
 def _shorten(image_id: str) -> str:
