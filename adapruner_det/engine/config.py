@@ -6,8 +6,9 @@ from detectron2.config import CfgNode as CN
 from ..pruning.objective import COMPRESSION_SCALE
 from .classification_config import add_classification_config
 
+# What differs from the defaults below, which are for detection.
 PRESETS = {
-    # What classification was measured with (docs/results.md); the defaults are for detection.
+    # What classification was measured with (docs/results.md).
     "classification": {
         "DIFFICULTY": 0.1,
         "CLASS_BALANCE": 0.0,
@@ -20,13 +21,6 @@ PRESETS = {
         "MASK.RATIO_CONTROL": "penalty",
         "MASK.LOSS_SCALE": "none",
         "MASK.SELECTION_WEIGHT": 1.0,
-        "MASK.CLASSIFICATION_LOSS": True,
-        "MASK.SELECTION_LOSS": True,
-        "MASK.COMPRESSION_LOSS": True,
-        "MASK.COMPRESSION_SCALE": COMPRESSION_SCALE,
-        "MASK.ALPHA_START": 0.1,
-        "MASK.ALPHA_END": 5.0,
-        "MASK.TOLERANCE": 0.02,
     },
 }
 
@@ -34,7 +28,7 @@ _MOVED = (
     "ALPHA_START ALPHA_END TOLERANCE RATIO_CONTROL COMPRESSION_SCALE LOSS_SCALE SELECTION_WEIGHT CLASSIFICATION_LOSS "
     "SELECTION_LOSS COMPRESSION_LOSS"
 ).split()
-# Keys that configs of former versions may have, and what to do instead.
+# Keys of former versions, and what to do instead.
 RENAMED_OR_GONE = {
     **{f"ADAPRUNER.{key}": f"use ADAPRUNER.MASK.{key}" for key in _MOVED},
     "ADAPRUNER.MASK_LR": "use ADAPRUNER.MASK.LR",

@@ -24,10 +24,7 @@ FORMATS = {**detection.FORMATS, **classification.FORMATS}
 logger = logging.getLogger(__name__)
 
 EPILOG = """
-Prune with a config of configs/ (the selection is left in OUTPUT_DIR/selection):
-    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R18.yaml
-
-Prune your own PASCAL VOC folder to 80%, no Python needed:
+Prune your own PASCAL VOC folder to 80% (the selection is left in OUTPUT_DIR/selection):
     python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R18.yaml \\
         --register my_train=voc:/data/mine:trainval ADAPRUNER.KEEP_RATIO 0.8 OUTPUT_DIR output/mine
 
@@ -44,18 +41,16 @@ def argument_parser() -> argparse.ArgumentParser:
     """Detectron2's arguments, and --register and --selection."""
     parser = default_argument_parser(epilog=EPILOG)
     parser.description = (
-        "Prunes a training set with AdaPruner, trains a detector or a classifier on everything or "
-        "on a selection, and evaluates it; which of these is up to the config."
+        "Prunes a training set with AdaPruner, trains a model on everything or on a selection, and evaluates it."
     )
+    forms = "; ".join(known.form.replace("%", "%%") for known in FORMATS.values())
     parser.add_argument(
         "--register",
         action="append",
         default=[],
         metavar="NAME=FORMAT:...",
-        help="a data set of your own. FORMAT and what follows: "
-        + "; ".join(known.form.replace("%", "%%") for known in FORMATS.values())
-        + ". Class names are read from the data unless given. Can be repeated: unless DATASETS.TRAIN "
-        "is overridden, the first is trained on and the second evaluated on",
+        help=f"a data set of your own. FORMAT and what follows: {forms}. Class names are read from the data unless "
+        "given. Can be repeated: unless DATASETS.TRAIN is overridden, the first is trained on and the second evaluated on",
     )
     parser.add_argument(
         "--selection", metavar="DIR", help="train only on what this selection keeps (same as DATASETS.SELECTION DIR)"
