@@ -32,9 +32,8 @@ def check_same_mask(logits: Tensor) -> None:
 class AdaPrunerHook(HookBase):
     """Logs the mask's scalars each step, and writes the selection when training has ended well.
 
-    With ADAPRUNER.SOLVE_AT_END the mask is brought to rest on what the finished model says of every image, and these
-    statistics are kept beside the selection; else it stays as the training has left it. It must stand before the hook
-    that writes events.
+    With ADAPRUNER.SOLVE_AT_END the mask is brought to rest on what the finished model says of every image; these
+    statistics are kept beside the selection. The hook must stand before the one that writes events.
 
     Args:
         competing: the records the mask is over, in the order of their `image_index`.
@@ -116,10 +115,7 @@ class AdaPrunerHook(HookBase):
             ) from error
 
     def _statistics(self) -> Statistics | None:
-        """What the model says of every image; in the main process, None in the others.
-
-        Each process looks at a part, with the main one's running statistics.
-        """
+        """What the model says of every image, each process asking about a part; None but in the main process."""
         start = time.perf_counter()
         model = unwrapped(self.trainer.model)
         synchronise_statistics(model)

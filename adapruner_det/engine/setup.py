@@ -59,10 +59,9 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """The frozen config of a run: file, then --register and --selection, then KEY VALUE pairs.
+    """The frozen config of a run, with its data sets registered, and Detectron2's default_setup done.
 
-    Registers the data sets, makes the number of classes of every head that of the data, picks a seed
-    if none is set, and does Detectron2's default_setup (loggers, output folder, seeding).
+    Every head gets the number of classes of the data; a seed is drawn if none is set.
 
     Raises:
         ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec.

@@ -20,8 +20,7 @@ from .tasks import Task
 class MixedPrecisionTrainer(SimpleTrainer):
     """SimpleTrainer whose forward pass may run in bfloat16, on CPU and on CUDA alike.
 
-    bfloat16 has float32's range, so no loss scaling is needed (Detectron2's AMPTrainer, which
-    scales float16 losses, runs on CUDA only).
+    bfloat16 needs no loss scaling. Detectron2's AMPTrainer scales float16 losses and runs on CUDA only.
 
     Args:
         seed: of what the model draws at random (proposals, dropout); None leaves torch's state alone.
@@ -56,20 +55,13 @@ class MixedPrecisionTrainer(SimpleTrainer):
             return self.model(data)
 
     def _seed(self) -> None:
-        """Makes what the model draws at random depend on seed, process and iteration alone.
-
-        So a resumed run draws what an uninterrupted one would, on every process, and evaluating in
-        between changes nothing.
-        """
+        """Makes what the model draws at random depend on seed, process and iteration alone, also in a resumed run."""
         if self.seed is not None:
             sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.iter])
             torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def state_dict(self):
-        """The optimizer's state, and the running number of positives that RetinaNet and FCOS divide by.
-
-        They keep it as a plain attribute, so that it is not part of their weights.
-        """
+        """The optimizer's state, and what RetinaNet and FCOS divide by, which is not part of their weights."""
         state = super().state_dict()
         model = unwrapped(self.model)
         if hasattr(model, "loss_normalizer"):
@@ -83,10 +75,9 @@ class MixedPrecisionTrainer(SimpleTrainer):
 
 
 class Visits:
-    """How often each of N images was visited, its last loss, and the sum of each loss term.
+    """How often each of N images was visited, its last loss, and the sum of each loss term, 4 bytes each.
 
-    For people to look at; the mask does not depend on it. 4 bytes a value and image, for visits, last loss and each
-    term.
+    For people to look at; the mask does not depend on it.
     """
 
     def __init__(self, num_images: int):
@@ -124,8 +115,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     """Weights each image's loss by its mask (Eq. 4) and lets the losses move the mask (Eq. 5-7).
 
     The model has to return one value an image for each loss term. Every process applies the updates
-    of all processes, in rank order, so that all hold the same mask; what travels for it is the
-    batch's indices and losses.
+    of all processes, in rank order, so that all hold the same mask.
 
     Args:
         pruner: the mask over `records`, by their `image_index`.

@@ -31,9 +31,8 @@ class AdaPrunerTrainer(DefaultTrainer):
     """Trains a model, on everything or on a selection; with ADAPRUNER.ENABLED it also prunes.
 
     What a step does is in `train_loop`, what a run leaves in `hooks`, what is special to detection
-    or classification in `tasks`; this class puts them together. With a seed (SEED >= 0) the order
-    of the images, their augmentation and what the model draws depend on the seed and the iteration
-    alone, so that a resumed run does what an uninterrupted one does.
+    or classification in `tasks`. With a seed (SEED >= 0) all that is random depends on the seed and
+    the iteration alone, so that a resumed run does what an uninterrupted one does.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -219,10 +218,8 @@ def check_pruning(cfg: CfgNode) -> None:
 
 
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
-    """Raises ValueError if pruning would last less than an epoch, or can't reach the ratio with so many images.
-
-    Warns if it lasts too little for a mask that is not solved for at the end.
-    """
+    """Raises ValueError if pruning would last less than an epoch, or can't reach the ratio with so many images."""
+    mask = cfg.ADAPRUNER.MASK
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
     epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
     needed = math.ceil(epoch)
@@ -233,11 +230,14 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
             epochs = math.ceil(10 * iterations * cfg.SOLVER.IMS_PER_BATCH / num_images) / 10
             enough = f"SOLVER.MAX_EPOCHS to at least {epochs}"
         raise ValueError(
-            f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less "
-            f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images "
-            f"once takes {needed}: raise {enough}"
+            f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less ADAPRUNER.WARMUP "
+            f"{cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images once takes {needed}: raise {enough}"
         )
-    _check_reach(cfg, build_pruner(cfg, num_images), pruning, epoch)
+    pruner = build_pruner(cfg, num_images)
+    try:
+        check_reach(pruner.objective, pruner.keep_ratio, (mask.ALPHA_START, mask.ALPHA_END), pruning, epoch)
+    except ValueError as error:
+        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
     if pruning < 2 * needed and not cfg.ADAPRUNER.SOLVE_AT_END:
         logger.warning(
             f"Without ADAPRUNER.SOLVE_AT_END the mask is what the visits made of it: {pruning} iterations are less than two "
@@ -247,14 +247,6 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
         f"Pruning {num_images} images to {cfg.ADAPRUNER.KEEP_RATIO}: {_warmup_steps(cfg)} iterations "
         f"of warm-up, then {pruning} of pruning ({pruning / epoch:.1f} epochs)"
     )
-
-
-def _check_reach(cfg: CfgNode, pruner: AdaPruner, pruning_steps: int, steps_per_epoch: float) -> None:
-    alpha = (cfg.ADAPRUNER.MASK.ALPHA_START, cfg.ADAPRUNER.MASK.ALPHA_END)
-    try:
-        check_reach(pruner.objective, pruner.keep_ratio, alpha, pruning_steps, steps_per_epoch)
-    except ValueError as error:
-        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
 
 
 def _warmup_steps(cfg: CfgNode) -> int:

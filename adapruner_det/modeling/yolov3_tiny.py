@@ -67,10 +67,8 @@ class YOLOv3TinyHead(nn.Module):
 class YOLOv3Tiny(DenseDetector):
     """YOLOv3-Tiny (Redmon and Farhadi, "YOLOv3: An Incremental Improvement", 2018).
 
-    In training, ``forward`` returns ``loss_xy``, ``loss_wh``, ``loss_obj`` and ``loss_cls``, each
-    the mean over the images. While the attribute ``per_image_losses`` is True they are vectors of
-    shape (N,) with one value an image instead, and their means are those scalars.
-    In inference it returns what all detectors of Detectron2 do.
+    In training, ``forward`` returns ``loss_xy``, ``loss_wh``, ``loss_obj`` and ``loss_cls``: each image's,
+    (N,), while the attribute ``per_image_losses`` is True, else their means.
     """
 
     def __init__(self, cfg: CfgNode):

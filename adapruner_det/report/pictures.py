@@ -1,7 +1,4 @@
-"""Pictures of a selection: which images went, which stayed, and how their scores are distributed.
-
-Figures are made as `matplotlib.figure.Figure`, so that neither pyplot nor the caller's backend is touched.
-"""
+"""A picture of a selection: which images went, and which stayed."""
 
 import math
 import os
@@ -78,50 +75,6 @@ def save_selection_sheet(
         for ax, (record, score) in zip(axes.flat, images[:MAX_IMAGES]):
             _draw_image(ax, record, score, class_names, read_image)
     save_png(figure, path)
-
-
-def save_score_histogram(path: str, scores: Sequence[float], kept: Sequence[bool]) -> None:
-    """Writes a PNG with the distribution of the mask logits, kept and pruned in two colours.
-
-    The threshold is drawn where one separates the two: at 0, where the mask is binarised, or, for
-    a selection cut at another ratio, half-way between the highest pruned and the lowest kept.
-
-    Args:
-        path: of the PNG; written atomically.
-        scores: (N,) mask logits.
-        kept: (N,) whether the image was kept.
-
-    Raises:
-        ValueError: no scores, a score that is not finite, or the lengths differ.
-    """
-    scores, kept = np.asarray(scores, np.float64), np.asarray(kept, bool)
-    if scores.ndim != 1 or scores.shape != kept.shape or len(scores) == 0:
-        raise ValueError(
-            f"{path}: needs one score and one kept flag an image, got shapes {scores.shape} and {kept.shape}"
-        )
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{path}: {int((~np.isfinite(scores)).sum())} scores are not finite")
-
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
-    ax = figure.add_subplot()
-    groups = {"pruned": scores[~kept], "kept": scores[kept]}
-    labels = [f"{name}: {len(own):,} ({len(own) / len(scores):.1%})" for name, own in groups.items()]
-    ax.hist(list(groups.values()), bins=50, stacked=True, color=[PRUNED_COLOUR, KEPT_COLOUR], label=labels)
-    threshold = _threshold(scores, kept)
-    if threshold is not None:
-        ax.axvline(threshold, color="black", ls="--", lw=1.2, label=f"threshold {threshold:.4g}")
-    ax.set(xlabel="mask logit", ylabel="images", title=f"{len(scores):,} images")
-    figure.legend(loc="outside upper right", ncols=3, frameon=False)
-    save_png(figure, path)
-
-
-def _threshold(scores: np.ndarray, kept: np.ndarray) -> float | None:
-    if kept.all() or not kept.any():
-        return None
-    highest_pruned, lowest_kept = scores[~kept].max(), scores[kept].min()
-    if highest_pruned > lowest_kept:
-        return None
-    return 0.0 if highest_pruned <= 0 < lowest_kept else (highest_pruned + lowest_kept) / 2
 
 
 def _by_score(image: ScoredImage) -> tuple[float, str]:

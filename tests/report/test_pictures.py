@@ -1,4 +1,3 @@
-import matplotlib
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image
@@ -6,7 +5,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from adapruner_det.report import pictures
-from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
+from adapruner_det.report.pictures import save_selection_sheet
 
 
 def make_image(folder, name, size=(80, 60), boxes=((10, 10, 60, 50),), category_id=0):
@@ -126,46 +125,3 @@ def test_sheet_refuses_what_it_cannot_draw(tmp_path):
         save_selection_sheet(path, [({"file_name": "gone.jpg", "image_id": "g"}, 1.0)], [], ["cat"], read)
 
 
-def test_histogram_shows_both_groups_and_leaves_the_backend_alone(tmp_path):
-    backend = matplotlib.get_backend()
-    scores = np.random.default_rng(0).normal(size=500)
-    save_score_histogram(str(tmp_path / "both.png"), scores, scores > 0)
-    save_score_histogram(str(tmp_path / "kept.png"), scores, np.ones(500, bool))
-    both, only_kept = pixels(tmp_path / "both.png"), pixels(tmp_path / "kept.png")
-    assert both.shape == (456, 900, 3)
-    assert count(both, pictures.KEPT_COLOUR) > 5000
-    assert count(both, pictures.PRUNED_COLOUR) > 5000
-    assert count(only_kept, pictures.PRUNED_COLOUR) < 1000  # the legend's patch only
-    assert matplotlib.get_backend() == backend
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["both.png", "kept.png"]
-
-
-@pytest.mark.parametrize(
-    "scores, kept, label",
-    [
-        ([-2, -1, 1, 3], [0, 0, 1, 1], ["threshold 0"]),
-        ([-2, 0, 1, 3], [0, 0, 1, 1], ["threshold 0"]),
-        ([-2, 1, 2, 3], [0, 0, 1, 1], ["threshold 1.5"]),
-        ([-3, -2, -1, 3], [0, 1, 1, 1], ["threshold -2.5"]),
-        ([-2, 1, -1, 3], [0, 0, 1, 1], []),
-        ([1, 2], [1, 1], []),
-    ],
-)
-def test_a_threshold_is_drawn_where_one_separates_the_two(monkeypatch, scores, kept, label):
-    figures = []
-    monkeypatch.setattr(pictures, "save_png", lambda figure, path: figures.append(figure))
-    save_score_histogram("unused.png", scores, kept)
-    assert [line.get_label() for line in figures[0].axes[0].lines] == label
-
-
-@pytest.mark.parametrize(
-    "scores, kept, message",
-    [
-        ([1.0, 2.0], [True], r"shapes \(2,\) and \(1,\)"),
-        ([], [], r"shapes \(0,\) and \(0,\)"),
-        ([1.0, float("nan")], [True, False], "1 scores are not finite"),
-    ],
-)
-def test_histogram_refuses_what_it_cannot_draw(scores, kept, message):
-    with pytest.raises(ValueError, match=message):
-        save_score_histogram("unused.png", scores, kept)
