@@ -74,10 +74,3 @@ def test_maps_of_the_backbone_weights_and_gradients_are_channels_last(models):
         hook.remove()
     assert len(layouts) >= 20 and all(layouts)
     assert all(is_channels_last(p) and is_channels_last(p.grad) for p in model.parameters() if p.dim() == 4)
-
-
-def test_a_classifier_keeps_its_own_setting():
-    opts = ["MODEL.CLASSIFIER.CHANNELS_LAST", "False", "MODEL.DEVICE", "cpu"]
-    model = AdaPrunerTrainer.build_model(load_config("configs/Base-Classification-Small.yaml", opts=opts))
-    convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
-    assert convolutions and not any(is_channels_last(weight) for weight in convolutions)
