@@ -93,8 +93,7 @@ def build_efficientnet_lite_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Ef
     """What ``MODEL.EFFICIENTNET_LITE`` asks for.
 
     Raises:
-        ImportError: the extra `pretrained` is not installed.
-        ValueError: the images have not three channels, or an output is not known.
+        ImportError, ValueError: the extra `pretrained` is not installed; images have not three channels.
     """
     if input_shape.channels != 3:
         raise ValueError(f"EfficientNet-Lite0 takes images of 3 channels; MODEL.PIXEL_MEAN has {input_shape.channels}")
@@ -104,11 +103,7 @@ def build_efficientnet_lite_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Ef
 
 @BACKBONE_REGISTRY.register()
 def build_efficientnet_lite_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """The same below a feature pyramid, as ``build_resnet_fpn_backbone`` has it.
-
-    Raises:
-        ImportError, ValueError: see :func:`build_efficientnet_lite_backbone`.
-    """
+    """The same below a feature pyramid, as ``build_resnet_fpn_backbone`` has it."""
     return FPN(
         bottom_up=build_efficientnet_lite_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,

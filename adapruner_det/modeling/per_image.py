@@ -37,14 +37,7 @@ from detectron2.utils.events import EventStorage, get_event_storage, has_event_s
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .per_image_losses import (
-    BOX_LOSSES,
-    fast_rcnn_losses,
-    fcos_losses,
-    mask_head_forward,
-    retinanet_losses,
-    rpn_losses,
-)
+from .per_image_losses import BOX_LOSSES, fast_rcnn_losses, fcos_losses, mask_head_forward, retinanet_losses, rpn_losses
 
 logger = logging.getLogger(__name__)
 

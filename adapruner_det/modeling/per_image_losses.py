@@ -64,9 +64,7 @@ def retinanet_losses(self: RetinaNet, anchors, pred_logits, gt_labels, pred_anch
     return _scaled(losses, _share_of_positives(self, positives, labels, initial_value=100), {})
 
 
-def fcos_losses(
-    self: FCOS, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes, pred_centerness
-) -> Losses:
+def fcos_losses(self: FCOS, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes, pred_centerness) -> Losses:
     """``FCOS.losses``. Native: as RetinaNet's."""
     labels = torch.stack(gt_labels)
     positives = _positives((labels >= 0) & (labels != self.num_classes), anchors, gt_boxes)

@@ -87,14 +87,9 @@ def decode_boxes(deltas: Tensor, priors: Priors) -> Tensor:
 
 
 def encode_boxes(boxes: Tensor, priors: Priors) -> Tensor:
-    """Turns boxes into what their predictions should be.
+    """Turns boxes (R, 4), one a row of `priors`, into what their predictions should be.
 
-    Args:
-        boxes: (R, 4), one for each row of `priors`.
-
-    Returns:
-        (R, 4): the centre's place in its cell as two shares (``decode_boxes`` takes their
-        logits), and the two log ratios.
+    These are the centre's place in its cell as two shares, whose logits ``decode_boxes`` takes, and two log ratios.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     # The clamp concerns boxes whose centre is not in the image: they train the nearest cell.
@@ -110,13 +105,7 @@ def cells_inside(priors: Priors, image_sizes: Tensor) -> Tensor:
 def collect_ground_truth(
     instances: list[Instances], image_sizes: list[tuple[int, int]], anchors: Tensor
 ) -> GroundTruth:
-    """Gathers the boxes of a batch, without those that are thinner than a 1000th of the image.
-
-    Args:
-        instances: N of them, with ``gt_boxes`` and ``gt_classes``.
-        image_sizes: N pairs (height, width).
-        anchors: a tensor with the device and type wanted.
-    """
+    """Gathers the boxes of N images, without those that are thinner than `MIN_SIDE`, in the type of `anchors`."""
     sizes = anchors.new_tensor(image_sizes)
     boxes, classes = [], []
     for per_image, size in zip(instances, sizes):
@@ -129,24 +118,14 @@ def collect_ground_truth(
     return GroundTruth(torch.cat(boxes), torch.cat(classes), image, pad_sequence(boxes, batch_first=True), sizes)
 
 
-def best_anchor(sizes: Tensor, anchors: Tensor) -> Tensor:
-    """For each (width, height) of (G, 2) the anchor with the best IoU, both centred on one point; the first of equals."""
-    first, second = (Boxes(F.pad(x, (2, 0))) for x in (sizes, anchors))
-    return pairwise_iou(first, second).argmax(dim=1)
-
-
 def assign(truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, classes: int) -> Positives:
-    """Gives each ground truth to its best anchor, in the cell that its centre is in.
+    """Gives each ground truth to its best anchor, in the cell that its centre is in, as darknet does.
 
-    The best anchor is sought among all, so a box is seen by the level that owns this anchor only,
-    or by none if none owns it. Of two boxes on one cell and anchor the later one is learned, with
-    the classes of both: what darknet does.
-
-    Args:
-        classes: K.
+    Only the level that owns this anchor sees the box. Of two boxes on one cell and anchor the later one
+    is learned, with the classes of both.
 
     Raises:
-        ValueError: if a ground truth has a class that the model lacks.
+        ValueError: a ground truth has a class that is not below `classes`, K.
     """
     if len(truth.classes) and int(truth.classes.max()) >= classes:
         raise ValueError(
@@ -154,7 +133,9 @@ def assign(truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, classes
             f"the model has {classes} classes; set MODEL.YOLO.NUM_CLASSES to the data set's number"
         )
     boxes = truth.boxes
-    best = best_anchor(boxes[:, 2:] - boxes[:, :2], anchors)
+    # The best IoU of a box and an anchor that share a corner; the first of equally good ones.
+    sizes, shapes = (Boxes(F.pad(x, (2, 0))) for x in (boxes[:, 2:] - boxes[:, :2], anchors))
+    best = pairwise_iou(sizes, shapes).argmax(dim=1)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     assigned, predictions, offset = [], [], 0
     for level in levels:

@@ -22,14 +22,7 @@ from .yolo_loss import Level, cells_inside, collect_ground_truth, decode_boxes, 
 
 
 class YOLOv3TinyHead(nn.Module):
-    """The neck and the two outputs of darknet's ``yolov3-tiny.cfg``.
-
-    Args:
-        input_shapes: of the fine and of the coarse map.
-        num_anchors: anchors a cell, of the fine and of the coarse map.
-        num_classes: K.
-        norm, prior_prob: as in ``MODEL.YOLO``.
-    """
+    """The neck and the two outputs, fine and coarse, of darknet's ``yolov3-tiny.cfg``."""
 
     def __init__(
         self,
@@ -49,13 +42,7 @@ class YOLOv3TinyHead(nn.Module):
         self.coarse_output = _output(512, num_anchors[1], num_classes, prior_prob)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """
-        Args:
-            features: the fine map (N, C, 2H, 2W) and the coarse map (N, C', H, W).
-
-        Returns:
-            Two maps of the same heights and widths, with (5 + K) channels for each anchor.
-        """
+        """The maps (N, C, 2H, 2W) and (N, C', H, W) to maps of these sizes with (5 + K) channels for each anchor."""
         fine, coarse = features
         coarse = self.reduce(coarse)
         upsampled = F.interpolate(self.lateral(coarse), scale_factor=2.0, mode="nearest")
@@ -106,7 +93,7 @@ class YOLOv3Tiny(DenseDetector):
     def forward_training(
         self, images: ImageList, features: list[Tensor], predictions: list[Tensor], gt_instances: list[Instances]
     ) -> dict[str, Tensor]:
-        """The loss terms; called by :class:`DenseDetector` with the ground truth of N images."""
+        """The loss terms; called by :class:`DenseDetector`."""
         truth = collect_ground_truth(gt_instances, images.image_sizes, self.anchors)
         predictions, levels = self._concatenate(predictions)
         losses = yolo_losses(predictions, truth, levels, self.anchors, self.ignore_threshold)

@@ -38,11 +38,7 @@ class Planted:
 
     @staticmethod
     def load(path: "str | Path") -> "Planted":
-        """
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no planted.json.
-        """
+        """Raises FileNotFoundError if there is no such file, ValueError if it is no planted.json."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; plant_defects.py and make_demo_set.py write one")
@@ -106,9 +102,6 @@ def planted_table(selection: Selection, planted: Planted, dataset: str | None = 
     """A row for each kind of defect and for all other images; see NOTES for the columns.
 
     Images that did not compete count nowhere. NaN stands for what cannot be said.
-
-    Raises:
-        PlantedMismatchError: as `competing_images`.
     """
     images = competing_images(selection, planted, dataset)
     others = images[~images.index.isin(planted.ids())]
@@ -150,9 +143,6 @@ def pairs_table(selection: Selection, planted: Planted, dataset: str | None = No
 
     "share by chance" is what it would be if both went independently of each other, each with the share
     pruned of all other images. An original with several copies is in as many pairs.
-
-    Raises:
-        PlantedMismatchError: as `competing_images`.
     """
     images = competing_images(selection, planted, dataset)
     pruned = images["pruned"].to_dict()
