@@ -5,8 +5,7 @@ N images, S strata.
 
 import numpy as np
 
-from ..pruning.draw import drawn_lots, identity
-from ..pruning.rarest_class import rarity
+from ..pruning.class_balance import class_weights, image_key, weighted_draw
 from ..pruning.statistics import Statistics
 
 SIZES = (32**2, 96**2)  # pixels at which COCO's medium and large boxes begin
@@ -26,8 +25,8 @@ def random_class_weighted(statistics: Statistics, keep_ratio: float, seed: int) 
 
     By the same seed AdaPruner's default for detection draws so between images that nothing speaks against.
     """
-    names = list(map(identity, statistics.datasets, statistics.ids))
-    return drawn_lots(names, seed, rarity(statistics.counts, power=1))
+    names = list(map(image_key, statistics.datasets, statistics.ids))
+    return weighted_draw(names, seed, class_weights(statistics.counts, power=1))
 
 
 def random_stratified(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:

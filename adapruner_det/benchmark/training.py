@@ -83,7 +83,6 @@ def _trainers(name, cfg, batches, num_images, mixed_precision) -> dict:
             pruner=pruner,
             task=DetectionTask(),
             records=[],  # looked at for error messages only
-            identity="benchmark",
             mixed_precision=mixed_precision,
         ),
     }

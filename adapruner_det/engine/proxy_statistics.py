@@ -9,6 +9,7 @@ import numpy as np
 
 from ..baselines.grand import last_layer_gradient_norms
 from ..baselines.registry import CLASSIFICATION
+from ..modeling.per_image import return_per_image_losses
 from ..pruning.statistics import LastLayer, Statistics
 from . import classification_statistics, detection_gradients
 from .proxy import Arrays, Proxy
@@ -53,7 +54,7 @@ def gradients_of(proxy: Proxy) -> str:
 def _finished_model(proxy: Proxy, known: Statistics) -> Part:
     def compute() -> Arrays:
         model = proxy.trained_network()
-        proxy.adapter.return_per_image_losses(model)
+        return_per_image_losses(model)
         return proxy.adapter.statistics(proxy.cfg, model, proxy.records).arrays()
 
     arrays, seconds = proxy.cached("finished_model", compute)

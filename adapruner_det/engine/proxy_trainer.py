@@ -16,6 +16,7 @@ from detectron2.engine import HookBase
 from torch import Tensor
 
 from ..files import write_bytes
+from ..modeling.per_image import return_per_image_losses
 from .classification_statistics import AnswersInTraining
 from .distributed import unwrapped
 from .dynamics import DynamicsRecorder, num_epochs
@@ -82,7 +83,7 @@ class ProxyTrainer(AdaPrunerTrainer):
 
     def _build_step(self, cfg: CfgNode) -> RecordingStep:
         model, loader, optimizer = self._trainer.model, self._trainer.data_loader, self._trainer.optimizer
-        self.task.return_per_image_losses(unwrapped(model))
+        return_per_image_losses(unwrapped(model))
         answers = AnswersInTraining(unwrapped(model)) if self._measure is None else None
         epochs = num_epochs(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, len(self._records))
         seed = cfg.SEED if cfg.SEED >= 0 else None

@@ -69,7 +69,7 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
     Args:
         folder: of a selection for which `is_solved`.
         keep_ratio: of the images that competed.
-        changes: KEY VALUE pairs of terms to weigh otherwise, such as ("ADAPRUNER.CHANCE", "0").
+        changes: KEY VALUE pairs of terms to weigh otherwise, such as ("ADAPRUNER.RANDOM", "0").
 
     Raises:
         FileNotFoundError, ValueError: as `Selection.load` and `Statistics.load`; statistics of other images; a key that

@@ -52,7 +52,7 @@ class Objective:
         loss_scale: "mean" divides each loss by the mean loss of the epoch before, so that
             L - log L, smallest at L = 1, means the same for a cross-entropy and for a detector's
             summed loss; "none" takes the loss as it is; "expected" divides it by what samples with
-            such covariates usually cost (`ExpectedLoss`).
+            such class_counts usually cost (`ExpectedLoss`).
         learning_rate: step of a logit a visit, on N times the gradient of Eq. 7.
     """
 
@@ -112,7 +112,7 @@ class AdaPruner:
         tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is
             always allowed.
         device: where the logits live; `weights` returns its result there.
-        num_covariates: K, how many numbers tell what to expect of a sample's loss; for the loss scale
+        num_classes: K, how many numbers tell what to expect of a sample's loss; for the loss scale
             "expected" alone.
 
     Raises:
@@ -130,7 +130,7 @@ class AdaPruner:
         objective: Objective = Objective(),
         tolerance: float = 0.02,
         device: "torch.device | str" = "cpu",
-        num_covariates: int = 0,
+        num_classes: int = 0,
     ):
         self.num_to_keep = number_to_keep(num_samples, keep_ratio)
         self.keep_ratio = keep_ratio
@@ -150,9 +150,9 @@ class AdaPruner:
         self._steps_in_epoch = 0
         self._seen_while_pruning = 0
         self._mean_loss = RunningMean(num_samples)
-        self._mean_force = RunningMean(num_samples)
+        self._mean_grad = RunningMean(num_samples)
         self._expected_loss = (
-            ExpectedLoss(num_covariates, num_samples, device) if objective.loss_scale == "expected" else None
+            ExpectedLoss(num_classes, num_samples, device) if objective.loss_scale == "expected" else None
         )
 
     @property
@@ -180,36 +180,36 @@ class AdaPruner:
             return torch.ones(index.shape, device=self.mask.logits.device)
         return self.mask.soft(index, self.alpha)
 
-    def update(self, index: Tensor, losses: Tensor, covariates: Tensor | None = None) -> None:
+    def update(self, index: Tensor, losses: Tensor, class_counts: Tensor | None = None) -> None:
         """Moves the mask by what the model's losses on a batch say; call it once a step.
 
         Args:
             index: identity of each sample, (B,) integers in [0, N). A sample may occur twice.
             losses: task loss of each, (B,), not negative.
-            covariates: what the loss scale "expected" goes by, (B, K), not negative; for a detector the
+            class_counts: what the loss scale "expected" goes by, (B, K), not negative; for a detector the
                 number of boxes of each class.
 
         Raises:
             IndexError: an index outside [0, N).
             FloatingPointError: a loss that is not finite, with the indices.
             ValueError: a negative loss, of which Eq. 5 has no logarithm, shapes that differ, or
-                covariates that are missing.
+                class_counts that are missing.
         """
         losses = losses.detach().to(self.mask.logits)
         index = torch.as_tensor(index, device=losses.device)
         _check_losses(index, losses)
         if self._expected_loss is not None:
-            self._expected_loss.check(len(losses), covariates)
+            self._expected_loss.check(len(losses), class_counts)
         index = self.mask.checked(index)
         self._mean_loss.add(_sum(losses), len(losses))
         if self._expected_loss is not None:
-            self._expected_loss.add(losses, covariates)
-        scaled = self._scaled(losses, covariates)
-        force = self._force(scaled)
+            self._expected_loss.add(losses, class_counts)
+        scaled = self._scaled(losses, class_counts)
+        grad_soft = self._grad_soft(scaled)
         self._note_terms(index, losses, scaled)
         if not self.warming_up and self.settled_at is None:
-            self._move(index, force)
-        self._mean_force.add(_sum(force), len(force))
+            self._move(index, grad_soft)
+        self._mean_grad.add(_sum(grad_soft), len(grad_soft))
         self._advance(len(losses))
 
     def finish(self) -> Tensor:
@@ -262,7 +262,7 @@ class AdaPruner:
             "num_tied": self.num_tied,
             "epoch_start": None if self._epoch_start is None else self._epoch_start.clone(),
             "mean_loss": self._mean_loss.state_dict(),
-            "mean_force": self._mean_force.state_dict(),
+            "mean_grad_soft": self._mean_grad.state_dict(),
             **({} if self._expected_loss is None else {"expected_loss": self._expected_loss.state_dict()}),
         }
 
@@ -290,7 +290,7 @@ class AdaPruner:
         self._checked_ratio, start = state["checked_ratio"], state["epoch_start"]
         self._epoch_start = None if start is None else start.to(self.mask.logits, copy=True)
         self._mean_loss.load_state_dict(state["mean_loss"])
-        self._mean_force.load_state_dict(state["mean_force"])
+        self._mean_grad.load_state_dict(state["mean_grad_soft"])
         if self._expected_loss is not None:
             self._expected_loss.load_state_dict(state["expected_loss"])
 
@@ -301,14 +301,14 @@ class AdaPruner:
             **asdict(self.objective),
         }
 
-    def _force(self, losses: Tensor) -> Tensor:
+    def _grad_soft(self, losses: Tensor) -> Tensor:
         """What Eq. 4 and 5 say of each sample: L - w log L, for losses brought to scale, (B,)."""
-        force = torch.zeros_like(losses)
+        grad_soft = torch.zeros_like(losses)
         if self.objective.classification:
-            force = force + losses
+            grad_soft = grad_soft + losses
         if self.objective.selection:
-            force = force + self.objective.selection_weight * selection_cost(losses)
-        return force
+            grad_soft = grad_soft + self.objective.selection_weight * selection_cost(losses)
+        return grad_soft
 
     def _note_terms(self, index: Tensor, losses: Tensor, scaled: Tensor) -> None:
         s = 1.0 if self.warming_up else self.mask.soft(index, self.alpha)
@@ -318,21 +318,21 @@ class AdaPruner:
             "compression_loss": float(compression_loss(self.kept_ratio, self.keep_ratio)),
         }
 
-    def _scaled(self, losses: Tensor, covariates: Tensor | None) -> Tensor:
+    def _scaled(self, losses: Tensor, class_counts: Tensor | None) -> Tensor:
         if self.objective.loss_scale == "none":
             return losses
         mean = max(self._mean_loss.value(), 1e-12)
-        return losses / (mean if self._expected_loss is None else self._expected_loss.of(covariates, mean))
+        return losses / (mean if self._expected_loss is None else self._expected_loss.of(class_counts, mean))
 
-    def _move(self, index: Tensor, force: Tensor) -> None:
+    def _move(self, index: Tensor, grad_soft: Tensor) -> None:
         if self.objective.projects:
             # The multiplier of the constraint: what all samples have in common moves no sample past
             # another, except by how often it happened to be visited.
-            force = force - (self._mean_force.value() if self.step else force.mean())
+            grad_soft = grad_soft - (self._mean_grad.value() if self.step else grad_soft.mean())
         elif self.objective.compression:
             # Eq. 6 with r, the ratio kept, for ||s||_1 / N: see docs/method.md.
-            force = force + 2 * self.compression_weight * (self._checked_ratio - self.keep_ratio)
-        gradient = mask_gradient(self.mask.logits[index], self.alpha, force)
+            grad_soft = grad_soft + 2 * self.compression_weight * (self._checked_ratio - self.keep_ratio)
+        gradient = mask_gradient(self.mask.logits[index], self.alpha, grad_soft)
         self.mask.step(index, -self.objective.learning_rate * gradient)
 
     def _advance(self, seen: int) -> None:
@@ -373,7 +373,7 @@ class AdaPruner:
         self._seen_in_epoch %= self.num_samples
         self._steps_in_epoch = 0
         self._mean_loss.next_epoch()
-        self._mean_force.next_epoch()
+        self._mean_grad.next_epoch()
         if self._expected_loss is not None:
             self._expected_loss.next_epoch()
 

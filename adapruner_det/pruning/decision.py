@@ -15,16 +15,21 @@ from .label_errors import suspicious_boxes
 from .statistics import Statistics
 
 # The main reason of a pruned image, by the term of E that counts most against it.
-NEAR_DUPLICATE, DOUBTFUL, DIFFICULTY, CHANCE = (
+NEAR_DUPLICATE, LABEL_ERRORS, DIFFICULTY, RANDOM = (
     "near-duplicate",
-    "doubtful labels",
+    "label errors",
     "hard or easy beyond its kind",
-    "chance",
+    "random",
 )
 # The reason of a kept image that would go if its class were as frequent as others.
 SHORT_OF_IMAGES = "class short of images"
-REASONS = (NEAR_DUPLICATE, DOUBTFUL, DIFFICULTY, CHANCE)
-REASON_COLUMN, LIKE_COLUMN, SIMILARITY_COLUMN, BOXES_COLUMN = "reason", "like", "similarity", "doubtful_boxes"
+REASONS = (NEAR_DUPLICATE, LABEL_ERRORS, DIFFICULTY, RANDOM)
+REASON_COLUMN, SIMILAR_TO_COLUMN, SIMILARITY_COLUMN, BOXES_COLUMN = (
+    "reason",
+    "similar_to",
+    "similarity",
+    "suspicious_boxes",
+)
 TERM_COLUMN = "against_{}"  # the share of a term in an image's logit
 _BOXES_SHOWN = 5  # of an image
 
@@ -39,7 +44,7 @@ class Decision:
         reasons: N strings: one of REASONS for an image that goes, SHORT_OF_IMAGES or nothing for one that stays.
         like: place of the image that stays and is most like each, (N,); -1 for none.
         similarity: (N,) cosine of the features of the two; 0 for none.
-        num_with_reason: images, kept or not, that more speaks against than the best lot could make up for (the default's,
+        num_with_reason: images, kept or not, that more speaks against than the best draw could make up for (the default's,
             where chance is off).
     """
 
@@ -63,10 +68,10 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     energy = energy_of(statistics, weights, keep_ratio, seed)
     logits = minimise(energy, keep)
     kept = logits > 0
-    shares = {**energy.own, "likeness": energy.response(kept)}
-    told = shares["difficulty"] + shares["doubt"] + shares["likeness"]
+    shares = {**energy.own, "redundancy": energy.response(kept)}
+    told = shares["difficulty"] + shares["label_errors"] + shares["redundancy"]
     like, similarity = _most_alike(energy, kept)
-    num_with_reason = int((told > (weights.chance or TermWeights.chance)).sum())
+    num_with_reason = int((told > (weights.random or TermWeights.random)).sum())
     if not np.isfinite(logits).all():
         raise FloatingPointError(
             "what speaks against some image is no number: the statistics hold boxes or scores that are none"
@@ -75,9 +80,9 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
 
 
 def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray]) -> list[str]:
-    draw = shares["chance"] + shares["classes"]
-    largest = np.argmax([shares["likeness"], shares["doubt"], shares["difficulty"], draw], axis=0)
-    short = logits + np.minimum(shares["classes"], 0) <= 0
+    draw = shares["random"] + shares["class_balance"]
+    largest = np.argmax([shares["redundancy"], shares["label_errors"], shares["difficulty"], draw], axis=0)
+    short = logits + np.minimum(shares["class_balance"], 0) <= 0
     return [
         (SHORT_OF_IMAGES if rare else "") if logit > 0 else REASONS[reason]
         for logit, rare, reason in zip(logits, short, largest)
@@ -106,14 +111,14 @@ def columns_of(decision: Decision, statistics: Statistics) -> dict[str, list[Any
     alike = [reason == NEAR_DUPLICATE for reason in decision.reasons]
     return {
         REASON_COLUMN: decision.reasons,
-        LIKE_COLUMN: [names[place] if shown else "" for place, shown in zip(decision.like, alike)],
+        SIMILAR_TO_COLUMN: [names[place] if shown else "" for place, shown in zip(decision.like, alike)],
         SIMILARITY_COLUMN: [round(float(s), 4) if shown else None for s, shown in zip(decision.similarity, alike)],
-        BOXES_COLUMN: doubtful_boxes(statistics),
+        BOXES_COLUMN: suspicious_boxes_of(statistics),
         **{TERM_COLUMN.format(name): np.round(values, 6).tolist() for name, values in decision.shares.items()},
     }
 
 
-def doubtful_boxes(statistics: Statistics) -> list[str]:
+def suspicious_boxes_of(statistics: Statistics) -> list[str]:
     """The boxes of each image that the finished detector is at odds with, the most doubtful first, in words."""
     texts: list[list[str]] = [[] for _ in statistics.ids]
     found = suspicious_boxes(statistics.labels, statistics.found, len(statistics))

@@ -5,9 +5,9 @@ N images, K classes, F features, k neighbours in a list; s (N,) the mask between
     E(s) = sum_i s_i u_i + 1/2 sum_i s_i R_i      with c N of the s_i at 1, the others at 0
     R_i = (sum_j (s_j k_ij)^p)^(1/p),  p = NORM
 
-- u_i is what speaks against image i by itself, a sum of the terms `difficulty`, `doubt`, `chance`, `classes` and
-  `last_of_class`;
-- k_ij >= 0 is what speaks against keeping both i and j, the term `likeness`. R_i is what i is charged for
+- u_i is what speaks against image i by itself, a sum of the terms `difficulty`, `label_errors`, `random`, `class_balance` and
+  `class_coverage`;
+- k_ij >= 0 is what speaks against keeping both i and j, the term `redundancy`. R_i is what i is charged for
   those like it that stay; p makes the nearest of them count most.
 
 With k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint. How the mask
@@ -21,18 +21,17 @@ import numpy as np
 from scipy import sparse
 
 from .adapruner import number_to_keep
-from .draw import drawn_lots, identity
+from .class_balance import class_weights, image_key, rarest_class, weighted_draw
 from .label_errors import doubt, expected_values, overlooked
 from .neighbors import nearest_neighbours, unit_vectors
 from .objective import SELECTION_EPS
-from .rarest_class import rarest_class, rarity
 from .statistics import Statistics
 
 NORM = 2.0  # p
 NEIGHBOURS = 32  # k
-LAST_OF_CLASS = 1.0  # what speaks for the one of a class that stays first, beyond all else that tells images apart
-_BETWEEN_EQUALS = 1e-6  # what lots count where CHANCE is off
-_SMALLEST = 1e-4  # likeness below it is none
+CLASS_COVERAGE = 1.0  # what speaks for the one of a class that stays first, beyond all else that tells images apart
+_BETWEEN_EQUALS = 1e-6  # what the draw counts where RANDOM is off
+_SMALLEST = 1e-4  # redundancy below it is none
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
 _ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
@@ -44,29 +43,29 @@ class TermWeights:
 
     Attributes:
         difficulty: of Eq. 4 and 5, x - w log x less its minimum, x being the loss over the loss that is expected.
-        doubt: of doubtful labels; 1 for an image whose labels are as good as certainly wrong.
-        likeness: what an image is charged that is just like one that stays.
-        chance: of a lot between 0 and 1 that the seed draws for each image: as in random selection it decides
+        label_errors: of doubtful labels; 1 for an image whose labels are as good as certainly wrong.
+        redundancy: what an image is charged that is just like one that stays.
+        random: of a draw between 0 and 1 that the seed draws for each image: as in random selection it decides
             between images that nothing else tells apart.
-        rare_classes: how far the draw favours images of rare classes: an image weighs the share of images with its
+        class_balance: how far the draw favours images of rare classes: an image weighs the share of images with its
             rarest class to the power of minus this. Above 0, each class that is the rarest of some image also keeps one
-            of these before all others (`last_of_class`).
+            of these before all others (`class_coverage`).
         selection_weight: w of `difficulty`; the paper's is 1. The lower, the easier the images that stay.
     """
 
     difficulty: float = 0.0
-    doubt: float = 1.0
-    likeness: float = 0.7
-    chance: float = 0.2
-    rare_classes: float = 1.0
+    label_errors: float = 1.0
+    redundancy: float = 0.7
+    random: float = 0.2
+    class_balance: float = 1.0
     selection_weight: float = 1.0
 
     def __post_init__(self):
         for name, value in vars(self).items():
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is a weight of at least 0 (off); got {value}")
-        if self.rare_classes > 10:
-            raise ValueError(f"rare_classes is a power from 0 (off) to 10; got {self.rare_classes}")
+        if self.class_balance > 10:
+            raise ValueError(f"class_balance is a power from 0 (off) to 10; got {self.class_balance}")
         if not self.selection_weight:
             raise ValueError("selection_weight is a number above 0")
 
@@ -77,12 +76,12 @@ class Energy:
 
     Attributes:
         own: the terms of u, (N,) each, by name.
-        likeness: k, (N, N), symmetric, not negative, nothing on the diagonal.
-        similarity: cosine of the two images' features wherever `likeness` has an entry, in the same places.
+        redundancy: k, (N, N), symmetric, not negative, nothing on the diagonal.
+        similarity: cosine of the two images' features wherever `redundancy` has an entry, in the same places.
     """
 
     own: dict[str, np.ndarray]
-    likeness: sparse.csr_matrix
+    redundancy: sparse.csr_matrix
     similarity: sparse.csr_matrix
 
     @property
@@ -93,7 +92,7 @@ class Energy:
     def powers(self, norm: float = NORM) -> sparse.csr_matrix:
         """k^p, (N, N)."""
         if norm not in self._powers:
-            self._powers[norm] = self.likeness.power(norm)
+            self._powers[norm] = self.redundancy.power(norm)
         return self._powers[norm]
 
     @cached_property
@@ -125,26 +124,30 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
         keep_ratio: c. Images count as alike by how far images lie from each other when that share is left.
         seed: of the draw.
     """
-    names = list(map(identity, statistics.datasets, statistics.ids))
+    names = list(map(image_key, statistics.datasets, statistics.ids))
     counts, classes = statistics.counts, rarest_class(statistics.counts)
-    equal = drawn_lots(names, seed, np.ones(len(names)))
-    tilted = drawn_lots(names, seed, rarity(counts, weights.rare_classes))
-    near = Neighbours.within(classes, whitened(statistics.features)) if weights.likeness or weights.doubt else None
+    equal = weighted_draw(names, seed, np.ones(len(names)))
+    tilted = weighted_draw(names, seed, class_weights(counts, weights.class_balance))
+    near = (
+        Neighbours.within(classes, whitened(statistics.features))
+        if weights.redundancy or weights.label_errors
+        else None
+    )
     nothing = np.zeros(len(names))
     own = {
         "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight)
         if weights.difficulty
         else nothing,
-        "doubt": weights.doubt * _doubt(statistics, near) if weights.doubt else nothing,
-        "chance": max(weights.chance, _BETWEEN_EQUALS) * (1 - equal),
-        "classes": weights.chance * (equal - tilted),
+        "label_errors": weights.label_errors * _doubt(statistics, near) if weights.label_errors else nothing,
+        "random": max(weights.random, _BETWEEN_EQUALS) * (1 - equal),
+        "class_balance": weights.random * (equal - tilted),
     }
-    own["last_of_class"] = np.zeros(len(names))
-    if weights.rare_classes:
+    own["class_coverage"] = np.zeros(len(names))
+    if weights.class_balance:
         against = np.sum(list(own.values()), axis=0)
-        own["last_of_class"][_first_of_each(classes, against)] = -LAST_OF_CLASS - np.ptp(against)
+        own["class_coverage"][_first_of_each(classes, against)] = -CLASS_COVERAGE - np.ptp(against)
     likely = tilted >= np.sort(tilted)[::-1][number_to_keep(len(names), keep_ratio) - 1]
-    return Energy(own, *likeness(near, classes, likely, weights.likeness, len(names)))
+    return Energy(own, *redundancy(near, classes, likely, weights.redundancy, len(names)))
 
 
 def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
@@ -196,12 +199,12 @@ class Neighbours:
             own = np.flatnonzero(classes == group)
             length = min(NEIGHBOURS, len(own) - 1)
             if length and features.shape[1]:
-                near, far = nearest_neighbours(unit_vectors(features[own]), length, progress="Neighbours")
+                near, far = nearest_neighbours(unit_vectors(features[own]), length)
                 places[own, :length], distances[own, :length] = own[near], far
         return Neighbours(places, distances)
 
 
-def likeness(
+def redundancy(
     near: "Neighbours | None", classes: np.ndarray, likely: np.ndarray, strength: float, num: int
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """k_ij = strength exp(-(2 d_ij / w)^2) of each two images of a class of which one is among the nearest of the other.
@@ -211,14 +214,14 @@ def likeness(
     as good as a copy.
 
     Args:
-        near: the nearest of each image; None for no likeness.
+        near: the nearest of each image; None for no redundancy.
         classes: (N,).
         likely: (N,) bool, who would stay if the draw alone decided: it gives each class its share.
         strength: of a copy.
         num: N.
 
     Returns:
-        likeness and similarity, (N, N) each; see `Energy`.
+        redundancy and similarity, (N, N) each; see `Energy`.
     """
     if near is None or not strength:
         nothing = sparse.csr_matrix((num, num))

@@ -1,6 +1,6 @@
 """What a sample like this one usually costs, which the loss scale "expected" divides its loss by.
 
-B samples of a batch, K covariates.
+B samples of a batch, K class_counts.
 """
 
 import torch
@@ -13,38 +13,38 @@ FLOOR = 0.05
 class ExpectedLoss:
     """What samples like this one usually cost: a + sum_k b_k x_k, none of the coefficients negative.
 
-    The least squares fit of the losses on the covariates x, for a detector the number of boxes of each
+    The least squares fit of the losses on the class_counts x, for a detector the number of boxes of each
     class. It needs sums over all samples alone: O(K^2) memory, O(B K^2) a step. It holds the fit of the last whole
     epoch; before there is one, the mean stands in, and nothing is divided by less than FLOOR of it.
 
     Args:
-        num_covariates: K.
+        num_classes: K.
         num_samples: N; a remnant of fewer than half of them is no epoch.
         device: where the sums live.
     """
 
-    def __init__(self, num_covariates: int, num_samples: int, device: "torch.device | str" = "cpu"):
+    def __init__(self, num_classes: int, num_samples: int, device: "torch.device | str" = "cpu"):
         self._enough = num_samples // 2
-        self.num_covariates = num_covariates
-        size = num_covariates + 2
+        self.num_classes = num_classes
+        size = num_classes + 2
         self.moments = torch.zeros(size, size, dtype=torch.float64, device=device)  # of 1, x, the loss
-        self.coefficients = torch.full((num_covariates + 1,), float("nan"), device=device)
+        self.coefficients = torch.full((num_classes + 1,), float("nan"), device=device)
 
-    def check(self, num_losses: int, covariates: Tensor | None) -> None:
-        """Raises ValueError unless there are K covariates, finite and not negative, for each loss."""
-        wanted = (num_losses, self.num_covariates)
-        if not self.num_covariates or covariates is None or tuple(covariates.shape) != wanted:
-            found = "none" if covariates is None else f"shape {tuple(covariates.shape)}"
+    def check(self, num_losses: int, class_counts: Tensor | None) -> None:
+        """Raises ValueError unless there are K class_counts, finite and not negative, for each loss."""
+        wanted = (num_losses, self.num_classes)
+        if not self.num_classes or class_counts is None or tuple(class_counts.shape) != wanted:
+            found = "none" if class_counts is None else f"shape {tuple(class_counts.shape)}"
             raise ValueError(
-                "loss_scale 'expected' is fitted on covariates, such as the number of boxes of each class: "
-                f"give AdaPruner num_covariates and `update` a tensor of shape {wanted}; got {found}"
+                "loss_scale 'expected' is fitted on class_counts, such as the number of boxes of each class: "
+                f"give AdaPruner num_classes and `update` a tensor of shape {wanted}; got {found}"
             )
-        if not bool((torch.isfinite(covariates) & (covariates >= 0)).all()):
-            raise ValueError("covariates have to be finite and not negative")
+        if not bool((torch.isfinite(class_counts) & (class_counts >= 0)).all()):
+            raise ValueError("class_counts have to be finite and not negative")
 
-    def add(self, losses: Tensor, covariates: Tensor) -> None:
-        """Notes losses (B,) with their covariates (B, K)."""
-        x = covariates.to(self.moments)
+    def add(self, losses: Tensor, class_counts: Tensor) -> None:
+        """Notes losses (B,) with their class_counts (B, K)."""
+        x = class_counts.to(self.moments)
         rows = torch.cat([torch.ones_like(x[:, :1]), x, losses.to(x)[:, None]], dim=1)
         self.moments += rows.T @ rows
 
@@ -55,11 +55,11 @@ class ExpectedLoss:
             self.coefficients = non_negative_fit(self.moments).to(self.coefficients)
         self.moments.zero_()
 
-    def of(self, covariates: Tensor, mean: float) -> "Tensor | float":
+    def of(self, class_counts: Tensor, mean: float) -> "Tensor | float":
         """What to divide by, (B,), where `mean` is the mean loss."""
         if self._unknown():
             return mean
-        x = covariates.to(self.coefficients)
+        x = class_counts.to(self.coefficients)
         return (self.coefficients[0] + x @ self.coefficients[1:]).clamp(min=FLOOR * mean)
 
     def _unknown(self) -> bool:
@@ -71,12 +71,12 @@ class ExpectedLoss:
     def load_state_dict(self, state: dict) -> None:
         """
         Raises:
-            ValueError: it was fitted on another number of covariates.
+            ValueError: it was fitted on another number of class_counts.
         """
         if state["coefficients"].shape != self.coefficients.shape:
             raise ValueError(
-                f"the saved loss scale has {len(state['coefficients']) - 1} covariates, here are "
-                f"{self.num_covariates}: resume with the data set the run was started with"
+                f"the saved loss scale has {len(state['coefficients']) - 1} class_counts, here are "
+                f"{self.num_classes}: resume with the data set the run was started with"
             )
         self.moments.copy_(state["moments"])
         self.coefficients.copy_(state["coefficients"])
@@ -86,7 +86,7 @@ def non_negative_fit(moments: Tensor) -> Tensor:
     """Coefficients of the least squares fit that has none below zero.
 
     A matrix A with A^T A = X^T X, from its eigenvectors, stands for the samples X themselves. What no
-    sample has gets 0, and covariates that cannot be told apart share what they explain.
+    sample has gets 0, and class_counts that cannot be told apart share what they explain.
 
     Args:
         moments: Z^T Z of the rows Z = (x, y), (F + 1, F + 1) float64.

@@ -27,7 +27,7 @@ TWICE = 0.8  # IoU from which two labels of one class are one
 SUREST = 0.98  # a surprise is 3.9 nats at most
 KINDS = ("missing", "class", "box", "twice")
 _BASE_LOSS, _BASE_SURPRISE = 0.05, 0.3  # of the mean loss; in nats: what is below it does not count
-_LIKES = 10  # neighbours that may spare an image
+_NEAREST = 10  # neighbours that may spare an image
 _NARROWEST = 1 / 3  # deviation: values that all lie within a factor of 1.4 are no evidence
 
 
@@ -201,7 +201,7 @@ def doubt(
     losses: np.ndarray,
     surprises: np.ndarray,
     counts: np.ndarray,
-    likes: np.ndarray | None = None,
+    neighbours: np.ndarray | None = None,
     outlier_z: float = 1.25,
 ) -> np.ndarray:
     """How doubtful the labels of each image are: the term of an objective.
@@ -215,8 +215,8 @@ def doubt(
         losses: (N,) training losses by the finished detector.
         surprises: (N,) nats, see `overlooked`.
         counts: (N, K) boxes of each class.
-        likes: (N, k) the nearest neighbours of each, the nearest first, by which the loss of hard stretches is
-            spared (`beyond_likes`); None for none, where images are not alike.
+        neighbours: (N, k) the nearest neighbours of each, the nearest first, by which the loss of hard stretches is
+            spared (`beyond_neighbours`); None for none, where images are not alike.
         outlier_z: what is not above it does not count.
 
     Returns:
@@ -224,8 +224,8 @@ def doubt(
     """
     losses = np.asarray(losses, float)
     of_loss = excess(losses, counts, _BASE_LOSS * losses.mean())
-    if likes is not None:
-        of_loss = beyond_likes(of_loss, likes)
+    if neighbours is not None:
+        of_loss = beyond_neighbours(of_loss, neighbours)
     z = np.maximum(of_loss, excess(surprises, counts, _BASE_SURPRISE))
     return np.maximum(z / outlier_z - 1, 0)
 
@@ -252,18 +252,18 @@ def excess(values: np.ndarray, counts: np.ndarray, base: float) -> np.ndarray:
     return ratio / max(1.4826 * np.median(np.abs(ratio)), _NARROWEST)
 
 
-def beyond_likes(z: np.ndarray, likes: np.ndarray) -> np.ndarray:
-    """z less the median of the ten nearest, where that is above 0: images that are hard as all their likes are.
+def beyond_neighbours(z: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """z less the median of the ten nearest, where that is above 0: images that are hard as all their neighbours are.
 
-    A veto and not a comparison: an image is not doubtful because its likes are easier than most.
+    A veto and not a comparison: an image is not doubtful because its neighbours are easier than most.
 
     Args:
         z: (N,).
-        likes: (N, k) the nearest neighbours of each, the nearest first, -1 for none; those after the tenth are not
+        neighbours: (N, k) the nearest neighbours of each, the nearest first, -1 for none; those after the tenth are not
             looked at.
     """
-    likes = likes[:, :_LIKES]
-    near = np.ma.masked_array(z[likes], likes < 0)
+    neighbours = neighbours[:, :_NEAREST]
+    near = np.ma.masked_array(z[neighbours], neighbours < 0)
     return z - np.maximum(np.ma.median(near, axis=1).filled(0), 0)
 
 

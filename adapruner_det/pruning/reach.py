@@ -1,8 +1,8 @@
 """Whether a penalty can bring any logit to zero in the time it has: what arithmetic can tell before training.
 
-While a logit m is above zero, a larger force at a visit, or an alpha nearer to the best one, only takes it lower, and
+While a logit m is above zero, a larger grad_soft at a visit, or an alpha nearer to the best one, only takes it lower, and
 from a lower place each further visit takes it further, as s (1 - s) rises towards m = 0. So a logit that always gets
-the largest force and the best alpha there can be is never above another.
+the largest grad_soft and the best alpha there can be is never above another.
 """
 
 import math
@@ -14,7 +14,7 @@ _BEST = 1.5434  # alpha m at which alpha s (1 - s) is largest for a given m: tan
 _MANY = 10**6
 
 
-def largest_force(objective, keep_ratio: float) -> float:
+def largest_gradient(objective, keep_ratio: float) -> float:
     """More than this no sample's loss can say against it while r is at least c; infinite with Eq. 4, as L is."""
     if objective.classification:
         return math.inf
@@ -23,15 +23,15 @@ def largest_force(objective, keep_ratio: float) -> float:
     return penalty + (easiest if objective.selection else 0.0)
 
 
-def fewest_visits(force: float, learning_rate: float, alpha: "tuple[float, float]") -> float:
-    """How many visits with `force` it takes a logit at least to come to zero, alpha being between two values."""
+def fewest_visits(grad_soft: float, learning_rate: float, alpha: "tuple[float, float]") -> float:
+    """How many visits with `grad_soft` it takes a logit at least to come to zero, alpha being between two values."""
     logit = INITIAL_LOGIT
     for visits in range(_MANY):
         if logit <= 0:
             return visits
         best = min(max(_BEST / logit, alpha[0]), alpha[1])
         s = 1 / (1 + math.exp(-best * logit))
-        logit -= learning_rate * best * s * (1 - s) * force
+        logit -= learning_rate * best * s * (1 - s) * grad_soft
     return math.inf
 
 
@@ -50,7 +50,7 @@ def check_reach(
     if objective.projects_at_end:
         return
     visits = math.ceil(pruning_steps / steps_per_epoch) + 1  # of one sample at most, as passes may begin in between
-    needed = fewest_visits(largest_force(objective, keep_ratio), objective.learning_rate, alpha)
+    needed = fewest_visits(largest_gradient(objective, keep_ratio), objective.learning_rate, alpha)
     if visits < needed:
         raise ValueError(
             f"the penalty cannot reach keep_ratio {keep_ratio}: no logit can fall to zero in fewer than "

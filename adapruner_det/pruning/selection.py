@@ -26,10 +26,10 @@ class Selection:
     Attributes:
         datasets: name of the data set each sample belongs to, N strings.
         ids: id of each sample within its data set, N strings; never a position.
-        scores: N numbers, higher means keep; None for a sample that did not compete, whose
+        scores: N numbers, higher means keep; None for a sample that was no candidate, whose
             verdict no cut changes.
         kept: N booleans.
-        keep_ratio: the ratio asked for, among the samples that competed.
+        keep_ratio: the ratio asked for, among the samples that were candidates.
         method: name of the method that made the scores.
         columns: further columns of N values for people to look at, by name.
         provenance: what is needed to make it again or to see that it fits: seed, config, versions,
@@ -68,7 +68,7 @@ class Selection:
 
     @property
     def reached_ratio(self) -> float:
-        """Share kept of the samples that competed."""
+        """Share kept of the samples that were candidates."""
         verdicts = [k for k, score in zip(self.kept, self.scores) if score is not None]
         return sum(verdicts) / len(verdicts)
 
@@ -101,11 +101,11 @@ class Selection:
         """
         if not 0 < keep_ratio <= 1:
             raise ValueError(f"keep_ratio is the share that stays, above 0 and at most 1; got {keep_ratio}")
-        competing = [i for i, score in enumerate(self.scores) if score is not None]
-        competing.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
+        candidates = [i for i, score in enumerate(self.scores) if score is not None]
+        candidates.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
         kept = [k and score is None for k, score in zip(self.kept, self.scores)]
-        total = max(1, round(keep_ratio * len(competing)))
-        for i in competing[:total] if balance_by is None else self._balanced(competing, total, balance_by):
+        total = max(1, round(keep_ratio * len(candidates)))
+        for i in candidates[:total] if balance_by is None else self._balanced(candidates, total, balance_by):
             kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
 

@@ -8,9 +8,8 @@ from adapruner_det.baselines.random_draws import (
     random_stratified,
     stratified_choice,
 )
-from adapruner_det.pruning.draw import drawn_lots, identity
+from adapruner_det.pruning.class_balance import class_weights, image_key, weighted_draw
 from adapruner_det.pruning.label_errors import Labels
-from adapruner_det.pruning.rarest_class import rarity
 from adapruner_det.pruning.statistics import WHOLE_IMAGE, Statistics
 
 
@@ -46,7 +45,7 @@ def test_random_is_uniform_and_by_the_seed():
 
 def test_class_weighted_is_the_draw_of_a_pruning_run():
     statistics = some_objects()
-    expected = drawn_lots([identity("d", f"i{n}") for n in range(50)], 7, rarity(statistics.counts, 1))
+    expected = weighted_draw([image_key("d", f"i{n}") for n in range(50)], 7, class_weights(statistics.counts, 1))
     np.testing.assert_array_equal(random_class_weighted(statistics, 0.5, 7), expected)
     assert (random_class_weighted(statistics, 0.5, 8) != expected).any()
 

@@ -39,7 +39,7 @@ def run(pruner, losses, seed=0):
 def test_the_loop_of_the_readme_runs_and_keeps_the_ratio():
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     code = readme.split("In any PyTorch loop, without Detectron2:\n\n```python\n")[1].split("```")[0].splitlines()
-    imported, made, weighted, updated, finished = code
+    imported, made, weighted, updated, finished = filter(None, code)
     model, dataset, device = torch.nn.Linear(3, 2), torch.randn(40, 3), "cpu"
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     names = dict(dataset=dataset, device=device, steps=50)

@@ -3,16 +3,16 @@ import pytest
 from made_up import statistics
 
 from adapruner_det.pruning.decision import (
-    CHANCE,
     DIFFICULTY,
-    DOUBTFUL,
+    LABEL_ERRORS,
     NEAR_DUPLICATE,
+    RANDOM,
     REASONS,
     SHORT_OF_IMAGES,
     columns_of,
     counts_of,
     decide,
-    doubtful_boxes,
+    suspicious_boxes_of,
 )
 from adapruner_det.pruning.energy import TermWeights
 
@@ -30,7 +30,14 @@ def seen_with_faults():
 
 def test_the_logit_is_the_threshold_less_the_shares_of_the_terms():
     decision = decide(seen_with_faults(), TermWeights(difficulty=0.1), 0.7, 0)
-    assert set(decision.shares) == {"difficulty", "doubt", "likeness", "chance", "classes", "last_of_class"}
+    assert set(decision.shares) == {
+        "difficulty",
+        "label_errors",
+        "redundancy",
+        "random",
+        "class_balance",
+        "class_coverage",
+    }
     assert np.ptp(decision.logits + sum(decision.shares.values())) < 1e-9
     assert (decision.logits > 0).sum() == 56
 
@@ -39,16 +46,16 @@ def test_why_an_image_goes():
     decision = decide(seen_with_faults(), TermWeights(), 0.7, 0)
     gone = decision.logits <= 0
     assert [reason != "" for reason in decision.reasons] == gone.tolist()
-    assert decision.reasons[20] == DOUBTFUL
+    assert decision.reasons[20] == LABEL_ERRORS
     copy, original = (10, 11) if gone[10] else (11, 10)
     assert gone[copy] and not gone[original]
     assert decision.reasons[copy] == NEAR_DUPLICATE and decision.like[copy] == original
     assert decision.similarity[copy] == pytest.approx(1)
-    assert CHANCE in decision.reasons
+    assert RANDOM in decision.reasons
     counts = counts_of(decision)
     assert sum(counts[reason] for reason in REASONS) == 24
-    assert counts[NEAR_DUPLICATE] + counts[DOUBTFUL] + counts[CHANCE] == 24
-    told = decision.shares["doubt"] + decision.shares["likeness"]
+    assert counts[NEAR_DUPLICATE] + counts[LABEL_ERRORS] + counts[RANDOM] == 24
+    told = decision.shares["label_errors"] + decision.shares["redundancy"]
     assert counts["with_reason"] == (told > 0.2).sum() >= 2
 
 
@@ -57,7 +64,7 @@ def test_of_many_copies_those_that_go_name_the_one_that_stays():
     seen = statistics(60, classes=np.zeros(60, int))
     features = seen.features.copy()
     features[10:16] = features[10]
-    decision = decide(statistics(60, classes=np.zeros(60, int), features=features), TermWeights(doubt=0), 0.8, 0)
+    decision = decide(statistics(60, classes=np.zeros(60, int), features=features), TermWeights(label_errors=0), 0.8, 0)
     copies = np.arange(10, 16)
     gone = copies[decision.logits[copies] <= 0]
     assert len(gone) >= 3 and (decision.logits[decision.like[gone]] > 0).all()
@@ -68,14 +75,17 @@ def test_hard_images_go_for_being_hard():
     losses = np.ones(40, np.float32)
     losses[7] = 20
     decision = decide(
-        statistics(losses={"loss": losses}, classes=np.zeros(40, int)), TermWeights(difficulty=1, doubt=0), 0.9, 0
+        statistics(losses={"loss": losses}, classes=np.zeros(40, int)),
+        TermWeights(difficulty=1, label_errors=0),
+        0.9,
+        0,
     )
     assert decision.reasons[7] == DIFFICULTY
 
 
 def test_why_an_image_of_a_rare_class_stays():
     rare = np.where(np.arange(40) < 3, 1, 0)
-    decision = decide(statistics(classes=rare), TermWeights(doubt=0, likeness=0), 0.5, 2)
+    decision = decide(statistics(classes=rare), TermWeights(label_errors=0, redundancy=0), 0.5, 2)
     assert SHORT_OF_IMAGES in [decision.reasons[i] for i in range(3)]
     assert (decision.logits[:3] > 0).all()
 
@@ -86,12 +96,12 @@ def test_boxes_that_the_detector_itself_is_not_sure_of_are_not_named():
     scores, boxes = clean.found.scores.copy(), clean.found.boxes.copy()
     scores[[5, 6]] = 0.1
     boxes[6] += 200
-    named = doubtful_boxes(
+    named = suspicious_boxes_of(
         statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes))
     )
     assert not any(named)
     scores[6] = 0.9
-    named = doubtful_boxes(
+    named = suspicious_boxes_of(
         statistics(80, seed=1, classes=CLASSES, found=clean.found._replace(scores=scores, boxes=boxes))
     )
     assert [i for i, text in enumerate(named) if text] == [6] and named[6].startswith(
@@ -104,12 +114,12 @@ def test_columns_for_people():
     decision = decide(seen, TermWeights(), 0.7, 0)
     columns = columns_of(decision, seen)
     copy = 10 if decision.logits[10] <= 0 else 11
-    assert columns["like"][copy] == f"{21 - copy:03}" and columns["similarity"][copy] == 1
-    assert columns["like"][20] == "" and columns["similarity"][20] is None
-    assert columns["doubtful_boxes"][20].startswith("class: cat, sees dog at ")
-    assert columns["against_doubt"][20] == pytest.approx(decision.shares["doubt"][20], abs=1e-6)
+    assert columns["similar_to"][copy] == f"{21 - copy:03}" and columns["similarity"][copy] == 1
+    assert columns["similar_to"][20] == "" and columns["similarity"][20] is None
+    assert columns["suspicious_boxes"][20].startswith("class: cat, sees dog at ")
+    assert columns["against_label_errors"][20] == pytest.approx(decision.shares["label_errors"][20], abs=1e-6)
     several = columns_of(decision, statistics(80, datasets=["a"] + ["b"] * 79))
-    assert several["like"][copy] == f"b/{21 - copy:03}"
+    assert several["similar_to"][copy] == f"b/{21 - copy:03}"
 
 
 def test_the_seed_decides_between_equals_and_nothing_else_does():

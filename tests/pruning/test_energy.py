@@ -8,20 +8,19 @@ from made_up import statistics
 from scipy import sparse
 
 from adapruner_det.pruning.annealing import minimise, rests
-from adapruner_det.pruning.draw import drawn_lots
+from adapruner_det.pruning.class_balance import class_weights, weighted_draw
 from adapruner_det.pruning.energy import (
-    LAST_OF_CLASS,
+    CLASS_COVERAGE,
     Energy,
     Neighbours,
     TermWeights,
     difficulty,
     energy_of,
-    likeness,
+    redundancy,
     whitened,
 )
-from adapruner_det.pruning.rarest_class import rarity
 
-NOTHING = dict(difficulty=0, doubt=0, likeness=0, chance=0, rare_classes=0)
+NOTHING = dict(difficulty=0, label_errors=0, redundancy=0, random=0, class_balance=0)
 
 
 def by_hand(unary, pairs):
@@ -49,7 +48,7 @@ def problem(num, seed, share):
 
 def greedy(energy, keep):
     """Of those left always the one that the least speaks against, next to its nearest that stays."""
-    kept, k = np.zeros(len(energy.unary), bool), energy.likeness.toarray()
+    kept, k = np.zeros(len(energy.unary), bool), energy.redundancy.toarray()
     for _ in range(keep):
         against = energy.unary + np.where(kept, k, 0).max(axis=1)
         kept[np.where(kept, np.inf, against).argmin()] = True
@@ -126,7 +125,7 @@ def test_without_likeness_it_is_the_order_of_u():
     assert np.array_equal(np.argsort(-m), np.argsort(unary)) and (m > 0).sum() == 20
 
 
-TERMS = {"difficulty": 0.5, "doubt": 1.0, "likeness": 0.7, "chance": 0.2, "rare_classes": 1.0}
+TERMS = {"difficulty": 0.5, "label_errors": 1.0, "redundancy": 0.7, "random": 0.2, "class_balance": 1.0}
 
 
 def telling():
@@ -144,17 +143,17 @@ def telling():
 def test_each_term_is_heard_and_can_be_switched_off(term):
     one_less = {**TERMS, term: 0}
     all_of_them, without = (energy_of(telling(), TermWeights(**w), 0.6, 0) for w in (TERMS, one_less))
-    mine = "classes" if term == "rare_classes" else term
-    for name in ("difficulty", "doubt", "chance"):
+    mine = term
+    for name in ("difficulty", "label_errors", "random"):
         assert np.array_equal(all_of_them.own[name], without.own[name]) != (name == mine), name
-    if term == "likeness":
-        assert all_of_them.likeness.nnz and not without.likeness.nnz
-    elif term != "chance":
+    if term == "redundancy":
+        assert all_of_them.redundancy.nnz and not without.redundancy.nnz
+    elif term != "random":
         assert not without.own[mine].any()
     assert not np.array_equal(minimise(all_of_them, 24), minimise(without, 24))
 
 
-@pytest.mark.parametrize("term", ["difficulty", "doubt", "chance", "classes"])
+@pytest.mark.parametrize("term", ["difficulty", "label_errors", "random", "class_balance"])
 def test_a_term_that_is_perturbed_changes_the_selection(term):
     energy = energy_of(telling(), TermWeights(**TERMS), 0.6, 0)
     before = minimise(energy, 24) > 0
@@ -167,17 +166,17 @@ def test_a_term_that_is_perturbed_changes_the_selection(term):
 def test_with_all_off_but_chance_it_is_the_draw_and_with_classes_the_weighted_one():
     seen = telling()
     names = [f"data\n{i}" for i in seen.ids]
-    plain = minimise(energy_of(seen, TermWeights(**{**NOTHING, "chance": 0.2}), 0.5, 3), 20) > 0
-    lots = drawn_lots(names, 3, np.ones(40))
-    assert np.array_equal(np.flatnonzero(plain), np.sort(np.argsort(-lots)[:20]))
-    tilted = minimise(energy_of(seen, TermWeights(**{**NOTHING, "chance": 0.2, "rare_classes": 1}), 0.5, 3), 20) > 0
-    lots = drawn_lots(names, 3, rarity(seen.counts, 1.0))
-    assert np.array_equal(np.flatnonzero(tilted), np.sort(np.argsort(-lots)[:20]))
+    plain = minimise(energy_of(seen, TermWeights(**{**NOTHING, "random": 0.2}), 0.5, 3), 20) > 0
+    draw = weighted_draw(names, 3, np.ones(40))
+    assert np.array_equal(np.flatnonzero(plain), np.sort(np.argsort(-draw)[:20]))
+    tilted = minimise(energy_of(seen, TermWeights(**{**NOTHING, "random": 0.2, "class_balance": 1}), 0.5, 3), 20) > 0
+    draw = weighted_draw(names, 3, class_weights(seen.counts, 1.0))
+    assert np.array_equal(np.flatnonzero(tilted), np.sort(np.argsort(-draw)[:20]))
 
 
 def test_with_nothing_to_tell_images_apart_the_ratio_is_kept():
     seen = statistics(features=np.ones((40, 4), np.float32), losses={"loss": np.ones(40, np.float32)})
-    m = minimise(energy_of(seen, TermWeights(**{**TERMS, "chance": 0}), 0.5, 0), 20)
+    m = minimise(energy_of(seen, TermWeights(**{**TERMS, "random": 0}), 0.5, 0), 20)
     assert (m > 0).sum() == 20
 
 
@@ -186,9 +185,9 @@ def test_each_class_keeps_one_image_before_all_others():
     losses = np.ones(40, np.float32)
     losses[7] = 50
     seen = statistics(classes=one_of_a_kind, losses={"loss": losses})
-    own = energy_of(seen, TermWeights(**{**TERMS, "difficulty": 0, "doubt": 0}), 0.5, 0).own
-    assert own["last_of_class"][7] < -LAST_OF_CLASS and (own["last_of_class"] < 0).sum() == 2
-    for weights in (TermWeights(doubt=0), TermWeights(), TermWeights(chance=9, rare_classes=0.01)):
+    own = energy_of(seen, TermWeights(**{**TERMS, "difficulty": 0, "label_errors": 0}), 0.5, 0).own
+    assert own["class_coverage"][7] < -CLASS_COVERAGE and (own["class_coverage"] < 0).sum() == 2
+    for weights in (TermWeights(label_errors=0), TermWeights(), TermWeights(random=9, class_balance=0.01)):
         for seed in range(10):
             assert minimise(energy_of(seen, weights, 0.1, seed), 4)[7] > 0
 
@@ -209,7 +208,7 @@ def test_likeness_by_hand():
     near = Neighbours.within(np.zeros(4, int), features)
     assert near.places[:2, 0].tolist() == [1, 0] and near.places[2, 0] == 3
     apart = 1 - 0.5**0.5
-    kernel, similarity = likeness(near, np.zeros(4, int), np.array([True, False, True, False]), 0.7, 4)
+    kernel, similarity = redundancy(near, np.zeros(4, int), np.array([True, False, True, False]), 0.7, 4)
     width = np.median([apart, apart, 1, apart])
     assert kernel[0, 1] == kernel[1, 0] == pytest.approx(0.7)
     assert kernel[0, 3] == kernel[3, 0] == pytest.approx(0.7 * np.exp(-((2 * apart / width) ** 2)), rel=1e-4)
@@ -220,7 +219,7 @@ def test_likeness_by_hand():
 def test_only_images_of_a_class_are_alike():
     near = Neighbours.within(np.array([0, 1, 0, 1, 2]), np.ones((5, 3), np.float32))
     assert near.places[:, 0].tolist() == [2, 3, 0, 1, -1]
-    kernel, _ = likeness(near, np.array([0, 1, 0, 1, 2]), np.ones(5, bool), 1.0, 5)
+    kernel, _ = redundancy(near, np.array([0, 1, 0, 1, 2]), np.ones(5, bool), 1.0, 5)
     assert sorted(zip(*kernel.nonzero())) == [(0, 2), (1, 3), (2, 0), (3, 1)]
 
 
@@ -240,7 +239,7 @@ def test_losses_of_zero_say_nothing():
     assert (m > 0).sum() == 20 and np.isfinite(m).all() and not difficulty(seen, 1.0).any()
 
 
-@pytest.mark.parametrize("name, value", [("doubt", -1.0), ("likeness", float("inf")), ("rare_classes", 11.0),
+@pytest.mark.parametrize("name, value", [("label_errors", -1.0), ("redundancy", float("inf")), ("class_balance", 11.0),
                                          ("selection_weight", 0.0)])  # fmt: skip
 def test_weights_that_cannot_be_are_named(name, value):
     with pytest.raises(ValueError, match=name):

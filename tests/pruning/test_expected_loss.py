@@ -24,7 +24,7 @@ def linear_losses(counts):
 
 def expecting(keep_ratio=0.7, **options):
     objective = Objective(loss_scale="expected", **options)
-    return AdaPruner(N, keep_ratio, STEPS, warmup_steps=STEPS // 5, objective=objective, num_covariates=3)
+    return AdaPruner(N, keep_ratio, STEPS, warmup_steps=STEPS // 5, objective=objective, num_classes=3)
 
 
 def run_expecting(pruner, losses, counts, start=0, stop=STEPS):
@@ -115,17 +115,17 @@ def test_the_state_is_a_copy():
 
 def test_resuming_with_another_number_of_classes_is_refused():
     state = ExpectedLoss(3, N).state_dict()
-    with pytest.raises(ValueError, match="has 3 covariates, here are 2"):
+    with pytest.raises(ValueError, match="has 3 class_counts, here are 2"):
         ExpectedLoss(2, N).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
-    "covariates", [None, torch.ones(2, 2), -torch.ones(2, 3), math.nan * torch.ones(2, 3)], ids=str
+    "class_counts", [None, torch.ones(2, 2), -torch.ones(2, 3), math.nan * torch.ones(2, 3)], ids=str
 )
-def test_covariates_that_are_missing_or_wrong_are_refused_and_move_nothing(covariates):
+def test_class_counts_that_are_missing_or_wrong_are_refused_and_move_nothing(class_counts):
     pruner = expecting()
-    with pytest.raises(ValueError, match="covariates"):
-        pruner.update(torch.arange(2), torch.ones(2), covariates)
+    with pytest.raises(ValueError, match="class_counts"):
+        pruner.update(torch.arange(2), torch.ones(2), class_counts)
     assert pruner.step == 0 and not pruner._expected_loss.moments.any()
 
 

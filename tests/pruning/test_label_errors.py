@@ -9,7 +9,7 @@ from adapruner_det.pruning.label_errors import (
     SUREST,
     Detections,
     Labels,
-    beyond_likes,
+    beyond_neighbours,
     chances_of,
     doubt,
     excess,
@@ -198,16 +198,16 @@ def test_excess_of_what_hardly_varies_is_small():
 
 def test_what_is_as_hard_as_its_likes_is_spared_and_easy_ones_are_not_helped():
     z = np.array([3.0, 3.0, 2.0, 0.5, -2.0, -2.0, -2.0])
-    likes = np.array([[1, 2, 1], [0, 2, 0], [0, 1, 0], [4, 5, 6], [5, 6, 3], [4, 6, 3], [4, 5, 3]])
-    np.testing.assert_allclose(beyond_likes(z, likes), [0, 0, -1, 0.5, -2, -2, -2])
+    neighbours = np.array([[1, 2, 1], [0, 2, 0], [0, 1, 0], [4, 5, 6], [5, 6, 3], [4, 6, 3], [4, 5, 3]])
+    np.testing.assert_allclose(beyond_neighbours(z, neighbours), [0, 0, -1, 0.5, -2, -2, -2])
 
 
 def test_hard_stretches_are_doubted_by_what_is_overlooked_alone():
     losses, surprises, counts = made_up()
     losses[:12] *= 6
     surprises[0] += 4
-    likes = np.random.default_rng(1).integers(12, 400, (400, 10))
-    likes[:12] = [[j for j in range(12) if j != i][:10] for i in range(12)]
+    neighbours = np.random.default_rng(1).integers(12, 400, (400, 10))
+    neighbours[:12] = [[j for j in range(12) if j != i][:10] for i in range(12)]
     assert (doubt(losses, surprises, counts)[:12] > 1).all()
-    u = doubt(losses, surprises, counts, likes)
+    u = doubt(losses, surprises, counts, neighbours)
     assert u[0] > 1 and (u[1:12] < 0.8).all()

@@ -42,15 +42,15 @@ def straight_through_ratio(s, kept):
 
 
 def closed_form(logits, losses, ratio, terms):
-    force = torch.zeros(N, dtype=torch.float64)
+    grad_soft = torch.zeros(N, dtype=torch.float64)
     if "classification" in terms:
-        force += losses
+        grad_soft += losses
     if "selection" in terms:
-        force += objective.selection_cost(losses)
+        grad_soft += objective.selection_cost(losses)
     if "compression" in terms:
         weight = objective.compression_weight(float((logits > 0).double().mean()), KEEP_RATIO)
-        force += 2 * weight * (ratio - KEEP_RATIO)
-    return objective.mask_gradient(logits, ALPHA, force) / N
+        grad_soft += 2 * weight * (ratio - KEEP_RATIO)
+    return objective.mask_gradient(logits, ALPHA, grad_soft) / N
 
 
 ALL_TERMS = ("classification", "selection", "compression")

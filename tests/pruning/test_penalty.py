@@ -8,7 +8,7 @@ import torch
 
 from adapruner_det.pruning import AdaPruner, Objective, RatioNotReachedError
 from adapruner_det.pruning.objective import mask_gradient
-from adapruner_det.pruning.reach import check_reach, fewest_visits, largest_force
+from adapruner_det.pruning.reach import check_reach, fewest_visits, largest_gradient
 
 RATIOS = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 
@@ -52,8 +52,8 @@ def by_hand(losses, keep_ratio, learning_rate, alpha, steps):
     for step in range(steps):
         scale = alpha[0] + (alpha[1] - alpha[0]) * step / (steps - 1)
         gaps.append(float((logits > 0).float().mean()) - keep_ratio)
-        force = losses - torch.log(losses + 1e-5) + 2 * 100 * abs(gaps[-1]) * gaps[-1]
-        after = logits - learning_rate * mask_gradient(logits, scale, force)
+        grad_soft = losses - torch.log(losses + 1e-5) + 2 * 100 * abs(gaps[-1]) * gaps[-1]
+        after = logits - learning_rate * mask_gradient(logits, scale, grad_soft)
         if (after > 0).sum() <= round(keep_ratio * len(losses)):
             return gaps, logits, after
         logits = after
@@ -204,8 +204,8 @@ def test_losses_that_speak_for_all_samples_are_named_as_the_reason():
         (dict(classification=False, selection=False, compression_scale=10.0), 2 * 10 * 0.04),
     ],
 )
-def test_the_largest_force_there_can_be(terms, expected):
-    assert largest_force(penalty(**terms), 0.8) == pytest.approx(expected)
+def test_the_largest_gradient_there_can_be(terms, expected):
+    assert largest_gradient(penalty(**terms), 0.8) == pytest.approx(expected)
 
 
 def test_fewest_visits_by_hand():
@@ -221,14 +221,14 @@ def test_no_course_of_forces_and_alphas_is_faster(seed):
     generator = torch.Generator().manual_seed(seed)
     logit, visits = torch.ones(1, dtype=torch.float64), 0
     while logit > 0:
-        force, alpha = 4 * torch.rand(2, generator=generator, dtype=torch.float64) ** 0.3
-        logit = logit - 0.3 * mask_gradient(logit, float(0.1 + alpha), force)
+        grad_soft, alpha = 4 * torch.rand(2, generator=generator, dtype=torch.float64) ** 0.3
+        logit = logit - 0.3 * mask_gradient(logit, float(0.1 + alpha), grad_soft)
         visits += 1
     assert visits >= fewest_visits(4.0, 0.3, (0.1, 4.1))
 
 
 def test_what_cannot_reach_its_ratio_is_refused_with_the_number_of_visits():
-    alone = penalty(classification=False, selection=False)  # at 0.95 a force of 0.5 at most
+    alone = penalty(classification=False, selection=False)  # at 0.95 a grad_soft of 0.5 at most
     needed = fewest_visits(0.5, 0.3, (0.1, 5.0))
     check_reach(alone, 0.95, (0.1, 5.0), 100 * (needed - 1), 100)
     with pytest.raises(ValueError, match=f"keep_ratio 0.95: .* fewer than {needed} visits, and .* {needed - 1} times"):

@@ -55,8 +55,8 @@ def test_cut_keeps_the_highest_scores_and_leaves_others_alone(ratio, kept):
 
 def test_a_cut_leaves_one_at_least():
     cut = make().cut(0.01)
-    competing = [k for k, score in zip(cut.kept, cut.scores) if score is not None]
-    assert sum(competing) == 1
+    candidates = [k for k, score in zip(cut.kept, cut.scores) if score is not None]
+    assert sum(candidates) == 1
 
 
 def test_an_image_that_was_left_out_on_purpose_stays_out_when_cut():

@@ -1,7 +1,10 @@
-"""One class for an image that may hold several: the rarest; and what that makes the image worth.
+"""A draw that favours images of rare classes and depends on a seed and on each image's identity alone.
 
 N images, K classes.
 """
+
+import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,7 +28,7 @@ def rarest_class(counts: np.ndarray) -> np.ndarray:
     return np.where(present.any(axis=1), rarest, counts.shape[1])
 
 
-def rarity(counts: np.ndarray, power: float) -> np.ndarray:
+def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
     """What an image is worth for its rarest class: the share of images with that class, to the power of -power.
 
     With power 1, an image drawn by it is as likely to be of one class as of another; mAP is a mean over classes. LVIS's
@@ -40,3 +43,29 @@ def rarity(counts: np.ndarray, power: float) -> np.ndarray:
     present = np.asarray(counts) > 0
     shares = np.append(present.mean(axis=0), 1 - present.any(axis=1).mean())
     return shares[rarest_class(counts)] ** -power
+
+
+def image_key(dataset: str, image_id: object) -> str:
+    """The name of an image that no other has, wherever it stands."""
+    return f"{dataset}\n{image_id}"
+
+
+def weighted_draw(names: Sequence[str], seed: int, weights: np.ndarray) -> np.ndarray:
+    """A place in line for each image, the better the higher, from a draw that weights tilt.
+
+    A seed draws a number v between 0 and 1 for each name, wherever it stands; those with the highest
+    v^(1 / weight) are a weighted random sample without replacement, however many they are (Efraimidis and
+    Spirakis, "Weighted random sampling with a reservoir", 2006).
+
+    Args:
+        names: N different strings, see `identity`.
+        weights: (N,), above 0; only their ratios count.
+
+    Returns:
+        (N,), evenly spread from 0.5 / N to 1 - 0.5 / N.
+    """
+    drawn = (hashlib.sha256(f"{seed}\n{name}".encode()).digest() for name in names)
+    keys = np.log([(int.from_bytes(digest[:8], "big") + 1) / 2**64 for digest in drawn])
+    draw = np.empty(len(names))
+    draw[np.argsort(keys / weights)] = (np.arange(len(names)) + 0.5) / len(names)
+    return draw
