@@ -1,10 +1,10 @@
-"""Batches of images that lie in memory: a batch is an index into one tensor, augmented at once.
+"""Batches of images that lie in memory: a batch is an index into one array, augmented at once.
 
 N images of H x W pixels, B of them in a batch of one process.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch import Tensor
 
-from .augmentation import Augmentation, RandomNumbers
+from .augmentation import Augmentation
+from .images import read_images
 from .sampling import ResumableSampler
 
 _STATISTICS_CHUNK = 1000  # images that are converted to floating point at a time
@@ -20,16 +21,13 @@ _STATISTICS_CHUNK = 1000  # images that are converted to floating point at a tim
 
 def labels_of(records: list[dict]) -> Tensor:
     """`category_id` of each record, (N,) long."""
-    return torch.tensor([record["category_id"] for record in records])
+    return torch.tensor([record["category_id"] for record in records], dtype=torch.long)
 
 
 def pixel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel: (3,) each, in 0 to 255.
+    """Mean and standard deviation of each channel of (N, H, W, 3) uint8: (3,) each, in 0 to 255.
 
     A channel that is the same everywhere gets the deviation 1, so that it can be divided by.
-
-    Args:
-        images: (N, H, W, 3) uint8.
     """
     sums = np.zeros((2, 3))
     for start in range(0, len(images), _STATISTICS_CHUNK):
@@ -41,21 +39,11 @@ def pixel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.tensor(mean).float(), torch.tensor(std).float()
 
 
-def _on_device(images: Tensor, device: torch.device) -> Tensor:
-    try:
-        return images.to(device)
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(
-            f"{len(images)} images, {images.nbytes / 2**30:.1f} GiB, do not fit into the memory of {device}: "
-            "set INPUT.KEEP_ON_DEVICE False"
-        ) from error
-
-
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """A copy on the device; `tensor` itself if it is there.
 
-    On the way to a GPU from memory that is pinned, so that the copy waits in the GPU's queue and the
-    process does not wait for the GPU.
+    On the way to a GPU from pinned memory, so that the copy waits in the GPU's queue and the process
+    does not wait for the GPU.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
@@ -66,17 +54,18 @@ class TrainBatches:
     """Endless training batches: dicts of "images", "labels" and "image_index".
 
     "images" are (B, 3, H, W) uint8 on the device and "labels" (B,) long there; "image_index" (B,)
-    long, the images' positions, stays on the CPU.
+    long, the images' positions, stays on the CPU. What is done to an image depends on the seed, the
+    iteration and its place in the batch of all processes together, so that neither a resumed run nor
+    one of several processes differs from one that ran through alone.
 
     Args:
-        images: (N, H, W, 3) uint8.
+        images: (N, H, W, 3) uint8; they stay in the host's memory.
         labels: (N,) long.
         sampler: yields draw * N + index.
         batch_size: of all processes together.
         augmentation: what is done to each image.
         seed: of the augmentation.
         device: where batches are made.
-        keep_on_device: hold all images there; else in the host's memory.
     """
 
     def __init__(
@@ -89,20 +78,15 @@ class TrainBatches:
         augmentation: Augmentation,
         seed: int,
         device: "str | torch.device",
-        keep_on_device: bool = True,
     ):
         world_size = comm.get_world_size()
         if batch_size % world_size:
             raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch_size}, which {world_size} processes cannot share evenly")
-        self._own_batch_size = batch_size // world_size
+        self._images, self._labels = torch.from_numpy(images), labels
         self._sampler = sampler
-        self._augmentation = augmentation
-        self._random = RandomNumbers(seed)
+        self._batch_size, self._own_batch_size = batch_size, batch_size // world_size
+        self._augmentation, self._seed = augmentation, seed
         self._device = torch.device(device)
-        self._images = torch.from_numpy(images)
-        if keep_on_device:
-            self._images = _on_device(self._images, self._device)
-        self._labels = labels
         # What is blanked gets the mean colour, which normalisation makes (nearly) zero.
         fill = pixel_statistics(images)[0].round() if augmentation.cutout else torch.zeros(3)
         self._fill = fill.to(self._device)
@@ -114,14 +98,18 @@ class TrainBatches:
             yield self._batch(draws_and_index // len(self._labels), draws_and_index % len(self._labels))
 
     def _batch(self, draws: Tensor, index: Tensor) -> dict[str, Tensor]:
-        numbers = send(self._random.of(draws), self._device)
-        images = send(self._images[send(index, self._images.device)], self._device)
-        images = self._augmentation(images, numbers, self._fill)
+        images = send(self._images[index], self._device)
+        images = self._augmentation(images, send(self._numbers(draws), self._device), self._fill)
         return {
             "images": images.permute(0, 3, 1, 2),
             "labels": send(self._labels[index], self._device),
             "image_index": index,
         }
+
+    def _numbers(self, draws: Tensor) -> Tensor:
+        iteration = int(draws[0]) // self._batch_size
+        of_all = np.random.default_rng((self._seed, iteration)).random((self._batch_size, 5))
+        return torch.from_numpy(of_all)[draws % self._batch_size]
 
 
 class TestBatches:
@@ -131,7 +119,7 @@ class TestBatches:
 
     Args:
         records: of the whole data set.
-        read_images: function of records that returns (N, H, W, 3) uint8.
+        size: of the images once read, in pixels.
         batch_size: of one process.
         device: where the images go.
         share: whether each process has a share only.
@@ -140,31 +128,24 @@ class TestBatches:
     __test__ = False  # no test, whatever pytest thinks of its name
 
     def __init__(
-        self,
-        records: list[dict],
-        read_images: Callable[[list[dict]], np.ndarray],
-        batch_size: int,
-        device: "str | torch.device",
-        share: bool = True,
+        self, records: list[dict], size: int, batch_size: int, device: "str | torch.device", share: bool = True
     ):
         own = InferenceSampler(len(records)) if share else range(len(records))
         self._index = torch.tensor(list(own), dtype=torch.long)
-        own = [records[i] for i in self._index.tolist()]
-        self._images = torch.from_numpy(read_images(own))
-        self._labels = labels_of(own)
-        self._ids = [str(record["image_id"]) for record in own]
-        self._batch_size = batch_size
-        self._device = torch.device(device)
+        self._records = [records[i] for i in own]
+        self._images = torch.from_numpy(read_images(self._records, size))
+        self._labels = labels_of(self._records)
+        self._batch_size, self._device = batch_size, torch.device(device)
 
     def __len__(self) -> int:
-        return -(-len(self._ids) // self._batch_size)
+        return -(-len(self._records) // self._batch_size)
 
     def __iter__(self) -> Iterator[dict]:
-        for start in range(0, len(self._ids), self._batch_size):
+        for start in range(0, len(self._records), self._batch_size):
             part = slice(start, start + self._batch_size)
             yield {
                 "images": send(self._images[part], self._device).permute(0, 3, 1, 2),
                 "labels": send(self._labels[part], self._device),
                 "image_index": self._index[part],
-                "image_ids": self._ids[part],
+                "image_ids": [str(record["image_id"]) for record in self._records[part]],
             }

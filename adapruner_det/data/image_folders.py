@@ -8,10 +8,9 @@ PATH.zip: train/frog/00000.jpg          an archive: folders that hold all of it 
 import logging
 import os
 import posixpath
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -20,124 +19,22 @@ from .validation import PathLike, Problem, check_on_invalid, raise_or_warn
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 5  # so many files or folders are named in an error
-_REMEMBERED = 8  # so many archives
+_SPLITS = {"train", "training", "trainval", "val", "valid", "validation", "test"}
 
-
-class _Archive:
-    """What is known of a zip archive as it is on disk, so that each is found out once in a process.
-
-    Attributes:
-        members: paths of all members. The records hold the same strings, so that while they are in use
-            this costs a pointer an image.
-        unreadable: class names -> what `find_unreadable` found in the pictures of these classes.
-    """
-
-    def __init__(self, path: str):
-        with open_archive(path) as archive:
-            self.members = tuple(info.filename for info in archive.infolist())
-        self.unreadable: dict[tuple[str, ...], dict[int, Problem]] = {}
-
-
-def _archive(path: str) -> _Archive:
-    status = os.stat(path)
-    # Of a file that was changed or replaced at least one of these is another.
-    return _archive_version(path, status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-@lru_cache(_REMEMBERED)
-def _archive_version(path: str, *version: int) -> _Archive:
-    return _Archive(path)
-
-
-class ImageTree:
-    """The files below a folder of class folders, or below that of an archive.
-
-    Attributes:
-        path: the folder or archive.
-    """
-
-    def __init__(self, path: PathLike, class_names: Sequence[str] | None = None):
-        """
-        Args:
-            path: a folder, or a zip archive.
-            class_names: where they are known, an archive's folder of this name is a class folder.
-
-        Raises:
-            FileNotFoundError: `path` does not exist.
-            ValueError: it is a file, but no zip archive, or an archive with two members of one path.
-        """
-        self.path = os.fspath(path)
-        self._archive: _Archive | None = None
-        self._members: dict[str, str] | None = None  # of an archive: relative path -> member
-        if not os.path.isdir(path):
-            if not os.path.exists(path):
-                raise FileNotFoundError(f"there is no folder or archive {path}")
-            self._archive = _archive(self.path)
-            listed = _list_members(self.path, self._archive.members)
-            self._members, self._folders = _below_common_folder(*listed, class_names or ())
-            self._by_class = defaultdict(list)
-            for relative in self._members:
-                self._by_class[relative.split("/", 1)[0]].append(relative)
-
-    def class_names(self) -> list[str]:
-        """Names of the class folders, sorted as by torchvision's ImageFolder."""
-        if self._members is not None:
-            return sorted({folder.split("/", 1)[0] for folder in self._folders})
-        with os.scandir(self.path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name))
-
-    def files(self, class_name: str) -> list[str]:
-        """Paths of a class's files, relative and with forward slashes, by folder and then by name."""
-        if self._members is not None:
-            return sorted(self._by_class[class_name], key=posixpath.split)
-        return _list_folder(os.path.join(self.path, class_name), self.path)
-
-    def stray_files(self) -> list[str]:
-        """Files that lie in no class folder."""
-        if self._members is not None:
-            return sorted(relative for relative in self._members if "/" not in relative)
-        with os.scandir(self.path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file())
-
-    def source(self, relative: str) -> dict[str, str]:
-        """The keys of a record that say where its picture lies."""
-        if self._members is not None:
-            return {"file_name": self.path, "member": self._members[relative]}
-        return {"file_name": os.path.join(self.path, *relative.split("/"))}
-
-    def find_unreadable(self, records: Sequence[dict], class_names: Sequence[str]) -> dict[int, Problem]:
-        """`images.find_unreadable` of the records of these classes; an archive is read once in a process."""
-        known = {} if self._archive is None else self._archive.unreadable
-        key = tuple(class_names)
-        if key not in known:
-            known[key] = find_unreadable(records, f"Reading {self.path}")
-        return known[key]
+# What lies below the class folders' folder: path relative to it, with forward slashes (that of a folder ends with
+# one) -> the keys of a record that say where the file lies.
+Tree = dict[str, dict[str, str]]
 
 
 def find_class_names(path: PathLike, class_names: Sequence[str] | None = None) -> list[str]:
-    """The classes of a folder or archive; those given, in their order, if there is a folder for each.
+    """The classes of a folder or archive, sorted; or those given, if there is a folder for one of them.
 
     Raises:
-        ValueError: a class repeats or has no folder, or there is no class folder at all.
-        FileNotFoundError: see `ImageTree`.
+        ValueError: a class is named twice, none has a folder, the folders are those of splits, or `path`
+            is a file but no zip archive, or one that holds a path twice.
+        FileNotFoundError: `path` does not exist.
     """
-    return _choose_classes(ImageTree(path, class_names), class_names)
-
-
-def _choose_classes(tree: ImageTree, class_names: Sequence[str] | None) -> list[str]:
-    present = tree.class_names()
-    if not present:
-        raise ValueError(f"{tree.path} holds no class folder: images lie in one folder a class")
-    if class_names is None:
-        return present
-    missing = [name for name in class_names if name not in present]
-    if missing or len(set(class_names)) < len(class_names) or not class_names:
-        raise ValueError(
-            f"class names are missing, repeat, or have no folder in {tree.path}: {', '.join(class_names)}; "
-            f"folders there: {', '.join(first_names(present))}"
-        )
-    return list(class_names)
+    return _choose_classes(path, _list_below(path, class_names), class_names)
 
 
 def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> list[dict]:
@@ -157,43 +54,52 @@ def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: 
 
     Raises:
         InvalidDatasetError: broken pictures, see `on_invalid`.
-        ValueError: a class without a picture, or what `find_class_names` raises.
+        ValueError: a class folder without a picture, or what `find_class_names` raises.
     """
     check_on_invalid(on_invalid)
-    tree = ImageTree(path, class_names)
-    _choose_classes(tree, class_names)
-    records, others, empty = [], tree.stray_files(), []
-    for category_id, name in enumerate(class_names):
-        files = tree.files(name)
-        pictures = [file for file in files if is_picture(file)]
-        others += [file for file in files if not is_picture(file)]
-        if not pictures:
-            empty.append(name)
-        records += [{**tree.source(file), "image_id": file, "category_id": category_id} for file in pictures]
-    if empty:
-        raise ValueError(
-            f"{path}: no picture ({', '.join(IMG_EXTENSIONS)}) in {len(empty)} of {len(class_names)} "
-            f"class folders: {', '.join(first_names(empty))}. Remove them, or name the classes to read"
-        )
+    records, others = list_pictures(path, class_names)
     if others:
         logger.warning(
             f"{path}: {len(others)} files are not in a class folder or no pictures, and ignored; the "
             f"first is {others[0]}"
         )
-    return drop_unreadable(records, tree.find_unreadable(records, class_names), str(path), on_invalid)
+    return drop_unreadable(records, path, on_invalid)
+
+
+def list_pictures(path: PathLike, class_names: Sequence[str]) -> tuple[list[dict], list[str]]:
+    """The records that `load_images_dataset` returns, headers unread; and the paths of the other files.
+
+    A class that has no folder is named in a warning: a test set need not have images of every class.
+    """
+    tree = _list_below(path, class_names)
+    category_ids = {name: i for i, name in enumerate(_choose_classes(path, tree, class_names))}
+    records, others = [], []
+    for name in sorted((name for name in tree if not name.endswith("/")), key=posixpath.split):
+        top, slash, _ = name.partition("/")
+        if not slash or (top in category_ids and not is_picture(name)):
+            others.append(name)
+        elif top in category_ids:
+            records.append({**tree[name], "image_id": name, "category_id": category_ids[top]})
+    records.sort(key=lambda record: record["category_id"])  # in a class the order stays
+    without = set(range(len(class_names))).difference(record["category_id"] for record in records)
+    empty = [name for name in class_names if category_ids[name] in without]
+    absent = [name for name in empty if name not in _tops(tree)]
+    if len(empty) > len(absent):
+        raise ValueError(
+            f"{path}: no picture ({', '.join(IMG_EXTENSIONS)}) in {len(empty) - len(absent)} of {len(class_names)} "
+            f"class folders: {_listed(n for n in empty if n not in absent)}. Remove them, or name the classes to read"
+        )
+    if absent:
+        logger.warning(f"{path} has no folder, and so no image, of {len(absent)} classes: {_listed(absent)}")
+    return records, others
 
 
 def drop_unreadable(
-    records: list[dict],
-    unreadable: Mapping[int, Problem],
-    source: str,
-    on_invalid: str,
-    problems: Sequence[Problem] = (),
+    records: list[dict], source: PathLike, on_invalid: str, problems: Sequence[Problem] = ()
 ) -> list[dict]:
     """The records whose pictures' headers can be read.
 
     Args:
-        unreadable: what `find_unreadable` says of the records.
         source: the data's name in messages.
         on_invalid: "error" raises; otherwise problems are logged, and their images left out.
         problems: further ones, of images that are not among the records.
@@ -201,12 +107,12 @@ def drop_unreadable(
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "error", or no record is left.
     """
+    unreadable = find_unreadable(records)
     problems = [*problems, *unreadable.values()]
     if not problems:
         return records
     good = [record for i, record in enumerate(records) if i not in unreadable]
-    num_images = len(good) + len(problems)
-    raise_or_warn(problems, source, on_invalid, num_images, len(good), num_objects=0)
+    raise_or_warn(problems, str(source), on_invalid, len(good) + len(problems), len(good), num_objects=0)
     return good
 
 
@@ -215,69 +121,87 @@ def is_picture(file: str) -> bool:
     return file.lower().endswith(IMG_EXTENSIONS) and not _is_hidden(posixpath.basename(file))
 
 
-def first_names(names: Sequence[str]) -> list[str]:
-    """The first few names, and how many more there are."""
-    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
-    return [*names[:_NAMED], *more]
+def _choose_classes(path: PathLike, tree: Tree, class_names: Sequence[str] | None) -> list[str]:
+    present = sorted(_tops(tree))
+    if not present:
+        raise ValueError(f"{path} holds no class folder: images lie in one folder a class")
+    if class_names is None and _SPLITS.issuperset(map(str.lower, present)):
+        way_out = "pack each into an archive of its own"
+        if os.path.isdir(path):
+            way_out = f"register images:{os.path.join(path, 'train' if 'train' in present else present[0])}"
+        raise ValueError(f"{path} holds splits ({', '.join(present)}), not class folders: {way_out}")
+    chosen = present if class_names is None else list(class_names)
+    if len(set(chosen)) < len(chosen) or not all(chosen) or not set(chosen) & set(present):
+        raise ValueError(
+            f"class names are missing, repeat, or have no folder in {path}: {_listed(chosen)}; "
+            f"folders there: {_listed(present)}"
+        )
+    return chosen
+
+
+def _tops(tree: Mapping[str, object]) -> set[str]:
+    """The folders directly below the root."""
+    return {name.split("/", 1)[0] for name in tree if "/" in name}
+
+
+def _listed(names) -> str:
+    return shorten(", ".join(names), 200)
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"  # macOS adds such files and folders to archives
 
 
-def _list_folder(folder: str, root: str) -> list[str]:
+def _list_below(path: PathLike, class_names: Sequence[str] | None) -> Tree:
+    if os.path.isdir(path):
+        return {name: {"file_name": os.path.join(path, *name.split("/"))} for name in _walk(path)}
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"there is no folder or archive {path}")
+    return _below_common_folder(_list_members(path), set(class_names or ()))
+
+
+def _walk(root: PathLike) -> Iterator[str]:
     def refuse(error: OSError):
         raise error  # os.walk would pass a folder over that it cannot read, and its images with it
 
-    files = []
-    for here, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        below = Path(here).relative_to(root).as_posix()
-        files += [f"{below}/{name}" for name in names]
-    return sorted(files, key=posixpath.split)
+    for here, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        below = Path(here).relative_to(root)
+        yield from ((below / name).as_posix() for name in files)
+        yield from (f"{(below / name).as_posix()}/" for name in folders)
 
 
-def _list_members(path: str, filenames: Iterable[str]) -> tuple[dict[str, str], set[str]]:
-    """(path -> member of all files, paths of all folders) of an archive, without hidden folders."""
-    members: dict[str, str] = {}
-    folders: set[str] = set()
-    twice: list[str] = []
-    for filename in filenames:
+def _list_members(path: PathLike) -> Tree:
+    tree: Tree = {}
+    twice = []
+    with open_archive(path) as archive:
+        members = archive.namelist()
+    for member in members:
         # Some packers on Windows write backslashes.
-        name = posixpath.normpath(filename.replace("\\", "/")).lstrip("/")
-        is_folder = filename.endswith(("/", "\\"))
-        folder = name if is_folder else posixpath.dirname(name)
-        if any(map(_is_hidden, folder.split("/"))):
+        name = posixpath.normpath(member.replace("\\", "/")).lstrip("/")
+        if member.endswith(("/", "\\")):
+            name += "/"
+        if any(map(_is_hidden, name.split("/")[:-1])):
             continue
-        if folder:
-            folders.add(folder)
-        if is_folder:
-            continue
-        if name in members:
+        if name in tree and not name.endswith("/"):
             twice.append(name)
-        members[name] = filename
+        tree[name] = {"file_name": os.fspath(path), "member": member}
     if twice:
-        raise ValueError(
-            f"{path} holds {len(twice)} paths more than once: {', '.join(first_names(twice))}. Pack it anew"
-        )
-    return members, folders
+        raise ValueError(f"{path} holds {len(twice)} paths more than once: {_listed(twice)}. Pack it anew")
+    return tree
 
 
-def _below_common_folder(
-    members: dict[str, str], folders: set[str], class_names: Sequence[str]
-) -> tuple[dict[str, str], set[str]]:
+def _below_common_folder(tree: Tree, class_names: set[str]) -> Tree:
     """Goes down while all folders lie in a single one that is no class folder itself.
 
     A folder is a class folder if it is named as one, or if no folder in it holds a picture.
     """
     while True:
-        tops = {folder.split("/", 1)[0] for folder in folders}
-        if len(tops) != 1 or tops & set(class_names) or not _any_nested(members):
-            return members, folders
+        tops = _tops(tree)
+        nested = any(name.count("/") >= 2 and is_picture(name) for name in tree)
+        if len(tops) != 1 or tops & class_names or not nested:
+            return tree
         start = f"{tops.pop()}/"
-        members = {name[len(start) :]: member for name, member in members.items() if name.startswith(start)}
-        folders = {name[len(start) :] for name in folders if name.startswith(start)}
-
-
-def _any_nested(paths: Iterable[str]) -> bool:
-    return any(path.count("/") >= 2 and is_picture(path) for path in paths)
+        tree = {
+            name.removeprefix(start): keys for name, keys in tree.items() if name.startswith(start) and name != start
+        }

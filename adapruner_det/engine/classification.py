@@ -1,7 +1,6 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 
 import os
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.augmentation import Augmentation
 from ..data.image_batches import TestBatches, TrainBatches, labels_of, pixel_statistics
-from ..data.image_datasets import read_images
+from ..data.images import read_images
 from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
 from ..data.sampling import ResumableSampler
@@ -64,11 +63,10 @@ class ClassificationTask:
         Weights of torchvision keep those they were trained with; weights that are loaded later
         bring theirs.
         """
-        if model.has_pixel_statistics:
-            return
-        spread = np.linspace(0, len(records) - 1, min(len(records), _STATISTICS_IMAGES)).round()
-        images = read_images([records[int(i)] for i in spread], model.image_size)
-        model.set_pixel_statistics(*pixel_statistics(images))
+        if not model.has_pixel_statistics:
+            spread = np.linspace(0, len(records) - 1, min(len(records), _STATISTICS_IMAGES)).round().astype(int)
+            images = read_images([records[i] for i in spread], model.image_size)
+            model.set_pixel_statistics(*pixel_statistics(images))
 
     @staticmethod
     def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> TrainBatches:
@@ -81,17 +79,11 @@ class ClassificationTask:
             augmentation=augmentation,
             seed=max(cfg.SEED, 0),
             device=cfg.MODEL.DEVICE,
-            keep_on_device=cfg.INPUT.KEEP_ON_DEVICE,
         )
 
     @staticmethod
     def test_loader(cfg: CfgNode, name: str) -> TestBatches:
-        return TestBatches(
-            _load_clean(name),
-            partial(read_images, size=cfg.INPUT.IMAGE_SIZE),
-            cfg.SOLVER.IMS_PER_BATCH,
-            cfg.MODEL.DEVICE,
-        )
+        return TestBatches(_load_clean(name), cfg.INPUT.IMAGE_SIZE, cfg.SOLVER.IMS_PER_BATCH, cfg.MODEL.DEVICE)
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> ClassificationEvaluator:
@@ -144,9 +136,8 @@ def _load_clean(name: str) -> list[dict]:
     kind = MetadataCatalog.get(name).get("evaluator_type")
     if name not in DatasetCatalog or kind != "classification":
         raise ValueError(
-            f"data set {name} is not registered for classification, which "
-            "MODEL.META_ARCHITECTURE ImageClassifier needs: register it with "
-            f"--register {name}=images:PATH"
+            f"data set {name} is not registered for classification, which MODEL.META_ARCHITECTURE ImageClassifier "
+            f"needs: register it with --register {name}=images:PATH"
         )
     return checked_records(name, DatasetCatalog.get(name))
 

@@ -41,6 +41,9 @@ RENAMED_OR_GONE = {
     "ADAPRUNER.LOSS_TERMS": "leave it out: the mask goes by the sum of all terms of the loss",
     "ADAPRUNER.CLASS_BALANCE": "leave it out: classes are no longer held to the ratio while the mask learns; what favours "
     "images of rare classes is ADAPRUNER.RARE_CLASSES",
+    "INPUT.KEEP_ON_DEVICE": "leave it out: the images stay in the host's memory, and a batch at a time goes to the device",
+    "MODEL.CLASSIFIER.CHANNELS_LAST": "leave it out: classifiers are always channels-last",
+    "MODEL.CLASSIFIER.COMPILE": "leave it out: nothing is compiled",
     "ADAPRUNER.LOSS_QUANTILE": "leave it out, and use ADAPRUNER.MASK.LOSS_SCALE mean or expected",
 }
 

@@ -17,12 +17,11 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (NUMBER, 8, 8, 3), dtype=np.uint8)
 
 
-def _batches(images, augmentation=Augmentation(2, True, 3), start=0, seed=5, **options):
+def _batches(images, augmentation=Augmentation(2, True, 3), start=0, seed=5, device="cpu"):
     sampler = ResumableSampler(len(images), seed=0)
     sampler.start = start
-    options = {"batch_size": 8, "device": "cpu", **options}
     labels = torch.arange(len(images)) % 7
-    return TrainBatches(images, labels, sampler, augmentation=augmentation, seed=seed, **options)
+    return TrainBatches(images, labels, sampler, batch_size=8, augmentation=augmentation, seed=seed, device=device)
 
 
 def _take(batches, number):
@@ -38,18 +37,14 @@ def _same(one, other):
     return all(torch.equal(one[key], other[key]) for key in ("images", "labels", "image_index"))
 
 
-def test_a_batch_holds_the_images_its_index_names(images):
-    for batch in _take(_batches(images, Augmentation()), 7):
+def test_batches_hold_images_labels_and_positions_and_every_image_once_an_epoch(images):
+    batches = _take(_batches(images, Augmentation()), 6)
+    for batch in batches:
         index = batch["image_index"]
-        assert index.dtype == torch.long and index.device.type == "cpu"
-        assert batch["images"].dtype == torch.uint8
+        assert batch["images"].dtype == torch.uint8 and len(index) == 8
         assert np.array_equal(batch["images"].permute(0, 2, 3, 1).numpy(), images[index.numpy()])
         assert torch.equal(batch["labels"], index % 7)
-
-
-def test_every_image_once_an_epoch(images):
-    epochs = torch.cat([batch["image_index"] for batch in _take(_batches(images), 6)])
-    for epoch in epochs.split(NUMBER):
+    for epoch in torch.cat([batch["image_index"] for batch in batches]).split(NUMBER):
         assert sorted(epoch.tolist()) == list(range(NUMBER))
 
 
@@ -79,17 +74,9 @@ def test_processes_share_the_batches_of_one(images, monkeypatch):
         _as_rank(monkeypatch, rank, 2)
         for own, whole in zip(_take(_batches(images), 4), alone):
             assert _same(own, {key: value[rank::2] for key, value in whole.items()})
-
-
-def test_batch_size_that_cannot_be_shared_is_refused(images, monkeypatch):
     _as_rank(monkeypatch, 0, 3)
     with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH is 8"):
         _batches(images)
-
-
-def test_images_kept_on_the_host_make_the_same_batches(images):
-    one, other = (_take(_batches(images, keep_on_device=keep), 3) for keep in (True, False))
-    assert all(map(_same, one, other))
 
 
 class _OnTheHost:
@@ -118,22 +105,10 @@ def test_nothing_waits_for_the_gpu():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("keep_on_device", [True, False])
-def test_batches_on_a_gpu_are_those_of_the_cpu(images, keep_on_device):
-    here = _take(_batches(images), 4)
-    there = _take(_batches(images, device="cuda", keep_on_device=keep_on_device), 4)
-    for one, other in zip(here, there):
-        assert other["images"].is_cuda and other["labels"].is_cuda and not other["image_index"].is_cuda
-        assert _same(one, {key: value.cpu() for key, value in other.items()})
-
-
-def test_images_that_do_not_fit_on_the_device_say_what_to_set(images, monkeypatch):
-    def full(self, device):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(torch.Tensor, "to", full)
-    with pytest.raises(MemoryError, match="24 images.*set INPUT.KEEP_ON_DEVICE False"):
-        _batches(images)
+def test_batches_on_a_gpu_are_those_of_the_cpu(images):
+    for here, there in zip(_take(_batches(images), 4), _take(_batches(images, device="cuda"), 4)):
+        assert there["images"].is_cuda and there["labels"].is_cuda and not there["image_index"].is_cuda
+        assert _same(here, {key: value.cpu() for key, value in there.items()})
 
 
 def test_cutout_blanks_with_the_mean_colour(images):
@@ -157,20 +132,15 @@ def _records(images):
     return [{"image_id": f"i{n}", "category_id": n % 3, "image": im} for n, im in enumerate(images)]
 
 
-def _read(records):
-    return np.stack([record["image"] for record in records])
-
-
 def test_test_batches_are_all_images_in_order(images):
-    batches = TestBatches(_records(images), _read, 10, "cpu")
+    batches = TestBatches(_records(images), 8, 10, "cpu")
     for _ in range(2):  # can be gone through again
         parts = list(batches)
-        assert [len(part["labels"]) for part in parts] == [10, 10, 4]
-        assert len(batches) == 3
+        assert [len(part["labels"]) for part in parts] == [10, 10, 4] and len(batches) == 3
         found = torch.cat([part["images"] for part in parts]).permute(0, 2, 3, 1)
         assert np.array_equal(found.numpy(), images)
         assert [i for part in parts for i in part["image_ids"]] == [f"i{n}" for n in range(NUMBER)]
-        assert torch.cat([part["labels"] for part in parts]).tolist() == [n % 3 for n in range(NUMBER)]
+        assert torch.equal(torch.cat([part["labels"] for part in parts]), labels_of(_records(images)))
         assert torch.cat([part["image_index"] for part in parts]).tolist() == list(range(NUMBER))
 
 
@@ -178,12 +148,7 @@ def test_processes_share_the_test_images(images, monkeypatch):
     seen = []
     for rank in range(5):
         _as_rank(monkeypatch, rank, 5)
-        for batch in TestBatches(_records(images), _read, 3, "cpu"):
+        for batch in TestBatches(_records(images), 8, 3, "cpu"):
             seen += batch["image_index"].tolist()
             assert batch["image_ids"] == [f"i{n}" for n in batch["image_index"].tolist()]
     assert sorted(seen) == list(range(NUMBER))
-
-
-def test_labels_of():
-    labels = labels_of([{"category_id": 4}, {"category_id": 0}])
-    assert labels.dtype == torch.long and labels.tolist() == [4, 0]

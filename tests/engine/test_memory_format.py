@@ -83,12 +83,3 @@ def test_optimizers_see_gradients_in_the_layout_of_the_weights(models):
     losses_and_gradient(models[1], torch.bfloat16)
     weights = [p for p in models[1].parameters() if p.dim() == 4]
     assert all(is_channels_last(p) and is_channels_last(p.grad) for p in weights)
-
-
-def test_a_classifier_keeps_its_own_setting():
-    file = "configs/Base-Classification-Small.yaml"
-    model = AdaPrunerTrainer.build_model(
-        load_config(file, opts=["MODEL.CLASSIFIER.CHANNELS_LAST", "False", "MODEL.DEVICE", "cpu"])
-    )
-    convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
-    assert convolutions and not any(is_channels_last(weight) for weight in convolutions)
