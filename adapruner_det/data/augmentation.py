@@ -1,7 +1,7 @@
 """Random crop, flip and Cutout of a whole batch at once, each image with numbers of its own.
 
-N images of H x W pixels, uint8, channels last: (N, H, W, 3). torchvision's transforms draw once a call,
-so that a batch would take a call for each image.
+torchvision's transforms draw once a call: a batch would take a call for each image, and ten times as long.
+Images are (N, H, W, 3) uint8.
 """
 
 from typing import NamedTuple
@@ -47,7 +47,7 @@ def crop(images: Tensor, padding: int, top: Tensor, left: Tensor, flipped: Tenso
 
     Args:
         top, left: (N,) long, first row and column of each crop, from 0 to 2 * padding.
-        flipped: (N,) bool, crops to flip left to right.
+        flipped: (N,) bool.
     """
     number, height, width = images.shape[:3]
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))

@@ -1,7 +1,4 @@
-"""Downloads of official archives, for the scripts in datasets/: resumed, verified, never half there.
-
-torchvision's own download starts over where a connection broke.
-"""
+"""Downloads of official archives, for the scripts in datasets/: resumed, as torchvision's are not, and verified."""
 
 import http.client
 import os

@@ -11,12 +11,11 @@ import torch
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from .augmentation import Augmentation
 from .images import read_images
 from .sampling import ResumableSampler
-
-_STATISTICS_CHUNK = 1000  # images that are converted to floating point at a time
 
 
 def labels_of(records: list[dict]) -> Tensor:
@@ -29,11 +28,9 @@ def pixel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
 
     A channel that is the same everywhere gets the deviation 1, so that it can be divided by.
     """
-    sums = np.zeros((2, 3))
-    for start in range(0, len(images), _STATISTICS_CHUNK):
-        pixels = images[start : start + _STATISTICS_CHUNK].reshape(-1, 3).astype(np.float64)
-        sums += pixels.sum(axis=0), (pixels**2).sum(axis=0)
-    mean, mean_of_squares = sums / (images.size // 3)
+    # All images are as large: the mean of their means is that of the pixels.
+    moments = [(image.mean(axis=(0, 1)), np.square(image, dtype=np.float64).mean(axis=(0, 1))) for image in images]
+    mean, mean_of_squares = np.mean(moments, axis=0)
     variance = mean_of_squares - mean**2
     std = np.where(variance > 1e-6, np.sqrt(np.maximum(variance, 0)), 1.0)
     return torch.tensor(mean).float(), torch.tensor(std).float()
@@ -53,19 +50,17 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 class TrainBatches:
     """Endless training batches: dicts of "images", "labels" and "image_index".
 
-    "images" are (B, 3, H, W) uint8 on the device and "labels" (B,) long there; "image_index" (B,)
-    long, the images' positions, stays on the CPU. What is done to an image depends on the seed, the
-    iteration and its place in the batch of all processes together, so that neither a resumed run nor
-    one of several processes differs from one that ran through alone.
+    "images" are (B, 3, H, W) uint8 and "labels" (B,) long, both on the device; "image_index" (B,) long,
+    the images' positions, is on the CPU. What is done to an image depends on the seed, the iteration and
+    the image's place in the batch of all processes: a resumed run does what an uninterrupted one does, and
+    several processes do what one does.
 
     Args:
         images: (N, H, W, 3) uint8; they stay in the host's memory.
         labels: (N,) long.
         sampler: yields draw * N + index.
         batch_size: of all processes together.
-        augmentation: what is done to each image.
         seed: of the augmentation.
-        device: where batches are made.
     """
 
     def __init__(
@@ -112,40 +107,27 @@ class TrainBatches:
         return torch.from_numpy(of_all)[draws % self._batch_size]
 
 
-class TestBatches:
-    """The batches of one data set, once and as they are; each process has its share of the images, or all.
-
-    As `TrainBatches`' with "image_ids" (list of str) besides. The last one may be smaller.
+def evaluation_batches(
+    records: list[dict], size: int, batch_size: int, device: "str | torch.device", share: bool = True
+) -> DataLoader:
+    """The batches of one data set, once and as they are: as `TrainBatches`', with "image_ids" (list of str) besides.
 
     Args:
-        records: of the whole data set.
         size: of the images once read, in pixels.
-        batch_size: of one process.
-        device: where the images go.
-        share: whether each process has a share only.
+        batch_size: of one process; the last batch may be smaller.
+        share: whether each process has a share of the images only.
     """
+    index = torch.tensor(list(InferenceSampler(len(records)) if share else range(len(records))), dtype=torch.long)
+    own = [records[i] for i in index]
+    images, labels, device = torch.from_numpy(read_images(own, size)), labels_of(own), torch.device(device)
 
-    __test__ = False  # no test, whatever pytest thinks of its name
+    def batch(part: list[int]) -> dict:
+        return {
+            "images": send(images[part], device).permute(0, 3, 1, 2),
+            "labels": send(labels[part], device),
+            "image_index": index[part],
+            "image_ids": [str(own[i]["image_id"]) for i in part],
+        }
 
-    def __init__(
-        self, records: list[dict], size: int, batch_size: int, device: "str | torch.device", share: bool = True
-    ):
-        own = InferenceSampler(len(records)) if share else range(len(records))
-        self._index = torch.tensor(list(own), dtype=torch.long)
-        self._records = [records[i] for i in own]
-        self._images = torch.from_numpy(read_images(self._records, size))
-        self._labels = labels_of(self._records)
-        self._batch_size, self._device = batch_size, torch.device(device)
-
-    def __len__(self) -> int:
-        return -(-len(self._records) // self._batch_size)
-
-    def __iter__(self) -> Iterator[dict]:
-        for start in range(0, len(self._records), self._batch_size):
-            part = slice(start, start + self._batch_size)
-            yield {
-                "images": send(self._images[part], self._device).permute(0, 3, 1, 2),
-                "labels": send(self._labels[part], self._device),
-                "image_index": self._index[part],
-                "image_ids": [str(record["image_id"]) for record in self._records[part]],
-            }
+    # A generator of its own, so that the order of what torch draws elsewhere stays as it is.
+    return DataLoader(range(len(own)), batch_size, collate_fn=batch, generator=torch.Generator())

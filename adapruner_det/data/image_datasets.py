@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torchvision.datasets
 
-from .image_folders import drop_unreadable, list_pictures
+from .image_folders import load_images_dataset
+from .images import drop_unreadable
 from .validation import InvalidDatasetError, PathLike, Problem, check_on_invalid
 
 TINY_IMAGENET = "tiny-imagenet-200"
@@ -54,15 +55,10 @@ def read_torchvision(kind: str, root: PathLike, split: str) -> torchvision.datas
 
 
 def load_torchvision_dataset(kind: str, root: PathLike, split: str) -> list[dict]:
-    """The records of `read_torchvision`, in the official order.
-
-    Returns:
-        one dict an image: image_id (the official index, from "0"), category_id and image (a view of
-        torchvision's array; grey images have three equal channels).
-    """
+    """The records of `read_torchvision`; an image's id is its index in the official files, from "0"."""
     dataset = read_torchvision(kind, root, split)
     images = np.asarray(dataset.data)
-    if images.ndim == 3:
+    if images.ndim == 3:  # grey
         images = np.broadcast_to(images[..., None], (*images.shape, 3))
     return [
         {"image_id": str(index), "category_id": int(category_id), "image": image}
@@ -99,45 +95,35 @@ def read_tiny_imagenet_classes(root: PathLike) -> dict[str, str]:
 
 
 def load_tiny_imagenet(root: PathLike, split: str, on_invalid: str = "error") -> list[dict]:
-    """Reads the official tree of Tiny-ImageNet as it is.
+    """The records of the official tree: train by class and name, val in the order of val_annotations.txt.
+
+    An image's id is its path below train/ or val/, with forward slashes; its class the place in wnids.txt.
 
     Args:
         root: the folder tiny-imagenet-200, or the one it lies in.
         split: "train" or "val" (the labels of test were never published).
         on_invalid: see `load_images_dataset`.
 
-    Returns:
-        one dict an image: image_id (the path relative to train/ or val/, with forward slashes),
-        category_id (place in wnids.txt) and file_name. train is ordered by class and name, val as in
-        val_annotations.txt.
-
     Raises:
-        FileNotFoundError: a file of the tree is missing.
         InvalidDatasetError: broken or missing images, or labels that are not in wnids.txt.
         ValueError: another split, or a class without images.
+        FileNotFoundError: another file of the tree is missing.
     """
     check_on_invalid(on_invalid)
     if split not in ("train", "val"):
         raise ValueError(f"unknown split {split!r} of Tiny-ImageNet: train or val")
-    base = tiny_imagenet_folder(root) / split
-    wnids = list(read_tiny_imagenet_classes(root))
+    base, wnids = tiny_imagenet_folder(root) / split, list(read_tiny_imagenet_classes(root))
     if split == "train":
-        records, problems = list_pictures(base, wnids)[0], []
-    else:
-        records, problems = _list_val(base, wnids)
-    return drop_unreadable(records, base, on_invalid, problems)
-
-
-def _list_val(base: Path, wnids: list[str]) -> tuple[list[dict], list[Problem]]:
+        return load_images_dataset(base, wnids, on_invalid)
     path = base / "val_annotations.txt"
     records, problems = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         name, wnid = line.split("\t")[:2]  # then the box
         if wnid in wnids:
-            source = {"file_name": str(base / "images" / name), "image_id": f"images/{name}"}
-            records.append({**source, "category_id": wnids.index(wnid)})
+            file = {"file_name": str(base / "images" / name), "image_id": f"images/{name}"}
+            records.append({**file, "category_id": wnids.index(wnid)})
         else:
             problems.append(Problem(str(path), f"line {number} gives {name} the class {wnid!r}, not in wnids.txt"))
     if not records:
         raise InvalidDatasetError(f"{path} labels no image:", problems, "Unpack the archive of Tiny-ImageNet anew.")
-    return records, problems
+    return drop_unreadable(records, base, on_invalid, problems)

@@ -8,21 +8,21 @@ PATH.zip: train/frog/00000.jpg          an archive: folders that hold all of it 
 import logging
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from textwrap import shorten
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .images import find_unreadable, open_archive
-from .validation import PathLike, Problem, check_on_invalid, raise_or_warn
+from .images import drop_unreadable, open_archive
+from .validation import PathLike, check_on_invalid
 
 logger = logging.getLogger(__name__)
 
 _SPLITS = {"train", "training", "trainval", "val", "valid", "validation", "test"}
 
-# What lies below the class folders' folder: path relative to it, with forward slashes (that of a folder ends with
-# one) -> the keys of a record that say where the file lies.
+# Path below the class folders' folder, with forward slashes (that of a folder ends with one) -> the keys of a
+# record that say where the file lies.
 Tree = dict[str, dict[str, str]]
 
 
@@ -38,12 +38,11 @@ def find_class_names(path: PathLike, class_names: Sequence[str] | None = None) -
 
 
 def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> list[dict]:
-    """Lists the pictures of a folder of class folders, or of a zip archive of them.
+    """Lists the pictures of a folder of class folders, or of a zip archive of them, and reads their headers.
 
-    Of each picture the header is read. Files without a picture's ending are passed over, with a warning.
+    Files without a picture's ending are passed over, with a warning; so are classes that have no folder.
 
     Args:
-        path: the folder or archive.
         class_names: the folders to read, in the order of their category ids.
         on_invalid: "error" reports all broken pictures at once, "skip_images" and "skip_objects" leave
             them out.
@@ -57,68 +56,35 @@ def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: 
         ValueError: a class folder without a picture, or what `find_class_names` raises.
     """
     check_on_invalid(on_invalid)
-    records, others = list_pictures(path, class_names)
-    if others:
-        logger.warning(
-            f"{path}: {len(others)} files are not in a class folder or no pictures, and ignored; the "
-            f"first is {others[0]}"
-        )
-    return drop_unreadable(records, path, on_invalid)
-
-
-def list_pictures(path: PathLike, class_names: Sequence[str]) -> tuple[list[dict], list[str]]:
-    """The records that `load_images_dataset` returns, headers unread; and the paths of the other files.
-
-    A class that has no folder is named in a warning: a test set need not have images of every class.
-    """
     tree = _list_below(path, class_names)
-    category_ids = {name: i for i, name in enumerate(_choose_classes(path, tree, class_names))}
-    records, others = [], []
+    pictures: dict[str, list[str]] = {name: [] for name in _choose_classes(path, tree, class_names)}
+    others = []
     for name in sorted((name for name in tree if not name.endswith("/")), key=posixpath.split):
         top, slash, _ = name.partition("/")
-        if not slash or (top in category_ids and not is_picture(name)):
+        if not slash or (top in pictures and not _is_picture(name)):
             others.append(name)
-        elif top in category_ids:
-            records.append({**tree[name], "image_id": name, "category_id": category_ids[top]})
-    records.sort(key=lambda record: record["category_id"])  # in a class the order stays
-    without = set(range(len(class_names))).difference(record["category_id"] for record in records)
-    empty = [name for name in class_names if category_ids[name] in without]
+        elif top in pictures:
+            pictures[top].append(name)
+    empty = [name for name, own in pictures.items() if not own]
     absent = [name for name in empty if name not in _tops(tree)]
     if len(empty) > len(absent):
         raise ValueError(
             f"{path}: no picture ({', '.join(IMG_EXTENSIONS)}) in {len(empty) - len(absent)} of {len(class_names)} "
             f"class folders: {_listed(n for n in empty if n not in absent)}. Remove them, or name the classes to read"
         )
-    if absent:
+    if absent:  # a test set need not have images of every class
         logger.warning(f"{path} has no folder, and so no image, of {len(absent)} classes: {_listed(absent)}")
-    return records, others
-
-
-def drop_unreadable(
-    records: list[dict], source: PathLike, on_invalid: str, problems: Sequence[Problem] = ()
-) -> list[dict]:
-    """The records whose pictures' headers can be read.
-
-    Args:
-        source: the data's name in messages.
-        on_invalid: "error" raises; otherwise problems are logged, and their images left out.
-        problems: further ones, of images that are not among the records.
-
-    Raises:
-        InvalidDatasetError: there are problems and `on_invalid` is "error", or no record is left.
-    """
-    unreadable = find_unreadable(records)
-    problems = [*problems, *unreadable.values()]
-    if not problems:
-        return records
-    good = [record for i, record in enumerate(records) if i not in unreadable]
-    raise_or_warn(problems, str(source), on_invalid, len(good) + len(problems), len(good), num_objects=0)
-    return good
-
-
-def is_picture(file: str) -> bool:
-    """Whether a path ends like a picture that torchvision's ImageFolder reads, and is not hidden."""
-    return file.lower().endswith(IMG_EXTENSIONS) and not _is_hidden(posixpath.basename(file))
+    if others:
+        logger.warning(
+            f"{path}: {len(others)} files are not in a class folder or no pictures, and ignored; the "
+            f"first is {others[0]}"
+        )
+    records = [
+        {**tree[name], "image_id": name, "category_id": category_id}
+        for category_id, own in enumerate(pictures.values())
+        for name in own
+    ]
+    return drop_unreadable(records, path, on_invalid)
 
 
 def _choose_classes(path: PathLike, tree: Tree, class_names: Sequence[str] | None) -> list[str]:
@@ -139,13 +105,17 @@ def _choose_classes(path: PathLike, tree: Tree, class_names: Sequence[str] | Non
     return chosen
 
 
-def _tops(tree: Mapping[str, object]) -> set[str]:
+def _tops(tree: Tree) -> set[str]:
     """The folders directly below the root."""
     return {name.split("/", 1)[0] for name in tree if "/" in name}
 
 
-def _listed(names) -> str:
+def _listed(names: Iterable[str]) -> str:
     return shorten(", ".join(names), 200)
+
+
+def _is_picture(file: str) -> bool:
+    return file.lower().endswith(IMG_EXTENSIONS) and not _is_hidden(posixpath.basename(file))
 
 
 def _is_hidden(name: str) -> bool:
@@ -177,10 +147,8 @@ def _list_members(path: PathLike) -> Tree:
     with open_archive(path) as archive:
         members = archive.namelist()
     for member in members:
-        # Some packers on Windows write backslashes.
-        name = posixpath.normpath(member.replace("\\", "/")).lstrip("/")
-        if member.endswith(("/", "\\")):
-            name += "/"
+        slashed = member.replace("\\", "/")  # some packers on Windows write backslashes
+        name = posixpath.normpath(slashed).lstrip("/") + ("/" if slashed.endswith("/") else "")
         if any(map(_is_hidden, name.split("/")[:-1])):
             continue
         if name in tree and not name.endswith("/"):
@@ -198,10 +166,8 @@ def _below_common_folder(tree: Tree, class_names: set[str]) -> Tree:
     """
     while True:
         tops = _tops(tree)
-        nested = any(name.count("/") >= 2 and is_picture(name) for name in tree)
+        nested = any(name.count("/") >= 2 and _is_picture(name) for name in tree)
         if len(tops) != 1 or tops & class_names or not nested:
             return tree
-        start = f"{tops.pop()}/"
-        tree = {
-            name.removeprefix(start): keys for name, keys in tree.items() if name.startswith(start) and name != start
-        }
+        top = f"{tops.pop()}/"
+        tree = {name.removeprefix(top): keys for name, keys in tree.items() if name.startswith(top) and name != top}

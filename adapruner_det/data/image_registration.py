@@ -78,17 +78,11 @@ def _find_root(path: str, command: str) -> str:
         raise FileNotFoundError(f"{error}; or fetch it: python datasets/{command}") from error
 
 
+_IMAGES = "NAME=images:PATH or NAME=images:PATH:class1,class2,... (a folder of class folders, or a zip of one)"
+_TORCHVISION = f"NAME=torchvision:KIND:ROOT:SPLIT ({', '.join(TORCHVISION_FOLDERS)}; train or test)"
+_TINY_IMAGENET = f"NAME=tiny_imagenet:ROOT:SPLIT (the folder with {TINY_IMAGENET}; train or val)"
 FORMATS = {
-    "images": Format(
-        "NAME=images:PATH or NAME=images:PATH:class1,class2,... (a folder of class folders, or a zip of one)",
-        _register_images,
-    ),
-    "torchvision": Format(
-        f"NAME=torchvision:KIND:ROOT:SPLIT ({', '.join(TORCHVISION_FOLDERS)}; train or test)",
-        _register_torchvision,
-    ),
-    "tiny_imagenet": Format(
-        f"NAME=tiny_imagenet:ROOT:SPLIT (the folder with {TINY_IMAGENET}; train or val)",
-        _register_tiny_imagenet,
-    ),
+    "images": Format(_IMAGES, _register_images),
+    "torchvision": Format(_TORCHVISION, _register_torchvision),
+    "tiny_imagenet": Format(_TINY_IMAGENET, _register_tiny_imagenet),
 }

@@ -4,13 +4,15 @@ import os
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.build import check_metadata_consistency
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ..data.augmentation import Augmentation
-from ..data.image_batches import TestBatches, TrainBatches, labels_of, pixel_statistics
+from ..data.image_batches import TrainBatches, evaluation_batches, labels_of, pixel_statistics
 from ..data.images import read_images
 from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
@@ -30,11 +32,7 @@ class ClassificationTask:
 
     @staticmethod
     def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
-        """A training set has the wrong classes of CLASSIFICATION.LABEL_NOISE.
-
-        Raises:
-            ValueError: `name` is no classification data set, holds no image, or an id twice.
-        """
+        """A training set has the wrong classes of CLASSIFICATION.LABEL_NOISE."""
         records = _load_clean(name)
         options = cfg.CLASSIFICATION
         if not options.LABEL_NOISE or name not in cfg.DATASETS.TRAIN:
@@ -58,11 +56,7 @@ class ClassificationTask:
 
     @staticmethod
     def adapt_model(model: nn.Module, records: list[dict]) -> None:
-        """Gives the model the mean and deviation of its training images.
-
-        Weights of torchvision keep those they were trained with; weights that are loaded later
-        bring theirs.
-        """
+        """Gives the model the mean and deviation of its training images, unless its weights brought theirs."""
         if not model.has_pixel_statistics:
             spread = np.linspace(0, len(records) - 1, min(len(records), _STATISTICS_IMAGES)).round().astype(int)
             images = read_images([records[i] for i in spread], model.image_size)
@@ -82,8 +76,8 @@ class ClassificationTask:
         )
 
     @staticmethod
-    def test_loader(cfg: CfgNode, name: str) -> TestBatches:
-        return TestBatches(_load_clean(name), cfg.INPUT.IMAGE_SIZE, cfg.SOLVER.IMS_PER_BATCH, cfg.MODEL.DEVICE)
+    def test_loader(cfg: CfgNode, name: str) -> DataLoader:
+        return evaluation_batches(_load_clean(name), cfg.INPUT.IMAGE_SIZE, cfg.SOLVER.IMS_PER_BATCH, cfg.MODEL.DEVICE)
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> ClassificationEvaluator:
@@ -100,8 +94,7 @@ class ClassificationTask:
     @staticmethod
     def class_counts(records: list[dict]) -> Tensor:
         num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
-        counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
-        return counts.scatter_(1, labels_of(records)[:, None], 1)
+        return F.one_hot(labels_of(records), num_classes).to(torch.int16)
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..baselines.grand import full_gradient_norms
-from ..data.image_batches import TestBatches
+from ..data.image_batches import evaluation_batches
 from ..data.images import read_images
 from ..modeling.image_classifier import ImageClassifier
 
@@ -56,7 +56,7 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict])
 
 def _batches(cfg: CfgNode, model: ImageClassifier, records: list[dict], what: str) -> Iterator[dict]:
     """The images once and in their order, with progress; the model is in evaluation mode meanwhile."""
-    batches = TestBatches(records, cfg.INPUT.IMAGE_SIZE, cfg.SOLVER.IMS_PER_BATCH, model.device, share=False)
+    batches = evaluation_batches(records, cfg.INPUT.IMAGE_SIZE, cfg.SOLVER.IMS_PER_BATCH, model.device, share=False)
     was_training = model.training
     model.eval()
     try:

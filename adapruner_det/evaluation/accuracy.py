@@ -20,32 +20,28 @@ from ..files import write_text
 
 logger = logging.getLogger(__name__)
 
-_LOGGED_CLASSES = 20  # of more, the log shows the worst
+_LOGGED_CLASSES = 20
 _TOP = 5
 
 
 class ClassificationEvaluator(DatasetEvaluator):
     """Accuracy and loss on a classification data set.
 
-    `evaluate` gives {"classification": metrics}, accuracies in percent:
+    `evaluate` gives {"classification": metrics} on the first rank and {} on the others, which have to call it
+    too. Accuracies are in percent:
 
     - "accuracy": share of images whose most probable class is theirs;
     - "accuracy-top5": whose class is among the five most probable, with more than five classes;
     - "loss": mean cross-entropy, in nats;
     - "accuracy-<class>" for each class; NaN for one without images.
 
-    It contains a synchronisation, so it has to be called from all ranks; ranks other than the
-    first get {}.
+    Args:
+        dataset_name: a registered data set with `thing_classes`.
+        output_dir: where rank 0 writes evaluation.json and predictions.json (id, class, predicted class and
+            its probability of each image, in the data's order); nothing is written if None.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
-        """
-        Args:
-            dataset_name: a registered data set with `thing_classes`.
-            output_dir: where rank 0 writes evaluation.json, per_class.csv and predictions.json (id,
-                class, predicted class and its probability of each image, in the data's order); nothing
-                is written if None.
-        """
         self._dataset_name = dataset_name
         self._output_dir = output_dir
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
@@ -82,13 +78,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         self._parts.append(pd.DataFrame({"image_id": list(inputs["image_ids"]), **columns}))
 
     def evaluate(self):
-        """
-        Returns:
-            {"classification": OrderedDict of metrics} on rank 0 (see the class), {} elsewhere.
-
-        Raises:
-            ValueError: no image was predicted, or one twice.
-        """
+        """Raises ValueError if no image was predicted, or one twice."""
         gathered = comm.gather(self._parts, dst=0)
         if not comm.is_main_process():
             return {}
@@ -102,61 +92,35 @@ class ClassificationEvaluator(DatasetEvaluator):
                 f"image {times.index[0]!r} was predicted {times.iloc[0]} times: call reset() between two evaluations, "
                 "and give each image to one process only"
             )
-        classes = self._by_class(images)
-        names = ["accuracy", "accuracy-top5", "loss"] if len(classes) > _TOP else ["accuracy", "loss"]
+        names = ["accuracy", "accuracy-top5", "loss"] if len(self._class_names) > _TOP else ["accuracy", "loss"]
         metrics = OrderedDict((name, float(images[name].mean())) for name in names)
-        for name, accuracy in zip(classes["class"], classes["accuracy"]):
+        classes = images.groupby("label").agg({"image_id": "size", "accuracy": "mean", "loss": "mean"})
+        classes = classes.reindex(range(len(self._class_names))).set_axis(self._class_names)
+        for name, accuracy in classes["accuracy"].items():
             metrics.setdefault(f"accuracy-{name}", accuracy)  # a class may be called "top5": the metric keeps its name
-        self._log(classes, metrics, len(images))
+        self._log(classes, ", ".join(f"{name} {metrics[name]:.2f}" for name in names))
         if self._output_dir:
-            self._save(images, classes, metrics)
+            self._save(images, metrics)
         return OrderedDict(classification=metrics)
 
-    def _by_class(self, images: pd.DataFrame) -> pd.DataFrame:
-        """A row a class: class, images, accuracy, loss, predicted (how many images were taken for it)."""
-        groups, every = images.groupby("label"), range(len(self._class_names))
-        return pd.DataFrame(
-            {
-                "class": self._class_names,
-                "images": groups.size().reindex(every, fill_value=0),
-                "accuracy": groups["accuracy"].mean().astype(float),
-                "loss": groups["loss"].mean().astype(float),
-                "predicted": images["predicted"].value_counts().reindex(every, fill_value=0),
-            },
-            index=every,
-        )
-
-    def _log(self, classes: pd.DataFrame, metrics: dict, number: int) -> None:
-        few = len(classes) <= _LOGGED_CLASSES
-        shown = classes if few else classes.dropna().nsmallest(_LOGGED_CLASSES, "accuracy")
-        overall = pd.DataFrame(
-            [{"class": "all", "images": number, **metrics, "predicted": number}], columns=classes.columns
-        )
-        logger.info(
-            "%s, accuracy in percent%s%s:\n%s",
-            self._dataset_name,
-            f"; top 5: {metrics['accuracy-top5']:.2f}" if len(classes) > _TOP else "",
-            "" if few else f"; the {_LOGGED_CLASSES} worst classes",
-            pd.concat([shown, overall]).to_markdown(index=False, floatfmt=".2f"),
-        )
-        absent = classes.loc[classes["images"] == 0, "class"]
+    def _log(self, classes: pd.DataFrame, overall: str) -> None:
+        worst = classes.dropna().rename(columns={"image_id": "images"}).nsmallest(_LOGGED_CLASSES, "accuracy")
+        table = worst.to_markdown(floatfmt=".2f")
+        logger.info("%s: %s; of the classes the %d worst:\n%s", self._dataset_name, overall, len(worst), table)
+        absent = classes.index[classes["image_id"].isna()]
         if len(absent):
             logger.warning("%s holds no image of: %s. Their accuracy is NaN.", self._dataset_name, ", ".join(absent))
 
-    def _save(self, images: pd.DataFrame, classes: pd.DataFrame, metrics: dict) -> None:
+    def _save(self, images: pd.DataFrame, metrics: dict) -> None:
         # NaN is not JSON
         metrics = {key: None if pd.isna(value) else value for key, value in metrics.items()}
         summary = {"dataset": self._dataset_name, "images": len(images), "classification": metrics}
-        names = dict(enumerate(self._class_names))
-        predictions = pd.DataFrame(
-            {
-                "image_id": images["image_id"],
-                "class": images["label"].map(names),
-                "predicted": images["predicted"].map(names),
-                "probability": images["probability"].astype(float).round(6),
-            }
-        )
+        predictions = {
+            "image_id": images["image_id"],
+            "class": images["label"].map(self._class_names.__getitem__),
+            "predicted": images["predicted"].map(self._class_names.__getitem__),
+            "probability": images["probability"].astype(float).round(6),
+        }
         out = Path(self._output_dir)
-        write_text(out / "per_class.csv", classes.to_csv(index=False, na_rep="nan", lineterminator="\n"))
         write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
-        write_text(out / "predictions.json", json.dumps(predictions.to_dict("records")))
+        write_text(out / "predictions.json", json.dumps(pd.DataFrame(predictions).to_dict("records")))

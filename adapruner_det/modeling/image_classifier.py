@@ -23,9 +23,8 @@ class ImageClassifier(nn.Module):
 
     Attributes:
         per_image_losses: if True, the loss is one value an image instead of their mean.
-        pixel_mean, pixel_std: (3,), of RGB pixels in 0 to 255; saved with the weights.
-        has_pixel_statistics: whether they are those that the network's weights were trained with;
-            otherwise `set_pixel_statistics` has to give it those of the training set.
+        has_pixel_statistics: whether the network's weights brought the mean and deviation of the pixels they
+            were trained with; otherwise `set_pixel_statistics` gives it those of the training set.
     """
 
     @configurable
@@ -38,12 +37,7 @@ class ImageClassifier(nn.Module):
         image_size: int,
         pixel_statistics: tuple[Tensor, Tensor] | None = None,
     ):
-        """
-        Args:
-            network: (N, 3, H, W) to (N, num_features).
-            image_size: H and W.
-            pixel_statistics: mean and standard deviation (3,) that the network's weights were trained with.
-        """
+        """`network` maps (N, 3, H, W) to (N, num_features); for `pixel_statistics` see `build_network`."""
         super().__init__()
         self.image_size = image_size
         self.per_image_losses = False
@@ -68,7 +62,6 @@ class ImageClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
         return self.pixel_mean.device
 
     def set_pixel_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -77,13 +70,10 @@ class ImageClassifier(nn.Module):
         self.pixel_std.copy_(std)
 
     def forward(self, batch: dict[str, Tensor]):
-        """
+        """In training {"loss_cls": cross-entropy}, a scalar or (N,); else the logits (N, K). All float32.
+
         Args:
             batch: "images" (N, 3, H, W), RGB in 0 to 255, any type; in training "labels" (N,) too.
-
-        Returns:
-            In training {"loss_cls": cross-entropy}, a scalar or (N,) with `per_image_losses`; else
-            the logits (N, K). Both float32, whatever autocast says.
         """
         logits = self.head(self.embed(batch)).float()
         if not self.training:

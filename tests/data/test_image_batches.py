@@ -6,7 +6,7 @@ import torch
 from detectron2.utils import comm
 
 from adapruner_det.data.augmentation import Augmentation
-from adapruner_det.data.image_batches import TestBatches, TrainBatches, labels_of, pixel_statistics, send
+from adapruner_det.data.image_batches import TrainBatches, evaluation_batches, labels_of, pixel_statistics, send
 from adapruner_det.data.sampling import ResumableSampler
 
 NUMBER = 24
@@ -119,7 +119,7 @@ def test_cutout_blanks_with_the_mean_colour(images):
 
 
 def test_pixel_statistics_are_numpys():
-    images = np.random.default_rng(1).integers(0, 256, (2500, 3, 3, 3), dtype=np.uint8)  # > two chunks
+    images = np.random.default_rng(1).integers(0, 256, (250, 3, 3, 3), dtype=np.uint8)
     images[..., 2] = 40
     mean, std = pixel_statistics(images)
     pixels = images.reshape(-1, 3).astype(float)
@@ -133,7 +133,7 @@ def _records(images):
 
 
 def test_test_batches_are_all_images_in_order(images):
-    batches = TestBatches(_records(images), 8, 10, "cpu")
+    batches = evaluation_batches(_records(images), 8, 10, "cpu")
     for _ in range(2):  # can be gone through again
         parts = list(batches)
         assert [len(part["labels"]) for part in parts] == [10, 10, 4] and len(batches) == 3
@@ -148,7 +148,7 @@ def test_processes_share_the_test_images(images, monkeypatch):
     seen = []
     for rank in range(5):
         _as_rank(monkeypatch, rank, 5)
-        for batch in TestBatches(_records(images), 8, 3, "cpu"):
+        for batch in evaluation_batches(_records(images), 8, 3, "cpu"):
             seen += batch["image_index"].tolist()
             assert batch["image_ids"] == [f"i{n}" for n in batch["image_index"].tolist()]
     assert sorted(seen) == list(range(NUMBER))

@@ -1,3 +1,4 @@
+import os
 import zipfile
 
 import numpy as np
@@ -7,7 +8,7 @@ from image_files import picture, pixels, write_tree, write_zip
 from PIL import Image
 from torchvision.transforms import v2
 
-from adapruner_det.data.images import find_unreadable, read_images
+from adapruner_det.data.images import drop_unreadable, open_archive, read_images
 from adapruner_det.data.validation import InvalidDatasetError
 
 
@@ -95,14 +96,22 @@ def test_headers_are_checked_without_decoding(tmp_path):
     path = write_zip(tmp_path / "a.zip", {"cut.jpg": whole[:1500], "text.jpg": b"text", "empty.jpg": b""})
     records = [in_zip(path, "cut.jpg"), in_zip(path, "text.jpg"), as_file(tmp_path, "good.jpg", whole)]
     records += [in_zip(path, "empty.jpg"), as_file(tmp_path, "half.png", picture(0)[:20])]
-    problems = find_unreadable(records)
-    assert list(problems) == [1, 3, 4]  # the pixels of the cut one are not looked at
-    assert str(problems[1]).startswith(f"{path}: text.jpg: not readable as an image")
+    with pytest.raises(InvalidDatasetError, match="3 problems in mine") as caught:
+        drop_unreadable(records, "mine", "error")
+    assert str(caught.value.problems[0]).startswith(f"{path}: text.jpg: not readable as an image")
+    # the pixels of the cut one are not looked at
+    assert drop_unreadable(records, "mine", "skip_images") == [records[0], records[2]]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
 def test_broken_archive_is_named(tmp_path, content):
-    path = tmp_path / "a.zip"
-    path.write_bytes(content)
+    (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(ValueError, match="a.zip cannot be read as a zip archive.*anew"):
-        read_images([in_zip(path, "x.png")], 8)
+        open_archive(tmp_path / "a.zip")
+
+
+def test_a_replaced_archive_is_read_anew(tmp_path):
+    for seed in (1, 2):
+        path = write_zip(tmp_path / "new.zip", {"a.png": picture(seed)}).replace(tmp_path / "a.zip")
+        os.utime(path, ns=(0, seed))
+        np.testing.assert_array_equal(read_images([in_zip(path, "a.png")], 8)[0], pixels(picture(seed)))
