@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
 from torch import Tensor
+
+_FLIPS = ("horizontal", "none")
 
 
 class Augmentation(NamedTuple):
@@ -24,6 +27,20 @@ class Augmentation(NamedTuple):
     padding: int = 0
     flip: bool = False
     cutout: int = 0
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "Augmentation":
+        options = cfg.INPUT
+        if options.RANDOM_FLIP not in _FLIPS:
+            raise ValueError(
+                f"INPUT.RANDOM_FLIP is {options.RANDOM_FLIP!r}; for classification it can be {', '.join(_FLIPS)}"
+            )
+        for key in ("CROP_PADDING", "CUTOUT"):
+            if not 0 <= options[key] <= options.IMAGE_SIZE:
+                raise ValueError(
+                    f"INPUT.{key} is {options[key]}; it can be 0 to INPUT.IMAGE_SIZE, {options.IMAGE_SIZE}"
+                )
+        return cls(options.CROP_PADDING, options.RANDOM_FLIP == "horizontal", options.CUTOUT)
 
     def __call__(self, images: Tensor, numbers: Tensor, fill: Tensor) -> Tensor:
         """

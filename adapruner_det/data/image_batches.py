@@ -1,6 +1,8 @@
 """Batches of images that lie in memory: a batch is an index into one array, augmented at once.
 
-N images of H x W pixels, B of them in a batch of one process.
+N images of H x W pixels, B of them in a batch of one process. A batch is a dict of "images" (B, 3, H, W)
+uint8 and "labels" (B,) long, both on cfg.MODEL.DEVICE, and "image_index" (B,) long, the images' positions,
+on the CPU.
 """
 
 import itertools
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch import Tensor
@@ -47,79 +50,54 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-class TrainBatches:
-    """Endless training batches: dicts of "images", "labels" and "image_index".
+def training_batches(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> Iterator[dict]:
+    """Endless batches; the images stay in the host's memory, and a batch at a time goes to the device.
 
-    "images" are (B, 3, H, W) uint8 and "labels" (B,) long, both on the device; "image_index" (B,) long,
-    the images' positions, is on the CPU. What is done to an image depends on the seed, the iteration and
-    the image's place in the batch of all processes: a resumed run does what an uninterrupted one does, and
-    several processes do what one does.
+    What is done to an image depends on SEED, the iteration and the image's place in the batch of all
+    processes: a resumed run does what an uninterrupted one does, and several processes do what one does.
 
     Args:
-        images: (N, H, W, 3) uint8; they stay in the host's memory.
-        labels: (N,) long.
         sampler: yields draw * N + index.
-        batch_size: of all processes together.
-        seed: of the augmentation.
+
+    Raises:
+        ValueError: keys of INPUT that cannot be, or a batch that the processes cannot share evenly.
     """
+    augmentation = Augmentation.from_config(cfg)  # first: reading the images takes longer than to refuse
+    batch_size, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch_size % world_size:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch_size}, which {world_size} processes cannot share evenly")
+    images, labels = torch.from_numpy(read_images(records, cfg.INPUT.IMAGE_SIZE)), labels_of(records)
+    device, seed = torch.device(cfg.MODEL.DEVICE), max(cfg.SEED, 0)
+    # What is blanked gets the mean colour, which normalisation makes (nearly) zero.
+    fill = pixel_statistics(images.numpy())[0].round() if augmentation.cutout else torch.zeros(3)
+    fill = fill.to(device)
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: Tensor,
-        sampler: ResumableSampler,
-        *,
-        batch_size: int,
-        augmentation: Augmentation,
-        seed: int,
-        device: "str | torch.device",
-    ):
-        world_size = comm.get_world_size()
-        if batch_size % world_size:
-            raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch_size}, which {world_size} processes cannot share evenly")
-        self._images, self._labels = torch.from_numpy(images), labels
-        self._sampler = sampler
-        self._batch_size, self._own_batch_size = batch_size, batch_size // world_size
-        self._augmentation, self._seed = augmentation, seed
-        self._device = torch.device(device)
-        # What is blanked gets the mean colour, which normalisation makes (nearly) zero.
-        fill = pixel_statistics(images)[0].round() if augmentation.cutout else torch.zeros(3)
-        self._fill = fill.to(self._device)
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        numbered = iter(self._sampler)
+    def batches() -> Iterator[dict]:
+        drawn = iter(sampler)
         while True:
-            draws_and_index = torch.tensor(list(itertools.islice(numbered, self._own_batch_size)))
-            yield self._batch(draws_and_index // len(self._labels), draws_and_index % len(self._labels))
+            draws_and_index = torch.tensor(list(itertools.islice(drawn, batch_size // world_size)))
+            draws, index = draws_and_index // len(labels), draws_and_index % len(labels)
+            random = np.random.default_rng((seed, int(draws[0]) // batch_size)).random((batch_size, 5))
+            numbers = send(torch.from_numpy(random)[draws % batch_size], device)
+            augmented = augmentation(send(images[index], device), numbers, fill)
+            yield {
+                "images": augmented.permute(0, 3, 1, 2),
+                "labels": send(labels[index], device),
+                "image_index": index,
+            }
 
-    def _batch(self, draws: Tensor, index: Tensor) -> dict[str, Tensor]:
-        images = send(self._images[index], self._device)
-        images = self._augmentation(images, send(self._numbers(draws), self._device), self._fill)
-        return {
-            "images": images.permute(0, 3, 1, 2),
-            "labels": send(self._labels[index], self._device),
-            "image_index": index,
-        }
-
-    def _numbers(self, draws: Tensor) -> Tensor:
-        iteration = int(draws[0]) // self._batch_size
-        of_all = np.random.default_rng((self._seed, iteration)).random((self._batch_size, 5))
-        return torch.from_numpy(of_all)[draws % self._batch_size]
+    return batches()
 
 
-def evaluation_batches(
-    records: list[dict], size: int, batch_size: int, device: "str | torch.device", share: bool = True
-) -> DataLoader:
-    """The batches of one data set, once and as they are: as `TrainBatches`', with "image_ids" (list of str) besides.
+def evaluation_batches(cfg: CfgNode, records: list[dict], share: bool = True) -> DataLoader:
+    """All images once and as they are, in batches with "image_ids" (list of str) besides; the last may be smaller.
 
     Args:
-        size: of the images once read, in pixels.
-        batch_size: of one process; the last batch may be smaller.
-        share: whether each process has a share of the images only.
+        share: each process has a share of the images; else all of them.
     """
     index = torch.tensor(list(InferenceSampler(len(records)) if share else range(len(records))), dtype=torch.long)
-    own = [records[i] for i in index]
-    images, labels, device = torch.from_numpy(read_images(own, size)), labels_of(own), torch.device(device)
+    own, device = [records[i] for i in index], torch.device(cfg.MODEL.DEVICE)
+    images, labels = torch.from_numpy(read_images(own, cfg.INPUT.IMAGE_SIZE)), labels_of(own)
 
     def batch(part: list[int]) -> dict:
         return {
@@ -130,4 +108,4 @@ def evaluation_batches(
         }
 
     # A generator of its own, so that the order of what torch draws elsewhere stays as it is.
-    return DataLoader(range(len(own)), batch_size, collate_fn=batch, generator=torch.Generator())
+    return DataLoader(range(len(own)), cfg.SOLVER.IMS_PER_BATCH, collate_fn=batch, generator=torch.Generator())

@@ -1,6 +1,7 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,8 +12,7 @@ from detectron2.data.build import check_metadata_consistency
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..data.augmentation import Augmentation
-from ..data.image_batches import TrainBatches, evaluation_batches, labels_of, pixel_statistics
+from ..data.image_batches import evaluation_batches, labels_of, pixel_statistics, training_batches
 from ..data.images import read_images
 from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
@@ -22,7 +22,6 @@ from ..pruning.label_errors import Detections, Labels
 from ..pruning.statistics import Statistics
 from .classification_statistics import last_layer_of
 
-_FLIPS = ("horizontal", "none")
 # So many images, evenly spread over the data, tell their mean and deviation well enough.
 _STATISTICS_IMAGES = 10_000
 
@@ -63,21 +62,12 @@ class ClassificationTask:
             model.set_pixel_statistics(*pixel_statistics(images))
 
     @staticmethod
-    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> TrainBatches:
-        augmentation = _augmentation(cfg)  # first: reading the images takes longer than to refuse
-        return TrainBatches(
-            read_images(records, cfg.INPUT.IMAGE_SIZE),
-            labels_of(records),
-            sampler,
-            batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            augmentation=augmentation,
-            seed=max(cfg.SEED, 0),
-            device=cfg.MODEL.DEVICE,
-        )
+    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> Iterator[dict]:
+        return training_batches(cfg, records, sampler)
 
     @staticmethod
     def test_loader(cfg: CfgNode, name: str) -> DataLoader:
-        return evaluation_batches(_load_clean(name), cfg.INPUT.IMAGE_SIZE, cfg.SOLVER.IMS_PER_BATCH, cfg.MODEL.DEVICE)
+        return evaluation_batches(cfg, _load_clean(name))
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> ClassificationEvaluator:
@@ -133,15 +123,3 @@ def _load_clean(name: str) -> list[dict]:
             f"needs: register it with --register {name}=images:PATH"
         )
     return checked_records(name, DatasetCatalog.get(name))
-
-
-def _augmentation(cfg: CfgNode) -> Augmentation:
-    options = cfg.INPUT
-    if options.RANDOM_FLIP not in _FLIPS:
-        raise ValueError(
-            f"INPUT.RANDOM_FLIP is {options.RANDOM_FLIP!r}; for classification it can be {', '.join(_FLIPS)}"
-        )
-    for key in ("CROP_PADDING", "CUTOUT"):
-        if not 0 <= options[key] <= options.IMAGE_SIZE:
-            raise ValueError(f"INPUT.{key} is {options[key]}; it can be 0 to INPUT.IMAGE_SIZE, {options.IMAGE_SIZE}")
-    return Augmentation(options.CROP_PADDING, options.RANDOM_FLIP == "horizontal", options.CUTOUT)

@@ -56,7 +56,7 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict])
 
 def _batches(cfg: CfgNode, model: ImageClassifier, records: list[dict], what: str) -> Iterator[dict]:
     """The images once and in their order, with progress; the model is in evaluation mode meanwhile."""
-    batches = evaluation_batches(records, cfg.INPUT.IMAGE_SIZE, cfg.SOLVER.IMS_PER_BATCH, model.device, share=False)
+    batches = evaluation_batches(cfg, records, share=False)
     was_training = model.training
     model.eval()
     try:
