@@ -104,9 +104,9 @@ class ClassificationEvaluator(DatasetEvaluator):
         return OrderedDict(classification=metrics)
 
     def _log(self, classes: pd.DataFrame, overall: str) -> None:
-        worst = classes.dropna().rename(columns={"image_id": "images"}).nsmallest(_LOGGED_CLASSES, "accuracy")
-        table = worst.to_markdown(floatfmt=".2f")
-        logger.info("%s: %s; of the classes the %d worst:\n%s", self._dataset_name, overall, len(worst), table)
+        worst = classes.dropna().nsmallest(_LOGGED_CLASSES, "accuracy").rename(columns={"image_id": "images"})
+        table = worst.astype({"images": int}).to_markdown(floatfmt=".2f")
+        logger.info("%s: %s; classes, the worst first:\n%s", self._dataset_name, overall, table)
         absent = classes.index[classes["image_id"].isna()]
         if len(absent):
             logger.warning("%s holds no image of: %s. Their accuracy is NaN.", self._dataset_name, ", ".join(absent))

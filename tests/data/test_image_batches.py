@@ -1,4 +1,5 @@
 import itertools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -91,27 +92,10 @@ def test_processes_share_the_batches_of_one(cfg, images, monkeypatch):
         _batches(cfg, images)
 
 
-class _OnTheHost:
-    """Stands for a tensor, where there is no GPU to send one to; notes what is done to it."""
-
-    device = torch.device("cpu")
-
-    def __init__(self):
-        self.calls = []
-
-    def pin_memory(self):
-        self.calls.append("pinned")
-        return self
-
-    def to(self, device, non_blocking=False):
-        self.calls.append((str(device), non_blocking))
-        return self
-
-
 def test_nothing_waits_for_the_gpu():
-    tensor = _OnTheHost()
-    send(tensor, torch.device("cuda:0"))
-    assert tensor.calls == ["pinned", ("cuda:0", True)]
+    tensor, gpu = Mock(device=torch.device("cpu")), torch.device("cuda:0")
+    send(tensor, gpu)
+    tensor.pin_memory.return_value.to.assert_called_once_with(gpu, non_blocking=True)
     there = torch.arange(3)
     assert send(there, torch.device("cpu")) is there
 

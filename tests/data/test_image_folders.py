@@ -161,11 +161,8 @@ def test_broken_pictures(make, caplog):
         assert "2 problems" in caplog.text and "cat/0.jpg" in caplog.text
     with pytest.raises(ValueError, match="on_invalid is 'ignore'"):
         load(path, None, "ignore")
-
-
-def test_nothing_but_broken_pictures(make):
     with pytest.raises(InvalidDatasetError, match="leaves no image"):
-        load(make({"frog/0.png": b"text"}), ["frog"], "skip_images")
+        load(make({"eel/0.png": b"text"}), ["eel"], "skip_images")
 
 
 def test_encrypted_member_is_a_problem(tmp_path):

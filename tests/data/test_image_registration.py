@@ -17,8 +17,8 @@ def frogs(tmp_path):
     return write_tree(tmp_path / "animals", FILES)
 
 
-def register(spec, **settings):
-    return register_from_spec(spec, FORMATS, **settings)
+def register(spec, on_invalid="error"):
+    return register_from_spec(spec, FORMATS, on_invalid)
 
 
 def test_images_are_listed_when_asked_for(frogs):
@@ -62,11 +62,14 @@ def test_tiny_imagenet(tmp_path):
         register(f"other=tiny_imagenet:{tmp_path}:test")
 
 
-def test_registering_again(frogs, tmp_path):
+def test_registering_again(frogs):
     for _ in range(2):
         register(f"mine=images:{frogs}")
     with pytest.raises(ValueError, match="'mine' is already registered with .*thing_classes"):
         register(f"mine=images:{frogs}:frog,cat")
+    with pytest.raises(ValueError, match="on_invalid is 'ignore'"):
+        register(f"other=images:{frogs}", on_invalid="ignore")
+    assert "other" not in DatasetCatalog
 
 
 @pytest.mark.parametrize(
@@ -96,12 +99,6 @@ def test_bad_spec_is_named_with_the_right_form(frogs, spec, message):
     assert repr(spec) in str(caught.value)
     assert message in str(caught.value)
     assert f"The right form: NAME={spec.split('=')[1].split(':')[0]}:" in str(caught.value)
-    assert "mine" not in DatasetCatalog
-
-
-def test_unknown_on_invalid_registers_nothing(frogs):
-    with pytest.raises(ValueError, match="on_invalid is 'ignore'"):
-        register(f"mine=images:{frogs}", on_invalid="ignore")
     assert "mine" not in DatasetCatalog
 
 
