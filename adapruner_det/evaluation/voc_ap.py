@@ -1,15 +1,12 @@
-"""Detection mAP for every dataset registered with Detectron2: any classes, any year.
+"""VOC's detection AP for every data set registered with Detectron2: any classes, any year.
 
-Boxes stay in Detectron2's coordinates throughout, where a VOC box (xmin, ymin, xmax, ymax) with
-1-based, inclusive pixels is (xmin - 1, ymin - 1, xmax, ymax). There the VOC devkit's IoU with its
-"+ 1" widths is the plain IoU: xmax - xmin + 1 equals xmax - (xmin - 1).
+In Detectron2's coordinates, where a VOC box is (xmin - 1, ymin - 1, xmax, ymax), the VOC devkit's IoU
+with its "+ 1" widths is the plain IoU: xmax - xmin + 1 equals xmax - (xmin - 1).
 
-Shapes: N detections and M ground-truth boxes of an image, D detections and G boxes of the whole
-dataset, K classes, T = 10 IoU thresholds.
+Shapes: N detections and M ground-truth boxes of an image, D detections of the whole data set,
+K classes, T = 10 IoU thresholds.
 """
 
-import csv
-import io
 import json
 import logging
 import os
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -27,13 +25,17 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torchvision.ops import box_iou
 
-from ..data.voc import InvalidDatasetError, read_annotation
+from ..data.validation import InvalidDatasetError
+from ..data.voc import edges, read_annotation
 from ..files import write_text
 from .coco_ap import COCOFileEvaluator
+from .results import write_results
 
 # As Detectron2 makes them: an IoU that is exactly a threshold has to fall on the same side.
 IOU_THRESHOLDS = np.arange(50, 100, 5) / 100.0
 RECALL_POINTS = np.arange(0.0, 1.1, 0.1)
+
+logger = logging.getLogger(__name__)
 
 
 class ImageTruth(NamedTuple):
@@ -59,14 +61,17 @@ class ImagePredictions(NamedTuple):
     classes: np.ndarray
 
 
+NO_PREDICTIONS = ImagePredictions(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+
+
 class Matches(NamedTuple):
-    """What every detection of the dataset overlaps best, among the boxes of its image and class.
+    """What every detection of the data set overlaps best, among the boxes of its image and class.
 
     Attributes:
         scores: (D,) float64.
         classes: (D,) int64.
         ious: (D,) float64, 0 where the image holds no box of that class.
-        targets: (D,) int64, the box's number within the dataset, if the IoU is above 0.
+        targets: (D,) int64, the box's number within the data set, if the IoU is above 0.
         ignored: (D,) bool, whether that box is an ignored one.
     """
 
@@ -78,11 +83,11 @@ class Matches(NamedTuple):
 
 
 def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
-    """Ground truth of a registered dataset by image id, in the dataset's order.
+    """Ground truth of a registered data set by image id, in the data set's order.
 
-    It comes from the dataset dicts. Only those of Detectron2's own VOC loader (recognised by
-    `dirname` and `split` in the metadata and no `difficult` in any annotation) have lost the
-    difficult flag, so for them the XML files are read again.
+    It comes from the dataset dicts. Only those of Detectron2's own VOC loader (recognised by `dirname`
+    and `split` in the metadata and no `difficult` in any annotation) have lost the difficult flag, so
+    for them the XML files are read again.
 
     Raises:
         ValueError: an image id occurs twice, or no image has an "annotations" key.
@@ -108,46 +113,28 @@ def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
             )
         if from_xml:
             path = os.path.join(metadata.dirname, "Annotations", f"{image_id}.xml")
-            truth[image_id] = _truth_from_xml(path, metadata.thing_classes)
+            objects = _objects_of_xml(path, metadata.thing_classes)
         else:
-            truth[image_id] = _truth_from_annotations(d.get("annotations", []))
+            objects = [_object_of_dict(annotation) for annotation in d.get("annotations", [])]
+        boxes, classes, ignored = zip(*objects) if objects else ((), (), ())
+        truth[image_id] = ImageTruth(
+            np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64), np.array(ignored, bool)
+        )
     return truth
 
 
-def _truth_from_annotations(annotations: list[dict[str, Any]]) -> ImageTruth:
-    # float64 arrays, since BoxMode would round lists to float32
-    boxes = [
-        BoxMode.convert(np.array([a["bbox"]], np.float64), a["bbox_mode"], BoxMode.XYXY_ABS)[0] for a in annotations
-    ]
-    return _image_truth(
-        boxes,
-        [a["category_id"] for a in annotations],
-        [a.get("difficult", 0) or a.get("iscrowd", 0) for a in annotations],
-    )
+def _object_of_dict(annotation: dict[str, Any]) -> tuple[np.ndarray, int, bool]:
+    # a float64 array, since BoxMode would round a list to float32
+    box = BoxMode.convert(np.array([annotation["bbox"]], np.float64), annotation["bbox_mode"], BoxMode.XYXY_ABS)[0]
+    return box, annotation["category_id"], annotation.get("difficult", 0) or annotation.get("iscrowd", 0)
 
 
-def _truth_from_xml(path: str, class_names: list[str]) -> ImageTruth:
+def _objects_of_xml(path: str, class_names: list[str]) -> list[tuple]:
     annotation = read_annotation(path)
     if annotation.problems:
-        raise InvalidDatasetError(
-            f"{path} is no ground truth to evaluate against:",
-            annotation.problems,
-            "Correct the file.",
-        )
-    objects = annotation.objects
-    return _image_truth(
-        [(o.box[0] - 1, o.box[1] - 1, o.box[2], o.box[3]) for o in objects],
-        [class_names.index(o.name) for o in objects],
-        [o.difficult for o in objects],
-    )
-
-
-def _image_truth(boxes, classes, ignored) -> ImageTruth:
-    return ImageTruth(
-        np.array(boxes, np.float64).reshape(-1, 4),
-        np.array(classes, np.int64),
-        np.array(ignored, bool),
-    )
+        heading = f"{path} is no ground truth to evaluate against:"
+        raise InvalidDatasetError(heading, annotation.problems, "Correct the file.")
+    return [(edges(o.box), class_names.index(o.name), o.difficult) for o in annotation.objects]
 
 
 def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, ImagePredictions]) -> Matches:
@@ -156,31 +143,21 @@ def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, 
     Images are visited in the order of `truth`, so the result does not depend on how the images
     were spread over processes.
     """
-    parts: list[Matches] = []
-    offset = 0
+    parts, offset = [], 0
     for image_id, gt in truth.items():
-        if image_id in predictions:
-            parts.append(_match_image(gt, predictions[image_id], offset))
+        boxes, scores, classes = predictions.get(image_id, NO_PREDICTIONS)
+        # NaN where neither box has an area, which exceeds no threshold
+        iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(gt.boxes)).numpy()
+        iou = np.where(classes[:, None] == gt.classes[None, :], iou, 0.0)
+        iou = np.pad(iou, ((0, 0), (0, 1)))  # N x M + 1: with no box at all, there is something to choose from
+        best = iou.argmax(axis=1)
+        ignored = np.append(gt.ignored, False)[best]
+        parts.append((scores, classes, iou[np.arange(len(best)), best], best + offset, ignored))
         offset += len(gt.boxes)
-    if not parts:
-        none = np.zeros(0)
-        return Matches(none, none.astype(int), none, none.astype(int), none.astype(bool))
     return Matches(*(np.concatenate(column) for column in zip(*parts)))
 
 
-def _match_image(gt: ImageTruth, pred: ImagePredictions, offset: int) -> Matches:
-    num = len(pred.scores)
-    if num == 0 or len(gt.boxes) == 0:
-        nothing = np.zeros(num, np.int64)
-        return Matches(pred.scores, pred.classes, np.zeros(num), nothing, nothing.astype(bool))
-    # NaN where neither box has an area, which exceeds no threshold
-    iou = box_iou(torch.from_numpy(pred.boxes), torch.from_numpy(gt.boxes)).numpy()
-    iou = np.where(pred.classes[:, None] == gt.classes[None, :], iou, 0.0)  # N x M
-    best = iou.argmax(axis=1)
-    return Matches(pred.scores, pred.classes, iou[np.arange(num), best], best + offset, gt.ignored[best])
-
-
-def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes: int):
+def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes: int) -> tuple[float, float]:
     """Average precision of one class at one IoU threshold, by both of VOC's rules.
 
     Args:
@@ -199,15 +176,14 @@ def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes:
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     area = np.sum(np.diff(recall, prepend=0.0) * envelope)
     at = np.searchsorted(recall, RECALL_POINTS, side="left")
-    eleven_point = np.append(envelope, 0.0)[at].mean()
-    return float(area), float(eleven_point)
+    return float(area), float(np.append(envelope, 0.0)[at].mean())
 
 
 def class_aps(matches: Matches, cls: int, num_boxes: int) -> np.ndarray:
-    """AP of one class at every IoU threshold: (T, 2), area and 11-point, in [0, 1].
+    """AP of one class at every IoU threshold: (T, 2), area and 11-point, in [0, 1]; NaN without boxes.
 
     As in VOC's rules an IoU has to exceed the threshold, and of several detections of one box
-    that with the highest score is right, the others false positives. NaN without boxes.
+    that with the highest score is right, the others false positives.
     """
     if num_boxes == 0:
         return np.full((len(IOU_THRESHOLDS), 2), np.nan)
@@ -226,31 +202,28 @@ def class_aps(matches: Matches, cls: int, num_boxes: int) -> np.ndarray:
 
 
 class VOCEvaluator(DatasetEvaluator):
-    """VOC and COCO style AP on any detection dataset registered with Detectron2.
+    """VOC and COCO style AP on any detection data set registered with Detectron2.
 
     `evaluate` gives, in percent:
 
     - "AP50-area": IoU 0.5, area under the precision envelope, mean over the classes;
     - "AP50-11point": the same by VOC 2007's 11-point rule;
-    - "AP50", "AP75" and "AP" (mean over IoU 0.50:0.95:0.05): by the area rule, except where the
-      metadata's year is 2007, as it is for Detectron2's voc_2007_* datasets, where they follow
-      the 11-point rule. So these three equal those of Detectron2's `PascalVOCDetectionEvaluator`
-      wherever it runs, but for its rounding of boxes and scores;
+    - "AP50", "AP75" and "AP" (mean over IoU 0.50:0.95:0.05): by the 11-point rule where the metadata's
+      year is 2007, as it is for Detectron2's voc_2007_* data sets, else by the area rule. So these three
+      equal those of Detectron2's `PascalVOCDetectionEvaluator`, but for its rounding of boxes and scores;
     - "AP50-<class>" for each class, by the rule of "AP50".
 
-    A class without ground truth in the split has no AP: it is NaN and left out of the mean, as
-    COCO's evaluation does, and the log names it. (Detectron2's VOC evaluator counts it as 0, or
-    turns the mean into NaN, depending on the rule and on whether the class was predicted.)
-    Of equal scores the one that comes first in the dataset ranks higher.
+    A class without ground truth has no AP: it is NaN and left out of the mean, as in COCO's evaluation,
+    and the log names it. (Detectron2's counts it as 0, or turns the mean into NaN.)
+    Of equal scores the one that comes first in the data set ranks higher.
 
-    It contains a synchronisation, so it has to be called from all ranks; ranks other than the
-    first get {}.
+    All ranks have to call it; ranks other than the first get {}.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
-            dataset_name: a registered dataset with ground truth and `thing_classes`.
+            dataset_name: a registered data set with ground truth and `thing_classes`.
             output_dir: where rank 0 writes per_class_ap.csv, evaluation.json and predictions.json
                 (COCO results with the image ids as strings, XYWH boxes in pixels, and
                 `category_id` as index into `thing_classes`); nothing is written if None.
@@ -264,7 +237,6 @@ class VOCEvaluator(DatasetEvaluator):
         self._class_names = list(metadata.thing_classes)
         self._eleven_point = metadata.get("year") == 2007
         self._truth = ground_truth(dataset_name)
-        self._logger = logging.getLogger(__name__)
         self.reset()
 
     def reset(self):
@@ -277,8 +249,8 @@ class VOCEvaluator(DatasetEvaluator):
             outputs: dicts with "instances", holding `pred_boxes`, `scores` and `pred_classes`.
 
         Raises:
-            ValueError: the image is not in the dataset or was predicted before, or a class is
-                not one of the dataset's.
+            ValueError: the image is not in the data set or was predicted before, or a class is
+                not one of the data set's.
         """
         for input, output in zip(inputs, outputs):
             image_id = str(input["image_id"])
@@ -308,103 +280,67 @@ class VOCEvaluator(DatasetEvaluator):
         for of_rank in gathered:
             for image_id, pred in of_rank.items():
                 _add_new(predictions, image_id, pred)
-        self._warn_of_missing(predictions)
 
-        num_images, num_boxes = self._count_boxes()
+        counts = self._count_boxes()
+        num_boxes = counts.sum(axis=0)
         matches = match_detections(self._truth, predictions)
         # K x T x 2 (area, 11-point)
         aps = 100 * np.stack([class_aps(matches, k, n) for k, n in enumerate(num_boxes)])
-        rows = self._rows(aps, num_images, num_boxes)
+        ruled = aps[:, :, int(self._eleven_point)]
+        table = pd.DataFrame({"class": self._class_names, "images": (counts > 0).sum(axis=0), "boxes": num_boxes})
+        table = table.assign(AP=ruled.mean(axis=1), AP50=ruled[:, 0], AP75=ruled[:, 5])
+        table["AP50-11point"] = aps[:, 0, 1]
         results = self._summary(aps, num_boxes > 0)
-        self._log(rows, results, num_boxes)
+        self._log(table, results, predictions)
         if self._output_dir:
-            self._save(rows, results, predictions)
+            self._save(table, results, predictions)
         return OrderedDict(bbox=results)
 
-    def _warn_of_missing(self, predictions: Mapping[str, ImagePredictions]) -> None:
-        missing = [image_id for image_id in self._truth if image_id not in predictions]
-        if missing:
-            self._logger.warning(
-                "%s: %d of %d images were not predicted (first: %r); their boxes count as missed",
-                self._dataset_name, len(missing), len(self._truth), missing[0],
-            )  # fmt: skip
-
-    def _count_boxes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images with, and number of, the boxes to be found: (K,) each."""
+    def _count_boxes(self) -> np.ndarray:
+        """The boxes to be found of each image and class: (images, K)."""
         counts = np.zeros((len(self._truth), len(self._class_names)), int)
         for row, gt in zip(counts, self._truth.values()):
             np.add.at(row, gt.classes[~gt.ignored], 1)
-        return (counts > 0).sum(axis=0), counts.sum(axis=0)
-
-    def _rows(self, aps: np.ndarray, num_images: np.ndarray, num_boxes: np.ndarray):
-        """The per-class table, a dict a class."""
-        ruled = aps[:, :, int(self._eleven_point)]
-        return [
-            OrderedDict(
-                [
-                    ("class", name),
-                    ("images", int(num_images[k])),
-                    ("boxes", int(num_boxes[k])),
-                    ("AP", float(ruled[k].mean())),
-                    ("AP50", float(ruled[k, 0])),
-                    ("AP75", float(ruled[k, 5])),
-                    ("AP50-11point", float(aps[k, 0, 1])),
-                ]
-            )
-            for k, name in enumerate(self._class_names)
-        ]
+        return counts
 
     def _summary(self, aps: np.ndarray, present: np.ndarray) -> "OrderedDict[str, float]":
         mean = aps[present].mean(axis=0) if present.any() else np.full(aps.shape[1:], np.nan)
         ruled = mean[:, int(self._eleven_point)]
-        results = OrderedDict(
-            [
-                ("AP", float(ruled.mean())),
-                ("AP50", float(ruled[0])),
-                ("AP75", float(ruled[5])),
-                ("AP50-11point", float(mean[0, 1])),
-                ("AP50-area", float(mean[0, 0])),
-            ]
-        )
+        results = OrderedDict(AP=float(ruled.mean()), AP50=float(ruled[0]), AP75=float(ruled[5]))
+        results["AP50-11point"] = float(mean[0, 1])
+        results["AP50-area"] = float(mean[0, 0])
         for name, ap50 in zip(self._class_names, aps[:, 0, int(self._eleven_point)]):
             # A class may be called "area": the mean keeps its name
             results.setdefault(f"AP50-{name}", float(ap50))
         return results
 
-    def _log(self, rows, results, num_boxes: np.ndarray) -> None:
-        mean = {"class": "mean", **{k: results[k] for k in rows[0] if k in results}}
-        self._logger.info(
-            "%s, %d images, %s rule, in percent:\n%s",
-            self._dataset_name,
-            len(self._truth),
-            "11-point" if self._eleven_point else "area",
-            tabulate([*rows, mean], headers="keys", floatfmt=".2f", tablefmt="pipe"),
-        )
-        absent = [name for name, n in zip(self._class_names, num_boxes) if n == 0]
+    def _log(self, table: pd.DataFrame, results: dict, predictions: Mapping[str, ImagePredictions]) -> None:
+        missing = [image_id for image_id in self._truth if image_id not in predictions]
+        if missing:
+            logger.warning(
+                f"{self._dataset_name}: {len(missing)} of {len(self._truth)} images were not predicted "
+                f"(first: {missing[0]!r}); their boxes count as missed"
+            )
+        rows = [*table.to_dict("records"), {"class": "mean", **{k: results[k] for k in table if k in results}}]
+        shown = tabulate(rows, headers="keys", floatfmt=".2f", tablefmt="pipe")
+        rule = "11-point" if self._eleven_point else "area"
+        logger.info(f"{self._dataset_name}, {len(self._truth)} images, {rule} rule, in percent:\n{shown}")
+        absent = ", ".join(table["class"][table["boxes"] == 0])
         if absent:
-            self._logger.warning(
-                "%s holds no box to be found of: %s. Their AP is NaN and left out of the mean.",
-                self._dataset_name, ", ".join(absent),
-            )  # fmt: skip
+            logger.warning(
+                f"{self._dataset_name} holds no box to be found of: {absent}. Their AP is NaN and left out of the mean."
+            )
 
-    def _save(self, rows, results, predictions: Mapping[str, ImagePredictions]) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        # NaN is not JSON
-        bbox = {key: None if np.isnan(value) else value for key, value in results.items()}
+    def _save(self, table: pd.DataFrame, results: dict, predictions: Mapping[str, ImagePredictions]) -> None:
         summary = {
             "dataset": self._dataset_name,
             "rule": "11point" if self._eleven_point else "area",
             "images": len(self._truth),
             "images_predicted": len(predictions),
-            "bbox": bbox,
+            "bbox": results,
         }
-        out = Path(self._output_dir)
-        write_text(out / "per_class_ap.csv", table.getvalue())
-        write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
-        write_text(out / "predictions.json", json.dumps(_coco_results(predictions)))
+        write_results(self._output_dir, "per_class_ap.csv", table, summary)
+        write_text(Path(self._output_dir) / "predictions.json", json.dumps(_coco_results(predictions)))
 
 
 def build_evaluator(dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:

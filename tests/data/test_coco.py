@@ -12,7 +12,7 @@ from PIL import Image
 from adapruner_det.data.coco import coco_content as content_of
 from adapruner_det.data.coco import contiguous_ids, load_coco_dataset, read_categories
 from adapruner_det.data.detection_registration import FORMATS, register_coco
-from adapruner_det.data.specs import register_from_spec
+from adapruner_det.data.registration import register_from_spec
 from adapruner_det.data.validation import InvalidDatasetError
 
 CLASSES = ["black", "white"]

@@ -6,7 +6,7 @@ from detectron2.evaluation import PascalVOCDetectionEvaluator
 from PIL import Image
 
 from adapruner_det.data.detection_registration import FORMATS, register_voc
-from adapruner_det.data.specs import Format, register_from_spec
+from adapruner_det.data.registration import Format, register_from_spec
 from adapruner_det.data.voc import InvalidDatasetError
 
 XML = """<annotation><size><width>20</width><height>10</height></size>

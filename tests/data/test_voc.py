@@ -266,7 +266,7 @@ def test_read_annotation_gives_the_box_as_written(tree):
         object_xml("fish"),
     )
     annotation = read_annotation(str(tree.annotation("a")))
-    assert (annotation.width, annotation.height) == (WIDTH, HEIGHT)
+    assert annotation.size == (WIDTH, HEIGHT)
     dog, fish = annotation.objects
     assert (dog.name, dog.box, dog.difficult, dog.number) == ("dog", (0.0, 2.5, 41.0, 9.0), True, 1)
     assert (fish.name, fish.difficult, fish.number) == ("fish", False, 3)

@@ -1,4 +1,4 @@
-"""Data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
+"""Registers data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -21,14 +21,11 @@ class Format(NamedTuple):
 
 
 def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str = "error") -> str:
-    """Registers a data set from `NAME=<format>:...`.
+    """Registers a data set from `NAME=<format>:...` and returns NAME.
 
     Args:
         formats: by name.
         on_invalid: what to do about broken images and boxes, see `load_voc_dataset`.
-
-    Returns:
-        NAME.
 
     Raises:
         ValueError: the spec cannot be understood or what it describes cannot be registered; names
