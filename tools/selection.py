@@ -16,7 +16,7 @@ A random selection of the training set of a config, for comparison:
 The kept images as a list for another detector's tools (no image is copied):
     python tools/selection.py export output/my/selection --format yolo --output /data/mine/lists
 
-What became of the near-duplicates and wrong labels that datasets/plant_defects.py planted:
+What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py planted:
     python tools/selection.py planted output/my/selection --planted /data/mine_planted/planted.json
 
 Pictures of a selection need the data, so the config or --register it was made with:

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from adapruner_det.data.stratified_split import part_sizes, stratified_parts
+from stratified_split import part_sizes, stratified_parts
 
 
 def split(counts, shares, seed=0, sizes=None):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, load_script, write_voc_folder, write_voc_image
+from synthetic_errors import MAX_SHIFT, Shares
 
-from adapruner_det.data.planting import MAX_SHIFT, Shares
 from adapruner_det.data.voc import load_voc_dataset, read_annotation, read_image_set
 from adapruner_det.report.planted import Planted
 
-SCRIPT = ROOT / "datasets" / "plant_defects.py"
-plant = load_script(SCRIPT)
+SCRIPT = ROOT / "datasets" / "inject_label_errors.py"
+inject = load_script(SCRIPT)
 SHARES = Shares(duplicates=0.2, wrong_classes=0.1, shifted_boxes=0.1, missing_boxes=0.1)
 
 
@@ -30,7 +30,7 @@ def voc(tmp_path_factory):
 @pytest.fixture(scope="module")
 def planted(voc):
     """The folder with defects, and its record."""
-    return voc.parent / "planted", plant.plant_defects(voc, "train", voc.parent / "planted", SHARES)
+    return voc.parent / "planted", inject.inject_label_errors(voc, "train", voc.parent / "planted", SHARES)
 
 
 def objects(folder, image_id):
@@ -97,19 +97,19 @@ def test_all_else_is_as_it_was(voc, planted):
 
 def test_same_seed_same_bytes_and_nothing_is_overwritten(voc, planted, tmp_path):
     folder, record = planted
-    again = plant.plant_defects(voc, "train", tmp_path / "copies", SHARES, copy=True)
+    again = inject.inject_label_errors(voc, "train", tmp_path / "copies", SHARES, copy=True)
     assert not any(path.is_symlink() for path in (tmp_path / "copies").rglob("*"))
     one, other = digests(folder), digests(tmp_path / "copies")
     assert one.pop("planted.json") != other.pop("planted.json")  # one of them says "copy"
     assert one == other and again["wrong_label"] == record["wrong_label"]
     inode = (folder / "planted.json").stat().st_ino
-    assert plant.plant_defects(voc, "train", folder, SHARES) == record
+    assert inject.inject_label_errors(voc, "train", folder, SHARES) == record
     assert (folder / "planted.json").stat().st_ino == inode
     with pytest.raises(FileExistsError, match="another folder"):
-        plant.plant_defects(voc, "train", folder, SHARES, seed=1)
+        inject.inject_label_errors(voc, "train", folder, SHARES, seed=1)
     assert (folder / "planted.json").stat().st_ino == inode
-    with pytest.raises(ValueError, match="planted there already"):
-        plant.plant_defects(folder, "train", tmp_path / "twice", SHARES)
+    with pytest.raises(ValueError, match="injected there already"):
+        inject.inject_label_errors(folder, "train", tmp_path / "twice", SHARES)
 
 
 def test_a_file_in_the_way_of_a_copy_is_told(voc, planted, tmp_path):
@@ -117,7 +117,7 @@ def test_a_file_in_the_way_of_a_copy_is_told(voc, planted, tmp_path):
     os.symlink(voc / "JPEGImages" / "t1.jpg", voc / "JPEGImages" / f"{copy}.jpg")
     try:
         with pytest.raises(ValueError, match=f"has an image {copy} already"):
-            plant.plant_defects(voc, "train", tmp_path / "out", SHARES)
+            inject.inject_label_errors(voc, "train", tmp_path / "out", SHARES)
     finally:
         (voc / "JPEGImages" / f"{copy}.jpg").unlink()
     assert not (tmp_path / "out").exists()
@@ -138,10 +138,10 @@ def test_the_report_reads_the_demo_sets_record_and_this_one(planted, tmp_path):
 def test_command_line(voc, tmp_path, monkeypatch, capsys):
     arguments = [SCRIPT.name, str(voc), "train", "--output", str(tmp_path / "out"), "--duplicates", "0.3"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--wrong-classes", "0"])
-    plant.main()
+    inject.main()
     printed = capsys.readouterr().out
     assert "26 images, of which 6 near-duplicates and 2 with wrong labels (box 1, missing 1)" in printed
     assert "clean lists: test, val" in printed
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match="not what these settings give"):
-        plant.main()
+        inject.main()
