@@ -31,7 +31,7 @@ from detectron2.data import MetadataCatalog
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.baselines.registry import METHODS
-from adapruner_det.data.export import FORMATS, export_selection, register_sources
+from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import summary
@@ -170,7 +170,7 @@ def parse_arguments():
     command.add_argument(
         "--format",
         required=True,
-        choices=list(FORMATS),
+        choices=list(EXPORTS),
         help="yolo: image paths, as darknet and ultralytics read them; voc: a list for ImageSets/Main; "
         "coco: a JSON; ids: the ids of the data set",
     )

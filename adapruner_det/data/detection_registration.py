@@ -21,17 +21,9 @@ def register_voc(
 ) -> None:
     """Registers one split of a PASCAL VOC folder, whose images are read when Detectron2 first asks for them.
 
-    The metadata gets thing_classes, dirname, split, on_invalid, evaluator_type "pascal_voc", and year:
-    2012 whatever the data, which to Detectron2's evaluator and to ours means the area under the curve
-    rather than 11-point AP. Registering a name again with the same arguments does nothing.
-
-    Args:
-        name: the dataset's name, for DATASETS.TRAIN and the like.
-        dirname: the VOC folder.
-        split: name of the list in `ImageSets/Main`, without `.txt`.
-        class_names: in the order of their category ids; collected at once from all of the
-            folder's annotations if not given.
-        on_invalid: see `load_voc_dataset`.
+    Arguments are those of `load_voc_dataset`; without `class_names`, those of all annotations are
+    collected at once. The metadata has year 2012 whatever the data: to Detectron2's evaluator and to
+    ours that is the area under the curve, not 11-point AP. Registering again the same does nothing.
 
     Raises:
         ValueError: the name is taken by another dataset, class names repeat or are missing, or
@@ -61,15 +53,8 @@ def register_coco(
 ) -> None:
     """Registers a data set in COCO's JSON format; its images are looked at when Detectron2 first asks for it.
 
-    The metadata is that of Detectron2's `register_coco_instances`, and on_invalid. Registering a name
-    again with the same arguments does nothing.
-
-    Args:
-        name: the dataset's name, for DATASETS.TRAIN and the like.
-        json_file: with `images`, `annotations` and `categories`.
-        image_root: the folder that `file_name` of the images is relative to.
-        class_names: in the order of their category ids; the file's by its ids if not given.
-        on_invalid: see `load_voc_dataset`.
+    Arguments are those of `load_coco_dataset`; without `class_names`, the file's are taken in the order
+    of their ids. The metadata is that of Detectron2's `register_coco_instances`, and on_invalid.
 
     Raises:
         ValueError: the name is taken by another dataset, class names repeat or are missing, the file

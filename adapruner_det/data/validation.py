@@ -29,19 +29,12 @@ UNREADABLE = (OSError, Image.DecompressionBombError)  # what `picture_size` rais
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a data set.
+    """One thing that is wrong with a data set."""
 
-    Attributes:
-        file: the file at fault.
-        message: what is wrong with it.
-        object_number: which object of the file, counted from 1; None if it is the whole file.
-        class_name: that object's class, where it has one.
-    """
-
-    file: str
+    file: str  # the one at fault
     message: str
-    object_number: int | None = None
-    class_name: str | None = None
+    object_number: int | None = None  # within the file, counted from 1; None if it is the whole file
+    class_name: str | None = None  # of the object, where it has one
 
     def __str__(self) -> str:
         if self.object_number is None:
@@ -51,11 +44,7 @@ class Problem:
 
 
 class InvalidDatasetError(ValueError):
-    """A data set has problems.
-
-    Attributes:
-        problems: all of them; the message shows the first 50.
-    """
+    """A data set has `problems`, of which the message shows the first 50."""
 
     def __init__(self, heading: str, problems: Sequence[Problem], way_out: str):
         self.problems = list(problems)
@@ -65,18 +54,11 @@ class InvalidDatasetError(ValueError):
 
 @dataclass
 class Findings:
-    """What a reader finds wrong with the images and objects of a data set.
-
-    Attributes:
-        problems: all of them.
-        unusable: ids of images that cannot be used at all.
-        faulty: ids of images that have a problem but can be used.
-        bad_objects: their number.
-    """
+    """What a reader finds wrong with the images and objects of a data set."""
 
     problems: list[Problem] = field(default_factory=list)
-    unusable: set[Hashable] = field(default_factory=set)
-    faulty: set[Hashable] = field(default_factory=set)
+    unusable: set[Hashable] = field(default_factory=set)  # ids of images that are of no use
+    faulty: set[Hashable] = field(default_factory=set)  # and of those that are, all the same
     bad_objects: int = 0
 
     def add(self, image_id: Hashable, problem: Problem, unusable: bool = False, bad_object: bool = False) -> None:
@@ -85,11 +67,7 @@ class Findings:
         self.bad_objects += bad_object
 
     def usable(self, records: Sequence[dict], num_images: int, where: str, on_invalid: str) -> list[dict]:
-        """The records that `on_invalid` leaves.
-
-        Raises:
-            InvalidDatasetError: see `raise_or_warn`.
-        """
+        """The records that `on_invalid` leaves; raises InvalidDatasetError as `raise_or_warn` does."""
         dropped = self.unusable | (self.faulty if on_invalid == "skip_images" else set())
         left = [record for record in records if record["image_id"] not in dropped]
         if self.problems:

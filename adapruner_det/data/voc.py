@@ -48,40 +48,26 @@ Box = tuple[float, float, float, float]
 
 
 class VOCObject(NamedTuple):
-    """One `<object>` of an annotation file.
+    """One `<object>` of an annotation file."""
 
-    Attributes:
-        name: its class.
-        box: (xmin, ymin, xmax, ymax) as written in the file, unclipped.
-        difficult: VOC's flag; evaluation neither rewards nor punishes finding such an object.
-        number: its place in the file, counted from 1.
-    """
-
-    name: str
-    box: Box
-    difficult: bool
-    number: int
+    name: str  # its class
+    box: Box  # (xmin, ymin, xmax, ymax) as written, unclipped
+    difficult: bool  # finding it is neither rewarded nor punished
+    number: int  # its place in the file, counted from 1
 
 
 class VOCAnnotation(NamedTuple):
-    """What one annotation file says.
+    """What one annotation file says."""
 
-    Attributes:
-        size: (width, height) of the picture in pixels; None if the file does not say.
-        objects: those that could be read.
-        problems: one for each object that could not be read, and for a size that is no number.
-    """
-
-    size: tuple[int, int] | None
-    objects: list[VOCObject]
-    problems: list[Problem]
+    size: tuple[int, int] | None  # width and height of the picture; None if the file does not say
+    objects: list[VOCObject]  # those that could be read
+    problems: list[Problem]  # one for each that could not, and for a size that is no number
 
 
 def read_image_set(dirname: PathLike, split: str) -> list[str]:
     """Reads the image ids of `ImageSets/Main/<split>.txt`, in their order, each once.
 
-    Takes one id a line, or VOC's per-class form, in which every line is an id and -1, 0 or 1 (the
-    flag is ignored). Ids that repeat are logged.
+    Takes one id a line, or VOC's per-class form, an id and -1, 0 or 1 (ignored). Ids that repeat are logged.
 
     Raises:
         FileNotFoundError: there is no such list; names the lists that exist.
@@ -162,7 +148,7 @@ def load_voc_dataset(
     """Loads a split as Detectron2's standard dataset dicts.
 
     Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers
-    that count from 0. Difficult objects are included, as in Detectron2.
+    that count from 0. Difficult objects are included, as in Detectron2, with `difficult` 1.
 
     Args:
         dirname: the VOC folder.
@@ -171,13 +157,7 @@ def load_voc_dataset(
         on_invalid: what to do about problems, once all of them are known. "error" raises.
             "skip_objects" drops the bad objects, and the images that cannot be used at all (no
             picture, no readable annotation, sizes that contradict each other); an image that
-            loses all its objects stays, without annotations. "skip_images" drops every image that
-            has any problem.
-
-    Returns:
-        one dict an image: file_name, image_id (str), height, width (of the picture as Detectron2
-        reads it) and annotations, each with category_id, bbox, bbox_mode (XYXY_ABS), difficult
-        (0 or 1) and iscrowd (0).
+            loses all its objects stays. "skip_images" drops every image that has any problem.
 
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left.

@@ -39,55 +39,39 @@ logger = logging.getLogger(__name__)
 
 
 class ImageTruth(NamedTuple):
-    """Ground truth of one image.
+    """Ground truth of one image."""
 
-    Attributes:
-        boxes: (M, 4) float64, XYXY in pixels, Detectron2's coordinates.
-        classes: (M,) int64, index into the metadata's `thing_classes`.
-        ignored: (M,) bool, VOC's "difficult" or COCO's "iscrowd": neither has to be found nor
-            counts against a detection that lies on it.
-    """
-
-    boxes: np.ndarray
-    classes: np.ndarray
-    ignored: np.ndarray
+    boxes: np.ndarray  # (M, 4) float64, XYXY in pixels
+    classes: np.ndarray  # (M,) int64, index into the metadata's `thing_classes`
+    ignored: np.ndarray  # (M,) bool: "difficult" or "iscrowd", neither to be found nor punished
 
 
 class ImagePredictions(NamedTuple):
-    """Detections of one image: boxes (N, 4) as in `ImageTruth`, scores (N,), classes (N,)."""
+    """Detections of one image."""
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
+    boxes: np.ndarray  # (N, 4) float64, XYXY in pixels
+    scores: np.ndarray  # (N,) float64
+    classes: np.ndarray  # (N,) int64
 
 
 NO_PREDICTIONS = ImagePredictions(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
 
 
 class Matches(NamedTuple):
-    """What every detection of the data set overlaps best, among the boxes of its image and class.
+    """What every detection of the data set overlaps best, among the boxes of its image and class."""
 
-    Attributes:
-        scores: (D,) float64.
-        classes: (D,) int64.
-        ious: (D,) float64, 0 where the image holds no box of that class.
-        targets: (D,) int64, the box's number within the data set, if the IoU is above 0.
-        ignored: (D,) bool, whether that box is an ignored one.
-    """
-
-    scores: np.ndarray
-    classes: np.ndarray
-    ious: np.ndarray
-    targets: np.ndarray
-    ignored: np.ndarray
+    scores: np.ndarray  # (D,) float64
+    classes: np.ndarray  # (D,) int64
+    ious: np.ndarray  # (D,) float64, 0 where the image holds no box of that class
+    targets: np.ndarray  # (D,) int64, the box's number within the data set, if the IoU is above 0
+    ignored: np.ndarray  # (D,) bool, whether that box is an ignored one
 
 
 def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
     """Ground truth of a registered data set by image id, in the data set's order.
 
-    It comes from the dataset dicts. Only those of Detectron2's own VOC loader (recognised by `dirname`
-    and `split` in the metadata and no `difficult` in any annotation) have lost the difficult flag, so
-    for them the XML files are read again.
+    The dicts of Detectron2's own VOC loader (`dirname` and `split` in the metadata, `difficult` in no
+    annotation) have lost the difficult flag, so for them the XML files are read again.
 
     Raises:
         ValueError: an image id occurs twice, or no image has an "annotations" key.
@@ -206,27 +190,22 @@ class VOCEvaluator(DatasetEvaluator):
 
     `evaluate` gives, in percent:
 
-    - "AP50-area": IoU 0.5, area under the precision envelope, mean over the classes;
-    - "AP50-11point": the same by VOC 2007's 11-point rule;
+    - "AP50-area", "AP50-11point": IoU 0.5, mean over the classes, by either rule of `average_precision`;
     - "AP50", "AP75" and "AP" (mean over IoU 0.50:0.95:0.05): by the 11-point rule where the metadata's
       year is 2007, as it is for Detectron2's voc_2007_* data sets, else by the area rule. So these three
       equal those of Detectron2's `PascalVOCDetectionEvaluator`, but for its rounding of boxes and scores;
     - "AP50-<class>" for each class, by the rule of "AP50".
 
     A class without ground truth has no AP: it is NaN and left out of the mean, as in COCO's evaluation,
-    and the log names it. (Detectron2's counts it as 0, or turns the mean into NaN.)
-    Of equal scores the one that comes first in the data set ranks higher.
-
-    All ranks have to call it; ranks other than the first get {}.
+    and the log names it. Of equal scores the one that comes first in the data set ranks higher.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
             dataset_name: a registered data set with ground truth and `thing_classes`.
-            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json and predictions.json
-                (COCO results with the image ids as strings, XYWH boxes in pixels, and
-                `category_id` as index into `thing_classes`); nothing is written if None.
+            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json and predictions.json (COCO
+                results, `category_id` an index into `thing_classes`); nothing is written if None.
 
         Raises:
             ValueError: see `ground_truth`.
@@ -243,10 +222,7 @@ class VOCEvaluator(DatasetEvaluator):
         self._predictions: dict[str, ImagePredictions] = {}
 
     def process(self, inputs, outputs):
-        """
-        Args:
-            inputs: dataset dicts, each with "image_id".
-            outputs: dicts with "instances", holding `pred_boxes`, `scores` and `pred_classes`.
+        """Takes dataset dicts and the model's outputs, as Detectron2's evaluators do.
 
         Raises:
             ValueError: the image is not in the data set or was predicted before, or a class is
@@ -269,10 +245,7 @@ class VOCEvaluator(DatasetEvaluator):
             _add_new(self._predictions, image_id, pred)
 
     def evaluate(self):
-        """
-        Returns:
-            {"bbox": OrderedDict of metric -> percent} on rank 0 (see the class), {} elsewhere.
-        """
+        """{"bbox": metric -> percent} on rank 0 (see the class), {} elsewhere; all ranks have to call it."""
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
