@@ -1,7 +1,7 @@
 """Synthetic errors for annotated images, for pruning to find: wrong labels and near-duplicates.
 
-Which images, and what exactly happens to them, depends on their ids, objects and the seed alone. Boxes
-are as written in VOC files: (xmin, ymin, xmax, ymax), 1-based, both ends included.
+Which images, and what exactly happens to them, depends on their ids, objects and the seed alone. Boxes are as written
+in VOC files: (xmin, ymin, xmax, ymax), 1-based, both ends included.
 """
 
 import io
@@ -163,8 +163,8 @@ def missing_boxes(rng: np.random.Generator, objects: Sequence[VOCObject]) -> Cha
 def shifted_boxes(rng: np.random.Generator, objects: Sequence[VOCObject], size: Size) -> Changes:
     """Every box moves by about half its width and half its height.
 
-    It moves to a side where it fits whole, if there is one; else to the side with more room, and is cut
-    at the border. Either way its IoU with its old place is below 0.5.
+    It moves to a side where it fits whole, if there is one; else to the side with more room, and is cut at the border.
+    Either way its IoU with its old place is below 0.5.
     """
     return {obj.number: obj._replace(box=_shifted_box(rng, obj.box, size)) for obj in objects}
 

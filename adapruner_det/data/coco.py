@@ -1,11 +1,11 @@
 """Reads COCO's JSON of any classes as Detectron2's dataset dicts.
 
-The dicts are those of Detectron2's own reader (`detectron2/data/datasets/coco.py`), which ends with
-the first thing it stumbles over, or finds it out while training, or drops objects without a word.
-This one checks the whole file before any training starts: every problem comes in one report.
+The dicts are those of Detectron2's own reader (`detectron2/data/datasets/coco.py`), which ends with the first thing it
+stumbles over, or finds it out while training, or drops objects without a word. This one checks the whole file before
+any training starts: every problem comes in one report.
 
-A box is [x, y, width, height] in pixels, (x, y) its corner with the smallest numbers, where the
-picture covers [0, W] x [0, H]; Detectron2 calls this XYWH_ABS.
+A box is [x, y, width, height] in pixels, (x, y) its corner with the smallest numbers, where the picture covers [0, W] x
+[0, H]; Detectron2 calls this XYWH_ABS.
 """
 
 import logging
@@ -47,8 +47,8 @@ def read_categories(json_file: PathLike) -> dict[int, str]:
 def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> dict[int, int]:
     """The place in `class_names` of each category, by the file's id.
 
-    A class that the file lacks gets an id above all of the file's. Categories that are not among
-    `class_names` are left out.
+    A class that the file lacks gets an id above all of the file's. Categories that are not among `class_names` are left
+    out.
     """
     ids = {name: category_id for category_id, name in categories.items()}
     for name in class_names:
@@ -61,9 +61,9 @@ def load_coco_dataset(
 ) -> list[dict]:
     """Loads a COCO file as Detectron2's standard dataset dicts, sorted by image id as Detectron2 does.
 
-    Boxes that stick out of the picture by up to one pixel are taken as they are (Detectron2 clips
-    them). Crowds, and objects marked `ignore`, are included with `iscrowd` 1: Detectron2 neither
-    trains on them nor counts them in evaluation. Keypoints are not read.
+    Boxes that stick out of the picture by up to one pixel are taken as they are (Detectron2 clips them). Crowds, and
+    objects marked `ignore`, are included with `iscrowd` 1: Detectron2 neither trains on them nor counts them in
+    evaluation. Keypoints are not read.
 
     Args:
         json_file: with `images`, `annotations` and `categories`.
@@ -72,13 +72,13 @@ def load_coco_dataset(
         on_invalid: what to do about problems, see `load_voc_dataset`.
 
     Returns:
-        one dict an image: file_name, image_id (as in the file), height, width and annotations, each
-        with id (the annotation's in the file), category_id, bbox, bbox_mode (XYWH_ABS), iscrowd and,
-        where the file has one, segmentation (polygons or a compressed RLE).
+        one dict an image: file_name, image_id (as in the file), height, width and annotations, each with id (the
+            annotation's in the file), category_id, bbox, bbox_mode (XYWH_ABS), iscrowd and, where the file has one,
+            segmentation (polygons or a compressed RLE).
 
     Raises:
-        InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left, or ids
-            are missing, without which pycocotools cannot use the file at all.
+        InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left, or ids are missing,
+            without which pycocotools cannot use the file at all.
         ValueError: the file is no COCO file or lists no image, or `on_invalid` is unknown.
         FileNotFoundError: there is no such file.
     """
@@ -217,9 +217,8 @@ class _Reader:
 def coco_content(records: Sequence[dict], class_names: Sequence[str], image_root: PathLike) -> dict[str, Any]:
     """Dataset dicts as the content of a COCO file that gives the same boxes when it is read.
 
-    Images are numbered from 1 in their order, since not every tool takes strings; `file_name` is
-    relative to `image_root`. VOC's difficult objects are objects like any other, as Detectron2 trains
-    on them, with `difficult` 1.
+    Images are numbered from 1 in their order, since not every tool takes strings; `file_name` is relative to
+    `image_root`. VOC's difficult objects are objects like any other, as Detectron2 trains on them, with `difficult` 1.
     """
     images, annotations = [], []
     for image_id, record in enumerate(records, start=1):

@@ -88,8 +88,8 @@ def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict],
 class NumberedRecords(Dataset):
     """Mapped records with their `image_index`, augmented with random numbers of each draw's own.
 
-    So what a draw looks like depends on the seed and its number, not on the worker or the run it
-    happens in. Where the mapper refuses a record, Detectron2's MapDataset replaces it by another.
+    So what a draw looks like depends on the seed and its number, not on the worker or the run it happens in. Where the
+    mapper refuses a record, Detectron2's MapDataset replaces it by another.
     """
 
     def __init__(self, records: list[dict], mapper: Callable[[dict], dict], seed: int):

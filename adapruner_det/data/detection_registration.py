@@ -13,21 +13,16 @@ from .voc import collect_class_names, load_voc_dataset, read_image_set
 
 
 def register_voc(
-    name: str,
-    dirname: PathLike,
-    split: str,
-    class_names: Sequence[str] | None = None,
-    on_invalid: str = "error",
+    name: str, dirname: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "error"
 ) -> None:
     """Registers one split of a PASCAL VOC folder, whose images are read when Detectron2 first asks for them.
 
-    Arguments are those of `load_voc_dataset`; without `class_names`, those of all annotations are
-    collected at once. The metadata has year 2012 whatever the data: to Detectron2's evaluator and to
-    ours that is the area under the curve, not 11-point AP. Registering again the same does nothing.
+    Arguments are those of `load_voc_dataset`; without `class_names`, those of all annotations are collected at once.
+    The metadata has year 2012 whatever the data: to Detectron2's evaluator and to ours that is the area under the
+    curve, not 11-point AP. Registering again the same does nothing.
 
     Raises:
-        ValueError: the name is taken by another dataset, class names repeat or are missing, or
-            `on_invalid` is unknown.
+        ValueError: the name is taken by another dataset, class names repeat or are missing, or `on_invalid` is unknown.
         FileNotFoundError: class names have to be collected and there is no `Annotations` folder.
     """
     check_on_invalid(on_invalid)
@@ -53,12 +48,12 @@ def register_coco(
 ) -> None:
     """Registers a data set in COCO's JSON format; its images are looked at when Detectron2 first asks for it.
 
-    Arguments are those of `load_coco_dataset`; without `class_names`, the file's are taken in the order
-    of their ids. The metadata is that of Detectron2's `register_coco_instances`, and on_invalid.
+    Arguments are those of `load_coco_dataset`; without `class_names`, the file's are taken in the order of their ids.
+    The metadata is that of Detectron2's `register_coco_instances`, and on_invalid.
 
     Raises:
-        ValueError: the name is taken by another dataset, class names repeat or are missing, the file
-            is no COCO file, or `on_invalid` is unknown.
+        ValueError: the name is taken by another dataset, class names repeat or are missing, the file is no COCO file,
+            or `on_invalid` is unknown.
         FileNotFoundError: there is no such file.
     """
     check_on_invalid(on_invalid)

@@ -22,8 +22,8 @@ def export_selection(selection: Selection, form: str, folder: "str | Path", load
     """Writes <data set>_<method>_<ratio>.txt or .json for each data set of a selection; returns the paths.
 
     Args:
-        form: of EXPORTS. "yolo" is an absolute image path a line, as darknet and ultralytics read it;
-            "voc" a file name without ending a line, as in ImageSets/Main; "ids" an image id a line.
+        form: of EXPORTS. "yolo" is an absolute image path a line, as darknet and ultralytics read it; "voc" a file name
+            without ending a line, as in ImageSets/Main; "ids" an image id a line.
         load: the records of a registered data set by its name; not called where ids are enough.
 
     Raises:

@@ -1,7 +1,7 @@
 """Reads PASCAL VOC folders of any classes as Detectron2's dataset dicts.
 
-Detectron2's own reader (`detectron2/data/datasets/pascal_voc.py`) defines the box convention.
-This one reads what that one stumbles over, and reports every problem of every file at once.
+Detectron2's own reader (`detectron2/data/datasets/pascal_voc.py`) defines the box convention. This one reads what that
+one stumbles over, and reports every problem of every file at once.
 
 Boxes of a W x H picture:
     as written   xmin, ymin, xmax, ymax as 1-based inclusive pixel numbers, [1, W] and [1, H]
@@ -147,17 +147,17 @@ def load_voc_dataset(
 ) -> list[dict]:
     """Loads a split as Detectron2's standard dataset dicts.
 
-    Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers
-    that count from 0. Difficult objects are included, as in Detectron2, with `difficult` 1.
+    Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers that count from 0.
+    Difficult objects are included, as in Detectron2, with `difficult` 1.
 
     Args:
         dirname: the VOC folder.
         split: name of the list in `ImageSets/Main`, without `.txt`.
         class_names: in the order of their category ids.
-        on_invalid: what to do about problems, once all of them are known. "error" raises.
-            "skip_objects" drops the bad objects, and the images that cannot be used at all (no
-            picture, no readable annotation, sizes that contradict each other); an image that
-            loses all its objects stays. "skip_images" drops every image that has any problem.
+        on_invalid: what to do about problems, once all of them are known. "error" raises. "skip_objects" drops the bad
+            objects, and the images that cannot be used at all (no picture, no readable annotation, sizes that
+            contradict each other); an image that loses all its objects stays. "skip_images" drops every image that has
+            any problem.
 
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left.
@@ -197,20 +197,22 @@ class _Reader:
         if len(parts) < 2:
             return None
         (width, height), annotation = parts
+        file = self._annotations[image_id]
         for problem in annotation.problems:
             self.findings.add(image_id, problem, bad_object=problem.object_number is not None)
         if annotation.size and annotation.size != (width, height):
             # Nobody knows which of the two the boxes were drawn on.
             message = "size is {} x {}, but the picture's is {} x {}".format(*annotation.size, width, height)
-            self.findings.add(image_id, Problem(self._annotations[image_id], message), unusable=True)
+            self.findings.add(image_id, Problem(file, message), unusable=True)
             return None
-        return {
-            "file_name": self._pictures[image_id],
-            "image_id": image_id,
-            "height": height,
-            "width": width,
-            "annotations": self._good_objects(image_id, annotation.objects, width, height),
-        }
+        record = {"file_name": self._pictures[image_id], "image_id": image_id, "height": height, "width": width}
+        record["annotations"] = []
+        for obj in annotation.objects:
+            try:
+                record["annotations"].append(self._object(obj, width, height))
+            except ValueError as error:
+                self.findings.add(image_id, Problem(file, str(error), obj.number, obj.name), bad_object=True)
+        return record
 
     def _picture_size(self, image_id: str) -> tuple[int, int]:
         if image_id not in self._pictures:
@@ -226,33 +228,22 @@ class _Reader:
             raise _broken(os.path.join(self._dirname, "Annotations", f"{image_id}.xml"), "no such annotation")
         return read_annotation(self._annotations[image_id])
 
-    def _good_objects(self, image_id: str, objects: Sequence[VOCObject], width: int, height: int) -> list[dict]:
-        annotations = []
-        for obj in objects:
-            message = self._find_fault(obj, width, height)
-            if message:
-                problem = Problem(self._annotations[image_id], message, obj.number, obj.name)
-                self.findings.add(image_id, problem, bad_object=True)
-                continue
-            left, top, right, bottom = edges(obj.box)
-            annotations.append(
-                {
-                    "category_id": self._category_ids[obj.name],
-                    "bbox": [max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))],
-                    "bbox_mode": BoxMode.XYXY_ABS,
-                    "difficult": int(obj.difficult),
-                    "iscrowd": 0,
-                }
-            )
-        return annotations
-
-    def _find_fault(self, obj: VOCObject, width: int, height: int) -> str | None:
+    def _object(self, obj: VOCObject, width: int, height: int) -> dict:
         if obj.name not in self._category_ids:
-            return "unknown class"
+            raise ValueError("unknown class")
         xmin, ymin, xmax, ymax = obj.box
+        left, top, right, bottom = edges(obj.box)
         inverted = xmin > xmax or ymin > ymax  # by less than a pixel, it has an area all the same
         fault = "has no area" if inverted else find_box_fault(edges(obj.box), width, height)
-        return fault and "box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + fault
+        if fault:
+            raise ValueError("box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + fault)
+        return {
+            "category_id": self._category_ids[obj.name],
+            "bbox": [max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))],
+            "bbox_mode": BoxMode.XYXY_ABS,
+            "difficult": int(obj.difficult),
+            "iscrowd": 0,
+        }
 
 
 def edges(box: Box) -> Box:

@@ -23,11 +23,10 @@ _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 class COCOFileEvaluator(COCOEvaluator):
     """Detectron2's COCOEvaluator for a registered data set that comes from a COCO file.
 
-    It differs in what it judges by: the images and objects of the registered records, so not those
-    that DATASETS.ON_INVALID or a selection left out; objects marked `ignore` count as crowds;
-    annotation ids, which pycocotools must not find to be 0 or missing, are its own. Areas are the
-    file's, where it has them. Masks and keypoints are judged only where every object that was read
-    has one; that they are not is logged.
+    It differs in what it judges by: the images and objects of the registered records, so not those that
+    DATASETS.ON_INVALID or a selection left out; objects marked `ignore` count as crowds; annotation ids, which
+    pycocotools must not find to be 0 or missing, are its own. Areas are the file's, where it has them. Masks and
+    keypoints are judged only where every object that was read has one; that they are not is logged.
 
     `evaluate` gives COCOEvaluator's results and for boxes also "AP50-<class>", in percent.
     """
@@ -36,8 +35,8 @@ class COCOFileEvaluator(COCOEvaluator):
         """
         Args:
             dataset_name: registered with `json_file`, as `register_coco` or Detectron2 do.
-            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json (both as `VOCEvaluator`
-                does) and COCOEvaluator's files; nothing is written if None.
+            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json (both as `VOCEvaluator` does) and
+                COCOEvaluator's files; nothing is written if None.
         """
         super().__init__(dataset_name, output_dir=output_dir)
         self._dataset_name = dataset_name
@@ -124,8 +123,8 @@ def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[
     """The part of a COCO file's content that `records` were read from, ready for pycocotools.
 
     Args:
-        records: dataset dicts; where annotations have an `id`, as `load_coco_dataset` gives them, only
-            those objects are taken, with the segmentation that was read, else all of an image.
+        records: dataset dicts; where annotations have an `id`, as `load_coco_dataset` gives them, only those objects
+            are taken, with the segmentation that was read, else all of an image.
         categories: class names by id, of the file's.
     """
     read = {record["image_id"]: record.get("annotations", []) for record in records}

@@ -1,10 +1,10 @@
 """VOC's detection AP for every data set registered with Detectron2: any classes, any year.
 
-In Detectron2's coordinates, where a VOC box is (xmin - 1, ymin - 1, xmax, ymax), the VOC devkit's IoU
-with its "+ 1" widths is the plain IoU: xmax - xmin + 1 equals xmax - (xmin - 1).
+In Detectron2's coordinates, where a VOC box is (xmin - 1, ymin - 1, xmax, ymax), the VOC devkit's IoU with its "+ 1"
+widths is the plain IoU: xmax - xmin + 1 equals xmax - (xmin - 1).
 
-Shapes: N detections and M ground-truth boxes of an image, D detections of the whole data set,
-K classes, T = 10 IoU thresholds.
+Shapes: N detections and M ground-truth boxes of an image, D detections of the whole data set, K classes, T = 10 IoU
+thresholds.
 """
 
 import json
@@ -70,8 +70,8 @@ class Matches(NamedTuple):
 def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
     """Ground truth of a registered data set by image id, in the data set's order.
 
-    The dicts of Detectron2's own VOC loader (`dirname` and `split` in the metadata, `difficult` in no
-    annotation) have lost the difficult flag, so for them the XML files are read again.
+    The dicts of Detectron2's own VOC loader (`dirname` and `split` in the metadata, `difficult` in no annotation) have
+    lost the difficult flag, so for them the XML files are read again.
 
     Raises:
         ValueError: an image id occurs twice, or no image has an "annotations" key.
@@ -124,8 +124,8 @@ def _objects_of_xml(path: str, class_names: list[str]) -> list[tuple]:
 def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, ImagePredictions]) -> Matches:
     """Finds for each detection the box of its image and class with the largest IoU.
 
-    Images are visited in the order of `truth`, so the result does not depend on how the images
-    were spread over processes.
+    Images are visited in the order of `truth`, so the result does not depend on how the images were spread over
+    processes.
     """
     parts, offset = [], 0
     for image_id, gt in truth.items():
@@ -150,9 +150,9 @@ def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes:
         num_boxes: boxes to be found, at least 1.
 
     Returns:
-        (area, eleven_point): the area under the precision envelope (VOC 2010 and later) and the
-        mean of the envelope at recall 0, 0.1, ..., 1 (VOC 2007), both in [0, 1]. Rounding follows
-        Detectron2's `voc_ap`, since a recall of 3 / 10 does not reach the point 0.1 * 3.
+        (area, eleven_point): the area under the precision envelope (VOC 2010 and later) and the mean of the envelope at
+        recall 0, 0.1, ..., 1 (VOC 2007), both in [0, 1]. Rounding follows Detectron2's `voc_ap`, since a recall of 3 /
+        10 does not reach the point 0.1 * 3.
     """
     found = np.cumsum(true_positive)
     recall = found / float(num_boxes)
@@ -166,8 +166,8 @@ def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes:
 def class_aps(matches: Matches, cls: int, num_boxes: int) -> np.ndarray:
     """AP of one class at every IoU threshold: (T, 2), area and 11-point, in [0, 1]; NaN without boxes.
 
-    As in VOC's rules an IoU has to exceed the threshold, and of several detections of one box
-    that with the highest score is right, the others false positives.
+    As in VOC's rules an IoU has to exceed the threshold, and of several detections of one box that with the highest
+    score is right, the others false positives.
     """
     if num_boxes == 0:
         return np.full((len(IOU_THRESHOLDS), 2), np.nan)
@@ -191,21 +191,21 @@ class VOCEvaluator(DatasetEvaluator):
     `evaluate` gives, in percent:
 
     - "AP50-area", "AP50-11point": IoU 0.5, mean over the classes, by either rule of `average_precision`;
-    - "AP50", "AP75" and "AP" (mean over IoU 0.50:0.95:0.05): by the 11-point rule where the metadata's
-      year is 2007, as it is for Detectron2's voc_2007_* data sets, else by the area rule. So these three
-      equal those of Detectron2's `PascalVOCDetectionEvaluator`, but for its rounding of boxes and scores;
+    - "AP50", "AP75" and "AP" (mean over IoU 0.50:0.95:0.05): by the 11-point rule where the metadata's year is 2007, as
+      it is for Detectron2's voc_2007_* data sets, else by the area rule. So these three equal those of Detectron2's
+      `PascalVOCDetectionEvaluator`, but for its rounding of boxes and scores;
     - "AP50-<class>" for each class, by the rule of "AP50".
 
-    A class without ground truth has no AP: it is NaN and left out of the mean, as in COCO's evaluation,
-    and the log names it. Of equal scores the one that comes first in the data set ranks higher.
+    A class without ground truth has no AP: it is NaN and left out of the mean, as in COCO's evaluation, and the log
+    names it. Of equal scores the one that comes first in the data set ranks higher.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
             dataset_name: a registered data set with ground truth and `thing_classes`.
-            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json and predictions.json (COCO
-                results, `category_id` an index into `thing_classes`); nothing is written if None.
+            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json and predictions.json (COCO results,
+                `category_id` an index into `thing_classes`); nothing is written if None.
 
         Raises:
             ValueError: see `ground_truth`.
@@ -225,22 +225,21 @@ class VOCEvaluator(DatasetEvaluator):
         """Takes dataset dicts and the model's outputs, as Detectron2's evaluators do.
 
         Raises:
-            ValueError: the image is not in the data set or was predicted before, or a class is
-                not one of the data set's.
+            ValueError: the image is not in the data set or was predicted before, or a class is not one of the data
+                set's.
         """
         for input, output in zip(inputs, outputs):
             image_id = str(input["image_id"])
             if image_id not in self._truth:
                 raise ValueError(
-                    f"image {image_id!r} was predicted but is not in dataset "
-                    f"{self._dataset_name!r}: give the evaluator the data loader's dataset"
+                    f"image {image_id!r} was predicted but is not in dataset {self._dataset_name!r}: "
+                    "give the evaluator the data loader's dataset"
                 )
             pred = _to_numpy(output["instances"])
-            if len(pred.classes) and pred.classes.max() >= len(self._class_names):
+            if pred.classes.max(initial=0) >= len(self._class_names):
                 raise ValueError(
-                    f"image {image_id!r}: class {pred.classes.max()} was predicted but dataset "
-                    f"{self._dataset_name!r} has {len(self._class_names)} classes; set the "
-                    "model's number of classes, MODEL.<head>.NUM_CLASSES"
+                    f"image {image_id!r}: class {pred.classes.max()} was predicted but dataset {self._dataset_name!r} "
+                    f"has {len(self._class_names)} classes; set the model's, MODEL.<head>.NUM_CLASSES"
                 )
             _add_new(self._predictions, image_id, pred)
 
@@ -254,7 +253,8 @@ class VOCEvaluator(DatasetEvaluator):
             for image_id, pred in of_rank.items():
                 _add_new(predictions, image_id, pred)
 
-        counts = self._count_boxes()
+        wanted = [gt.classes[~gt.ignored] for gt in self._truth.values()]
+        counts = np.stack([np.bincount(own, minlength=len(self._class_names)) for own in wanted])
         num_boxes = counts.sum(axis=0)
         matches = match_detections(self._truth, predictions)
         # K x T x 2 (area, 11-point)
@@ -268,13 +268,6 @@ class VOCEvaluator(DatasetEvaluator):
         if self._output_dir:
             self._save(table, results, predictions)
         return OrderedDict(bbox=results)
-
-    def _count_boxes(self) -> np.ndarray:
-        """The boxes to be found of each image and class: (images, K)."""
-        counts = np.zeros((len(self._truth), len(self._class_names)), int)
-        for row, gt in zip(counts, self._truth.values()):
-            np.add.at(row, gt.classes[~gt.ignored], 1)
-        return counts
 
     def _summary(self, aps: np.ndarray, present: np.ndarray) -> "OrderedDict[str, float]":
         mean = aps[present].mean(axis=0) if present.any() else np.full(aps.shape[1:], np.nan)
