@@ -11,12 +11,7 @@ def split(counts, shares, seed=0, sizes=None):
 
 @pytest.mark.parametrize(
     "total, shares, expected",
-    [
-        (10, [0.8, 0.2], [8, 2]),
-        (7, [0.5, 0.5], [4, 3]),
-        (10, [0.7, 0.2, 0.1], [7, 2, 1]),
-        (1, [0.6, 0.4], [1, 0]),
-    ],
+    [(10, [0.8, 0.2], [8, 2]), (7, [0.5, 0.5], [4, 3]), (10, [0.7, 0.2, 0.1], [7, 2, 1]), (1, [0.6, 0.4], [1, 0])],
 )
 def test_part_sizes(total, shares, expected):
     assert part_sizes(total, shares).tolist() == expected

@@ -36,31 +36,25 @@ BOXES = [
 
 
 @pytest.mark.parametrize("box", BOXES)
-@pytest.mark.parametrize("seed", range(8))
-def test_shifted_boxes_are_wrong_and_inside(box, seed):
-    ((number, moved),) = synthetic_errors.shifted_boxes(rng(seed), objects(box), (100, 90)).items()
-    assert number == 1 and moved.name == "a"
-    x0, y0, x1, y1 = moved.box
-    assert 1 <= x0 <= x1 <= 100 and 1 <= y0 <= y1 <= 90
-    assert iou(box, moved.box) < 0.5
+def test_shifted_boxes_are_wrong_and_inside(box):
+    for seed in range(8):
+        ((number, moved),) = synthetic_errors.shifted_boxes(rng(seed), objects(box), (100, 90)).items()
+        assert number == 1 and moved.name == "a"
+        x0, y0, x1, y1 = moved.box
+        assert 1 <= x0 <= x1 <= 100 and 1 <= y0 <= y1 <= 90
+        assert iou(box, moved.box) < 0.5
 
 
-def test_a_box_with_room_moves_by_about_half_its_size_and_keeps_it():
+@pytest.mark.parametrize("box, sides", [((40, 40, 59, 69), 4), ((1, 61, 20, 90), 1)])
+def test_a_box_moves_by_about_half_its_size_to_a_side_where_it_fits(box, sides):
     seen = set()
     for seed in range(40):
-        (moved,) = synthetic_errors.shifted_boxes(rng(seed), objects((40, 40, 59, 69)), (100, 90)).values()
-        x0, y0, x1, y1 = moved.box
-        assert (x1 - x0, y1 - y0) == (19, 29)
-        assert 8 <= abs(x0 - 40) <= 12 and 12 <= abs(y0 - 40) <= 18
-        seen.add((x0 > 40, y0 > 40))
-    assert len(seen) == 4
-
-
-def test_a_box_at_the_border_moves_to_the_side_where_it_fits():
-    for seed in range(10):
-        (moved,) = synthetic_errors.shifted_boxes(rng(seed), objects((1, 61, 20, 90)), (100, 90)).values()
-        x0, y0, x1, y1 = moved.box
-        assert (x1 - x0, y1 - y0) == (19, 29) and x0 > 1 and y0 < 61
+        (moved,) = synthetic_errors.shifted_boxes(rng(seed), objects(box), (100, 90)).values()
+        x, y = moved.box[0] - box[0], moved.box[1] - box[1]
+        assert (moved.box[2] - box[2], moved.box[3] - box[3]) == (x, y)  # it keeps its size
+        assert 8 <= abs(x) <= 12 and 12 <= abs(y) <= 18
+        seen.add((x > 0, y > 0))
+    assert len(seen) == sides
 
 
 def test_every_class_is_another_one():
@@ -68,12 +62,12 @@ def test_every_class_is_another_one():
         own = objects(*[(1, 1, 5, 5)] * 4, names="abca")
         changes = synthetic_errors.wrong_classes(rng(seed), own, ["a", "b", "c"])
         names = [changes[n].name for n in (1, 2, 3, 4)]
-        assert all(new != old for new, old in zip(names, "abca"))
+        assert all(new != old for new, old in zip(names, "abca", strict=True))
         assert names[0] == names[3] and len(set(names)) == 3
-        assert [changes[n].box for n in changes] == [(1, 1, 5, 5)] * 4
+        assert all(changed.box == (1, 1, 5, 5) for changed in changes.values())
 
 
-@pytest.mark.parametrize("count, gone", [(1, 1), (2, 1), (3, 2), (5, 3)])
+@pytest.mark.parametrize("count, gone", [(1, 1), (2, 1), (5, 3)])
 def test_half_of_the_boxes_rounded_up_go_missing(count, gone):
     changes = synthetic_errors.missing_boxes(rng(), objects(*[(1, 1, 5, 5)] * count))
     assert list(changes.values()) == [None] * gone and set(changes) <= set(range(1, count + 1))
@@ -86,7 +80,6 @@ def test_moved_boxes_are_cut_and_shifts_that_lose_a_box_are_not_taken():
     # two pixels wide at the left border: it can lose one of them, in height nothing to speak of
     shifts = synthetic_errors.allowed_shifts(objects((1, 40, 2, 80)), (100, 90))
     assert {x for x, y in shifts if y == 0} == {-1, 1, 2, 3}
-    assert (0, 0) not in shifts
 
 
 def test_the_picture_moves_as_the_boxes_do(tmp_path):
