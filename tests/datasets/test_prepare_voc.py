@@ -164,29 +164,18 @@ def test_broken_connection_goes_on_where_it_stopped(server, tmp_path):
     assert contents(tmp_path) == expected_contents(("2007", "trainval", ["000005", "000007"]))
 
 
-def test_next_run_resumes_the_part_that_a_run_left(server, tmp_path):
+@pytest.mark.parametrize(
+    "there, with_range, requested",
+    [(777, True, "bytes=777-"), (len(TRAINVAL), True, f"bytes={len(TRAINVAL)}-"), (777, False, "bytes=777-")],
+    ids=["resumed", "complete", "no-range"],
+)
+def test_next_run_goes_on_with_the_part_that_a_run_left(server, tmp_path, there, with_range, requested):
+    server.with_range = with_range  # a server without Range starts over
     part = tmp_path / "VOC_archives" / "trainval.tar.part"
     part.parent.mkdir()
-    part.write_bytes(TRAINVAL[:777])
+    part.write_bytes(TRAINVAL[:there])
     prepare(server, tmp_path, ARCHIVES[:1])
-    assert [requested for _, requested in server.requests] == ["bytes=777-"]
-    assert (tmp_path / "VOC2007" / "ImageSets" / "Main" / "trainval.txt").is_file()
-
-
-def test_part_that_is_complete_already(server, tmp_path):
-    part = tmp_path / "VOC_archives" / "trainval.tar.part"
-    part.parent.mkdir()
-    part.write_bytes(TRAINVAL)
-    prepare(server, tmp_path, ARCHIVES[:1])
-    assert contents(tmp_path) == expected_contents(("2007", "trainval", ["000005", "000007"]))
-
-
-def test_server_without_range_starts_over(server, tmp_path):
-    server.with_range = False
-    part = tmp_path / "VOC_archives" / "trainval.tar.part"
-    part.parent.mkdir()
-    part.write_bytes(TRAINVAL[:777])
-    prepare(server, tmp_path, ARCHIVES[:1])
+    assert server.requests[0][1] == requested
     assert contents(tmp_path) == expected_contents(("2007", "trainval", ["000005", "000007"]))
 
 
@@ -241,21 +230,21 @@ def test_path_traversal_is_refused(server, tmp_path):
     assert [path.name for path in output.iterdir()] == ["VOC_archives"]
 
 
-@pytest.mark.parametrize("drop", ["ImageSets/Main/trainval.txt", "JPEGImages/000007.jpg"])
-def test_archive_that_lacks_something_is_refused(server, tmp_path, drop):
+@pytest.mark.parametrize(
+    "drop, count, message",
+    [
+        ("ImageSets/Main/trainval.txt", 2, "VOCdevkit/VOC2007"),
+        ("JPEGImages/000007.jpg", 2, "VOCdevkit/VOC2007"),
+        (None, 5011, "5011"),
+    ],
+)
+def test_archive_that_lacks_something_is_refused(server, tmp_path, drop, count, message):
     files = voc_files("2007", "trainval", ["000005", "000007"])
-    del files[f"VOCdevkit/VOC2007/{drop}"]
+    files.pop(f"VOCdevkit/VOC2007/{drop}", None)
     content = tar_bytes(files)
     server.files["/VOC/voc2007/trainval.tar"] = content
-    table = [archive_of("voc2007/trainval.tar", content, "2007", {"trainval": 2})]
-    with pytest.raises(prepare_voc.PrepareError, match="VOCdevkit/VOC2007"):
-        prepare(server, tmp_path, table)
-    assert not (tmp_path / "VOC2007").exists()
-
-
-def test_wrong_count_is_refused(server, tmp_path):
-    table = [archive_of("voc2007/trainval.tar", TRAINVAL, "2007", {"trainval": 5011})]
-    with pytest.raises(prepare_voc.PrepareError, match="5011"):
+    table = [archive_of("voc2007/trainval.tar", content, "2007", {"trainval": count})]
+    with pytest.raises(prepare_voc.PrepareError, match=message):
         prepare(server, tmp_path, table)
     assert not (tmp_path / "VOC2007").exists()
 
