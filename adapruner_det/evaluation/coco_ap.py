@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
-from pycocotools.coco import COCO
 
 from ..data.coco import has_segmentation
 from .results import write_results
@@ -44,7 +43,9 @@ class COCOFileEvaluator(COCOEvaluator):
             # First, since some data sets get their metadata only when they are loaded.
             records = DatasetCatalog.get(dataset_name)
             self._categories = _categories(dataset_name)
-            self._coco_api = _api(ground_truth(self._coco_api.dataset, records, self._categories))
+            self._coco_api.dataset = ground_truth(self._coco_api.dataset, records, self._categories)
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._coco_api.createIndex()
 
     def evaluate(self, img_ids=None):
         """
@@ -153,11 +154,3 @@ def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[
         "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in sorted(categories.items())],
     }
-
-
-def _api(content: dict[str, Any]) -> COCO:
-    api = COCO()
-    api.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):
-        api.createIndex()
-    return api

@@ -25,6 +25,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torchvision.ops import box_iou
 
+from ..data.records import checked_records
 from ..data.validation import InvalidDatasetError
 from ..data.voc import edges, read_annotation
 from ..files import write_text
@@ -77,29 +78,24 @@ def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
         ValueError: an image id occurs twice, or no image has an "annotations" key.
         InvalidDatasetError: an XML file, where one is read, has problems.
     """
-    dataset_dicts = DatasetCatalog.get(dataset_name)
+    records = checked_records(dataset_name, DatasetCatalog.get(dataset_name))
     metadata = MetadataCatalog.get(dataset_name)
-    if not any("annotations" in d for d in dataset_dicts):
+    if not any("annotations" in record for record in records):
         raise ValueError(
-            f"dataset {dataset_name!r}: none of its {len(dataset_dicts)} images has annotations, "
+            f"dataset {dataset_name!r}: none of its {len(records)} images has annotations, "
             "so there is nothing to evaluate against; use a split with ground truth"
         )
-    knows_difficult = any("difficult" in a for d in dataset_dicts for a in d.get("annotations", []))
+    knows_difficult = any("difficult" in a for record in records for a in record.get("annotations", []))
     from_xml = metadata.get("dirname") and metadata.get("split") and not knows_difficult
 
     truth: dict[str, ImageTruth] = {}
-    for d in dataset_dicts:
-        image_id = str(d["image_id"])
-        if image_id in truth:
-            raise ValueError(
-                f"dataset {dataset_name!r}: image id {image_id!r} occurs twice; "
-                "its detections could not be told apart, remove the repetition from the list"
-            )
+    for record in records:
+        image_id = str(record["image_id"])
         if from_xml:
             path = os.path.join(metadata.dirname, "Annotations", f"{image_id}.xml")
             objects = _objects_of_xml(path, metadata.thing_classes)
         else:
-            objects = [_object_of_dict(annotation) for annotation in d.get("annotations", [])]
+            objects = [_object_of_dict(annotation) for annotation in record.get("annotations", [])]
         boxes, classes, ignored = zip(*objects) if objects else ((), (), ())
         truth[image_id] = ImageTruth(
             np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64), np.array(ignored, bool)

@@ -9,7 +9,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
-from detectron2.utils import comm
 
 from adapruner_det.data.detection_registration import register_coco
 from adapruner_det.data.pruned_datasets import register_pruned_dataset
@@ -192,21 +191,3 @@ def test_the_evaluator_follows_the_data_set(tmp_path):
     DatasetCatalog.register("other", lambda: [{"image_id": "a", "annotations": [box]}])
     MetadataCatalog.get("other").set(thing_classes=["black"])
     assert type(build_evaluator("other")) is VOCEvaluator
-
-
-@pytest.mark.parametrize("main", [True, False])
-def test_predictions_of_all_processes_are_judged_by_the_first(tmp_path, monkeypatch, main):
-    records = register(tmp_path, coco_content(6))
-    alone = evaluate(COCOFileEvaluator("squares"), records)
-    ranks = [COCOFileEvaluator("squares", str(tmp_path / f"rank{rank}")) for rank in range(2)]
-    for rank, evaluator in enumerate(ranks):
-        evaluator.reset()
-        for record, output in list(predict(records))[rank::2]:
-            evaluator.process([record], [output])
-    monkeypatch.setattr(comm, "gather", lambda own, dst: [rank._predictions for rank in ranks])
-    monkeypatch.setattr(comm, "is_main_process", lambda: main)
-    results = ranks[0].evaluate()
-    if main:
-        assert results["bbox"] == pytest.approx(alone["bbox"], nan_ok=True)
-    else:
-        assert results == {} and not (tmp_path / "rank0").exists()
