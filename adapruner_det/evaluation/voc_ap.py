@@ -10,8 +10,9 @@ thresholds.
 import json
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,15 +216,10 @@ class VOCEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self):
-        self._predictions: dict[str, ImagePredictions] = {}
+        self._predictions: list[tuple[str, ImagePredictions]] = []
 
     def process(self, inputs, outputs):
-        """Takes dataset dicts and the model's outputs, as Detectron2's evaluators do.
-
-        Raises:
-            ValueError: the image is not in the data set or was predicted before, or a class is not one of the data
-                set's.
-        """
+        """Takes dataset dicts and the model's outputs; raises ValueError for an image or a class of another data set."""
         for input, output in zip(inputs, outputs):
             image_id = str(input["image_id"])
             if image_id not in self._truth:
@@ -237,18 +233,24 @@ class VOCEvaluator(DatasetEvaluator):
                     f"image {image_id!r}: class {pred.classes.max()} was predicted but dataset {self._dataset_name!r} "
                     f"has {len(self._class_names)} classes; set the model's, MODEL.<head>.NUM_CLASSES"
                 )
-            _add_new(self._predictions, image_id, pred)
+            self._predictions.append((image_id, pred))
 
     def evaluate(self):
-        """{"bbox": metric -> percent} on rank 0 (see the class), {} elsewhere; all ranks have to call it."""
+        """{"bbox": metric -> percent} on rank 0 (see the class), {} elsewhere; all ranks have to call it.
+
+        Raises:
+            ValueError: an image was predicted twice.
+        """
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
-        predictions: dict[str, ImagePredictions] = {}
-        for of_rank in gathered:
-            for image_id, pred in of_rank.items():
-                _add_new(predictions, image_id, pred)
-
+        times = Counter(image_id for of_rank in gathered for image_id, _ in of_rank)
+        if max(times.values(), default=0) > 1:
+            raise ValueError(
+                f"image {times.most_common(1)[0][0]!r} was predicted twice: call reset() between two evaluations, "
+                "and give each image to one process only"
+            )
+        predictions = dict(chain.from_iterable(gathered))
         wanted = [gt.classes[~gt.ignored] for gt in self._truth.values()]
         counts = np.stack([np.bincount(own, minlength=len(self._class_names)) for own in wanted])
         num_boxes = counts.sum(axis=0)
@@ -269,8 +271,7 @@ class VOCEvaluator(DatasetEvaluator):
         mean = aps[present].mean(axis=0) if present.any() else np.full(aps.shape[1:], np.nan)
         ruled = mean[:, int(self._eleven_point)]
         results = OrderedDict(AP=float(ruled.mean()), AP50=float(ruled[0]), AP75=float(ruled[5]))
-        results["AP50-11point"] = float(mean[0, 1])
-        results["AP50-area"] = float(mean[0, 0])
+        results.update({"AP50-11point": float(mean[0, 1]), "AP50-area": float(mean[0, 0])})
         for name, ap50 in zip(self._class_names, aps[:, 0, int(self._eleven_point)]):
             # A class may be called "area": the mean keeps its name
             results.setdefault(f"AP50-{name}", float(ap50))
@@ -320,15 +321,6 @@ def _to_numpy(instances) -> ImagePredictions:
         instances.scores.detach().numpy().astype(np.float64),
         instances.pred_classes.numpy().astype(np.int64),
     )
-
-
-def _add_new(predictions: dict[str, ImagePredictions], image_id: str, pred: ImagePredictions) -> None:
-    if image_id in predictions:
-        raise ValueError(
-            f"image {image_id!r} was predicted twice: call reset() between two evaluations, "
-            "and give each image to one process only"
-        )
-    predictions[image_id] = pred
 
 
 def _coco_results(predictions: Mapping[str, ImagePredictions]) -> list[dict[str, Any]]:

@@ -137,9 +137,9 @@ def test_predictions_that_do_not_fit_the_dataset_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             evaluator.process([{"image_id": image_id}], [instances(detections)])
-    evaluator.process([{"image_id": "a"}], [instances([])])
+    evaluator.process([{"image_id": "a"}] * 2, [instances([])] * 2)
     with pytest.raises(ValueError, match="'a' was predicted twice"):
-        evaluator.process([{"image_id": "a"}], [instances([])])
+        evaluator.evaluate()
 
 
 def test_datasets_that_cannot_be_evaluated_are_refused():
