@@ -31,13 +31,7 @@ from synthetic_errors import (
 )
 from voc_folder import list_path, make_folder, other_lists, put
 
-from adapruner_det.data.voc import (
-    IMAGE_SUFFIXES,
-    collect_class_names,
-    index_files,
-    load_voc_dataset,
-    read_annotation,
-)
+from adapruner_det.data.voc import IMAGE_SUFFIXES, collect_class_names, index_files, load_voc_dataset, read_annotation
 
 MAKER = "adapruner_det/datasets/inject_label_errors.py"
 VERSION = 1  # raise it whenever the same settings give other files

@@ -195,8 +195,14 @@ def test_without_ids_the_file_is_refused_whatever_on_invalid_says(tmp_path, cont
         ('{"images": [], "annotations": [], "categories": []}', "'categories' is empty"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "lists no image"),
         ('{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}', "integer id"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "repeats"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}', "repeats"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
+            "repeats",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',
+            "repeats",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path, text, message):

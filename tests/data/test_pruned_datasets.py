@@ -15,12 +15,7 @@ from adapruner_det.data.pruned_datasets import (
 )
 from adapruner_det.data.records import checked_records
 from adapruner_det.data.selection_lists import write_selection
-from adapruner_det.data.selection_record import (
-    class_counts,
-    make_selection,
-    summary,
-    vanished_classes,
-)
+from adapruner_det.data.selection_record import class_counts, make_selection, summary, vanished_classes
 from adapruner_det.data.validation import InvalidDatasetError
 from adapruner_det.pruning import Selection
 

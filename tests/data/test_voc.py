@@ -165,11 +165,7 @@ def test_size_is_that_of_the_picture_as_detectron2_turns_it(tree):
 
 
 @pytest.mark.parametrize(
-    "box, bbox",
-    [
-        ((0, 0.5, 10, 10), [0.0, 0.0, 10.0, 10.0]),
-        ((5, 5, WIDTH + 1, HEIGHT + 0.3), [4.0, 4.0, 40.0, 30.0]),
-    ],
+    "box, bbox", [((0, 0.5, 10, 10), [0.0, 0.0, 10.0, 10.0]), ((5, 5, WIDTH + 1, HEIGHT + 0.3), [4.0, 4.0, 40.0, 30.0])]
 )
 def test_one_pixel_beyond_the_border_is_clipped_in_silence(tree, box, bbox, caplog):
     tree.add("a", object_xml(box=box))
@@ -286,7 +282,8 @@ def test_skipping_logs_counts_and_the_first_few_but_may_not_leave_nothing(tree, 
 
 
 @pytest.mark.parametrize(
-    "folder, images, boxes, difficult", [("bccd", 364, 4888, 0), ("neu_det", 1800, 4189, 81), ("fod_video", 4270, 4270, 0)]
+    "folder, images, boxes, difficult",
+    [("bccd", 364, 4888, 0), ("neu_det", 1800, 4189, 81), ("fod_video", 4270, 4270, 0)],
 )
 def test_real_sets_load_as_in_detectron2(shared_data, folder, images, boxes, difficult):
     root = str(shared_data / folder)
