@@ -21,7 +21,7 @@ from .image_datasets import (
     tiny_imagenet_folder,
 )
 from .image_folders import find_class_names, load_images_dataset
-from .specs import Format, check_same_metadata, find_path
+from .registration import Format, check_same_metadata, find_path
 from .validation import check_on_invalid
 
 

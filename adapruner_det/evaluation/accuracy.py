@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ..files import write_text
+from .results import write_results
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class ClassificationEvaluator(DatasetEvaluator):
 
     Args:
         dataset_name: a registered data set with `thing_classes`.
-        output_dir: where rank 0 writes evaluation.json and predictions.json (id, class, predicted class and
-            its probability of each image, in the data's order); nothing is written if None.
+        output_dir: where rank 0 writes evaluation.json, per_class.csv and predictions.json (id, class,
+            predicted class and its probability of each image, in the data's order); if None, nothing.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
@@ -95,32 +96,30 @@ class ClassificationEvaluator(DatasetEvaluator):
         names = ["accuracy", "accuracy-top5", "loss"] if len(self._class_names) > _TOP else ["accuracy", "loss"]
         metrics = OrderedDict((name, float(images[name].mean())) for name in names)
         classes = images.groupby("label").agg({"image_id": "size", "accuracy": "mean", "loss": "mean"})
-        classes = classes.reindex(range(len(self._class_names))).set_axis(self._class_names)
+        classes = classes.reindex(range(len(self._class_names))).fillna({"image_id": 0}).astype({"image_id": int})
+        classes = classes.set_axis(pd.Index(self._class_names, name="class")).rename(columns={"image_id": "images"})
         for name, accuracy in classes["accuracy"].items():
             metrics.setdefault(f"accuracy-{name}", accuracy)  # a class may be called "top5": the metric keeps its name
         self._log(classes, ", ".join(f"{name} {metrics[name]:.2f}" for name in names))
         if self._output_dir:
-            self._save(images, metrics)
+            self._save(images, classes, metrics)
         return OrderedDict(classification=metrics)
 
     def _log(self, classes: pd.DataFrame, overall: str) -> None:
-        worst = classes.dropna().nsmallest(_LOGGED_CLASSES, "accuracy").rename(columns={"image_id": "images"})
-        table = worst.astype({"images": int}).to_markdown(floatfmt=".2f")
+        table = classes.dropna().nsmallest(_LOGGED_CLASSES, "accuracy").to_markdown(floatfmt=".2f")
         logger.info("%s: %s; classes, the worst first:\n%s", self._dataset_name, overall, table)
-        absent = classes.index[classes["image_id"].isna()]
+        absent = classes.index[classes["images"] == 0]
         if len(absent):
             logger.warning("%s holds no image of: %s. Their accuracy is NaN.", self._dataset_name, ", ".join(absent))
 
-    def _save(self, images: pd.DataFrame, metrics: dict) -> None:
-        # NaN is not JSON
-        metrics = {key: None if pd.isna(value) else value for key, value in metrics.items()}
+    def _save(self, images: pd.DataFrame, classes: pd.DataFrame, metrics: dict) -> None:
         summary = {"dataset": self._dataset_name, "images": len(images), "classification": metrics}
+        write_results(self._output_dir, "per_class.csv", classes.reset_index(), summary)
         predictions = {
             "image_id": images["image_id"],
             "class": images["label"].map(self._class_names.__getitem__),
             "predicted": images["predicted"].map(self._class_names.__getitem__),
             "probability": images["probability"].astype(float).round(6),
         }
-        out = Path(self._output_dir)
-        write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
-        write_text(out / "predictions.json", json.dumps(pd.DataFrame(predictions).to_dict("records")))
+        rows = pd.DataFrame(predictions).to_dict("records")
+        write_text(Path(self._output_dir) / "predictions.json", json.dumps(rows))

@@ -4,7 +4,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from image_files import mnist_files, picture, tiny_imagenet_files, write_tree, write_zip
 
 from adapruner_det.data.image_registration import FORMATS
-from adapruner_det.data.specs import register_from_spec
+from adapruner_det.data.registration import register_from_spec
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 

@@ -3,17 +3,15 @@
 import hashlib
 import sys
 
+import prepare_tiny_imagenet as script
 import pytest
-from conftest import ROOT, load_script
+from conftest import ROOT
 from image_files import tiny_imagenet_files, write_tree, write_zip
 
 from adapruner_det.data.download import PrepareError
 from adapruner_det.engine import load_config
 
-SCRIPT = ROOT / "datasets" / "prepare_tiny_imagenet.py"
 NAME = "tiny-imagenet-200"
-
-script = load_script(SCRIPT)
 
 
 @pytest.fixture
@@ -78,6 +76,6 @@ def test_users_own_folder_is_not_touched(archive, tmp_path):
 
 def test_command_line_names_what_is_wrong(tmp_path, monkeypatch):
     arguments = ["--output", str(tmp_path / "out"), "--base-url", (tmp_path / "no").as_uri()]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    monkeypatch.setattr(sys, "argv", ["prepare_tiny_imagenet.py", *arguments])
     with pytest.raises(SystemExit, match="prepare_tiny_imagenet.py: file://.* cannot be downloaded"):
         script.main()

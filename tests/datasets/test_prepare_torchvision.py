@@ -7,16 +7,15 @@ import threading
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 
+import prepare_torchvision as script
 import pytest
 import torchvision.datasets
-from conftest import ROOT, load_script
+from conftest import ROOT
 from image_files import cifar_files, mnist_files, write_tree
 
 from adapruner_det.data.download import PrepareError
 from adapruner_det.data.image_datasets import load_torchvision_dataset
 from adapruner_det.engine import load_config
-
-script = load_script(ROOT / "datasets" / "prepare_torchvision.py")
 
 
 def md5(content):

@@ -1,5 +1,6 @@
 """Options of pruning, in the trainer."""
 
+import json
 import re
 
 import pytest
@@ -132,8 +133,10 @@ def test_a_preset_stands_below_all_that_is_set_explicitly(tmp_path):
 @pytest.mark.parametrize("key", RENAMED_OR_GONE)
 def test_a_key_that_is_gone_is_answered_by_what_to_do(tmp_path, key):
     base, file = tmp_path / "base.yaml", tmp_path / "config.yaml"
-    section, name = key.split(".")
-    base.write_text(f"{section}:\n  {name}: 1\n")
+    nested = 1
+    for node in reversed(key.split(".")):
+        nested = {node: nested}
+    base.write_text(json.dumps(nested))  # JSON is YAML
     file.write_text("_BASE_: base.yaml\n")
     advice = re.escape(f"{key}, which is gone: {RENAMED_OR_GONE[key]}")
     with pytest.raises(KeyError, match=f"{re.escape(str(file))} sets {advice}"):

@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 
@@ -69,13 +70,19 @@ def test_files(predicted, tmp_path):
     assert summary["dataset"] == "animals_7_ant" and summary["images"] == 60
     assert summary["classification"] == {**metrics, "accuracy-gnu": None}
 
+    rows = list(csv.DictReader((tmp_path / "per_class.csv").open(newline="")))
+    assert [row["class"] for row in rows] == CLASSES
+    assert [int(row["images"]) for row in rows] == labels.bincount(minlength=7).tolist()
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    assert float(rows[2]["loss"]) == pytest.approx(losses[labels == 2].mean().item(), rel=1e-5)
+
     predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert [p["image_id"] for p in predictions] == ids
     for prediction, label, probabilities in zip(predictions, labels, logits.softmax(1)):
         assert prediction["class"] == CLASSES[label]
         assert prediction["predicted"] == CLASSES[probabilities.argmax()]
         assert prediction["probability"] == pytest.approx(probabilities.max().item(), abs=1e-6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "predictions.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "per_class.csv", "predictions.json"]
 
 
 def test_no_top5_of_five_classes_and_of_many_the_worst_are_logged(caplog):
