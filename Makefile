@@ -48,8 +48,10 @@ lint: setup
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 
+# Every module by its name as well: pdoc leaves out those that a package's __all__ does not list.
+MODULES := $(subst /,.,$(basename $(filter-out %__init__.py,$(wildcard adapruner_det/*.py adapruner_det/*/*.py))))
 docs: setup
-	$(PY) -m pdoc --docformat google --no-show-source --output-directory output/docs adapruner_det
+	$(PY) -W "ignore:The module specification" -m pdoc --docformat google --no-show-source --output-directory output/docs adapruner_det $(MODULES)
 
 lock: setup
 	$(PY) -m uv pip compile -q --upgrade --universal --python-version 3.11 --group environment \
