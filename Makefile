@@ -51,7 +51,8 @@ lint: setup
 # Every module by its name as well: pdoc leaves out those that a package's __all__ does not list.
 MODULES := $(subst /,.,$(basename $(filter-out %__init__.py,$(wildcard adapruner_det/*.py adapruner_det/*/*.py))))
 docs: setup
-	$(PY) -W "ignore:The module specification" -m pdoc --docformat google --no-show-source --output-directory output/docs adapruner_det $(MODULES)
+	@echo "== building the API pages in output/docs"
+	@$(PY) -W "ignore:The module specification" -m pdoc --docformat google --no-show-source --output-directory output/docs adapruner_det $(MODULES)
 
 lock: setup
 	$(PY) -m uv pip compile -q --upgrade --universal --python-version 3.11 --group environment \
