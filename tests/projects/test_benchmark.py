@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, load_script, write_voc_folder
 from PIL import Image
 
-SMALL = ("--rounds", "1", "--image-size", "64", "--batch-size", "2")
+SMALL = ("--rounds", "1", "--batch-size", "2", "--image-size", "64")
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 
@@ -47,9 +47,8 @@ def test_overhead(rows):
 
 
 def test_losses(rows):
-    yolo, mask_rcnn = rows("losses", "--detectors", "YOLOv3-Tiny", "Mask R-CNN", *SMALL)
-    assert float(yolo["one at a time, ratio"]) > 0 and yolo["loss alone: ratio"] == ""
-    assert float(mask_rcnn["loss alone: ratio"]) > 0
+    (row,) = rows("losses", "--detectors", "Mask R-CNN", *SMALL)
+    assert float(row["one at a time, ratio"]) > 0 and float(row["loss alone: ratio"]) > 0
 
 
 def test_loader(rows, tmp_path):
