@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapruner_det.pruning.schedule import Schedule
 
 from adapruner_det.pruning import AdaPruner, Objective, RatioNotReachedError
 from adapruner_det.pruning.mask import Mask
-from adapruner_det.pruning.schedule import Schedule
 
 N = 400
 EPOCHS = 10
