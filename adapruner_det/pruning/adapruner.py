@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .loss_scale import LOSS_SCALES, LossScale, RunningMean
-from .mask import INITIAL_LOGIT, Mask
+from .mask import Mask
 from .objective import (
     COMPRESSION_SCALE,
     classification_loss,
@@ -216,20 +216,14 @@ class AdaPruner:
         else:
             self._settle()
         if abs(self.kept_ratio - self.keep_ratio) > self.tolerance + 1e-9:
-            raise RatioNotReachedError(self._how_far())
+            lowest_in = float(self.mask.logits.kthvalue(self.num_samples - self.num_to_keep).values)
+            raise RatioNotReachedError(
+                f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were {self.keep_ratio:.3f} +- "
+                f"{self.tolerance:.3f}: by the penalty of Eq. 6 and 7 the logit that had to come to zero came from 1 to "
+                f"{lowest_in:.2f}: raise the mask's learning rate (ADAPRUNER.MASK.LR) or the length of the run, or use ratio "
+                "control 'projection'"
+            )
         return self.mask.hard()
-
-    def _how_far(self) -> str:
-        """What a penalty that has not brought the ratio to c lacks."""
-        lowest_in = float(self.mask.logits.kthvalue(self.num_samples - self.num_to_keep).values)
-        way = INITIAL_LOGIT - lowest_in
-        more = f"about {INITIAL_LOGIT / way:.1f} times that" if way > 0 else "losses that speak against more samples"
-        return (
-            f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were {self.keep_ratio:.3f} +- "
-            f"{self.tolerance:.3f}: by the penalty of Eq. 6 and 7 the logit that had to come to zero came from 1 to "
-            f"{lowest_in:.2f}; it takes {more}: raise the mask's learning rate (ADAPRUNER.MASK.LR) or the length of the run, or "
-            "use ratio control 'projection'"
-        )
 
     def state_dict(self) -> dict:
         """Everything `update` depends on, as tensors and plain Python values."""
