@@ -177,10 +177,8 @@ class AdaPruner:
             class_counts: for the loss scale "expected", objects of each class in each sample, (B, K).
 
         Raises:
-            IndexError: an index outside [0, N).
-            FloatingPointError: a loss that is not finite, with the indices.
-            ValueError: a negative loss, of which Eq. 5 has no logarithm; shapes that differ; class_counts that are
-                missing.
+            IndexError, FloatingPointError, ValueError: an index outside [0, N); a loss that is not finite; a negative
+                loss, shapes that differ, class_counts that are missing. Nothing has moved then.
         """
         losses = losses.detach().to(self.mask.logits)
         index = torch.as_tensor(index, device=losses.device)
@@ -199,12 +197,11 @@ class AdaPruner:
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
 
-        Samples tied at the threshold, such as those whose losses have long been zero, are drawn from with a fixed seed,
-        so that the ratio is exact; `num_tied` says how many there were.
+        Samples tied at the threshold are drawn from with a fixed seed; `num_tied` says how many there were.
 
         Raises:
-            RatioNotReachedError: the ratio is further than the tolerance from the one asked for, which can be with a
-                penalty alone, or pruning was too short for every sample to be seen.
+            RatioNotReachedError: pruning was too short for every sample to be seen, or for a penalty to bring the ratio
+                within the tolerance.
         """
         if self._seen_while_pruning < self.num_samples:
             raise RatioNotReachedError(
@@ -231,17 +228,13 @@ class AdaPruner:
             "settings": self._settings(),
             "mask": self.mask.state_dict(),
             "loss_scale": self._loss_scale.state_dict(),
-            "mean_gradient": self._mean_gradient.state_dict(),
+            "mean_gradient": dict(vars(self._mean_gradient)),
             "epoch_start": None if self._epoch_start is None else self._epoch_start.clone(),
             **{name: getattr(self, name) for name in _SAVED},
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Continues where the saved pruner stood.
-
-        Raises:
-            ValueError: the saved state belongs to other settings or another number of samples.
-        """
+        """Continues where the saved pruner stood; ValueError if that has other settings or another number of samples."""
         ours = self._settings()
         changed = [f"{k} was {v}, is {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)]
         if changed:
@@ -252,7 +245,7 @@ class AdaPruner:
             )
         self.mask.load_state_dict(state["mask"])
         self._loss_scale.load_state_dict(state["loss_scale"])
-        self._mean_gradient.load_state_dict(state["mean_gradient"])
+        vars(self._mean_gradient).update(state["mean_gradient"])
         start = state["epoch_start"]
         self._epoch_start = None if start is None else start.to(self.mask.logits, copy=True)
         for name in _SAVED:
@@ -333,11 +326,7 @@ class AdaPruner:
 
 
 def number_to_keep(num_samples: int, keep_ratio: float) -> int:
-    """round(c N).
-
-    Raises:
-        ValueError: that is none of the samples or all of them, or c is no share.
-    """
+    """round(c N). Raises ValueError if that is none of the samples or all of them, or c is no share."""
     if not 0 < keep_ratio < 1:
         raise ValueError(f"keep_ratio is the share of samples that stays, above 0 and below 1; got {keep_ratio}")
     if num_samples < 2:
@@ -356,11 +345,7 @@ def _check_losses(index: Tensor, losses: Tensor) -> None:
         raise ValueError(f"one loss a sample is needed: {tuple(index.shape)} indices, {tuple(losses.shape)} losses")
     finite = torch.isfinite(losses)
     if not finite.all():
-        raise FloatingPointError(f"losses of samples {_first(index[~finite])} are not finite; the mask was not moved")
+        bad = index[~finite].tolist()
+        raise FloatingPointError(f"losses of samples {bad} are not finite; the mask was not moved")
     if (losses < 0).any():
-        raise ValueError(f"losses of samples {_first(index[losses < 0])} are negative: Eq. 5 takes their logarithm")
-
-
-def _first(index: Tensor, number: int = 20) -> str:
-    more = len(index) - number
-    return str(index[:number].tolist()) + (f" and {more} more" if more > 0 else "")
+        raise ValueError(f"losses of samples {index[losses < 0].tolist()} are negative: Eq. 5 takes their logarithm")

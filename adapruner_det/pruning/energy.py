@@ -112,40 +112,33 @@ class Energy:
 
 
 def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int) -> Energy:
-    """The energy of the images of a data set.
-
-    Args:
-        statistics: what a finished model says of them.
-        weights: of the terms.
-        keep_ratio: c. How near two images have to be to be alike depends on how far images lie from each other when
-            that share is left.
-        seed: of the draw.
-    """
+    """The energy of the images of a data set. How near alike ones are depends on the ratio, see `redundancy`."""
     keys = list(map(image_key, statistics.datasets, statistics.ids))
     classes = rarest_class(statistics.counts)
     plain = weighted_draw(keys, seed, np.ones(len(keys)))
     balanced = weighted_draw(keys, seed, class_weights(statistics.counts, weights.class_balance))
-    near = None
     if weights.redundancy or weights.label_errors:
-        near = Neighbours.within(classes, whitened(statistics.features))
+        places, distances = nearest_of_class(classes, whitened(statistics.features))
     own = {name: np.zeros(len(keys)) for name in ("difficulty", "label_errors")}
     if weights.difficulty:
         own["difficulty"] = weights.difficulty * difficulty(statistics, weights.selection_weight)
     if weights.label_errors:
         surprises = overlooked(statistics.labels, statistics.found, len(keys))
-        found = label_error_term(statistics.loss, surprises, statistics.counts, near.places)
+        found = label_error_term(statistics.loss, surprises, statistics.counts, places)
         own["label_errors"] = weights.label_errors * found
     own["random"] = max(weights.random, _BETWEEN_EQUALS) * (1 - plain)
     own["class_balance"] = weights.random * (plain - balanced)
     own["class_coverage"] = np.zeros(len(keys))
     if weights.class_balance:
         against = np.sum(list(own.values()), axis=0)
-        own["class_coverage"][_best_of_each(classes, against)] = -CLASS_COVERAGE - np.ptp(against)
+        by_class = np.lexsort((against, classes))
+        best_of_each = by_class[np.unique(classes[by_class], return_index=True)[1]]
+        own["class_coverage"][best_of_each] = -CLASS_COVERAGE - np.ptp(against)
     if not weights.redundancy:
         nothing = sparse.csr_matrix((len(keys), len(keys)))
         return Energy(own, nothing, nothing)
     drawn = balanced >= np.sort(balanced)[::-1][number_to_keep(len(keys), keep_ratio) - 1]
-    return Energy(own, *redundancy(near, classes, drawn, weights.redundancy))
+    return Energy(own, *redundancy(places, distances, classes, drawn, weights.redundancy))
 
 
 def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
@@ -157,75 +150,54 @@ def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
     return x - w * np.log(x) - (w - w * np.log(w))
 
 
-def _best_of_each(classes: np.ndarray, against: np.ndarray) -> np.ndarray:
-    """Of each class the image that the least speaks against, (number of classes,) places."""
-    by_class = np.lexsort((against, classes))
-    return by_class[np.unique(classes[by_class], return_index=True)[1]]
+def nearest_of_class(classes: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images most like each image, of its own class; of features (N, F) only the directions count.
 
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The images most like each image, of its own class.
-
-    Attributes:
-        places: (N, k) int64, nearest first; -1 where a class has fewer others.
-        distances: (N, k) cosine distances in [0, 2]; infinite there.
+    Returns:
+        (N, k) places, nearest first, and cosine distances; -1 and infinite where a class has fewer others.
     """
-
-    places: np.ndarray
-    distances: np.ndarray
-
-    @staticmethod
-    def within(classes: np.ndarray, features: np.ndarray) -> "Neighbours":
-        """Of images of `classes` (N,) int with `features` (N, F), of which only the directions count."""
-        places = np.full((len(classes), NEIGHBOURS), -1)
-        distances = np.full(places.shape, np.inf)
-        for group in np.unique(classes):
-            own = np.flatnonzero(classes == group)
-            length = min(NEIGHBOURS, len(own) - 1)
-            if length and features.shape[1]:
-                near, far = nearest_neighbours(unit_vectors(features[own]), length)
-                places[own, :length], distances[own, :length] = own[near], far
-        return Neighbours(places, distances)
+    places = np.full((len(classes), NEIGHBOURS), -1)
+    distances = np.full(places.shape, np.inf)
+    for group in np.unique(classes):
+        own = np.flatnonzero(classes == group)
+        length = min(NEIGHBOURS, len(own) - 1)
+        if length and features.shape[1]:
+            near, far = nearest_neighbours(unit_vectors(features[own]), length)
+            places[own, :length], distances[own, :length] = own[near], far
+    return places, distances
 
 
 def redundancy(
-    near: Neighbours, classes: np.ndarray, drawn: np.ndarray, strength: float
+    places: np.ndarray, distances: np.ndarray, classes: np.ndarray, drawn: np.ndarray, strength: float
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """k_ij = strength exp(-(2 d_ij / w)^2) of each two images of a class of which one is among the nearest of the other.
 
     d is their cosine distance; w is the distance at which images of the class lie from each other once their share
     is left: the median distance of an image from its (1 / share)-th neighbour. What is much nearer than half of it is
-    as good as a copy.
-
-    Args:
-        near: the nearest of each image.
-        classes: (N,).
-        drawn: (N,) bool, who would stay if the draw alone decided: it gives each class its share.
-        strength: of a copy.
+    as good as a copy. `drawn` (N,) bool are those who would stay if the draw alone decided: it gives each class its share.
 
     Returns:
         redundancy and similarity, (N, N) each; see `Energy`.
     """
     num = len(classes)
-    rows, columns = np.nonzero((near.places >= 0) & (near.distances < 1))
-    found = (1 - near.distances[rows, columns], (rows, near.places[rows, columns]))
+    rows, columns = np.nonzero((places >= 0) & (distances < 1))
+    found = (1 - distances[rows, columns], (rows, places[rows, columns]))
     one_way = sparse.csr_matrix(found, (num, num))
     similarity = one_way.maximum(one_way.T).tocsr()
-    widths = _widths(near, classes, drawn)[np.repeat(np.arange(num), np.diff(similarity.indptr))]
+    widths = _widths(distances, classes, drawn)[np.repeat(np.arange(num), np.diff(similarity.indptr))]
     kernel = strength * np.exp(-((2 * (1 - similarity.data) / widths) ** 2))
     kernel[kernel < _SMALLEST * strength] = 0
     return sparse.csr_matrix((kernel, similarity.indices, similarity.indptr), (num, num)), similarity
 
 
-def _widths(near: Neighbours, classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+def _widths(distances: np.ndarray, classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """w of each image's class, (N,)."""
     widths = np.empty(len(classes))
     for group in np.unique(classes):
         own = np.flatnonzero(classes == group)
         length = max(1, min(NEIGHBOURS, len(own) - 1))
         share = max(drawn[own].mean(), 1 / len(own))
-        widths[own] = np.median(near.distances[own, min(round(1 / share), length) - 1])
+        widths[own] = np.median(distances[own, min(round(1 / share), length) - 1])
     return np.clip(widths, _NARROWEST, 2)
 
 

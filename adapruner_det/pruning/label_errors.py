@@ -81,11 +81,10 @@ def disagreements(
 
     Args:
         boxes, classes: (M, 4), (M,) labels.
-        detected, seen: (D, 4), (D,) boxes and classes of detections.
-        chances: (D,) how likely each is right.
+        detected, seen, chances: (D, 4), (D,), (D,) boxes, classes and how likely each detection is right.
 
     Returns:
-        (kind, label or -1, detection), the likeliest detection first.
+        (kind, label or -1, detection), the likeliest first.
     """
     overlaps, same = iou(detected, boxes), seen[:, None] == classes
     confirming = same & (overlaps >= SAME)
@@ -141,11 +140,9 @@ def label_error_term(
     some of the shifted boxes, what is overlooked knows missing and shifted ones.
 
     Args:
-        losses: (N,) training losses by the finished detector.
+        losses, counts: (N,) of the finished detector; (N, K) boxes of each class.
         surprises: (N,) nats, see `overlooked`.
-        counts: (N, K) boxes of each class.
-        neighbours: (N, k) places of the nearest, nearest first, -1 for none, by which the loss of hard stretches is
-            spared (`beyond_neighbours`); None to spare none.
+        neighbours: (N, k) places of the nearest, nearest first, -1 for none, for `beyond_neighbours`.
 
     Returns:
         (N,) u >= 0. On NEU-DET with planted errors it is 0 for nine in ten of the other images.
@@ -161,13 +158,8 @@ def label_error_term(
 def excess(values: np.ndarray, counts: np.ndarray, base: float) -> np.ndarray:
     """How far values are above those of images with as many boxes of each class, in robust standard deviations.
 
-    z of log((value + base) / (expected + base)), centred at its median, over 1.4826 times the median absolute
-    deviation, but at least a third: what varies less than that is not compared.
-
-    Args:
-        values: (N,), at least 0.
-        counts: (N, K) boxes of each class.
-        base: what is far below it counts as 0.
+    z of log((value + base) / (expected + base)), centred at its median, over 1.4826 times the median absolute deviation,
+    but at least a third: what varies less than that is not compared. What is far below `base` counts as 0.
     """
     values = np.asarray(values, float)
     if not values.any():

@@ -17,8 +17,7 @@ FLOOR = 0.05
 class RunningMean:
     """The mean of the last whole epoch, which does not depend on the order of this one, in O(1) memory.
 
-    Args:
-        num_samples: N; a remnant of fewer than half of them does not replace a whole epoch.
+    A remnant of fewer than half of the N samples does not replace a whole epoch.
     """
 
     def __init__(self, num_samples: int):
@@ -40,25 +39,13 @@ class RunningMean:
             return self.previous
         return self.sum / self.count if self.count else math.nan
 
-    def state_dict(self) -> dict:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict) -> None:
-        vars(self).update(state)
-
 
 class LossScale:
     """Divides losses by nothing ("none"), by their mean ("mean") or by what such samples usually cost ("expected").
 
     The last is a + sum_k b_k x_k, the least squares fit with no coefficient below 0; x are the sample's objects of each
-    class. It needs sums over all samples alone: O(K^2) memory, O(B K^2) a step. It is fitted once an epoch; before, the
-    mean stands in, and nothing is divided by less than FLOOR of it.
-
-    Args:
-        kind: one of LOSS_SCALES.
-        num_samples: N; a remnant of fewer than half of them is no epoch.
-        num_classes: K.
-        device: where the losses live.
+    class. It needs sums over all samples alone: O(K^2) memory, O(B K^2) a step. It is fitted once an epoch, as
+    `RunningMean`; before, the mean stands in, and nothing is divided by less than FLOOR of it.
     """
 
     def __init__(self, kind: str, num_samples: int, num_classes: int = 0, device: "torch.device | str" = "cpu"):
@@ -113,19 +100,16 @@ class LossScale:
 
     def state_dict(self) -> dict:
         own = {"moments": self.moments.clone(), "coefficients": self.coefficients.clone()}
-        return {"mean": self.mean.state_dict(), **own}
+        return {"mean": dict(vars(self.mean)), **own}
 
     def load_state_dict(self, state: dict) -> None:
-        """
-        Raises:
-            ValueError: it was fitted on another number of classes.
-        """
+        """Raises ValueError if it was fitted on another number of classes."""
         if state["coefficients"].shape != self.coefficients.shape:
             raise ValueError(
                 f"the saved loss scale has {len(state['coefficients']) - 1} classes, here are {self.num_classes}: "
                 "resume with the data set the run was started with"
             )
-        self.mean.load_state_dict(state["mean"])
+        vars(self.mean).update(state["mean"])
         self.moments.copy_(state["moments"])
         self.coefficients.copy_(state["coefficients"])
 
@@ -139,16 +123,11 @@ def expected_values(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def non_negative_fit(moments: Tensor) -> Tensor:
-    """Coefficients of the least squares fit that has none below zero.
+    """Coefficients of the least squares fit that has none below zero, (F,), from Z^T Z of the rows Z = (x, y).
 
     A matrix A with A^T A = X^T X, from its eigenvectors, stands for the samples X themselves. What no sample has gets
-    0, and columns that cannot be told apart share what they explain.
-
-    Args:
-        moments: Z^T Z of the rows Z = (x, y), (F + 1, F + 1) float64.
-
-    Returns:
-        (F,) float32: coarse, so that processes whose sums differ in the last bits get the same.
+    0, and columns that cannot be told apart share what they explain. The result is float32: coarse, so that processes
+    whose sums differ in the last bits get the same.
     """
     from scipy.optimize import nnls  # here, so that the mask needs nothing but torch
 

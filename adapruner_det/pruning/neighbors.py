@@ -1,7 +1,4 @@
-"""The nearest images of each image, by the angle between their features.
-
-N images, F features, B of the images asked about, k neighbours of each.
-"""
+"""The nearest images of each image, by the angle between their features (N images, F features)."""
 
 import numpy as np
 
@@ -17,17 +14,13 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
 def nearest_neighbours(
     units: np.ndarray, length: int, images: np.ndarray | None = None, candidates: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest candidates to each image but itself, by comparing all with all.
+    """The k nearest candidates to each image but itself: (B, k) places and float64 cosine distances, rising.
 
     Args:
         units: (N, F) float32 rows of length 1.
         length: k, below the number of candidates.
         images: (B,) places of those asked about, which have to be among the candidates; None for all.
         candidates: places of those that may be found; None for all.
-
-    Returns:
-        (B, k) int64 places and (B, k) float64 cosine distances in [0, 2], rising along a row: the same from both
-        sides, 0 for copies.
     """
     from sklearn.neighbors import NearestNeighbors  # here, as it takes a second to import
 

@@ -1,8 +1,7 @@
 """Whether a penalty can bring any logit to zero in the time it has: what arithmetic can tell before training.
 
-While a logit m is above zero, a larger gradient at a visit, or an alpha nearer to the best one, only takes it lower, and
-from a lower place each further visit takes it further, as s (1 - s) rises towards m = 0. So a logit that always gets
-the largest gradient and the best alpha there can be is never above another.
+A larger gradient at a visit, or a better alpha, takes a logit m > 0 lower, and from there each further visit takes it
+further, as s (1 - s) rises towards m = 0. So one that always gets the largest and the best is never above another.
 """
 
 import math
@@ -21,12 +20,7 @@ def check_reach(
     """Raises ValueError if a penalty cannot reach the ratio, whatever the losses will be.
 
     With a projection, without the compression term and with Eq. 4, as L has no bound, every ratio is reached.
-
-    Args:
-        keep_ratio: c.
-        alpha: first and last.
-        pruning_steps: steps after the warm-up.
-        steps_per_epoch: in which every sample is visited once.
+    `pruning_steps` come after the warm-up; every sample is visited once in `steps_per_epoch`.
     """
     if objective.projects_at_end or objective.classification:
         return

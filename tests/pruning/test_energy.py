@@ -13,10 +13,10 @@ from adapruner_det.pruning.energy import (
     CLASS_COVERAGE,
     NORM,
     Energy,
-    Neighbours,
     TermWeights,
     difficulty,
     energy_of,
+    nearest_of_class,
     redundancy,
     whitened,
 )
@@ -212,9 +212,9 @@ def test_difficulty_is_eq_4_and_5_less_their_minimum():
 def test_redundancy_by_hand():
     """Two directions at a right angle, a copy, and one at 45 degrees; w is the median distance of the second nearest."""
     features, classes = np.float32([[1, 0], [1, 0], [0, 1], [1, 1]]), np.zeros(4, int)
-    near = Neighbours.within(classes, features)
-    assert near.places[:2, 0].tolist() == [1, 0] and near.places[2, 0] == 3
-    kernel, similarity = redundancy(near, classes, np.array([True, False, True, False]), 0.7)
+    places, distances = nearest_of_class(classes, features)
+    assert places[:2, 0].tolist() == [1, 0] and places[2, 0] == 3
+    kernel, similarity = redundancy(places, distances, classes, np.array([True, False, True, False]), 0.7)
     apart = 1 - 0.5**0.5
     width = np.median([apart, apart, 1, apart])
     assert kernel[0, 1] == kernel[1, 0] == pytest.approx(0.7)
@@ -225,9 +225,9 @@ def test_redundancy_by_hand():
 
 def test_only_images_of_a_class_are_alike():
     classes = np.array([0, 1, 0, 1, 2])
-    near = Neighbours.within(classes, np.ones((5, 3), np.float32))
-    assert near.places[:, 0].tolist() == [2, 3, 0, 1, -1]
-    kernel, _ = redundancy(near, classes, np.ones(5, bool), 1.0)
+    places, distances = nearest_of_class(classes, np.ones((5, 3), np.float32))
+    assert places[:, 0].tolist() == [2, 3, 0, 1, -1]
+    kernel, _ = redundancy(places, distances, classes, np.ones(5, bool), 1.0)
     assert sorted(zip(*kernel.nonzero())) == [(0, 2), (1, 3), (2, 0), (3, 1)]
 
 
