@@ -5,7 +5,7 @@ Look at what was kept and pruned (classes, ratio, pictures):
     python tools/selection.py show output/voc/prune_yolov3_tiny_R18/selection
 
 Another ratio, without training again: AdaPruner's mask is solved for anew from the statistics beside it, with terms
-weighed otherwise if KEY VALUE pairs say so (ADAPRUNER.DOUBT 0); other methods' scores are cut:
+weighed otherwise if KEY VALUE pairs say so (ADAPRUNER.LABEL_ERRORS 0); other methods' scores are cut:
     python tools/selection.py cut output/voc/prune_yolov3_tiny_R18/selection \\
         --keep-ratio 0.8 --output output/voc/selection_0.80
 
@@ -40,7 +40,7 @@ from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.selection_of_scores import cut_as_made, selection_of_scores
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
-from adapruner_det.pruning.decision import LIKE_COLUMN, REASON_COLUMN
+from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
 from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
 from adapruner_det.report.planted import Planted, planted_report
 
@@ -55,7 +55,7 @@ def cut(args):
     selection, statistics = Selection.load(args.folder), None
     if is_solved(selection) and args.across_classes:
         raise SystemExit(
-            "--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.RARE_CLASSES 0 at the end does without"
+            "--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.CLASS_BALANCE 0 at the end does without"
         )
     if is_solved(selection):
         selection, statistics = solve_again(args.folder, args.keep_ratio, args.opts)
@@ -113,7 +113,7 @@ def reasons_of(selection):
     keys = list(zip(selection.datasets, selection.ids))
     if REASON_COLUMN not in selection.columns:
         return dict.fromkeys(keys, "")
-    columns = zip(selection.columns[REASON_COLUMN], selection.columns[LIKE_COLUMN])
+    columns = zip(selection.columns[REASON_COLUMN], selection.columns[SIMILAR_TO_COLUMN])
     return dict(zip(keys, (f"like {like}" if like else reason or "" for reason, like in columns)))
 
 
@@ -148,7 +148,7 @@ def parse_arguments():
     command = commands.add_parser("cut", help="a selection at another ratio, without training")
     command.set_defaults(run=cut, takes_opts=True)
     command.epilog = (
-        "KEY VALUE pairs at the end weigh terms of AdaPruner's objective otherwise, such as ADAPRUNER.DOUBT 0"
+        "KEY VALUE pairs at the end weigh terms of AdaPruner's objective otherwise, such as ADAPRUNER.LABEL_ERRORS 0"
     )
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_ratio(command)

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from .. import __version__
 from ..pruning import Selection
-from ..pruning.rarest_class import rarest_class
+from ..pruning.class_balance import rarest_class
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]

@@ -9,7 +9,12 @@ from .detection_config import add_efficientnet_lite_config, add_yolov3_tiny_conf
 
 PRESETS = {
     # What classification was measured with (docs/results.md); the defaults are for detection.
-    "classification": {"DIFFICULTY": 0.1, "RARE_CLASSES": 0.0, "MASK.LOSS_SCALE": "mean", "MASK.SELECTION_WEIGHT": 1.0},
+    "classification": {
+        "DIFFICULTY": 0.1,
+        "CLASS_BALANCE": 0.0,
+        "MASK.LOSS_SCALE": "mean",
+        "MASK.SELECTION_WEIGHT": 1.0,
+    },
     # The equations as printed: the mask that moves while the model trains is the selection.
     "paper": {
         "SOLVE_AT_END": False,
@@ -36,11 +41,12 @@ RENAMED_OR_GONE = {
     **{f"ADAPRUNER.{key}": f"use ADAPRUNER.MASK.{key}" for key in _MOVED},
     "ADAPRUNER.MASK_LR": "use ADAPRUNER.MASK.LR",
     "ADAPRUNER.LAST_LOOK": "use ADAPRUNER.SOLVE_AT_END",
-    "ADAPRUNER.REDUNDANCY": "use ADAPRUNER.LIKENESS",
-    "ADAPRUNER.OUTLIER_Z": "leave it out; what counts against an image for its loss is ADAPRUNER.DOUBT (0: nothing does)",
+    "ADAPRUNER.DOUBT": "use ADAPRUNER.LABEL_ERRORS",
+    "ADAPRUNER.LIKENESS": "use ADAPRUNER.REDUNDANCY",
+    "ADAPRUNER.CHANCE": "use ADAPRUNER.RANDOM",
+    "ADAPRUNER.RARE_CLASSES": "use ADAPRUNER.CLASS_BALANCE",
+    "ADAPRUNER.OUTLIER_Z": "leave it out; what counts against an image for its loss is ADAPRUNER.LABEL_ERRORS (0: nothing does)",
     "ADAPRUNER.LOSS_TERMS": "leave it out: the mask goes by the sum of all terms of the loss",
-    "ADAPRUNER.CLASS_BALANCE": "leave it out: classes are no longer held to the ratio while the mask learns; what favours "
-    "images of rare classes is ADAPRUNER.RARE_CLASSES",
     "INPUT.KEEP_ON_DEVICE": "leave it out: the images stay in the host's memory, and a batch at a time goes to the device",
     "MODEL.CLASSIFIER.CHANNELS_LAST": "leave it out: classifiers are always channels-last",
     "MODEL.CLASSIFIER.COMPILE": "leave it out: nothing is compiled",
@@ -116,15 +122,15 @@ def add_adapruner_config(cfg: CN) -> None:
     # Eq. 4 and 5 of the finished model's loss, over what such boxes let expect.
     cfg.ADAPRUNER.DIFFICULTY = 0.0
     # Labels that the finished model is at odds with; 1 is about what a label that is clearly wrong counts.
-    cfg.ADAPRUNER.DOUBT = 1.0
+    cfg.ADAPRUNER.LABEL_ERRORS = 1.0
     # What an image counts against another of its class that is just like it; less, the less alike they are.
-    cfg.ADAPRUNER.LIKENESS = 0.7
-    # A lot from 0 to 1 that SEED draws for each image: between images that nothing else tells apart, chance decides.
-    cfg.ADAPRUNER.CHANCE = 0.2
+    cfg.ADAPRUNER.REDUNDANCY = 0.7
+    # A number from 0 to 1 that SEED draws for each image: between images that nothing else tells apart, chance decides.
+    cfg.ADAPRUNER.RANDOM = 0.2
     # How much the draw favours images of rare classes, of which images without boxes are one: an image weighs the
     # share of images with its rarest class to the power of minus this. 1: a draw is as likely to be of one class as of
     # another, as long as there are images of both. At most 10.
-    cfg.ADAPRUNER.RARE_CLASSES = 1.0
+    cfg.ADAPRUNER.CLASS_BALANCE = 1.0
 
     # The mask while the model trains: it weights each image's loss (Eq. 4), and the losses move it (Eq. 5-7).
     cfg.ADAPRUNER.MASK = CN()

@@ -190,7 +190,7 @@ def build_pruner(cfg: CfgNode, num_images: int, num_covariates: int = 0) -> AdaP
             learning_rate=mask.LR,
         ),
         tolerance=mask.TOLERANCE,
-        num_covariates=num_covariates,
+        num_classes=num_covariates,
     )
 
 

@@ -99,8 +99,8 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):  # n
 
 
 @pytest.mark.parametrize("overrides, message", [
-    ({"ADAPRUNER.LIKENESS": -1.0}, "ADAPRUNER: likeness is a weight of at least 0 .off.; got -1.0"),
-    ({"ADAPRUNER.RARE_CLASSES": 11.0}, "rare_classes is a power from 0 .off. to 10; got 11.0"),
+    ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off.; got -1.0"),
+    ({"ADAPRUNER.CLASS_BALANCE": 11.0}, "class_balance is a power from 0 .off. to 10; got 11.0"),
     ({"ADAPRUNER.SOLVE_AT_END": True, "ADAPRUNER.MASK.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.SOLVE_AT_END False"),
     ({"ADAPRUNER.MASK.LR": 0.0}, "learning_rate is a number above 0"),
     ({"ADAPRUNER.MASK.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected'"),

@@ -121,15 +121,24 @@ def test_another_ratio_is_solved_for_without_training(pruned, run_tool, tmp_path
     output, _ = pruned
     cut = ("selection.py", "cut", output / "selection", "--keep-ratio", "0.5", "--output")
     assert "why images go:" in run_tool(*cut, tmp_path / "half")
-    run_tool(*cut, tmp_path / "drawn", "ADAPRUNER.LIKENESS", "0", "ADAPRUNER.DOUBT", "0", "ADAPRUNER.DIFFICULTY", "0")
+    run_tool(
+        *cut,
+        tmp_path / "drawn",
+        "ADAPRUNER.REDUNDANCY",
+        "0",
+        "ADAPRUNER.LABEL_ERRORS",
+        "0",
+        "ADAPRUNER.DIFFICULTY",
+        "0",
+    )
     half, drawn = (Selection.load(tmp_path / name) for name in ("half", "drawn"))
     assert sum(half.kept) == sum(drawn.kept) == 30 and half.kept != drawn.kept
-    assert drawn.provenance["reasons"]["chance"] == 30 and half.keep_ratio == 0.5
+    assert drawn.provenance["reasons"]["random"] == 30 and half.keep_ratio == 0.5
     run_tool("selection.py", "cut", tmp_path / "half", "--keep-ratio", "0.7", "--output", tmp_path / "back")
     assert Selection.load(tmp_path / "back").scores == Selection.load(output / "selection").scores
     for wrong, message in (
         (("--output", tmp_path / "x", "ADAPRUNER.WARMUP", "0"), "ADAPRUNER.WARMUP is no term"),
-        (("--output", tmp_path / "x", "--across-classes"), "ADAPRUNER.RARE_CLASSES 0 at the end does without"),
+        (("--output", tmp_path / "x", "--across-classes"), "ADAPRUNER.CLASS_BALANCE 0 at the end does without"),
         (("--keep-ratio", "0.9999", "--output", tmp_path / "x"), "keep_ratio 0.9999 of 60 samples is all of them"),
     ):
         out = run_tool(*cut[:5], *wrong, expect=1)

@@ -69,7 +69,7 @@ def test_retinanet_of_the_zoo_prunes_and_is_judged_on_own_data(run_tool, tmp_pat
 
 def test_the_same_data_is_pruned_alike_as_voc_and_as_coco(tmp_path, clean_catalogs, monkeypatch):
     # Lots go by data set and id, which are not the same: here by place.
-    monkeypatch.setattr("adapruner_det.pruning.energy.drawn_lots", lambda *args: np.arange(9)[::-1] / 9)
+    monkeypatch.setattr("adapruner_det.pruning.energy.weighted_draw", lambda *args: np.arange(9)[::-1] / 9)
     folder = write_voc_folder(tmp_path / "voc", {"all": [f"i{n}" for n in range(9)]})
     content = load_script(ROOT / "datasets/convert_voc_to_coco.py").convert(str(folder), "all")
     (tmp_path / "all.json").write_text(json.dumps(content))
