@@ -92,11 +92,9 @@ def check(experiment: Experiment) -> None:
     reasons = refusals(dict.fromkeys(bases.values()), task_name(selecting))
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
-    shared = proxy_settings(selecting)
-    for variant in experiment.variants:
-        own = proxy_settings(load_stage(experiment.selecting_stage(variant)))
-        differing = [key for key in own if own[key] != shared.get(key)]
-        if needs_proxy(bases[variant]) and differing:
+    for variant in (name for name in experiment.variants if needs_proxy(bases[name])):
+        own, shared = (proxy_settings(cfg) for cfg in (load_stage(experiment.selecting_stage(variant)), selecting))
+        if differing := [key for key in own if own[key] != shared.get(key)]:
             raise ValueError(
                 f"variants: {variant}: {', '.join(differing)} cannot differ, as the proxy that all methods look at "
                 "depends on it; make a comparison of its own, with this in --prune-opts"
@@ -165,9 +163,9 @@ class _Planner:
     def add_proxy(self, seed: int) -> None:
         """What the methods of a seed look at, whatever the ratio."""
         name, stage = proxy_run(seed), self.experiment.selecting_stage()
-        arguments = ("proxy", "--config-file", stage.config, "--seed", seed, "--output", self.output / name)
+        arguments = ("--config-file", stage.config, "--seed", seed, "--output", self.output / name, *stage.overrides)
         iterations = self._iterations(stage, self._competing(stage)[0])
-        self._add(name, ("score.py", *arguments, *stage.overrides), self._fingerprint(stage, "proxy"), iterations)
+        self._add(name, ("score.py", "proxy", *arguments), self._fingerprint(stage, "proxy"), iterations)
 
     def add_selections(self, method: str, seed: int) -> None:
         """A method's selections of a seed, the one that others are cut from first."""
@@ -176,21 +174,14 @@ class _Planner:
             self._add_selection(method, ratio, seed)
         for ratio in ratios:
             if source not in (None, ratio):
-                whole = self.runs[selection_run(method, source, seed)]
-                name = selection_run(method, ratio, seed)
-                folders = (self.output / run / "selection" for run in (whole.name, name))
-                command = ("selection.py", "cut", next(folders), "--keep-ratio", ratio, "--output", next(folders))
-                # What is trained on it depends on where it was cut from, which its name does not say.
-                self._add(name, command, f"{whole.fingerprint} cut from {source}", after=(whole.name,))
+                self._add_cut(method, source, ratio, seed)
 
     def _add_selection(self, method: str, ratio: float, seed: int) -> None:
         name, stage = selection_run(method, ratio, seed), self.experiment.selecting_stage(method)
         base = self.experiment.base_method(method)
         if base == ADAPRUNER:
             pairs = ("ADAPRUNER.KEEP_RATIO", ratio)
-            self._add_train_net(
-                name, stage, seed, self._competing(stage)[0], pairs, self._fingerprint(stage, ADAPRUNER)
-            )
+            self._add_train_net(name, stage, seed, self._competing(stage)[0], pairs, what=ADAPRUNER)
             return
         tool, what, after, proxy = "score.py", "scoring", (), ()
         if base == RANDOM:
@@ -201,38 +192,49 @@ class _Planner:
         command = (tool, base, "--config-file", stage.config, *arguments, *stage.overrides)
         self._add(name, command, self._fingerprint(stage, what), after=after)
 
+    def _add_cut(self, method: str, source: float, ratio: float, seed: int) -> None:
+        before, name = self.runs[selection_run(method, source, seed)], selection_run(method, ratio, seed)
+        whole, part = (self.output / run / "selection" for run in (before.name, name))
+        command = ("selection.py", "cut", whole, "--keep-ratio", ratio, "--output", part)
+        # What is trained on it depends on where it was cut from, which its name does not say.
+        self._add(name, command, f"{before.fingerprint} cut from {source}", after=(before.name,))
+
     def add_training(self, cell: Cell) -> None:
         """A model trained on everything or on a selection, and evaluated."""
-        stage = self.experiment.training_stage(cell.model)
+        stage, name = self.experiment.training_stage(cell.model), training_run(cell)
         whole = self._on_everything(stage)
         everything, _ = self._trainable(whole)
         if cell.method == FULL:
-            identity = self._fingerprint(whole, "training")
-            self._add_train_net(training_run(cell), whole, TRAINED_WITH + cell.seed, everything, (), identity)
+            self._add_train_net(name, whole, TRAINED_WITH + cell.seed, everything)
             return
         kept = self._kept(stage, cell)
         stage = stage.plus(*length(self._config(stage), cell.budget, everything, kept))
         before = self.runs[selection_run(cell.method, cell.keep_ratio, cell.seed)]
         pairs = ("DATASETS.SELECTION", self.output / before.name / "selection")
-        self._add_after(before, training_run(cell), stage, cell.seed, kept, pairs)
+        self._add_train_net(name, stage, TRAINED_WITH + cell.seed, kept, pairs, before)
 
     def add_finetuning(self, cell: Cell) -> None:
         """What goes on from a finished training, on other data."""
         stage, before = self.experiment.last_stage(cell.model), self.runs[training_run(cell)]
         pairs = ("MODEL.WEIGHTS", self.output / before.name / "model_final.pth")
-        self._add_after(before, finetuning_run(cell), stage, cell.seed, self._trainable(stage)[0], pairs)
-
-    def _add_after(self, before: Run, name: str, stage: Stage, seed: int, images: int, pairs: tuple) -> None:
-        """A training with what another run has made."""
-        identity = self._fingerprint(stage, "training") + before.fingerprint
-        self._add_train_net(name, stage, TRAINED_WITH + seed, images, pairs, identity, (before.name,))
+        images, _ = self._trainable(stage)
+        self._add_train_net(finetuning_run(cell), stage, TRAINED_WITH + cell.seed, images, pairs, before)
 
     def _add_train_net(
-        self, name: str, stage: Stage, seed: int, images: int, pairs: tuple, identity: str, after: tuple[str, ...] = ()
+        self,
+        name: str,
+        stage: Stage,
+        seed: int,
+        images: int,
+        pairs: tuple = (),
+        before: Run | None = None,
+        what: str = "training",
     ) -> None:
+        """A run on so many images; `pairs` name what `before` made."""
         pairs = (*stage.overrides, *pairs, "SEED", seed, "OUTPUT_DIR", self.output / name)
         command = ("train_net.py", "--resume", "--config-file", stage.config, *pairs)
-        self._add(name, command, identity, self._iterations(stage, images), after)
+        identity = self._fingerprint(stage, what) + (before.fingerprint if before else "")
+        self._add(name, command, identity, self._iterations(stage, images), (before.name,) if before else ())
 
     def _add(self, name: str, command: tuple, identity: str, iterations: int = 0, after: tuple[str, ...] = ()) -> None:
         """A run of one of the tools; each of them goes on where it stopped."""

@@ -72,19 +72,9 @@ def test_ranges_by_hand():
     assert table.loc[("0.9", "random_class_weighted"), "AP - random"] == "-1.0"
 
 
-def test_stars_are_corrected_for_all_differences_of_the_table():
-    cells = [FULL, *of("random", (0.9, (48, 49, 50))), *of("adapruner", (0.9, (49, 50.1, 50.95)))]
-    assert over_ranges(frame_of(cells))["AP - random"].tolist() == ["+1.0 [+0.8, +1.2] *"]
-    others = sum((of(f"m{n}", (0.9, (48, 50, 49))) for n in range(20)), [])
-    assert over_ranges(frame_of(cells + others))["AP - random"].tolist()[0] == "+1.0 [+0.8, +1.2]"
-
-
-def test_with_random_alone_there_is_no_further_control_to_name():
+def test_without_controls_or_a_selection_there_is_nothing_to_say():
     table = over_ranges(frame_of([cell for cell in WORKED if cell[0] != "random_class_weighted"]))
     assert not any("strongest" in column for column in table) and table["method"].tolist() == ["adapruner"] * 2
-
-
-def test_without_a_control_or_a_selection_there_is_nothing_to_say():
     for cells in ([FULL], [FULL, *of("adapruner", (0.9, (1, 2)))]):
         assert over_ranges(frame_of(cells)).empty
     assert needed_table(frame_of([FULL])).empty
@@ -102,9 +92,7 @@ def test_seeds_pair_where_cells_have_different_ones():
     assert over_ranges(frame_of(cells))["AP - random"].tolist() == ["+2.2"]  # 1, 2; 3
     (grid, *_) = curves_of(frame_of(cells))
     assert np.isnan(grid.at("adapruner", [0.5, 0.3])[2]).all() and list(grid.methods["random"]) == [0.5, 0.3]
-
-
-def test_seeds_that_no_rival_has_leave_the_difference_away():
+    # seeds that no rival has leave the difference away
     cells = [FULL, *of("random", (0.5, (40, 41))), *of("random_class_weighted", (0.5, (42, 43)))]
     late = frame_of(of("adapruner", (0.5, (44, 45)))).assign(seed=[7, 8])
     table = over_ranges(pd.concat([frame_of(cells), late])).set_index("method")

@@ -102,25 +102,16 @@ def test_adapruner_and_its_variants_prune_once_a_seed_whatever_the_ratios(tmp_pa
     assert fewer.items() <= runs.items()
 
 
-def test_further_grids_add_seeds_and_budgets_to_the_ratios_they_name(tmp_path):
+def test_further_grids_add_seeds_budgets_and_models_to_the_ratios_they_name(tmp_path):
     more = [Grid(keep_ratios=[0.5], seeds=[1, 2]), Grid(keep_ratios=[0.7, 0.5], budgets=["epochs"])]
+    more += [Grid(train_configs={"R": TRAIN[MODEL]}, keep_ratios=[0.5], seeds=[2, 3])]
     runs = runs_of(tmp_path, "random", keep_ratios=[0.8, 0.5], seeds=[0], more=more)
     trained = [("full", 1.0, "any", seed) for seed in (0, 1, 2)]
     trained += [("random", 0.8, "iterations", 0)]
+    of_r = [("full", 1.0, "any", seed) for seed in (2, 3)] + [("random", 0.5, "iterations", seed) for seed in (2, 3)]
     trained += [("random", 0.5, "iterations", seed) for seed in (0, 1, 2)]
     trained += [("random", ratio, "epochs", 0) for ratio in (0.7, 0.5)]
-    selected = [(0.8, 0), (0.5, 0), (0.7, 0), (0.5, 1), (0.5, 2)]
-    names = {selection_run("random", *one) for one in selected} | {training(*one) for one in trained}
-    assert set(runs) == names
-
-
-def test_a_further_grid_can_train_a_model_of_its_own(tmp_path):
-    more = [Grid(train_configs={"R": TRAIN[MODEL]}, keep_ratios=[0.5], seeds=[1, 2])]
-    runs = runs_of(tmp_path, "random", keep_ratios=[0.8, 0.5], seeds=[0, 1], more=more)
-    trained = [("full", 1.0, "any", seed) for seed in (0, 1)]
-    trained += [("random", ratio, "iterations", seed) for ratio in (0.8, 0.5) for seed in (0, 1)]
-    of_r = [("full", 1.0, "any", seed) for seed in (1, 2)] + [("random", 0.5, "iterations", seed) for seed in (1, 2)]
-    selected = [(0.8, 0), (0.5, 0), (0.8, 1), (0.5, 1), (0.5, 2)]
+    selected = [(0.8, 0), (0.5, 0), (0.7, 0), (0.5, 1), (0.5, 2), (0.5, 3)]
     names = {selection_run("random", *one) for one in selected} | {training(*one) for one in trained}
     assert set(runs) == names | {training(*one, model="R") for one in of_r}
     assert runs[training("random", 0.5, seed=2, model="R")].after == (selection_run("random", 0.5, 2),)
