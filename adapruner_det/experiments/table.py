@@ -11,9 +11,10 @@ import pandas as pd
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
+from .check import test_set
 from .experiment import EPOCHS, FULL, Cell, Experiment
 from .methods import DRAWN, RANDOM, needs_proxy
-from .plan import finetuning_run, selection_run, test_set, training_run
+from .plan import finetuning_run, selection_run, training_run
 from .runs import seconds_of
 from .statistics import Estimate, columns, holm, over_cells
 

@@ -7,9 +7,9 @@ from detectron2.data import DatasetCatalog
 from adapruner_det.baselines.registry import METHODS
 from adapruner_det.engine import load_config
 from adapruner_det.engine.proxy import task_name
+from adapruner_det.experiments.check import check
 from adapruner_det.experiments.experiment import Experiment, Grid, Variant
 from adapruner_det.experiments.options import load_experiment, merge, read_experiment
-from adapruner_det.experiments.plan import check
 
 EXPERIMENTS = sorted((ROOT / "configs/experiments").glob("*.yaml"))
 

@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT, write_voc_folder, write_voc_image
 
 from adapruner_det.baselines import registry
-from adapruner_det.experiments import plan as plan_module
+from adapruner_det.experiments import check
 from adapruner_det.experiments.experiment import Cell, Experiment, Grid, Variant
 from adapruner_det.experiments.methods import METHODS, needs_proxy
 from adapruner_det.experiments.plan import finetuning_run, plan, proxy_run, selection_run, training_run
@@ -150,14 +150,14 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
 
 def test_a_new_key_of_scoring_changes_what_looks_at_a_proxy_alone(tmp_path, monkeypatch):
     usual = runs_of(tmp_path, "random", *LOOKING)
-    load = plan_module.load_config
+    load = check.load_config
 
     def load_other(*args, **kwargs):
         cfg = load(*args, **kwargs)
         cfg.SCORING.EARLIER = "a key there was, or is going to be"
         return cfg
 
-    monkeypatch.setattr(plan_module, "load_config", load_other)
+    monkeypatch.setattr(check, "load_config", load_other)
     changed = {name for name, run in runs_of(tmp_path, "random", *LOOKING).items() if run != usual[name]}
     assert changed == {name for name in usual if re.search("proxy|herding|grand|near", name)}
 
