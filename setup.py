@@ -27,6 +27,7 @@ setup(
         "defusedxml",
         "fvcore",
         "matplotlib",
+        "omegaconf>=2.3",
         "pandas",
         "scikit-learn",
         "scipy",
