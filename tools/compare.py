@@ -120,7 +120,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--planted",
         metavar="FILE",
         default=None,
-        help="planted.json of datasets/plant_defects.py, of the images to prune: selections.md says how "
+        help="planted.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
         "often its defects were pruned",
     )
     option(
