@@ -14,7 +14,6 @@ from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.engine.classification import ClassificationTask as task
 from adapruner_det.engine.classification_config import add_classification_config
 from adapruner_det.engine.classification_statistics import last_layer_of
-from adapruner_det.report.features import embed_dataset
 
 CLASSES = ["dark", "middle", "bright"]
 NUMBER = 30
@@ -210,16 +209,3 @@ def test_evaluation_from_end_to_end(cfg, name, tmp_path):
     written = json.loads((tmp_path / "inference" / name / "evaluation.json").read_text())
     assert written["images"] == NUMBER
     assert written["classification"] == results["classification"]
-
-
-def test_features_of_a_data_set_are_exact_and_in_its_order(cfg, name):
-    cfg.SOLVER.AMP.ENABLED = True
-    model = build_model(cfg).train()
-    features, labels, ids = embed_dataset(cfg, model, name)
-    assert model.training and labels.tolist() == [i % 3 for i in range(NUMBER)]
-    assert ids == [f"i{i}" for i in range(NUMBER)]
-    images = torch.from_numpy(np.stack([record["image"] for record in _records()])).permute(0, 3, 1, 2)
-    with torch.no_grad():
-        expected = model.eval().embed({"images": images})
-    assert features.dtype == np.float32
-    np.testing.assert_allclose(features, expected.numpy(), rtol=1e-4, atol=1e-6)
