@@ -14,6 +14,7 @@ from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.engine.classification import ClassificationTask as task
 from adapruner_det.engine.classification_config import add_classification_config
 from adapruner_det.engine.classification_statistics import last_layer_of
+from adapruner_det.modeling.per_image import return_per_image_losses
 from adapruner_det.report.features import embed_dataset
 
 CLASSES = ["dark", "middle", "bright"]
@@ -135,8 +136,6 @@ def test_training_batches(cfg):
     assert batch["images"].shape == (10, 3, 16, 16)
     assert index.unique().numel() == 10
     assert torch.equal(batch["labels"], labels_of(records)[index])
-    names = task.describe(batch, records)
-    assert names == [f"{records[i]['dataset_name']} i{i}" for i in index.tolist()]
 
 
 @pytest.mark.parametrize("key, off", [("CROP_PADDING", 0), ("CUTOUT", 0), ("RANDOM_FLIP", "none")])
@@ -189,7 +188,7 @@ def test_pretrained_weights_keep_their_statistics(cfg):
 
 def test_per_image_losses(cfg):
     records, model = task.load_records(cfg), build_model(cfg)
-    task.return_per_image_losses(model)
+    return_per_image_losses(model)
     assert model(next(iter(_loader(cfg, records))))["loss_cls"].shape == (10,)
 
 
