@@ -17,7 +17,7 @@ from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
 from ..data.sampling import ResumableSampler
 from ..evaluation.accuracy import ClassificationEvaluator
-from ..pruning.label_errors import Detections, Labels
+from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import Statistics
 from .classification_statistics import last_layer_of
 
