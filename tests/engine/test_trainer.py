@@ -110,7 +110,16 @@ def config(tmp_path):
 
 
 YOLO = {"base": "Base-YOLOv3-Tiny-R18.yaml", "SOLVER.MAX_ITER": 12, "ADAPRUNER.WARMUP": 0.25}
-RETINANET = {**YOLO, "base": "Base-RetinaNet-FPN-R18.yaml"}
+RETINANET = {
+    **YOLO,
+    "MODEL.META_ARCHITECTURE": "RetinaNet",
+    "MODEL.BACKBONE.NAME": "build_retinanet_resnet_fpn_backbone",
+    "MODEL.FPN.IN_FEATURES": ["res4", "res5"],
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.RETINANET.IN_FEATURES": ["p4", "p5", "p6", "p7"],
+    "MODEL.RETINANET.NUM_CONVS": 1,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [32], [64], [128]],
+}
 FASTER_RCNN = {**YOLO, "base": "Base-Faster-RCNN-FPN-R18.yaml"}
 
 
