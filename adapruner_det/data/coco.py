@@ -27,6 +27,7 @@ from .validation import (
     InvalidDatasetError,
     PathLike,
     Problem,
+    Record,
     check_on_invalid,
     find_box_fault,
     picture_size,
@@ -58,7 +59,7 @@ def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> di
 
 def load_coco_dataset(
     json_file: PathLike, image_root: PathLike, class_names: Sequence[str], on_invalid: str = "error"
-) -> list[dict]:
+) -> list[Record]:
     """Loads a COCO file as Detectron2's standard dataset dicts, sorted by image id as Detectron2 does.
 
     Boxes that stick out of the picture by up to one pixel are taken as they are (Detectron2 clips them). Crowds, and
@@ -101,7 +102,7 @@ def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
     for place, category in enumerate(content["categories"], start=1):
         entry = category if isinstance(category, dict) else {}
         category_id, name = entry.get("id"), entry.get("name")
-        if not _is_integer(category_id) or not isinstance(name, str) or not name:
+        if not isinstance(category_id, int) or isinstance(category_id, bool) or not isinstance(name, str) or not name:
             raise ValueError(f"{json_file}: category {place} needs an integer id and a name: {category}")
         if category_id in names or name in names.values():
             raise ValueError(f"{json_file}: category {category_id} ({name}): the id or the name repeats")
@@ -133,14 +134,14 @@ class _Reader:
     """Reads the lists of one file into `records`, the dicts by image id."""
 
     def __init__(self, json_file: str, image_root: str, category_ids: dict[int, int], class_names: Sequence[str]):
-        self.records: dict[Any, dict] = {}
+        self.records: dict[Any, Record] = {}
         self.findings = Findings()
         self._json_file = json_file
         self._image_root = image_root
         self._category_ids = category_ids
         self._class_names = class_names
 
-    def read_images(self, images: list[dict]) -> None:
+    def read_images(self, images: list[Record]) -> None:
         for image in tqdm(images, desc=f"Images of {self._json_file}", unit="file", delay=2, leave=False):
             image_id = image["id"]
             try:
@@ -153,7 +154,7 @@ class _Reader:
                 problem = Problem(self._json_file, f"image {image_id!r}: {error}")
                 self.findings.add(image_id, problem, unusable=True)
 
-    def _picture(self, image: dict) -> dict:
+    def _picture(self, image: Record) -> Record:
         """file_name, height and width of an image, whose file has to have them."""
         name = image.get("file_name")
         if not isinstance(name, str) or not name:
@@ -174,7 +175,7 @@ class _Reader:
         return {"file_name": file, "height": height, "width": width}
 
     @without_garbage_collection()
-    def read_annotations(self, annotations: list[dict]) -> None:
+    def read_annotations(self, annotations: list[Record]) -> None:
         seen: set[Any] = set()
         for annotation in annotations:
             try:
@@ -190,12 +191,12 @@ class _Reader:
                 problem = Problem(self._json_file, f"{self._describe(annotation)}: {error}")
                 self.findings.add(annotation["image_id"], problem, bad_object=True)
 
-    def _describe(self, annotation: dict) -> str:
+    def _describe(self, annotation: Record) -> str:
         place = self._category_ids.get(annotation["category_id"])
         name = "" if place is None else f" ({self._class_names[place]})"
         return f"annotation {annotation['id']!r}{name} of image {annotation['image_id']!r}"
 
-    def _object(self, annotation: dict, record: dict) -> dict:
+    def _object(self, annotation: Record, record: Record) -> Record:
         category_id = annotation["category_id"]
         if category_id not in self._category_ids:
             raise ValueError(f"category {category_id!r} is not one of the classes")
@@ -214,13 +215,14 @@ class _Reader:
         }
 
 
-def coco_content(records: Sequence[dict], class_names: Sequence[str], image_root: PathLike) -> dict[str, Any]:
+def coco_content(records: Sequence[Record], class_names: Sequence[str], image_root: PathLike) -> dict[str, Any]:
     """Dataset dicts as the content of a COCO file that gives the same boxes when it is read.
 
     Images are numbered from 1 in their order, since not every tool takes strings; `file_name` is relative to
     `image_root`. VOC's difficult objects are objects like any other, as Detectron2 trains on them, with `difficult` 1.
     """
-    images, annotations = [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
     for image_id, record in enumerate(records, start=1):
         size = {key: record[key] for key in ("width", "height")}
         name = os.path.relpath(record["file_name"], image_root)
@@ -244,12 +246,12 @@ def coco_content(records: Sequence[dict], class_names: Sequence[str], image_root
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
-def has_segmentation(annotation: dict) -> bool:
+def has_segmentation(annotation: Record) -> bool:
     """Whether an object of a COCO file has one; empty ones are what tools write for boxes alone."""
     return bool(annotation.get("segmentation")) and annotation["segmentation"] != [[]]
 
 
-def _check_box(box: Any, record: dict) -> None:
+def _check_box(box: Any, record: Record) -> None:
     if not isinstance(box, list) or len(box) != 4:
         raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
     if not _finite(box):
@@ -260,7 +262,7 @@ def _check_box(box: Any, record: dict) -> None:
         raise ValueError(f"bbox {box} {fault}")
 
 
-def _segmentation(segmentation: Any, record: dict):
+def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Record | None:
     """The form Detectron2 works with: polygons of three points or more, or a compressed RLE."""
     if not has_segmentation({"segmentation": segmentation}):
         return None
@@ -276,7 +278,7 @@ def _segmentation(segmentation: Any, record: dict):
     return polygons
 
 
-def _compressed_rle(rle: dict, image_size: list[int]) -> dict:
+def _compressed_rle(rle: Record, image_size: list[int]) -> Record:
     counts, size = rle.get("counts"), rle.get("size")
     if not isinstance(counts, (list, str)) or not isinstance(size, list) or len(size) != 2:
         raise ValueError("segmentation is no RLE with counts and size")
@@ -285,12 +287,13 @@ def _compressed_rle(rle: dict, image_size: list[int]) -> dict:
     if isinstance(counts, str):
         return rle
     try:
-        return pycocotools.mask.frPyObjects(rle, *size)
+        compressed: Record = pycocotools.mask.frPyObjects(rle, *size)
+        return compressed
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"segmentation is no RLE: {error}") from error
 
 
-def _finite(numbers: list) -> bool:
+def _finite(numbers: list[Any]) -> bool:
     """Whether all are numbers, of which none is infinite or NaN."""
     try:
         return math.isfinite(sum(numbers))  # far faster than looking at each

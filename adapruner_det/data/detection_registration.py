@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .coco import contiguous_ids, load_coco_dataset, read_categories
 from .registration import Format, check_same_metadata, find_path
-from .validation import PathLike, check_on_invalid
+from .validation import PathLike, Record, check_on_invalid
 from .voc import collect_class_names, load_voc_dataset, read_image_set
 
 
@@ -71,7 +72,7 @@ def register_coco(
     _register(name, metadata, partial(load_coco_dataset, json_file, image_root, classes, on_invalid))
 
 
-def _register(name: str, metadata: dict[str, object], load: Callable[[], list[dict]]) -> None:
+def _register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record]]) -> None:
     classes = metadata["thing_classes"]
     if not classes or len(set(classes)) < len(classes):
         raise ValueError(f"dataset {name!r}: class names are missing or repeat: {classes}")

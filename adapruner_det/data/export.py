@@ -14,8 +14,9 @@ from .detection_registration import register_coco, register_voc
 from .pruned_datasets import filter_records, pruned_name
 from .selection_lists import write_coco_json, write_ids
 from .selection_record import source_of
+from .validation import Record
 
-LoadDataset = Callable[[str], list[dict]]
+LoadDataset = Callable[[str], list[Record]]
 
 
 def export_selection(selection: Selection, form: str, folder: "str | Path", load: LoadDataset) -> list[Path]:
@@ -41,7 +42,8 @@ def register_sources(selection: Selection) -> None:
     class_names = selection.provenance.get("class_names")
     for name, source in selection.provenance.get("sources", {}).items():
         source = dict(source)
-        register = {"voc": register_voc, "coco": register_coco}.get(source.pop("format"))
+        readers: dict[str, Callable[..., None]] = {"voc": register_voc, "coco": register_coco}
+        register = readers.get(source.pop("format"))
         if name not in DatasetCatalog and register:
             register(name, class_names=class_names, **source)
 
@@ -81,7 +83,7 @@ EXPORTS: dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
 }
 
 
-def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list[dict]:
+def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list[Record]:
     if dataset not in DatasetCatalog:
         raise ValueError(
             f"data set {dataset} is not registered: name it, --register {dataset}=..., or the config the "

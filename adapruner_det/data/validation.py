@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 from PIL import Image
 
@@ -24,6 +24,7 @@ _EXIF_ORIENTATION = 0x0112
 _EXIF_SIDEWAYS = (5, 6, 7, 8)
 
 PathLike = Union[str, "os.PathLike[str]"]
+Record = dict[str, Any]  # one of Detectron2's dataset dicts, or of its annotations
 UNREADABLE = (OSError, Image.DecompressionBombError)  # what `picture_size` raises
 
 
@@ -66,7 +67,7 @@ class Findings:
         (self.unusable if unusable else self.faulty).add(image_id)
         self.bad_objects += bad_object
 
-    def usable(self, records: Sequence[dict], num_images: int, where: str, on_invalid: str) -> list[dict]:
+    def usable(self, records: Sequence[Record], num_images: int, where: str, on_invalid: str) -> list[Record]:
         """The records that `on_invalid` leaves; raises InvalidDatasetError as `raise_or_warn` does."""
         dropped = self.unusable | (self.faulty if on_invalid == "skip_images" else set())
         left = [record for record in records if record["image_id"] not in dropped]

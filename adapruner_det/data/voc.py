@@ -13,9 +13,10 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import ParseError, parse
 from detectron2.structures import BoxMode
@@ -28,6 +29,7 @@ from .validation import (
     InvalidDatasetError,
     PathLike,
     Problem,
+    Record,
     check_on_invalid,
     find_box_fault,
     first_lines,
@@ -45,6 +47,7 @@ _DIFFICULT = {"": False, "0": False, "1": True, "false": False, "true": True}
 _TWO_COLUMNS = re.compile(r"(\S.*?)\s+(?:-1|0|1)")
 
 Box = tuple[float, float, float, float]
+_Part = TypeVar("_Part")
 
 
 class VOCObject(NamedTuple):
@@ -86,8 +89,8 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
     if not lines:
         raise ValueError(f"{path} lists no image")
     # Only if all lines have the flag: ids may have blanks, and one of them may end in " 1".
-    columns = [_TWO_COLUMNS.fullmatch(line) for line in lines]
-    counts = Counter([match[1] for match in columns] if all(columns) else lines)
+    columns = [match[1] for match in map(_TWO_COLUMNS.fullmatch, lines) if match]
+    counts = Counter(columns if len(columns) == len(lines) else lines)
     repeated = [f"{i} ({n} times)" for i, n in counts.items() if n > 1]
     if repeated:
         shown = "\n".join(first_lines(repeated, LOGGED_LINES))
@@ -104,7 +107,7 @@ def collect_class_names(dirname: PathLike) -> list[str]:
         FileNotFoundError: there is no `Annotations` folder.
         ValueError: no annotation names a class.
     """
-    names = set()
+    names: set[str] = set()
     for file in _progress(sorted(index_files(dirname, "Annotations", (".xml",)).values()), f"Classes of {dirname}"):
         try:
             root = parse(file).getroot()
@@ -129,7 +132,9 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
         root = parse(path).getroot()
     except _XML_ERRORS as error:
         raise _broken(path, f"not readable as XML: {error}") from error
-    size, objects, problems = None, [], []
+    size: tuple[int, int] | None = None
+    objects: list[VOCObject] = []
+    problems: list[Problem] = []
     try:
         size = _read_size(root)
     except ValueError as error:
@@ -144,7 +149,7 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
 
 def load_voc_dataset(
     dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "error"
-) -> list[dict]:
+) -> list[Record]:
     """Loads a split as Detectron2's standard dataset dicts.
 
     Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers that count from 0.
@@ -186,33 +191,36 @@ class _Reader:
         self._annotations = index_files(dirname, "Annotations", (".xml",))
         self._category_ids = {name: i for i, name in enumerate(class_names)}
 
-    def read(self, image_id: str) -> dict | None:
+    def read(self, image_id: str) -> Record | None:
         """The image with its good objects; None if it is of no use."""
-        parts = []
-        for read in (self._picture_size, self._annotation):
-            try:
-                parts.append(read(image_id))
-            except InvalidDatasetError as error:
-                self.findings.add(image_id, error.problems[0], unusable=True)
-        if len(parts) < 2:
+        size = self._found(self._picture_size, image_id)
+        annotation = self._found(self._annotation, image_id)
+        if size is None or annotation is None:
             return None
-        (width, height), annotation = parts
+        width, height = size
         file = self._annotations[image_id]
         for problem in annotation.problems:
             self.findings.add(image_id, problem, bad_object=problem.object_number is not None)
-        if annotation.size and annotation.size != (width, height):
+        if annotation.size and annotation.size != size:
             # Nobody knows which of the two the boxes were drawn on.
             message = "size is {} x {}, but the picture's is {} x {}".format(*annotation.size, width, height)
             self.findings.add(image_id, Problem(file, message), unusable=True)
             return None
-        record = {"file_name": self._pictures[image_id], "image_id": image_id, "height": height, "width": width}
-        record["annotations"] = []
+        objects = []
         for obj in annotation.objects:
             try:
-                record["annotations"].append(self._object(obj, width, height))
+                objects.append(self._object(obj, width, height))
             except ValueError as error:
                 self.findings.add(image_id, Problem(file, str(error), obj.number, obj.name), bad_object=True)
-        return record
+        path = self._pictures[image_id]
+        return {"file_name": path, "image_id": image_id, "height": height, "width": width, "annotations": objects}
+
+    def _found(self, read: Callable[[str], _Part], image_id: str) -> _Part | None:
+        try:
+            return read(image_id)
+        except InvalidDatasetError as error:
+            self.findings.add(image_id, error.problems[0], unusable=True)
+            return None
 
     def _picture_size(self, image_id: str) -> tuple[int, int]:
         if image_id not in self._pictures:
@@ -228,7 +236,7 @@ class _Reader:
             raise _broken(os.path.join(self._dirname, "Annotations", f"{image_id}.xml"), "no such annotation")
         return read_annotation(self._annotations[image_id])
 
-    def _object(self, obj: VOCObject, width: int, height: int) -> dict:
+    def _object(self, obj: VOCObject, width: int, height: int) -> Record:
         if obj.name not in self._category_ids:
             raise ValueError("unknown class")
         xmin, ymin, xmax, ymax = obj.box
@@ -273,28 +281,28 @@ def _broken(file: str, message: str) -> InvalidDatasetError:
     return InvalidDatasetError("Broken file:", [Problem(file, message)], "Correct the file or write it anew.")
 
 
-def _read_size(root) -> tuple[int, int] | None:
+def _read_size(root: Element) -> tuple[int, int] | None:
     texts = {tag: _text(root, f"size/{tag}") for tag in ("width", "height")}
     sizes = [_number(text, f"size/{tag}") if text else 0.0 for tag, text in texts.items()]
     # Some labelling tools write 0 x 0 for a size that they do not know.
     return (round(sizes[0]), round(sizes[1])) if all(sizes) else None
 
 
-def _read_object(element, number: int) -> VOCObject:
+def _read_object(element: Element, number: int) -> VOCObject:
     name = _text(element, "name")
     if not name:
         raise ValueError("has no name")
     bndbox = element.find("bndbox")
     if bndbox is None:
         raise ValueError("has no bndbox")
-    box = tuple(_number(_text(bndbox, tag), tag) for tag in _CORNERS)
+    xmin, ymin, xmax, ymax = (_number(_text(bndbox, tag), tag) for tag in _CORNERS)
     difficult = _text(element, "difficult").lower()
     if difficult not in _DIFFICULT:
         raise ValueError(f"difficult is {difficult!r}, not 0 or 1")
-    return VOCObject(name, box, _DIFFICULT[difficult], number)
+    return VOCObject(name, (xmin, ymin, xmax, ymax), _DIFFICULT[difficult], number)
 
 
-def _text(element, tag: str) -> str:
+def _text(element: Element, tag: str) -> str:
     """The stripped text of a child, empty if there is no such child."""
     return (element.findtext(tag) or "").strip()
 
@@ -318,5 +326,6 @@ def _subfolder(dirname: PathLike, name: str) -> Path:
     return folder
 
 
-def _progress(items: Sequence[str], description: str):
-    return tqdm(items, desc=description, unit="file", delay=2, leave=False)
+def _progress(items: Sequence[str], description: str) -> Iterable[str]:
+    bar: Iterable[str] = tqdm(items, desc=description, unit="file", delay=2, leave=False)
+    return bar

@@ -87,9 +87,7 @@ class AdaPruner:
 
     With ratio control "penalty" the gap abs(r - c) is checked at the end of each epoch, when every logit has had its
     step, and lambda (r - c) of that check holds for the next one. Once r is at c or below, all logits go back together,
-    on the straight way the epoch took them, to where r is c, and stay there. The model trains on with these weights
-    while alpha rises. r comes by c once: until then all that moves a logit takes it down, as L - log L is never below 1.
-    Why not after each step: those whose turn in the epoch came first would be the ones to go (see docs/method.md).
+    on the straight way the epoch took them, to where r is c, and stay there (docs/method.md says why).
 
     Args:
         num_samples: N, the size of the training set.

@@ -52,12 +52,7 @@ class Decision:
 
 
 def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int) -> Decision:
-    """Minimises E for one ratio.
-
-    Raises:
-        ValueError: the ratio keeps none of the images, or all.
-        FloatingPointError: the statistics are not finite.
-    """
+    """Minimises E for one ratio; ValueError if that keeps none or all, FloatingPointError if statistics are not finite."""
     statistics.check_finite()
     keep = number_to_keep(len(statistics), keep_ratio)
     energy = energy_of(statistics, weights, keep_ratio, seed)

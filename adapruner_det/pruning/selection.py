@@ -82,10 +82,7 @@ class Selection:
         """The same scores cut at another ratio: the highest round(keep_ratio * N), at least one, are kept.
 
         Samples with equal scores are ordered by a hash of their id, so that neither the order of the data set nor the
-        alphabet decides.
-
-        Args:
-            balance_by: a column; each of its values is held to the ratio (`quotas`).
+        alphabet decides. Each value of the column `balance_by` is held to the ratio (`quotas`).
 
         Raises:
             ValueError: a ratio outside (0, 1], or too few samples for each value to keep one.
@@ -109,39 +106,31 @@ class Selection:
         """A pandas DataFrame, one row a sample: dataset, id, kept, score and the further columns."""
         import pandas as pd  # here, so that the mask needs nothing but torch
 
-        known = {"dataset": self.datasets, "id": self.ids, "kept": list(map(int, self.kept)), "score": self.scores}
-        return pd.DataFrame({**known, **self.columns})
+        kept = list(map(int, self.kept))
+        return pd.DataFrame(
+            {"dataset": self.datasets, "id": self.ids, "kept": kept, "score": self.scores, **self.columns}
+        )
 
     def save(self, folder: "str | Path") -> None:
         """Writes the file of record (selection.json) and a CSV for people (images.csv)."""
+        kept = list(map(bool, self.kept))
         record = {
             "format": FORMAT,
             "method": self.method,
             "keep_ratio": self.keep_ratio,
             "reached_ratio": self.reached_ratio,
             "num_samples": len(self),
-            "num_kept": sum(map(bool, self.kept)),
+            "num_kept": sum(kept),
             "provenance": self.provenance,
         }
-        samples = {
-            "dataset": list(self.datasets),
-            "id": list(self.ids),
-            "score": list(self.scores),
-            "kept": list(map(bool, self.kept)),
-            **{name: list(column) for name, column in self.columns.items()},
-        }
+        samples = {"dataset": self.datasets, "id": self.ids, "score": self.scores, "kept": kept, **self.columns}
         write_text(Path(folder) / RECORD, _dump(record, samples))
         by_score = self.table().sort_values(["score", "id"], kind="stable")
         write_text(Path(folder) / TABLE, by_score.to_csv(index=False, lineterminator="\n"))
 
     @staticmethod
     def load(folder: "str | Path") -> "Selection":
-        """Reads what `save` wrote.
-
-        Raises:
-            FileNotFoundError: no file of record there.
-            ValueError: it is broken, or of a newer format.
-        """
+        """Reads what `save` wrote; FileNotFoundError or ValueError if it is missing, broken or of a newer format."""
         path = Path(folder) / RECORD
         if not path.is_file():
             raise FileNotFoundError(
@@ -164,10 +153,7 @@ def quotas(sizes: Sequence[int], total: int) -> list[int]:
 
     Largest remainder (Hamilton's method): each group gets the whole part of its share, and the places left go to the
     largest fractions, the first among equals. A group whose share is below one gets one, and the rest is divided among
-    the others.
-
-    Raises:
-        ValueError: more groups than samples to keep.
+    the others. Raises ValueError for more groups than samples to keep.
     """
     sizes = np.array(sizes)
     given, free = np.zeros_like(sizes), sizes > 0
@@ -193,10 +179,10 @@ def ratio_label(keep_ratio: float) -> str:
     return label if float(label) == keep_ratio else f"{keep_ratio:g}"
 
 
-def _dump(record: dict[str, Any], samples: dict[str, list]) -> str:
+def _dump(record: dict[str, Any], samples: dict[str, Sequence[Any]]) -> str:
     """JSON with the record's keys one a line and each column of samples on one line."""
     head = json.dumps(record, indent=1, allow_nan=False).removesuffix("\n}")
-    columns = (f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in samples.items())
+    columns = (f"  {json.dumps(k)}: {json.dumps(list(v), allow_nan=False)}" for k, v in samples.items())
     return head + ',\n "samples": {\n' + ",\n".join(columns) + "\n }\n}\n"
 
 

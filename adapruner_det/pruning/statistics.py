@@ -79,8 +79,8 @@ class Statistics:
         places = [np.arange(n, num, len(parts)) for n in range(len(parts))]
         back = np.argsort(np.concatenate(places))
 
-        def rows(name: str) -> np.ndarray:
-            return np.concatenate([np.asarray(getattr(part, name)) for part in parts])[back]
+        def rows(columns: list) -> np.ndarray:
+            return np.concatenate(columns)[back]
 
         def boxes(name: str):
             tables = [getattr(part, name) for part in parts]
@@ -88,11 +88,11 @@ class Statistics:
             return type(moved[0])(*map(np.concatenate, zip(*moved)))
 
         return Statistics(
-            datasets=rows("datasets").tolist(),
-            ids=rows("ids").tolist(),
-            losses={term: np.concatenate([part.losses[term] for part in parts])[back] for term in parts[0].losses},
-            counts=rows("counts"),
-            features=rows("features"),
+            datasets=rows([part.datasets for part in parts]).tolist(),
+            ids=rows([part.ids for part in parts]).tolist(),
+            losses={term: rows([part.losses[term] for part in parts]) for term in parts[0].losses},
+            counts=rows([part.counts for part in parts]),
+            features=rows([part.features for part in parts]),
             labels=boxes("labels"),
             found=boxes("found"),
             class_names=parts[0].class_names,
@@ -111,11 +111,7 @@ class Statistics:
 
     @staticmethod
     def load(folder: "str | Path") -> "Statistics":
-        """
-        Raises:
-            FileNotFoundError: there are none.
-            ValueError: they are broken, or of a newer format.
-        """
+        """Reads what `save` wrote; FileNotFoundError or ValueError if it is missing, broken or of a newer format."""
         path = Path(folder) / FILE
         if not path.is_file():
             raise FileNotFoundError(

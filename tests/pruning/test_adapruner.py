@@ -73,15 +73,6 @@ def test_neither_the_order_of_the_loader_nor_numbers_decide_who_is_pruned():
     assert torch.equal(pruner.finish()[renumbered], kept)
 
 
-def test_very_easy_samples_go_first_and_very_hard_ones_next():
-    losses = torch.ones(N)
-    losses[:40] = 0.01  # L - log L = 4.6
-    losses[40:60] = 4.0  # 2.6
-    assert not run(make_pruner(0.9), losses / losses.mean())[:40].any()
-    kept = run(make_pruner(0.85), losses / losses.mean())
-    assert not kept[:60].any() and kept[60:].all()
-
-
 @pytest.mark.parametrize("weight, order", [(0.1, [0, 1, 2, 3]), (1.0, [2, 1, 0, 3]), (10.0, [3, 2, 1, 0])])
 def test_the_weight_of_the_selection_loss_says_how_hard_those_are_that_stay(weight, order):
     levels = torch.tensor([0.1, 0.5, 1.0, 4.0])  # 0.33, 0.57, 1, 3.9; 2.4, 1.2, 1, 2.6; 23, 7.4, 1, -9.9
@@ -135,17 +126,6 @@ def test_epochs_end_where_the_loaders_do_whenever_the_warm_up_ends():
     assert alphas_of(AdaPruner(20, 0.5, 30, warmup_steps=15), [torch.arange(20)] * 16)[1][-1][1] == pytest.approx(
         0.1 + 4.9 / 14
     )
-
-
-def test_lambda_is_equation_7():
-    assert math.isclose(make_pruner(0.75).compression_weight, 100 * 0.25)
-
-
-def test_samples_that_cannot_be_told_apart_are_drawn_from():
-    pruner = AdaPruner(10, 0.5, 40)
-    for _ in range(40):
-        pruner.update(torch.arange(10), torch.ones(10))
-    assert int(pruner.finish().sum()) == 5 and pruner.num_tied == 10
 
 
 def test_pruning_that_never_saw_everything_ends_in_an_error():

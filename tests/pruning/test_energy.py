@@ -113,12 +113,6 @@ def test_many_copies_come_to_rest(share):
     assert (m > 0).sum() == round(2000 * share) and rests(energy, m)
 
 
-def test_without_redundancy_it_is_the_order_of_u():
-    unary = np.random.default_rng(0).normal(size=50)
-    m = minimise(by_hand(unary, {}), 20)
-    assert np.array_equal(np.argsort(-m), np.argsort(unary)) and (m > 0).sum() == 20
-
-
 def test_what_an_image_adds_to_e_is_the_difference_of_e_with_and_without_it():
     energy, kept = problem(40, 0, 0.5), np.random.default_rng(0).random(40) < 0.5
     found = _marginals(energy, kept, energy.powers[NORM] @ kept.astype(float))

@@ -106,14 +106,6 @@ def test_all_samples_have_had_a_step_before_a_mask_counts():
     assert pruner.settled_at == 20 and int(pruner.finish().sum()) == 80
 
 
-def test_afterwards_the_model_is_trained_with_the_weights_of_that_mask():
-    pruner, index = learned(), torch.arange(10)
-    before = pruner.mask.logits.clone()
-    torch.testing.assert_close(pruner.weights(index), torch.sigmoid(pruner.alpha * before[:10]))
-    pruner.update(index, 100 * torch.ones(10))
-    assert torch.equal(pruner.mask.logits, before)
-
-
 def test_the_last_part_of_an_epoch_counts_too():
     """The run ends before the epoch does that takes the ratio below c."""
     stop = learned().settled_at - 3
@@ -121,13 +113,6 @@ def test_the_last_part_of_an_epoch_counts_too():
     assert pruner.settled_at is None and pruner.kept_ratio < 0.8
     assert int(pruner.finish().sum()) == 1600 and pruner.settled_at == stop
     assert torch.equal(pruner.finish(), pruner.mask.hard())
-
-
-def test_samples_that_are_all_the_same_are_drawn_from():
-    pruner = AdaPruner(50, 0.6, 100, objective=penalty())
-    for _ in range(100):
-        pruner.update(torch.arange(50), torch.ones(50))
-    assert int(pruner.finish().sum()) == 30 and pruner.num_tied == 50
 
 
 @pytest.mark.parametrize("stop", [90, 240, 250, 319, 320, 350])
@@ -170,17 +155,6 @@ def test_fewest_visits_by_hand():
     assert fewest_visits(2.0, 1.0, (1.0, 1.0)) == 3
     assert fewest_visits(6.0, 1.0, (1.0, 1.0)) == 1
     assert fewest_visits(0.0, 1.0, (1.0, 1.0)) == math.inf
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_course_of_gradients_and_alphas_is_faster(seed):
-    generator = torch.Generator().manual_seed(seed)
-    logit, visits = torch.ones(1, dtype=torch.float64), 0
-    while logit > 0:
-        gradient, alpha = 4 * torch.rand(2, generator=generator, dtype=torch.float64) ** 0.3
-        logit = logit - 0.3 * mask_gradient(logit, float(0.1 + alpha), gradient)
-        visits += 1
-    assert visits >= fewest_visits(4.0, 0.3, (0.1, 4.1))
 
 
 @pytest.mark.parametrize(
