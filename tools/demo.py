@@ -46,7 +46,7 @@ def where_planted_went(output: Path) -> str:
 
 
 def draw_pictures(output: Path) -> Path:
-    """images.png and scores.png of AdaPruner's selection; returns their folder."""
+    """images.png of AdaPruner's selection; returns its folder."""
     folder = output / selection_run(ADAPRUNER, KEEP_RATIO, 0) / "selection"
     command = [sys.executable, str(HERE / "selection.py"), "pictures", str(folder)]
     subprocess.run([*command, "--config-file", EXPERIMENT.prune_config], check=True, stdout=subprocess.DEVNULL)
@@ -70,7 +70,7 @@ def main():
     minutes = (time.perf_counter() - start) / 60
     print(
         f"\n{report}\nmAP on {DATA}'s test list, in percent. Pictures of kept and pruned images: "
-        f"{pictures}/images.png and scores.png\nThis report: {args.output}/report.md. "
+        f"{pictures}/images.png\nThis report: {args.output}/report.md. "
         f"{minutes:.1f} minutes"
     )
 

@@ -41,7 +41,7 @@ from adapruner_det.engine.selection_of_scores import cut_as_made, selection_of_s
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
-from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
+from adapruner_det.report.pictures import save_selection_sheet
 from adapruner_det.report.planted import Planted, planted_report
 
 
@@ -130,11 +130,9 @@ def pictures(args):
         [({**d, "reason": reasons[d["dataset_name"], str(d["image_id"])]}, score) for d, score in part]
         for part in (kept, pruned)
     )
-    sheet, histogram = Path(args.folder) / "images.png", Path(args.folder) / "scores.png"
+    sheet = Path(args.folder) / "images.png"
     save_selection_sheet(str(sheet), kept, pruned, class_names, partial(task.read_image, cfg))
-    scored = [(s, k) for s, k in zip(selection.scores, selection.kept) if s is not None]
-    save_score_histogram(str(histogram), *zip(*scored))
-    print(f"{sheet}\n{histogram}")
+    print(sheet)
 
 
 def parse_arguments():
@@ -183,9 +181,7 @@ def parse_arguments():
     command.add_argument("--planted", required=True, metavar="FILE", help="the planted.json beside the data")
     command.add_argument("--dataset", metavar="NAME", help="which one of the selection, if it covers several")
 
-    command = commands.add_parser(
-        "pictures", help="draw images.png (kept and pruned images) and scores.png into a selection"
-    )
+    command = commands.add_parser("pictures", help="draw kept and pruned images into a selection, as images.png")
     command.set_defaults(run=pictures)
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_data(command)

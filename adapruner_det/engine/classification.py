@@ -74,10 +74,6 @@ class ClassificationTask:
         return ClassificationEvaluator(name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
 
     @staticmethod
-    def return_per_image_losses(model: nn.Module) -> None:
-        model.per_image_losses = True
-
-    @staticmethod
     def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
 
@@ -107,11 +103,6 @@ class ClassificationTask:
     @staticmethod
     def image_indices(batch: dict) -> Tensor:
         return batch["image_index"]
-
-    @staticmethod
-    def describe(batch: dict, records: list[dict]) -> list[str]:
-        own = (records[i] for i in batch["image_index"].tolist())
-        return [f"{record['dataset_name']} {record['image_id']}" for record in own]
 
 
 def _load_clean(name: str) -> list[dict]:

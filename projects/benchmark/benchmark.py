@@ -129,7 +129,7 @@ def overhead_row(name, args):
         return_per_image_losses(model)
         pruner = AdaPruner(args.num_images, keep_ratio=0.8, total_steps=10**9)  # past its warm-up: the mask moves
         optimizer = build_optimizer(cfg, model)
-        task = {"task": DetectionTask(), "records": [], "identity": ""}
+        task = {"task": DetectionTask(), "records": []}
         return AdaPrunerStep(model, itertools.cycle(batches), optimizer, pruner, **task, mixed_precision=mixed)
 
     def two_steps(build):

@@ -159,10 +159,6 @@ def test_wrong_labels_are_on_record_and_belong_to_the_selection(data, run_tool, 
              "--output", tmp_path / "half", *noise)  # fmt: skip
     selection = Selection.load(tmp_path / "half")
     assert sum(selection.columns["label_flipped"]) == 12
-    run_tool("selection.py", "random", *register(data), *SMALL[:2], "--keep-ratio", "0.5",
-             "--output", tmp_path / "even", "SCORING.CLASS_BALANCE", "True")  # fmt: skip
-    kept = Selection.load(tmp_path / "even").kept_ids("pets")
-    assert sum(i.startswith("cat") for i in kept) == sum(i.startswith("dog") for i in kept) == 15
     run_tool("selection.py", "pictures", tmp_path / "half", *register(data), *SMALL[:2], *noise)
     with Image.open(tmp_path / "half" / "images.png") as sheet:
         assert sheet.width > 500
