@@ -1,0 +1,110 @@
+"""The labels a finished model doubts, box by box, for people and for annotation tools."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..files import write_text
+from ..pruning.label_errors import iou, suspicious_boxes
+from ..pruning.statistics import Statistics
+
+CSV, COCO = "doubtful_labels.csv", "doubtful_labels.json"
+LEAST = 1.0  # nats: as in the record's column of doubtful boxes
+_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+
+
+def doubtful_boxes(statistics: Statistics, place: Sequence[int], classifies: bool) -> list[dict[str, Any]]:
+    """All labels with a doubt of a nat or more, the most doubtful first.
+
+    Args:
+        place: where the images of the statistics stand in the selection.
+        classifies: a label is that of an image, and there are no boxes.
+
+    Returns:
+        {"i": place of the image, "kind": of `label_errors.KINDS`, "label", "seen": classes, -1 for none, "label_box",
+        "seen_box": XYXY or None, "chance": how likely the model is right, "doubt": nats} for each.
+    """
+    found = suspicious_boxes(statistics.labels, statistics.found, len(statistics), LEAST)
+    doubts = []
+    for image, kind, box, _, label, seen, chance, doubt in zip(*found):
+        missing = kind == "missing"
+        seen_box = box if missing else _seen_box(statistics, image, seen, box)
+        doubts.append(
+            {
+                "i": int(place[image]),
+                "kind": str(kind),
+                "label": int(label),
+                "seen": int(seen),
+                "label_box": None if missing or classifies else _rounded(box),
+                "seen_box": None if seen_box is None or classifies else _rounded(seen_box),
+                "chance": round(float(chance), 4),
+                "doubt": round(float(doubt), 3),
+            }
+        )
+    return doubts
+
+
+def _seen_box(statistics: Statistics, image: int, seen: int, label_box: np.ndarray) -> np.ndarray | None:
+    """The detection that speaks against a label: of that class, the one that overlaps it most."""
+    found = statistics.found
+    own = found.boxes[(found.images == image) & (found.classes == seen)]
+    return own[iou(label_box[None], own)[0].argmax()] if len(own) else None
+
+
+def _rounded(box: np.ndarray) -> list[float]:
+    return np.round(box.astype(float), 1).tolist()
+
+
+def write_lists(
+    folder: Path,
+    doubts: Sequence[dict[str, Any]],
+    records: Sequence[dict],
+    sizes: Sequence[tuple[int, int]],
+    class_names: Sequence[str],
+) -> None:
+    """Writes doubtful_labels.csv, and doubtful_labels.json: what the model would put there, as COCO annotations.
+
+    Args:
+        records, sizes: of all images of the selection; width and height.
+    """
+    named = [*class_names, ""]  # -1 is none
+    rows, annotations, files = [], [], {}
+    for number, doubt in enumerate(doubts, start=1):
+        i, record = doubt["i"], records[doubt["i"]]
+        files[i] = record.get("file_name", str(record["image_id"]))
+        words = {"kind": doubt["kind"], "label": named[doubt["label"]], "seen": named[doubt["seen"]]}
+        numbers = {"chance": doubt["chance"], "doubt": doubt["doubt"]}
+        corners = [value for which in ("label_box", "seen_box") for value in doubt[which] or [None] * 4]
+        columns = [f"{which}_{name}" for which in ("label", "seen") for name in _CORNERS]
+        key = {"dataset": record["dataset_name"], "id": record["image_id"], "file": files[i]}
+        rows.append({**key, **words, **numbers, **dict(zip(columns, corners))})
+        x_min, y_min, x_max, y_max = doubt["seen_box"] or doubt["label_box"] or (0, 0, *sizes[i])
+        width, height = round(x_max - x_min, 1), round(y_max - y_min, 1)
+        annotations.append(
+            {
+                "id": number,
+                "image_id": i,
+                "category_id": 1 + (doubt["seen"] if doubt["seen"] >= 0 else doubt["label"]),
+                "bbox": [x_min, y_min, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+                "score": doubt["chance"],
+                "attributes": {**words, "doubt": doubt["doubt"]},
+            }
+        )
+    root = os.path.dirname(os.path.commonprefix(list(files.values())))
+    content = {
+        "images": [
+            {"id": i, "file_name": os.path.relpath(file, root or None), "width": sizes[i][0], "height": sizes[i][1]}
+            for i, file in files.items()
+        ],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(class_names, start=1)],
+    }
+    write_text(folder / CSV, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    write_text(folder / COCO, json.dumps(content))
