@@ -50,7 +50,7 @@ def correct(selection: Selection, path: "str | Path | None") -> Selection:
         chosen.update(read_corrections(path))
     unknown = [f"{name} of {dataset}" for dataset, name in sorted(chosen.keys() - set(keys))]
     if unknown:
-        raise ValueError(f"{path}: {len(unknown)} images are not in the selection: {_some(unknown)}")
+        raise ValueError(f"{path} names images that are not in the selection: {_some(unknown)}")
     if not chosen:
         return selection
     kept = [chosen.get(key, bool(own)) for key, own in zip(keys, selection.kept)]

@@ -35,7 +35,7 @@ MAX_POINTS = 1500  # of the map
 MAX_CROPS = 600  # doubtful boxes shown; the lists have all
 SHOWN = 24  # images of a kind
 COPY, DOUBTFUL, DIFFICULTY, LOT = "near-duplicate", "doubtful labels", "hard or easy beyond its kind", "by lot"
-BY_HAND, LOWEST, OUTSIDE = "your choice", "lowest scores", "did not compete"
+BY_HAND, LOWEST, OUTSIDE = "a person's choice", "lowest scores", "did not compete"
 GROUPS = {  # a reason's colour, one of several, what the verdict says of it, what the legend says
     COPY: ("copies", "repeats", "repeat", "an image that stays", "copies: compare them below"),
     DOUBTFUL: ("doubtful", "has", "have", "doubtful labels", "doubtful labels: mend these, do not delete them"),
@@ -43,7 +43,7 @@ GROUPS = {  # a reason's colour, one of several, what the verdict says of it, wh
     LOT: ("lot", "goes", "go", "by lot", "by lot: a random choice would do as well"),
     LOWEST: ("lot", "has", "have", "the lowest scores", "with the lowest scores"),
     OUTSIDE: ("lot", "did", "did", "not compete", "did not compete"),
-    BY_HAND: ("hand", "is", "are", "your own choice", "your own choice"),
+    BY_HAND: ("hand", "is", "are", "a person's choice", "a person's choice"),
 }
 _SHOWN_AS = dict(zip((decision.NEAR_DUPLICATE, decision.DOUBTFUL, decision.DIFFICULTY, decision.CHANCE), GROUPS))
 
@@ -186,6 +186,7 @@ class _Page:
             "just_pruned": [i for i in reversed(by_score) if not self.kept[i]][: SHOWN // 2],
             "empty": empty[: 2 * SHOWN],
             "lot": sorted(map(int, lot)),
+            "lowest": [i for i in by_score if not self.kept[i]][: 2 * SHOWN],
         }
 
     def _copies(self) -> list[list[int]]:
