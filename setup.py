@@ -20,14 +20,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["adapruner_det", "adapruner_det.*"]),
-    package_data={"adapruner_det.report": ["templates/*"]},
     python_requires=">=3.11",
     # OpenCV and pycocotools come with Detectron2; asking for them again could pull in another numpy.
     install_requires=[
         "Pillow",
         "defusedxml",
         "fvcore",
-        "jinja2",
         "matplotlib",
         "pandas",
         "scikit-learn",

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from detectron2.structures import BoxMode
 
+from ..data.coco import coco_content
 from ..files import write_text
 from ..pruning.label_errors import iou, suspicious_boxes
 from ..pruning.statistics import Statistics
 
 CSV, COCO = "doubtful_labels.csv", "doubtful_labels.json"
 LEAST = 1.0  # nats: as in the record's column of doubtful boxes
-_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+_CORNERS = [f"{whose}_{side}" for whose in ("label", "seen") for side in ("x_min", "y_min", "x_max", "y_max")]
 
 
 def doubtful_boxes(statistics: Statistics, place: Sequence[int], classifies: bool) -> list[dict[str, Any]]:
@@ -73,38 +75,27 @@ def write_lists(
         records, sizes: of all images of the selection; width and height.
     """
     named = [*class_names, ""]  # -1 is none
-    rows, annotations, files = [], [], {}
-    for number, doubt in enumerate(doubts, start=1):
+    rows, by_image = [], {}
+    for doubt in doubts:
         i, record = doubt["i"], records[doubt["i"]]
-        files[i] = record.get("file_name", str(record["image_id"]))
+        file = record.get("file_name", str(record["image_id"]))
         words = {"kind": doubt["kind"], "label": named[doubt["label"]], "seen": named[doubt["seen"]]}
-        numbers = {"chance": doubt["chance"], "doubt": doubt["doubt"]}
+        numbers = {key: doubt[key] for key in ("chance", "doubt")}
         corners = [value for which in ("label_box", "seen_box") for value in doubt[which] or [None] * 4]
-        columns = [f"{which}_{name}" for which in ("label", "seen") for name in _CORNERS]
-        key = {"dataset": record["dataset_name"], "id": record["image_id"], "file": files[i]}
-        rows.append({**key, **words, **numbers, **dict(zip(columns, corners))})
-        x_min, y_min, x_max, y_max = doubt["seen_box"] or doubt["label_box"] or (0, 0, *sizes[i])
-        width, height = round(x_max - x_min, 1), round(y_max - y_min, 1)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": i,
-                "category_id": 1 + (doubt["seen"] if doubt["seen"] >= 0 else doubt["label"]),
-                "bbox": [x_min, y_min, width, height],
-                "area": width * height,
-                "iscrowd": 0,
-                "score": doubt["chance"],
-                "attributes": {**words, "doubt": doubt["doubt"]},
-            }
-        )
-    root = os.path.dirname(os.path.commonprefix(list(files.values())))
-    content = {
-        "images": [
-            {"id": i, "file_name": os.path.relpath(file, root or None), "width": sizes[i][0], "height": sizes[i][1]}
-            for i, file in files.items()
-        ],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": name} for i, name in enumerate(class_names, start=1)],
-    }
+        key = {"dataset": record["dataset_name"], "id": record["image_id"], "file": file}
+        rows.append({**key, **words, **numbers, **dict(zip(_CORNERS, corners))})
+        suggested = {
+            "bbox": doubt["seen_box"] or doubt["label_box"] or [0, 0, *sizes[i]],
+            "bbox_mode": BoxMode.XYXY_ABS,
+            "category_id": doubt["seen"] if doubt["seen"] >= 0 else doubt["label"],
+            "attributes": {**words, **numbers},
+        }
+        image = {"file_name": file, "width": sizes[i][0], "height": sizes[i][1], "annotations": []}
+        by_image.setdefault(i, image)["annotations"].append(suggested)
+    root = os.path.dirname(os.path.commonprefix([image["file_name"] for image in by_image.values()]))
+    content = coco_content(list(by_image.values()), class_names, root or os.curdir)
+    suggestions = [own for image in by_image.values() for own in image["annotations"]]
+    for annotation, suggestion in zip(content["annotations"], suggestions):
+        annotation["attributes"] = suggestion["attributes"]
     write_text(folder / CSV, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     write_text(folder / COCO, json.dumps(content))

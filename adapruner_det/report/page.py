@@ -25,7 +25,6 @@ from ..pruning.statistics import FILE as STATISTICS
 from ..pruning.statistics import Statistics
 from . import page_facts as facts
 from .doubtful_labels import COCO, CSV, doubtful_boxes, write_lists
-from .embedding_picture import draw_sample, tsne
 from .thumbnails import FOLDER as THUMBNAILS
 from .thumbnails import ReadImage, own_file, save_crops, save_thumbnails
 
@@ -36,14 +35,14 @@ MAX_CROPS = 600  # doubtful boxes shown; the lists have all
 SHOWN = 24  # images of a kind
 COPY, DOUBTFUL, DIFFICULTY, LOT = "near-duplicate", "doubtful labels", "hard or easy beyond its kind", "by lot"
 BY_HAND, LOWEST, OUTSIDE = "a person's choice", "lowest scores", "did not compete"
-GROUPS = {  # a reason's colour, one of several, what the verdict says of it, what the legend says
-    COPY: ("copies", "repeats", "repeat", "an image that stays", "copies: compare them below"),
-    DOUBTFUL: ("doubtful", "has", "have", "doubtful labels", "doubtful labels: mend these, do not delete them"),
-    DIFFICULTY: ("difficulty", "is", "are", "hard or easy beyond its kind", "hard or easy beyond their kind"),
-    LOT: ("lot", "goes", "go", "by lot", "by lot: a random choice would do as well"),
-    LOWEST: ("lot", "has", "have", "the lowest scores", "with the lowest scores"),
-    OUTSIDE: ("lot", "did", "did", "not compete", "did not compete"),
-    BY_HAND: ("hand", "is", "are", "a person's choice", "a person's choice"),
+GROUPS = {  # a reason's colour, how the verdict says it, and a hint
+    COPY: ("copies", "as copies of an image that stays", "compare them below"),
+    DOUBTFUL: ("doubtful", "for doubtful labels", "mend these, do not delete them"),
+    DIFFICULTY: ("difficulty", "as hard or easy beyond their kind", ""),
+    LOT: ("lot", "by lot", "a random choice would do as well"),
+    LOWEST: ("lot", "for the lowest scores", ""),
+    OUTSIDE: ("lot", "without having competed", ""),
+    BY_HAND: ("hand", "by a person's choice", ""),
 }
 _SHOWN_AS = dict(zip((decision.NEAR_DUPLICATE, decision.DOUBTFUL, decision.DIFFICULTY, decision.CHANCE), GROUPS))
 
@@ -97,7 +96,6 @@ class _Page:
         self.losses = self.column("final_loss", "mean_loss")
         self.class_names = selection.provenance["class_names"]
         self.classifies = "category_id" in self.records[0]
-        self.config = yaml.safe_load(selection.provenance.get("config") or "") or {}
         self.statistics = Statistics.load(folder) if (folder / STATISTICS).is_file() else None
         at = {key: i for i, key in enumerate(self.keys)}
         own = zip(self.statistics.datasets, self.statistics.ids) if self.statistics else ()
@@ -131,9 +129,8 @@ class _Page:
 
     def verdict(self) -> str:
         num, gone = len(self.keys), int((~self.kept).sum())
-        parts = [f"{n:,} {one if n == 1 else many} {what}" for n, (_, one, many, what, _) in self.counts if n]
-        goes = "goes" if gone == 1 else "go"
-        return f"Of {num:,} images {gone:,} {goes}{': ' if parts else ''}{', '.join(parts)}."
+        parts = ", ".join(f"{count:,} {words[1]}" for count, words in self.counts if count)
+        return f"Of {num:,} images {gone:,} {'goes' if gone == 1 else 'go'}{': ' if parts else ''}{parts}."
 
     def ratio_with_reason(self) -> float | None:
         """The ratio down to which images go for a reason; None if the method gives none."""
@@ -142,8 +139,8 @@ class _Page:
 
     @cached_property
     def epochs(self) -> float:
-        batch = self.config.get("SOLVER", {}).get("IMS_PER_BATCH", 0)
-        return self.selection.provenance.get("iterations", 0) * batch / len(self.keys)
+        """How often the model has seen each image; 0 if that is not told."""
+        return float(np.mean([visits for visits in self.column("visits") if visits is not None] or [0]))
 
     @cached_property
     def fitness(self) -> facts.Fitness | None:
@@ -151,20 +148,19 @@ class _Page:
 
     def commands(self) -> dict[str, str]:
         """What to type next."""
-        folder, compare, new = (shlex.quote(str(path)) for path in (
-            self.folder, self.folder.parent / "compare", self.folder.with_name(f"{self.folder.name}_corrected")))  # fmt: skip
-        ratio = f"{self.selection.keep_ratio:g}"
-        registered = self.config.get("DATASETS", {}).get("REGISTER", [])
+        folder, ratio = shlex.quote(str(self.folder)), f"{self.selection.keep_ratio:g}"
+        new, compare = (shlex.quote(f"{self.folder}_{what}") for what in ("corrected", "compared"))
+        config = yaml.safe_load(self.selection.provenance.get("config") or "") or {}
+        registered = config.get("DATASETS", {}).get("REGISTER", [])
         data = "".join(f" --register {shlex.quote(text)}" for text in registered)
         experiment = f"configs/experiments/{'cifar10_small' if self.classifies else 'detection_small'}.yaml"
-        report = f"python tools/selection.py report {folder}"
         return {
             "cut": f"python tools/selection.py cut {folder} --keep-ratio {ratio} --corrections corrections.csv --output {new}",
             "compare": f"python tools/compare.py --experiment {experiment}{data} --keep-ratios {ratio} --output {compare}\n"
-            f"{report} --results {compare}/results.csv{data}",
+            f"python tools/selection.py report {folder} --results {compare}/results.csv{data}",
         }
 
-    def balance(self) -> list[facts.Table]:
+    def balance(self) -> list[dict[str, Any]]:
         files = [own_file(record) for record in self.records]
         classes = [[r["category_id"]] if self.classifies else own[:, 0] for r, own in zip(self.records, self.boxes)]
         corners = None if self.classifies else [own[:, 1:] for own in self.boxes]
@@ -190,8 +186,10 @@ class _Page:
         }
 
     def _copies(self) -> list[list[int]]:
-        several = len(self.selection.dataset_names()) > 1
-        at = {f"{dataset}/{name}" if several else name: i for i, (dataset, name) in enumerate(self.keys)}
+        at = {name: i for i, (dataset, name) in enumerate(self.keys)}
+        at.update(
+            {f"{dataset}/{name}": i for i, (dataset, name) in enumerate(self.keys)}
+        )  # as told of several data sets
         like, similarity = self.column(decision.LIKE_COLUMN), self.column(decision.SIMILARITY_COLUMN)
         groups: dict[str, list[int]] = {}
         for i in sorted(self.gone(COPY), key=lambda i: -(similarity[i] or 0)):
@@ -230,10 +228,9 @@ class _Page:
         """[place, x, y] of a sample of the images on the map, x and y from 0 to 1."""
         if self.statistics is None or len(self.statistics) < 4 or not self.statistics.features.size:
             return []
-        sample = draw_sample(len(self.statistics), MAX_POINTS)
-        positions = tsne(self.statistics.features[sample])
-        positions = (positions - positions.min(axis=0)) / np.maximum(np.ptp(positions, axis=0), 1e-9)
-        return [[int(i), *np.round(p.astype(float), 4).tolist()] for i, p in zip(self.place[sample], positions)]
+        sample = np.random.default_rng(0).permutation(len(self.statistics))[:MAX_POINTS]
+        positions = facts.in_the_plane(self.statistics.features[sample])
+        return [[int(i), *point] for i, point in zip(self.place[sample], positions.tolist())]
 
     def _found(self) -> dict[int, list[int]]:
         """What the model sees in the images whose labels are doubtful: class and corners, one after the other."""

@@ -22,6 +22,7 @@ COUNTS = (("none", 0, 0), ("1", 1, 1), ("2 to 4", 2, 4), ("5 to 9", 5, 9), ("10 
 CURVES = ("kept_ratio", "alpha", "classification_loss", "compression_loss", "selection_loss")
 MAX_SOURCES = 60  # rows of a table
 _POINTS = 200  # of a curve
+_TSNE_DIMS = 50  # of more, the main components
 
 
 class Fitness(NamedTuple):
@@ -43,7 +44,7 @@ class Fitness(NamedTuple):
 def fitness(statistics: Statistics, epochs: float, classifies: bool) -> Fitness:
     """
     Args:
-        epochs: how often the model has seen each image.
+        epochs: how often the model has seen each image; 0 if that is not known.
     """
     labels, found = statistics.labels, statistics.found
     if classifies:
@@ -55,7 +56,7 @@ def fitness(statistics: Statistics, epochs: float, classifies: bool) -> Fitness:
         aps = [_ap(confirmed[own], found.scores[own], num) for own, num in zip(of_class, labelled) if num]
         ap = float(np.mean(aps)) if aps else 0.0
         precision, recall, score = _best(confirmed, found.scores, max(1, labelled.sum()))
-    young = ap < LEAST_AP or (epochs < FEW_EPOCHS and ap < LEAST_AP_YOUNG)
+    young = ap < LEAST_AP or (0 < epochs < FEW_EPOCHS and ap < LEAST_AP_YOUNG)
     return Fitness(ap, precision, recall, score, young)
 
 
@@ -100,27 +101,13 @@ def costs(path: "str | Path") -> tuple[list[str], list[dict[str, Any]]]:
     return metrics, rows
 
 
-class Row(NamedTuple):
-    name: str
-    before: int
-    after: int
-    warning: str
-
-
-class Table(NamedTuple):
-    title: str
-    unit: str
-    share: float  # of all that is left
-    rows: list[Row]
-
-
 def balance(
     kept: np.ndarray,
     class_names: Sequence[str],
     classes: Sequence[np.ndarray],
     boxes: "Sequence[np.ndarray] | None",
     sources: Sequence[str],
-) -> list[Table]:
+) -> list[dict[str, Any]]:
     """What is left of each class, box size, number of boxes and source.
 
     Args:
@@ -128,6 +115,9 @@ def balance(
         classes: of the objects of each image.
         boxes: (M, 4) XYXY corners in each image; None for classification.
         sources: of each image.
+
+    Returns:
+        {"title", "unit", "share" of all that is left, "rows": [{"name", "before", "after", "warning"}]} for each table.
     """
     having = np.array([np.isin(np.arange(len(class_names)), own) for own in classes]).T
     tables = [_table("Classes", "images", [(name, kept[own]) for name, own in zip(class_names, having)])]
@@ -143,12 +133,16 @@ def balance(
     return tables
 
 
-def _table(title: str, unit: str, groups: "list[tuple[str, np.ndarray]]") -> Table:
+def _table(title: str, unit: str, groups: "list[tuple[str, np.ndarray]]") -> dict[str, Any]:
     """Of groups by name: whether each of their members stays."""
     members = np.concatenate([stays for _, stays in groups])
     share = float(members.mean()) if len(members) else 1.0
-    rows = [Row(name, len(own), int(own.sum()), _warning(own, share)) for name, own in groups if len(own)]
-    return Table(title, unit, share, rows)
+    rows = [
+        {"name": name, "before": len(stays), "after": int(stays.sum()), "warning": _warning(stays, share)}
+        for name, stays in groups
+        if len(stays)
+    ]
+    return {"title": title, "unit": unit, "share": share, "rows": rows}
 
 
 def _warning(stays: np.ndarray, share: float) -> str:
@@ -158,6 +152,19 @@ def _warning(stays: np.ndarray, share: float) -> str:
         return "none left"
     far = lost - expected > 3 * np.sqrt(expected * share) and lost > 1.5 * expected
     return f"loses {lost / len(stays):.0%}, all lose {1 - share:.0%}" if far else ""
+
+
+def in_the_plane(features: np.ndarray) -> np.ndarray:
+    """(N, 2) positions from 0 to 1 of (N, F) features, N at least 4: t-SNE (van der Maaten and Hinton, 2008)."""
+    from sklearn.decomposition import PCA  # here: they take a second
+    from sklearn.manifold import TSNE
+
+    if min(features.shape) > _TSNE_DIMS:
+        features = PCA(_TSNE_DIMS, random_state=0).fit_transform(features)
+    start = "pca" if features.shape[1] > 1 else "random"
+    plane = TSNE(perplexity=min(30, (len(features) - 1) / 3), init=start, random_state=0).fit_transform(features)
+    plane = (plane - plane.min(axis=0)) / np.maximum(np.ptp(plane, axis=0), 1e-9)
+    return np.round(plane.astype(float), 4)
 
 
 def sources(ids: Sequence[str], files: Sequence[str]) -> list[str]:

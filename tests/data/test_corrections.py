@@ -62,12 +62,16 @@ def test_the_tools_make_the_page_and_take_its_corrections(tmp_path, run_tool, cl
     folder = write_voc_folder(tmp_path / "data", {"trainval": [f"{i:02}" for i in range(8)]})
     register_voc("boxes", str(folder), "trainval", class_names=["black", "white"])
     records = load_dataset("boxes")
-    own = make_selection(records, [float(i) for i in range(8)], [i > 3 for i in range(8)], keep_ratio=0.5, method="el2n")
+    own = make_selection(
+        records, [float(i) for i in range(8)], [i > 3 for i in range(8)], keep_ratio=0.5, method="el2n"
+    )
     own.save(tmp_path / "selection")
     assert "report.html" in run_tool("selection.py", "report", tmp_path / "selection")
     assert (tmp_path / "selection" / "thumbnails" / "7.jpg").is_file()
     mine, output = written(tmp_path, HEADER + "boxes,00,1\nboxes,07,0\n"), tmp_path / "mine"
-    run_tool("selection.py", "cut", tmp_path / "selection", "--keep-ratio", 0.5, "--corrections", mine, "--output", output)
+    run_tool(
+        "selection.py", "cut", tmp_path / "selection", "--keep-ratio", 0.5, "--corrections", mine, "--output", output
+    )
     assert Selection.load(output).kept_ids("boxes") == {"00", "04", "05", "06"}
     wrong = written(tmp_path, HEADER + "boxes,99,1\n")
     said = run_tool("selection.py", "cut", tmp_path / "selection", "--keep-ratio", 0.5, "--corrections", wrong,
