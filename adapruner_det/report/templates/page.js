@@ -24,13 +24,10 @@ const colour = i => D.kept[i] ? "kept" : D.colours[D.reasons[D.reason[i]]] || "l
 const name = c => c < 0 ? "nothing" : D.classes[c];
 const classesOf = i => D.label[i] >= 0 ? [D.label[i]] : D.boxes[i].filter((_, at) => at % 5 == 0);
 
-// Pictures are loaded when they come near.
-const lazily = new IntersectionObserver(entries => {
-  for (const {isIntersecting, target} of entries) if (isIntersecting) {
-    target.firstChild.setAttribute("href", target.dataset.src);
-    lazily.unobserve(target);
-  }
-}, {rootMargin: "800px"});
+// Pictures are loaded when they come near, or for print.
+const load = svg => { svg.firstChild.setAttribute("href", svg.dataset.src); lazily.unobserve(svg); };
+const lazily = new IntersectionObserver(seen => seen.forEach(({isIntersecting, target}) => isIntersecting && load(target)), {rootMargin: "800px"});
+onbeforeprint = () => document.querySelectorAll("main .pic[data-src]").forEach(svg => svg.dataset.src && load(svg));
 
 function picture(src, [x, y, width, height], boxes) {
   const svg = el("svg", {class: "pic", viewBox: `${x} ${y} ${width} ${height}`, "data-src": src});
