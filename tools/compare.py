@@ -199,7 +199,7 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         default=None,
         type=_explained(_planted),
-        help="planted.json of datasets/plant_defects.py, of the images to prune: selections.md says how "
+        help="planted.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
         "often its defects were pruned",
     )
     parser.add_argument(

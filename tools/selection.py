@@ -16,7 +16,7 @@ A random selection of the training set of a config, for comparison:
 The kept images as a list for another detector's tools (no image is copied):
     python tools/selection.py export output/my/selection --format yolo --output /data/mine/lists
 
-What became of the near-duplicates and wrong labels that datasets/plant_defects.py planted:
+What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py planted:
     python tools/selection.py planted output/my/selection --planted /data/mine_planted/planted.json
 
 A page to look at, trust and correct it (report.html), and the corrections saved from that page:
@@ -36,7 +36,7 @@ from detectron2.data import MetadataCatalog
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.baselines.registry import METHODS
 from adapruner_det.data.corrections import correct
-from adapruner_det.data.export import FORMATS, export_selection, register_sources
+from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import CLASS_COLUMN, summary
@@ -198,7 +198,7 @@ def parse_arguments():
     command.add_argument(
         "--format",
         required=True,
-        choices=list(FORMATS),
+        choices=list(EXPORTS),
         help="yolo: image paths, as darknet and ultralytics read them; voc: a list for ImageSets/Main; "
         "coco: a JSON; ids: the ids of the data set",
     )

@@ -2,7 +2,7 @@
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", 2011) into
 what stays and what goes: the stratum with the fewest objects left is divided first, since later choices could not make
-good for it. Two things differ from `data.stratified_split`, whose parts come nearer to their shares but are hardly
+good for it. Two things differ from `datasets/stratified_split.py`, whose parts come nearer to their shares but are hardly
 random (on BCCD at 0.8, 59% of the images stay whatever the seed; here 2%, by chance 1%): images come in random order,
 and the limit between staying and going is drawn, so that a stratum with a single image does not go at every ratio
 below a half. Since an image counts for all its strata at once, they are a quarter as far from the ratio as in a plain

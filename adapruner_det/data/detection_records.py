@@ -21,13 +21,7 @@ EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
 def load_records(cfg) -> list[dict]:
-    """All dataset dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps.
-
-    Each has `dataset_name`, so that (dataset_name, image_id) is its identity.
-
-    Raises:
-        ValueError: no data set named, an image id twice in one, or an id that is missing.
-    """
+    """The dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps; see `training_records`."""
     records = training_records(cfg, lambda name: load_dataset(name, cfg.DATASETS.ON_INVALID))
     check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
     print_instances_class_histogram(records, MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
@@ -40,11 +34,10 @@ def load_dataset(name: str, on_invalid: str = "error") -> list[dict]:
     Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
 
     Args:
-        on_invalid: see `load_voc_dataset`; data sets of `register_voc` have their own.
+        on_invalid: see `load_voc_dataset`; data sets of `register_voc` and `register_coco` have their own.
 
     Raises:
-        InvalidDatasetError: with all problems of a VOC data set.
-        ValueError: no image in it, or an id twice.
+        ValueError: the data has problems (InvalidDatasetError), holds no image, or an id twice.
     """
     metadata = MetadataCatalog.get(name)
     if {"dirname", "split", "year"} <= metadata.as_dict().keys() and not metadata.get("on_invalid"):
@@ -55,16 +48,12 @@ def load_dataset(name: str, on_invalid: str = "error") -> list[dict]:
 
 
 def check_masks(records: list[dict]) -> None:
-    """
-    Raises:
-        ValueError: an object to train on has no segmentation; Detectron2 would stumble over it while
-            training, and not say where.
-    """
-    lacking = [
-        record
-        for record in records
-        if not all(a.get("segmentation") or a.get("iscrowd") for a in record.get("annotations", []))
-    ]
+    """Raises ValueError for an object without segmentation: Detectron2 would not say where it stumbled."""
+
+    def lacks_mask(annotation: dict) -> bool:
+        return not annotation.get("segmentation") and not annotation.get("iscrowd")
+
+    lacking = [record for record in records if any(map(lacks_mask, record.get("annotations", [])))]
     if lacking:
         raise ValueError(
             f"MODEL.MASK_ON trains on masks, but {len(lacking)} of {len(records)} images have objects "
@@ -99,9 +88,8 @@ def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict],
 class NumberedRecords(Dataset):
     """Mapped records with their `image_index`, augmented with random numbers of each draw's own.
 
-    So what a draw looks like depends on the seed and its number, not on the worker or the run it
-    happens in. A record the mapper refuses (by returning None) is replaced by Detectron2's
-    MapDataset; the one that comes brings its own `image_index`.
+    So what a draw looks like depends on the seed and its number, not on the worker or the run it happens in. Where the
+    mapper refuses a record, Detectron2's MapDataset replaces it by another.
     """
 
     def __init__(self, records: list[dict], mapper: Callable[[dict], dict], seed: int):

@@ -17,7 +17,7 @@ from .image_datasets import (
     tiny_imagenet_folder,
     torchvision_class_names,
 )
-from .specs import Format, check_same_metadata, find_path
+from .registration import Format, check_same_metadata, find_path
 from .validation import PathLike, check_on_invalid
 
 __all__ = ["FORMATS", "register_images", "register_tiny_imagenet", "register_torchvision"]

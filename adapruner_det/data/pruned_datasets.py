@@ -47,31 +47,26 @@ def check_fits(selection: Selection, dataset_name: str, records: list[dict]) -> 
     """Raises SelectionMismatchError, naming the difference, unless `selection` was made on `records`."""
     here = {str(record["image_id"]): record for record in records}
     known = selection.known_ids(dataset_name)
-    problems = [
-        _named("in the selection but not in the data", known - here.keys()),
-        _named("in the data but not in the selection", here.keys() - known),
-    ]
+    differing = {
+        "in the selection but not in the data": known - here.keys(),
+        "in the data but not in the selection": here.keys() - known,
+    }
     if ANNOTATIONS_COLUMN in selection.columns:
         class_names = MetadataCatalog.get(dataset_name).thing_classes
         digests = selection.column_of(dataset_name, ANNOTATIONS_COLUMN)
-        changed = {
-            image_id
-            for image_id in known & here.keys()
-            if digests[image_id] != annotations_digest(here[image_id], class_names)
-        }
-        problems.append(_named("with annotations that have changed since", changed))
-    problems = [problem for problem in problems if problem]
-    if problems:
+        now = {image_id: annotations_digest(here[image_id], class_names) for image_id in known & here.keys()}
+        changed = {image_id for image_id, digest in now.items() if digest != digests[image_id]}
+        differing["with annotations that have changed since"] = changed
+    differences = "; ".join(_named(what, ids) for what, ids in differing.items() if ids)
+    if differences:
         raise SelectionMismatchError(
-            f"the selection does not fit data set {dataset_name}: {'; '.join(problems)}. Prune this "
+            f"the selection does not fit data set {dataset_name}: {differences}. Prune this "
             "data, or use the data the selection was made on"
         )
 
 
-def _named(what: str, ids) -> str:
-    if not ids:
-        return ""
-    names = ", ".join(sorted(map(str, ids))[:_NAMED])
+def _named(what: str, ids: set[str]) -> str:
+    names = ", ".join(sorted(ids)[:_NAMED])
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     return f"{len(ids)} images {what} ({names}{more})"
 
@@ -86,9 +81,8 @@ def filter_records(selection: Selection, dataset_name: str, records: list[dict])
 def split_records(
     selection: Selection, by_name: dict[str, list[dict]]
 ) -> tuple[list[tuple[dict, float]], list[tuple[dict, float]]]:
-    """(kept, pruned): each record that competed, with its score; checks that the selection fits."""
-    kept, pruned = [], []
-    records = {}
+    """(kept, pruned): each record that has a score, with it; checks that the selection fits."""
+    kept, pruned, records = [], [], {}
     for name, own in by_name.items():
         check_fits(selection, name, own)
         records.update({(name, str(record["image_id"])): record for record in own})
@@ -105,22 +99,20 @@ def apply_selection(folder: str, by_name: dict[str, list[dict]]) -> dict[str, li
         SelectionMismatchError: it covers none of them, or does not fit one.
     """
     selection = Selection.load(folder)
-    covered = [name for name in by_name if name in selection.dataset_names()]
-    if not covered:
+    covered = selection.dataset_names()
+    if not set(covered) & by_name.keys():
         raise SelectionMismatchError(
-            f"the selection in {folder} covers {selection.dataset_names()}, none of the training "
-            f"sets {list(by_name)}: register the data under the name it was pruned under"
+            f"the selection in {folder} covers {covered}, none of the training sets {list(by_name)}: "
+            "register the data under the name it was pruned under"
         )
-    result = {}
+    result = dict(by_name)
     for name, records in by_name.items():
-        result[name] = filter_records(selection, name, records) if name in covered else records
-        if name in covered:
-            logger.info(
-                f"{name}: training on {len(result[name])} of {len(records)} images, selected by "
-                f"{selection.method} ({folder})"
-            )
-        else:
+        if name not in covered:
             logger.info(f"{name}: all {len(records)} images; the selection does not cover it")
+            continue
+        result[name] = filter_records(selection, name, records)
+        numbers = f"{len(result[name])} of {len(records)} images"
+        logger.info(f"{name}: training on {numbers}, selected by {selection.method} ({folder})")
     return result
 
 

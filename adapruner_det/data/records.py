@@ -30,7 +30,7 @@ def training_records(cfg, load_dataset: Callable[[str], list[dict]]) -> list[dic
     """
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN names no data set to train on")
-    by_name: dict[str, list[dict]] = {name: load_dataset(name) for name in cfg.DATASETS.TRAIN}
+    by_name = {name: load_dataset(name) for name in cfg.DATASETS.TRAIN}
     if cfg.DATASETS.SELECTION:
         by_name = apply_selection(cfg.DATASETS.SELECTION, by_name)
     return list(itertools.chain.from_iterable(by_name.values()))

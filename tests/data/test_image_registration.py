@@ -6,7 +6,7 @@ from image_files import mnist_files, picture, tiny_imagenet_files, write_tree, w
 
 from adapruner_det.data.image_registration import FORMATS, register_images
 from adapruner_det.data.records import checked_records
-from adapruner_det.data.specs import register_from_spec
+from adapruner_det.data.registration import register_from_spec
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 

@@ -7,7 +7,7 @@ from detectron2.config import get_cfg
 from sklearn.datasets import load_digits
 
 from adapruner_det.data.image_datasets import find_class_names, load_images_dataset, read_images
-from adapruner_det.data.specs import find_path
+from adapruner_det.data.registration import find_path
 from adapruner_det.engine import add_adapruner_config
 
 script = load_script(ROOT / "datasets" / "make_digits.py")

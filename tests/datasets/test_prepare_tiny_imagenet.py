@@ -11,7 +11,7 @@ from detectron2.config import get_cfg
 
 from adapruner_det.data.download import PrepareError
 from adapruner_det.data.image_datasets import load_tiny_imagenet, tiny_imagenet_folder
-from adapruner_det.data.specs import find_path
+from adapruner_det.data.registration import find_path
 from adapruner_det.data.validation import InvalidDatasetError
 from adapruner_det.engine import add_adapruner_config
 

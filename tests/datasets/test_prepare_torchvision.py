@@ -15,7 +15,7 @@ from image_files import cifar_files, mnist_files
 
 from adapruner_det.data.download import PrepareError
 from adapruner_det.data.image_datasets import load_torchvision_dataset
-from adapruner_det.data.specs import find_path
+from adapruner_det.data.registration import find_path
 from adapruner_det.engine import add_adapruner_config
 
 script = load_script(ROOT / "datasets" / "prepare_torchvision.py")

@@ -33,7 +33,7 @@ BOXES = {
 }
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """A folder of two class folders with 12 pictures each, and a VOC folder of 10, one without boxes."""
     root = tmp_path_factory.mktemp("scoring")
@@ -49,7 +49,7 @@ def folders(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def config(folders):
     """Makes the config of a pruning run of either task, with other settings if asked to."""
     before = set(DatasetCatalog), set(MetadataCatalog)

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, load_script, write_voc_folder, write_voc_image
+from conftest import write_voc_folder, write_voc_image
+from inject_label_errors import inject_label_errors, main
+from make_demo_set import make_demo_set
+from synthetic_errors import MAX_SHIFT, Shares
 
-from adapruner_det.data.planting import MAX_SHIFT, Shares
 from adapruner_det.data.voc import load_voc_dataset, read_annotation, read_image_set
 from adapruner_det.report.planted import Planted
 
-SCRIPT = ROOT / "datasets" / "plant_defects.py"
-plant = load_script(SCRIPT)
 SHARES = Shares(duplicates=0.2, wrong_classes=0.1, shifted_boxes=0.1, missing_boxes=0.1)
 
 
@@ -30,7 +30,7 @@ def voc(tmp_path_factory):
 @pytest.fixture(scope="module")
 def planted(voc):
     """The folder with defects, and its record."""
-    return voc.parent / "planted", plant.plant_defects(voc, "train", voc.parent / "planted", SHARES)
+    return voc.parent / "planted", inject_label_errors(voc, "train", voc.parent / "planted", SHARES)
 
 
 def objects(folder, image_id):
@@ -75,15 +75,11 @@ def test_copies_are_shifted_originals(voc, planted):
         assert objects(folder, original) == objects(voc, original)
 
 
-def test_detectron2_gets_a_sound_data_set(planted):
+def test_all_else_is_as_it_was(voc, planted):
     folder, record = planted
     ids = read_image_set(folder, "train")
     assert len(ids) == 24 == len(set(ids)) and ids != sorted(ids)
     assert len(load_voc_dataset(folder, "train", record["classes"])) == 24
-
-
-def test_all_else_is_as_it_was(voc, planted):
-    folder, record = planted
     # trainval shares images with train, so it would not be clean
     assert {p.stem for p in (folder / "ImageSets" / "Main").iterdir()} == {"train", "test", "val"}
     assert read_image_set(folder, "test") == ["t1", "t2"]
@@ -97,19 +93,19 @@ def test_all_else_is_as_it_was(voc, planted):
 
 def test_same_seed_same_bytes_and_nothing_is_overwritten(voc, planted, tmp_path):
     folder, record = planted
-    again = plant.plant_defects(voc, "train", tmp_path / "copies", SHARES, copy=True)
+    again = inject_label_errors(voc, "train", tmp_path / "copies", SHARES, copy=True)
     assert not any(path.is_symlink() for path in (tmp_path / "copies").rglob("*"))
     one, other = digests(folder), digests(tmp_path / "copies")
     assert one.pop("planted.json") != other.pop("planted.json")  # one of them says "copy"
     assert one == other and again["wrong_label"] == record["wrong_label"]
     inode = (folder / "planted.json").stat().st_ino
-    assert plant.plant_defects(voc, "train", folder, SHARES) == record
+    assert inject_label_errors(voc, "train", folder, SHARES) == record
     assert (folder / "planted.json").stat().st_ino == inode
     with pytest.raises(FileExistsError, match="another folder"):
-        plant.plant_defects(voc, "train", folder, SHARES, seed=1)
+        inject_label_errors(voc, "train", folder, SHARES, seed=1)
     assert (folder / "planted.json").stat().st_ino == inode
-    with pytest.raises(ValueError, match="planted there already"):
-        plant.plant_defects(folder, "train", tmp_path / "twice", SHARES)
+    with pytest.raises(ValueError, match="injected there already"):
+        inject_label_errors(folder, "train", tmp_path / "twice", SHARES)
 
 
 def test_a_file_in_the_way_of_a_copy_is_told(voc, planted, tmp_path):
@@ -117,16 +113,14 @@ def test_a_file_in_the_way_of_a_copy_is_told(voc, planted, tmp_path):
     os.symlink(voc / "JPEGImages" / "t1.jpg", voc / "JPEGImages" / f"{copy}.jpg")
     try:
         with pytest.raises(ValueError, match=f"has an image {copy} already"):
-            plant.plant_defects(voc, "train", tmp_path / "out", SHARES)
+            inject_label_errors(voc, "train", tmp_path / "out", SHARES)
     finally:
         (voc / "JPEGImages" / f"{copy}.jpg").unlink()
     assert not (tmp_path / "out").exists()
 
 
 def test_the_report_reads_the_demo_sets_record_and_this_one(planted, tmp_path):
-    demo = load_script(ROOT / "datasets" / "make_demo_set.py")
-    settings = dict(images=20, test_images=2, duplicates=0.2, wrong_labels=0.15)
-    record = demo.make_demo_set(tmp_path / "demo", **settings)
+    record = make_demo_set(tmp_path / "demo", images=20, test_images=2, duplicates=0.2, wrong_labels=0.15)
     for folder, content in (planted, (tmp_path / "demo", record)):
         read = Planted.load(folder / "planted.json")
         assert read.near_duplicate_of == content["near_duplicate_of"] and len(read.near_duplicate_of) == 4
@@ -136,12 +130,12 @@ def test_the_report_reads_the_demo_sets_record_and_this_one(planted, tmp_path):
 
 
 def test_command_line(voc, tmp_path, monkeypatch, capsys):
-    arguments = [SCRIPT.name, str(voc), "train", "--output", str(tmp_path / "out"), "--duplicates", "0.3"]
+    arguments = ["inject_label_errors.py", str(voc), "train", "--output", str(tmp_path / "out"), "--duplicates", "0.3"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--wrong-classes", "0"])
-    plant.main()
+    main()
     printed = capsys.readouterr().out
     assert "26 images, of which 6 near-duplicates and 2 with wrong labels (box 1, missing 1)" in printed
     assert "clean lists: test, val" in printed
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match="not what these settings give"):
-        plant.main()
+        main()

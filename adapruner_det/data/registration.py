@@ -1,4 +1,4 @@
-"""Data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
+"""Registers data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,30 +9,17 @@ from detectron2.data import MetadataCatalog
 
 
 class Format(NamedTuple):
-    """How to register from the part of a spec that follows `NAME=<format>:`.
+    """How to register from the part of a spec that follows `NAME=<format>:`."""
 
-    Attributes:
-        form: the right form, for error messages and help.
-        register: function of (NAME, the part after `<format>:`, on_invalid).
-    """
-
-    form: str
-    register: Callable[[str, str, str], None]
+    form: str  # the right one, for error messages and help
+    register: Callable[[str, str, str], None]  # of NAME, the part after `<format>:`, on_invalid
 
 
 def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str = "error") -> str:
-    """Registers a data set from `NAME=<format>:...`.
-
-    Args:
-        formats: by name.
-        on_invalid: what to do about broken images and boxes, see `load_voc_dataset`.
-
-    Returns:
-        NAME.
+    """Registers a data set from `NAME=<format>:...` and returns NAME.
 
     Raises:
-        ValueError: the spec cannot be understood or what it describes cannot be registered; names
-            the spec and shows the right form.
+        ValueError: it cannot be understood or registered; names the spec and shows the right form.
     """
     name, _, description = spec.partition("=")
     kind, _, rest = description.strip().partition(":")

@@ -1,12 +1,12 @@
-"""Defects to plant into annotated images, for pruning to find: near-duplicates and wrong labels.
+"""Synthetic errors for annotated images, for pruning to find: wrong labels and near-duplicates.
 
-Which images, and what exactly happens to them, depends on their ids, objects and the seed alone. Boxes
-are as written in VOC files: (xmin, ymin, xmax, ymax), 1-based, both ends included.
+Which images, and what exactly happens to them, depends on their ids, objects and the seed alone. Boxes are as written
+in VOC files: (xmin, ymin, xmax, ymax), 1-based, both ends included.
 """
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -14,15 +14,15 @@ from defusedxml.ElementTree import parse
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from .validation import PathLike
-from .voc import Box, VOCObject
+from adapruner_det.data.validation import PathLike
+from adapruner_det.data.voc import Box, VOCObject
 
 MAX_SHIFT = 3  # pixels between a near-duplicate and its original, along either axis
 CONTRAST = (0.9, 1.1)
 BRIGHTNESS = (-10.0, 10.0)  # of 255
 JPEG_QUALITY = (80, 95)
 BOX_SHIFT = (0.4, 0.6)  # of the box's width and height
-MAX_SHARE = 0.5  # of the images that defects may touch, so that there is something to compare with
+MAX_SHARE = 0.5  # of the images that errors may touch, so that there is something to compare with
 
 Size = tuple[int, int]
 Shift = tuple[int, int]
@@ -41,7 +41,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Shares:
-    """How many images get each defect, as shares of the list's images."""
+    """How many images get each kind of error, as shares of the list's images."""
 
     duplicates: float = 0.0
     wrong_classes: float = 0.0
@@ -51,7 +51,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class WrongLabel:
-    """What is planted into one image's labels: its kind ("class", "box" or "missing") and the changes."""
+    """What is wrong with one image's labels: its kind ("class", "box" or "missing") and the changes."""
 
     kind: str
     changes: Changes
@@ -59,7 +59,7 @@ class WrongLabel:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is to be planted.
+    """All that is to be injected.
 
     Attributes:
         copies: id of the new image -> id of its original, and the shift (x, y) of its content in pixels.
@@ -70,7 +70,7 @@ class Plan:
     wrong: dict[str, WrongLabel] = field(default_factory=dict)
 
 
-def plan_defects(images: Sequence[LabelledImage], shares: Shares, seed: int) -> Plan:
+def plan_errors(images: Sequence[LabelledImage], shares: Shares, seed: int) -> Plan:
     """Chooses images, all different, and what happens to each.
 
     An original gets one copy. Boxes go missing from images with several, as long as there are any.
@@ -79,7 +79,7 @@ def plan_defects(images: Sequence[LabelledImage], shares: Shares, seed: int) -> 
         images: of the list; their order does not matter.
 
     Raises:
-        ValueError: a share is out of range, or too few images can take a defect.
+        ValueError: a share is out of range, or too few images can take an error.
     """
     _check(shares, seed)
     images = sorted(images, key=lambda image: image.image_id)
@@ -118,7 +118,7 @@ def _check(shares: Shares, seed: int) -> None:
     if min(values) < 0 or sum(values) > MAX_SHARE + 1e-9:
         raise ValueError(
             f"{shares}: shares of the images, 0 or more, and together at most {MAX_SHARE}, so that enough "
-            "images without defects are left to compare with"
+            "images without errors are left to compare with"
         )
 
 
@@ -150,7 +150,7 @@ def wrong_classes(rng: np.random.Generator, objects: Sequence[VOCObject], classe
     """Every object gets another class; objects of one class get the same."""
     step = int(rng.integers(1, len(classes)))
     other = {name: classes[(place + step) % len(classes)] for place, name in enumerate(classes)}
-    return {obj.number: replace(obj, name=other[obj.name]) for obj in objects}
+    return {obj.number: obj._replace(name=other[obj.name]) for obj in objects}
 
 
 def missing_boxes(rng: np.random.Generator, objects: Sequence[VOCObject]) -> Changes:
@@ -163,10 +163,10 @@ def missing_boxes(rng: np.random.Generator, objects: Sequence[VOCObject]) -> Cha
 def shifted_boxes(rng: np.random.Generator, objects: Sequence[VOCObject], size: Size) -> Changes:
     """Every box moves by about half its width and half its height.
 
-    It moves to a side where it fits whole, if there is one; else to the side with more room, and is cut
-    at the border. Either way its IoU with its old place is below 0.5.
+    It moves to a side where it fits whole, if there is one; else to the side with more room, and is cut at the border.
+    Either way its IoU with its old place is below 0.5.
     """
-    return {obj.number: replace(obj, box=_shifted_box(rng, obj.box, size)) for obj in objects}
+    return {obj.number: obj._replace(box=_shifted_box(rng, obj.box, size)) for obj in objects}
 
 
 def _shifted_box(rng: np.random.Generator, box: Box, size: Size) -> Box:
@@ -203,7 +203,7 @@ def _area(box: Box) -> float:
 
 def moved_objects(image: LabelledImage, shift: Shift) -> Changes:
     """The labels of a near-duplicate."""
-    return {o.number: replace(o, box=moved_box(o.box, shift, image.size)) for o in image.objects}
+    return {o.number: o._replace(box=moved_box(o.box, shift, image.size)) for o in image.objects}
 
 
 def altered_picture(path: PathLike, shift: Shift, rng: np.random.Generator) -> bytes:

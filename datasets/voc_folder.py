@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..files import new_folder
-from .validation import PathLike
-from .voc import read_image_set
+from adapruner_det.data.validation import PathLike
+from adapruner_det.data.voc import read_image_set
+from adapruner_det.files import new_folder
 
 LISTS = "ImageSets/Main"
 FILE_FOLDERS = ("JPEGImages", "Annotations")

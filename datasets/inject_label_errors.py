@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Plants defects into a list of a PASCAL VOC folder, to see what pruning makes of them.
+"""Injects label errors and near-duplicates into a list of a PASCAL VOC folder, to see what pruning makes of them.
 
-    python datasets/plant_defects.py /data/mine train --output /data/mine_planted
+    python datasets/inject_label_errors.py /data/mine train --output /data/mine_planted
     python tools/train_net.py --register my_train=voc:/data/mine_planted:train ... OUTPUT_DIR output/planted
     python tools/selection.py planted output/planted/selection --planted /data/mine_planted/planted.json
 
@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from adapruner_det.data.planting import (
+from synthetic_errors import (
     LabelledImage,
     Plan,
     Shares,
@@ -28,25 +27,20 @@ from adapruner_det.data.planting import (
     changed_annotation,
     moved_objects,
     plain_number,
-    plan_defects,
+    plan_errors,
 )
-from adapruner_det.data.voc import (
-    IMAGE_SUFFIXES,
-    collect_class_names,
-    index_files,
-    load_voc_dataset,
-    read_annotation,
-)
-from adapruner_det.data.voc_folder import list_path, make_folder, other_lists, put
+from voc_folder import list_path, make_folder, other_lists, put
 
-MAKER = "adapruner_det/datasets/plant_defects.py"
+from adapruner_det.data.voc import IMAGE_SUFFIXES, collect_class_names, index_files, load_voc_dataset, read_annotation
+
+MAKER = "adapruner_det/datasets/inject_label_errors.py"
 VERSION = 1  # raise it whenever the same settings give other files
 PLANTED = "planted.json"
 DEFAULTS = Shares(duplicates=0.1, wrong_classes=0.05, shifted_boxes=0.05, missing_boxes=0.05)
 
 
 class Source:
-    """The files of the VOC folder that defects are planted into.
+    """The files of the VOC folder that errors are injected into.
 
     Raises:
         ValueError, FileNotFoundError: the list cannot be read, or images or boxes of it are broken.
@@ -54,35 +48,32 @@ class Source:
 
     def __init__(self, data: Path, split: str):
         if (data / PLANTED).exists():
-            raise ValueError(f"{data / PLANTED}: defects are planted there already; start from clean data")
-        self.data, self.split = data, split
+            raise ValueError(f"{data / PLANTED}: errors are injected there already; start from clean data")
+        self.data = data
         self.classes = collect_class_names(data)
         records = load_voc_dataset(data, split, self.classes)
-        self.pictures = index_files(data / "JPEGImages", IMAGE_SUFFIXES)
-        self.annotations = index_files(data / "Annotations", (".xml",))
+        self.pictures = _paths(data, "JPEGImages", IMAGE_SUFFIXES)
+        self.annotations = _paths(data, "Annotations", (".xml",))
         self.images = {r["image_id"]: self._labelled(r) for r in records}
         self.clean_lists = [name for name, ids in other_lists(data, split).items() if not ids & self.images.keys()]
 
     def _labelled(self, record: dict) -> LabelledImage:
-        image_id = record["image_id"]
-        objects = read_annotation(self.annotation(image_id)).objects
-        return LabelledImage(image_id, (record["width"], record["height"]), objects)
-
-    def picture(self, image_id: str) -> Path:
-        return self.data / "JPEGImages" / self.pictures[image_id]
-
-    def annotation(self, image_id: str) -> Path:
-        return self.data / "Annotations" / self.annotations[image_id]
+        objects = read_annotation(self.annotations[record["image_id"]]).objects
+        return LabelledImage(record["image_id"], (record["width"], record["height"]), objects)
 
 
-def plant_defects(
+def _paths(data: Path, name: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    return {image_id: Path(file) for image_id, file in index_files(data, name, suffixes).items()}
+
+
+def inject_label_errors(
     data: Path, split: str, output: Path, shares: Shares = DEFAULTS, seed: int = 0, copy: bool = False
 ) -> dict[str, Any]:
     """Makes the folder, unless it is there already.
 
     Args:
         data: a VOC folder.
-        split: the list to plant into.
+        split: the list to change.
         output: the folder to make.
         shares: of the list's images; near-duplicates are added to them.
         copy: copy what stays as it is, instead of linking it.
@@ -97,7 +88,7 @@ def plant_defects(
         FileExistsError: `output` holds something else.
     """
     source = Source(data, split)
-    plan = plan_defects(list(source.images.values()), shares, seed)
+    plan = plan_errors(list(source.images.values()), shares, seed)
     clash = sorted(plan.copies.keys() & (source.pictures.keys() | source.annotations.keys()))
     if clash:
         raise ValueError(f"{data} has an image {clash[0]} already, the name of a near-duplicate: rename it")
@@ -106,7 +97,7 @@ def plant_defects(
         "version": VERSION,
         "settings": {"list": split, "seed": seed, **asdict(shares), "copy": copy},
         "classes": source.classes,
-        **planted_where(plan, source.images),
+        **injected_where(plan, source.images),
     }
     texts = {
         list_path(split): "".join(f"{i}\n" for i in mixed_list(source.images, plan, seed)),
@@ -116,7 +107,7 @@ def plant_defects(
     return record
 
 
-def planted_where(plan: Plan, images: dict[str, LabelledImage]) -> dict[str, Any]:
+def injected_where(plan: Plan, images: dict[str, LabelledImage]) -> dict[str, Any]:
     """The two entries of planted.json that say what is where."""
     wrong_label = {}
     for image_id, wrong in sorted(plan.wrong.items()):
@@ -140,19 +131,18 @@ def write_files(source: Source, plan: Plan, folder: Path, seed: int, copy: bool)
     pictures, annotations = folder / "JPEGImages", folder / "Annotations"
     pictures.mkdir()
     annotations.mkdir()
-    for image_id, file in source.pictures.items():
-        put(source.picture(image_id), pictures / file, copy)
+    for file in source.pictures.values():
+        put(file, pictures / file.name, copy)
     for image_id, file in source.annotations.items():
         if image_id in plan.wrong:
-            content = changed_annotation(source.annotation(image_id), plan.wrong[image_id].changes)
-            (annotations / file).write_bytes(content)
+            (annotations / file.name).write_bytes(changed_annotation(file, plan.wrong[image_id].changes))
         else:
-            put(source.annotation(image_id), annotations / file, copy)
+            put(file, annotations / file.name, copy)
     for number, (new, (old, shift)) in enumerate(plan.copies.items()):
         rng = np.random.default_rng([seed, number, 1])
-        (pictures / f"{new}.jpg").write_bytes(altered_picture(source.picture(old), shift, rng))
+        (pictures / f"{new}.jpg").write_bytes(altered_picture(source.pictures[old], shift, rng))
         changes = moved_objects(source.images[old], shift)
-        content = changed_annotation(source.annotation(old), changes, filename=f"{new}.jpg")
+        content = changed_annotation(source.annotations[old], changes, filename=f"{new}.jpg")
         (annotations / f"{new}.xml").write_bytes(content)
     for name in source.clean_lists:
         shutil.copyfile(source.data / list_path(name), folder / list_path(name))
@@ -171,7 +161,7 @@ def summary(output: Path, record: dict[str, Any]) -> str:
         f"{len(record['near_duplicate_of'])} near-duplicates and {len(record['wrong_label'])} with wrong "
         f"labels ({by_kind})\n"
         f"  clean lists: {clean}\n"
-        f"  what was planted where: {output / PLANTED}"
+        f"  what was injected where: {output / PLANTED}"
     )
 
 
@@ -194,7 +184,7 @@ def parse_args() -> argparse.Namespace:
             metavar="SHARE",
             help=f"{text}, as a share of the list's images [%(default)s]",
         )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same defects [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same errors [%(default)s]")
     parser.add_argument("--copy", action="store_true", help="copy what stays as it is; default: link it")
     return parser.parse_args()
 
@@ -203,9 +193,9 @@ def main() -> None:
     args = parse_args()
     shares = Shares(args.duplicates, args.wrong_classes, args.shifted_boxes, args.missing_boxes)
     try:
-        record = plant_defects(args.data, args.split, args.output, shares, args.seed, args.copy)
+        record = inject_label_errors(args.data, args.split, args.output, shares, args.seed, args.copy)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"plant_defects.py: {error}") from error
+        raise SystemExit(f"inject_label_errors.py: {error}") from error
     print(summary(args.output, record))
 
 
