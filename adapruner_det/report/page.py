@@ -36,7 +36,7 @@ SHOWN = 24  # images of a kind
 COPY, DOUBTFUL, DIFFICULTY, LOT = "near-duplicate", "doubtful labels", "hard or easy beyond its kind", "by lot"
 BY_HAND, LOWEST, OUTSIDE = "a person's choice", "lowest scores", "did not compete"
 GROUPS = {  # a reason's colour, how the verdict says it, and a hint
-    COPY: ("copies", "as copies of an image that stays", "compare them below"),
+    COPY: ("copies", "as copies of an image that stays", "compare each with its pair"),
     DOUBTFUL: ("doubtful", "for doubtful labels", "mend these, do not delete them"),
     DIFFICULTY: ("difficulty", "as hard or easy beyond their kind", ""),
     LOT: ("lot", "by lot", "a random choice would do as well"),
