@@ -455,13 +455,7 @@ def make_demo_set(
         writer = DemoSetWriter(folder, seed, images, test_images)
         planted = writer.write_trainval(images, *(round(share * images) for share in (duplicates, wrong_labels, empty)))
         writer.write_test(test_images)
-        record = {
-            "made_by": MAKER,
-            "version": VERSION,
-            "settings": settings,
-            "classes": list(CLASSES),
-            **planted,
-        }
+        record = {"made_by": MAKER, "version": VERSION, "settings": settings, "classes": list(CLASSES), **planted}
         (folder / "planted.json").write_text(json.dumps(record, indent=1) + "\n")
         if output.exists():
             # what was there goes away with the temporary folder, but only once the new set is ready
@@ -508,16 +502,10 @@ def parse_args() -> argparse.Namespace:
         help="share of the training images that nearly repeat another one [%(default)s]",
     )
     parser.add_argument(
-        "--wrong-labels",
-        type=float,
-        default=0.06,
-        help="share of the training images with wrong labels [%(default)s]",
+        "--wrong-labels", type=float, default=0.06, help="share of the training images with wrong labels [%(default)s]"
     )
     parser.add_argument(
-        "--empty",
-        type=float,
-        default=0.0,
-        help="share of the training images without digits [%(default)s]",
+        "--empty", type=float, default=0.0, help="share of the training images without digits [%(default)s]"
     )
     return parser.parse_args()
 

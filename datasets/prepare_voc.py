@@ -47,24 +47,9 @@ class Archive:
 
 
 ARCHIVES = (
-    Archive(
-        "voc2007/VOCtrainval_06-Nov-2007.tar",
-        "c52e279531787c972589f7e41ab4ae64",
-        "2007",
-        {"trainval": 5011},
-    ),
-    Archive(
-        "voc2007/VOCtest_06-Nov-2007.tar",
-        "b6e924de25625d8de591ea690078ad9f",
-        "2007",
-        {"test": 4952},
-    ),
-    Archive(
-        "voc2012/VOCtrainval_11-May-2012.tar",
-        "6cd6e144f989b92b3379bac3b3de84fd",
-        "2012",
-        {"trainval": 11540},
-    ),
+    Archive("voc2007/VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64", "2007", {"trainval": 5011}),
+    Archive("voc2007/VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f", "2007", {"test": 4952}),
+    Archive("voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd", "2012", {"trainval": 11540}),
 )
 
 
@@ -199,11 +184,7 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--years",
-        nargs="+",
-        default=["2007", "2012"],
-        choices=["2007", "2012"],
-        help="which to prepare [both]",
+        "--years", nargs="+", default=["2007", "2012"], choices=["2007", "2012"], help="which to prepare [both]"
     )
     parser.add_argument(
         "--output",
@@ -216,9 +197,7 @@ def parse_args() -> argparse.Namespace:
         help="where voc2007/VOCtrainval_06-Nov-2007.tar etc. are; file:// works too [%(default)s]",
     )
     parser.add_argument(
-        "--keep-archives",
-        action="store_true",
-        help="keep the downloaded archives in OUTPUT/VOC_archives",
+        "--keep-archives", action="store_true", help="keep the downloaded archives in OUTPUT/VOC_archives"
     )
     return parser.parse_args()
 

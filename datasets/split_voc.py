@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from stratified_split import stratified_parts
 from tabulate import tabulate
+from voc_folder import FILE_FOLDERS, list_path, make_folder, other_lists, put
 
-from adapruner_det.data.stratified_split import stratified_parts
 from adapruner_det.data.validation import ON_INVALID
 from adapruner_det.data.voc import collect_class_names, load_voc_dataset
-from adapruner_det.data.voc_folder import FILE_FOLDERS, list_path, make_folder, other_lists, put
 from adapruner_det.pruning.class_balance import rarest_class
 
 MAKER = "adapruner_det/datasets/split_voc.py"

@@ -16,8 +16,12 @@ A random selection of the training set of a config, for comparison:
 The kept images as a list for another detector's tools (no image is copied):
     python tools/selection.py export output/my/selection --format yolo --output /data/mine/lists
 
-What became of the near-duplicates and wrong labels that datasets/plant_defects.py planted:
+What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py planted:
     python tools/selection.py planted output/my/selection --planted /data/mine_planted/planted.json
+
+A page to look at, trust and correct it (report.html), and the corrections saved from that page:
+    python tools/selection.py report output/my/selection
+    python tools/selection.py cut output/my/selection --keep-ratio 0.8 --corrections corrections.csv --output output/mine
 
 Pictures of a selection need the data, so the config or --register it was made with:
     python tools/selection.py pictures output/my/selection --register my_train=voc:/data/mine:trainval
@@ -30,15 +34,17 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 
 from adapruner_det.baselines.registry import METHODS, RANDOM
-from adapruner_det.data.export import FORMATS, export_selection, register_sources
+from adapruner_det.data.corrections import correct
+from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
-from adapruner_det.data.selection_record import cut_as_made, make_selection, summary
+from adapruner_det.data.selection_record import CLASS_COLUMN, cut_as_made, make_selection, summary
 from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
+from adapruner_det.report.page import write_report
 from adapruner_det.report.pictures import save_selection_sheet
 from adapruner_det.report.planted import Planted, planted_report
 
@@ -63,6 +69,7 @@ def cut(args):
         )
     else:
         selection = cut_as_made(selection, args.keep_ratio, args.across_classes)
+    selection = correct(selection, args.corrections)
     write_selection(selection, args.output, statistics)
     print(f"{summary(selection)}\nwritten to {args.output}")
     if statistics is None and selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
@@ -108,6 +115,17 @@ def planted(args):
         raise SystemExit(f"{args.folder}: {error}") from error
 
 
+def report(args):
+    selection = Selection.load(args.folder)
+    cfg = load_config(args.config_file, args.register, args.opts)
+    if CLASS_COLUMN in selection.columns:
+        cfg.MODEL.META_ARCHITECTURE = "ImageClassifier"
+    task = task_of(cfg)
+    register_sources(selection)
+    records = [record for name in selection.dataset_names() for record in task.load_dataset(cfg, name)]
+    print(write_report(args.folder, records, partial(task.read_image, cfg), args.results))
+
+
 def reasons_of(selection):
     """(data set, id) -> why the image goes or stays, in a few words; nothing for methods that do not tell."""
     keys = list(zip(selection.datasets, selection.ids))
@@ -137,7 +155,9 @@ def pictures(args):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="show | cut | random | export | planted | pictures")
+    commands = parser.add_subparsers(
+        required=True, metavar="show | cut | report | random | export | planted | pictures"
+    )
 
     command = commands.add_parser("show", help="print a selection's ratio and classes")
     command.set_defaults(run=show)
@@ -156,6 +176,14 @@ def parse_arguments():
         help="do not hold each class to the ratio, though the selection was made so",
     )
 
+    command.add_argument("--corrections", metavar="FILE", help="choices of your own, as report.html saves them")
+
+    command = commands.add_parser("report", help="write report.html, a page to look at, into a selection")
+    command.set_defaults(run=report)
+    command.add_argument("folder", help="the `selection` folder of a pruning run")
+    command.add_argument("--results", metavar="FILE", help="results.csv of compare.py, for the page's table of costs")
+    _add_data(command)
+
     command = commands.add_parser("random", help="select images at random, to compare with")
     command.set_defaults(run=random)
     _add_ratio(command)
@@ -168,7 +196,7 @@ def parse_arguments():
     command.add_argument(
         "--format",
         required=True,
-        choices=list(FORMATS),
+        choices=list(EXPORTS),
         help="yolo: image paths, as darknet and ultralytics read them; voc: a list for ImageSets/Main; "
         "coco: a JSON; ids: the ids of the data set",
     )

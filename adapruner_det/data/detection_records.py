@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, MetadataCatalog
 from detectron2.data.build import (
     check_metadata_consistency,
@@ -15,36 +16,30 @@ from detectron2.data.build import (
 from torch.utils.data import Dataset
 
 from .records import checked_records, training_records
+from .validation import Record
 from .voc import load_voc_dataset
 
 EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
-def load_records(cfg) -> list[dict]:
-    """All dataset dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps.
-
-    Each has `dataset_name`, so that (dataset_name, image_id) is its identity.
-
-    Raises:
-        ValueError: no data set named, an image id twice in one, or an id that is missing.
-    """
+def load_records(cfg: CfgNode) -> list[Record]:
+    """The dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps; see `training_records`."""
     records = training_records(cfg, lambda name: load_dataset(name, cfg.DATASETS.ON_INVALID))
     check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
     print_instances_class_histogram(records, MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
     return records
 
 
-def load_dataset(name: str, on_invalid: str = "error") -> list[dict]:
+def load_dataset(name: str, on_invalid: str = "error") -> list[Record]:
     """The dataset dicts of one registered data set, each with its `dataset_name`.
 
     Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
 
     Args:
-        on_invalid: see `load_voc_dataset`; data sets of `register_voc` have their own.
+        on_invalid: see `load_voc_dataset`; data sets of `register_voc` and `register_coco` have their own.
 
     Raises:
-        InvalidDatasetError: with all problems of a VOC data set.
-        ValueError: no image in it, or an id twice.
+        ValueError: the data has problems (InvalidDatasetError), holds no image, or an id twice.
     """
     metadata = MetadataCatalog.get(name)
     if {"dirname", "split", "year"} <= metadata.as_dict().keys() and not metadata.get("on_invalid"):
@@ -54,17 +49,13 @@ def load_dataset(name: str, on_invalid: str = "error") -> list[dict]:
     return checked_records(name, dicts)
 
 
-def check_masks(records: list[dict]) -> None:
-    """
-    Raises:
-        ValueError: an object to train on has no segmentation; Detectron2 would stumble over it while
-            training, and not say where.
-    """
-    lacking = [
-        record
-        for record in records
-        if not all(a.get("segmentation") or a.get("iscrowd") for a in record.get("annotations", []))
-    ]
+def check_masks(records: list[Record]) -> None:
+    """Raises ValueError for an object without segmentation: Detectron2 would not say where it stumbled."""
+
+    def lacks_mask(annotation: Record) -> bool:
+        return not annotation.get("segmentation") and not annotation.get("iscrowd")
+
+    lacking = [record for record in records if any(map(lacks_mask, record.get("annotations", [])))]
     if lacking:
         raise ValueError(
             f"MODEL.MASK_ON trains on masks, but {len(lacking)} of {len(records)} images have objects "
@@ -72,7 +63,7 @@ def check_masks(records: list[dict]) -> None:
         )
 
 
-def split_off_empty(records: list[dict]) -> tuple[list[dict], list[dict]]:
+def split_off_empty(records: list[Record]) -> tuple[list[Record], list[Record]]:
     """(with boxes, without): images without a box that is no crowd, by Detectron2's own rule.
 
     Raises:
@@ -85,7 +76,7 @@ def split_off_empty(records: list[dict]) -> tuple[list[dict], list[dict]]:
     return with_boxes, [record for record in records if id(record) not in ours]
 
 
-def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict], list[dict]]:
+def split_competing(records: list[Record], empty_images: str) -> tuple[list[Record], list[Record]]:
     """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
 
     Raises:
@@ -96,15 +87,14 @@ def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict],
     return (records, []) if empty_images == "prune" else split_off_empty(records)
 
 
-class NumberedRecords(Dataset):
+class NumberedRecords(Dataset[Record]):
     """Mapped records with their `image_index`, augmented with random numbers of each draw's own.
 
-    So what a draw looks like depends on the seed and its number, not on the worker or the run it
-    happens in. A record the mapper refuses (by returning None) is replaced by Detectron2's
-    MapDataset; the one that comes brings its own `image_index`.
+    So what a draw looks like depends on the seed and its number, not on the worker or the run it happens in. Where the
+    mapper refuses a record, Detectron2's MapDataset replaces it by another.
     """
 
-    def __init__(self, records: list[dict], mapper: Callable[[dict], dict], seed: int):
+    def __init__(self, records: list[Record], mapper: Callable[[Record], Record], seed: int):
         numbered = [{**record, "image_index": i} for i, record in enumerate(records)]
         self._mapped = MapDataset(DatasetFromList(numbered), mapper)
         self._seed = seed
@@ -112,10 +102,11 @@ class NumberedRecords(Dataset):
     def __len__(self) -> int:
         return len(self._mapped)
 
-    def __getitem__(self, numbered: int) -> dict:
+    def __getitem__(self, numbered: int) -> Record:
         draw, index = divmod(numbered, len(self))
         with _random_numbers_from(np.random.SeedSequence([self._seed, draw])):
-            return self._mapped[index]
+            mapped: Record = self._mapped[index]
+            return mapped
 
 
 @contextmanager

@@ -1,60 +1,43 @@
-"""Registers users' own detection data with Detectron2, from Python or from a command line's spec."""
+"""Registers users' own VOC and COCO data with Detectron2, from Python or from a command line's spec."""
 
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .coco import contiguous_ids, load_coco_dataset, read_categories
-from .specs import Format, check_same_metadata, find_path
-from .validation import PathLike, check_on_invalid
+from .registration import Format, check_same_metadata, find_path
+from .validation import PathLike, Record, check_on_invalid
 from .voc import collect_class_names, load_voc_dataset, read_image_set
-
-__all__ = ["FORMATS", "register_coco", "register_voc"]
 
 
 def register_voc(
-    name: str,
-    dirname: PathLike,
-    split: str,
-    class_names: Sequence[str] | None = None,
-    on_invalid: str = "error",
+    name: str, dirname: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "error"
 ) -> None:
-    """Registers one split of a PASCAL VOC folder.
+    """Registers one split of a PASCAL VOC folder, whose images are read when Detectron2 first asks for them.
 
-    The images are read when Detectron2 first asks for the dataset. The metadata gets thing_classes,
-    dirname, split, on_invalid (for an evaluator that has to judge by the same objects),
-    evaluator_type "pascal_voc", and year: 2012 whatever the data, which means the area under the
-    curve rather than 11-point AP, to Detectron2's own `PascalVOCDetectionEvaluator` (it insists on
-    one of 2007 and 2012) as well as to ours.
-
-    Registering a name again with the same arguments does nothing.
-
-    Args:
-        name: the dataset's name, for DATASETS.TRAIN and the like.
-        dirname: the VOC folder.
-        split: name of the list in `ImageSets/Main`, without `.txt`.
-        class_names: in the order of their category ids; collected at once from all of the
-            folder's annotations if not given.
-        on_invalid: see `load_voc_dataset`.
+    Arguments are those of `load_voc_dataset`; without `class_names`, those of all annotations are collected at once.
+    The metadata has year 2012 whatever the data: to Detectron2's evaluator and to ours that is the area under the
+    curve, not 11-point AP. Registering again the same does nothing.
 
     Raises:
-        ValueError: the name is taken by another dataset, class names repeat or are missing, or
-            `on_invalid` is unknown.
+        ValueError: the name is taken by another dataset, class names repeat or are missing, or `on_invalid` is unknown.
         FileNotFoundError: class names have to be collected and there is no `Annotations` folder.
     """
     check_on_invalid(on_invalid)
+    dirname = os.fspath(dirname)
     classes = collect_class_names(dirname) if class_names is None else list(class_names)
     metadata = {
         "thing_classes": classes,
-        "dirname": os.fspath(dirname),
+        "dirname": dirname,
         "split": split,
         "on_invalid": on_invalid,
         "year": 2012,
         "evaluator_type": "pascal_voc",
     }
-    _register(name, metadata, partial(load_voc_dataset, os.fspath(dirname), split, classes, on_invalid))
+    _register(name, metadata, partial(load_voc_dataset, dirname, split, classes, on_invalid))
 
 
 def register_coco(
@@ -64,40 +47,32 @@ def register_coco(
     class_names: Sequence[str] | None = None,
     on_invalid: str = "error",
 ) -> None:
-    """Registers a data set in COCO's JSON format.
+    """Registers a data set in COCO's JSON format; its images are looked at when Detectron2 first asks for it.
 
-    The images are looked at when Detectron2 first asks for the dataset. The metadata is that of
-    Detectron2's `register_coco_instances`, and on_invalid. Registering a name again with the same
-    arguments does nothing.
-
-    Args:
-        name: the dataset's name, for DATASETS.TRAIN and the like.
-        json_file: with `images`, `annotations` and `categories`.
-        image_root: the folder that `file_name` of the images is relative to.
-        class_names: in the order of their category ids; the file's by its ids if not given.
-        on_invalid: see `load_voc_dataset`.
+    Arguments are those of `load_coco_dataset`; without `class_names`, the file's are taken in the order of their ids.
+    The metadata is that of Detectron2's `register_coco_instances`, and on_invalid.
 
     Raises:
-        ValueError: the name is taken by another dataset, class names repeat or are missing, the file
-            is no COCO file, or `on_invalid` is unknown.
+        ValueError: the name is taken by another dataset, class names repeat or are missing, the file is no COCO file,
+            or `on_invalid` is unknown.
         FileNotFoundError: there is no such file.
     """
     check_on_invalid(on_invalid)
+    json_file, image_root = os.fspath(json_file), os.fspath(image_root)
     categories = read_categories(json_file)
     classes = list(categories.values()) if class_names is None else list(class_names)
     metadata = {
         "thing_classes": classes,
         "thing_dataset_id_to_contiguous_id": contiguous_ids(categories, classes),
-        "json_file": os.fspath(json_file),
-        "image_root": os.fspath(image_root),
+        "json_file": json_file,
+        "image_root": image_root,
         "on_invalid": on_invalid,
         "evaluator_type": "coco",
     }
-    files = metadata["json_file"], metadata["image_root"]
-    _register(name, metadata, partial(load_coco_dataset, *files, classes, on_invalid))
+    _register(name, metadata, partial(load_coco_dataset, json_file, image_root, classes, on_invalid))
 
 
-def _register(name: str, metadata: dict[str, object], load: Callable[[], list[dict]]) -> None:
+def _register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record]]) -> None:
     classes = metadata["thing_classes"]
     if not classes or len(set(classes)) < len(classes):
         raise ValueError(f"dataset {name!r}: class names are missing or repeat: {classes}")
@@ -138,7 +113,6 @@ def _three_parts(description: str, first_two: str) -> tuple[str, str, list[str] 
 FORMATS = {
     "voc": Format("NAME=voc:DIR:SPLIT or NAME=voc:DIR:SPLIT:class1,class2,...", _register_voc_spec),
     "coco": Format(
-        "NAME=coco:FILE.json:IMAGE_DIR or NAME=coco:FILE.json:IMAGE_DIR:class1,class2,...",
-        _register_coco_spec,
+        "NAME=coco:FILE.json:IMAGE_DIR or NAME=coco:FILE.json:IMAGE_DIR:class1,class2,...", _register_coco_spec
     ),
 }

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -14,8 +14,23 @@ from .detection_registration import register_coco, register_voc
 from .pruned_datasets import filter_records, pruned_name
 from .selection_lists import write_coco_json, write_ids
 from .selection_record import source_of
+from .validation import Record
 
-LoadDataset = Callable[[str], list[dict]]
+LoadDataset = Callable[[str], list[Record]]
+
+
+def export_selection(selection: Selection, form: str, folder: "str | Path", load: LoadDataset) -> list[Path]:
+    """Writes <data set>_<method>_<ratio>.txt or .json for each data set of a selection; returns the paths.
+
+    Args:
+        form: of EXPORTS. "yolo" is an absolute image path a line, as darknet and ultralytics read it; "voc" a file name
+            without ending a line, as in ImageSets/Main; "ids" an image id a line.
+        load: the records of a registered data set by its name; not called where ids are enough.
+
+    Raises:
+        ValueError: a data set is not registered, is no data of image files, or does not fit.
+    """
+    return [EXPORTS[form](selection, name, Path(folder), load) for name in selection.dataset_names()]
 
 
 def register_sources(selection: Selection) -> None:
@@ -27,36 +42,29 @@ def register_sources(selection: Selection) -> None:
     class_names = selection.provenance.get("class_names")
     for name, source in selection.provenance.get("sources", {}).items():
         source = dict(source)
-        register = {"voc": register_voc, "coco": register_coco}.get(source.pop("format"))
+        readers: dict[str, Callable[..., None]] = {"voc": register_voc, "coco": register_coco}
+        register = readers.get(source.pop("format"))
         if name not in DatasetCatalog and register:
             register(name, class_names=class_names, **source)
 
 
-def write_yolo_list(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
-    """Writes <data set>_<method>_<ratio>.txt, an absolute image path a line, as darknet and ultralytics
-    read it."""
-    lines = [os.path.abspath(record["file_name"]) for record in _kept_records(selection, dataset, load)]
-    return _write_lines(selection, dataset, folder, lines)
+def _write_yolo(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
+    files = (os.path.abspath(record["file_name"]) for record in _kept_records(selection, dataset, load))
+    return _write_lines(selection, dataset, folder, files)
 
 
-def write_voc_list(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
-    """Writes <data set>_<method>_<ratio>.txt, as in ImageSets/Main: a file name without ending a line.
-
-    Raises:
-        ValueError: two images have the same.
-    """
+def _write_voc(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
     stems = [Path(record["file_name"]).stem for record in _kept_records(selection, dataset, load)]
     if len(set(stems)) < len(stems):
         raise ValueError(f"{dataset}: images in several folders have the same file name; use another format")
     return _write_lines(selection, dataset, folder, stems)
 
 
-def write_coco(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
-    """Writes <data set>_<method>_<ratio>.json; for a COCO data set its own JSON less what was pruned.
-
-    For others `file_name` is relative to the folder all images lie in.
-    """
-    source = _source(selection, dataset)
+def _write_coco(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
+    """For a COCO data set its own JSON less what was pruned; else file names are relative to all images' folder."""
+    source = selection.provenance.get("sources", {}).get(dataset, {"format": "other"})
+    if dataset in DatasetCatalog:
+        source = source_of(dataset)
     if source["format"] == "coco":
         return write_coco_json(selection, dataset, source["json_file"], folder)
     records = _kept_records(selection, dataset, load)
@@ -67,38 +75,15 @@ def write_coco(selection: Selection, dataset: str, folder: Path, load: LoadDatas
     return path
 
 
-def _write_ids(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
-    return write_ids(selection, dataset, folder)
-
-
-FORMATS: dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
-    "yolo": write_yolo_list,
-    "voc": write_voc_list,
-    "coco": write_coco,
-    "ids": _write_ids,
+EXPORTS: dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
+    "yolo": _write_yolo,
+    "voc": _write_voc,
+    "coco": _write_coco,
+    "ids": lambda selection, dataset, folder, load: write_ids(selection, dataset, folder),
 }
 
 
-def export_selection(selection: Selection, form: str, folder: "str | Path", load: LoadDataset) -> list[Path]:
-    """Writes a file for each data set of a selection and returns their paths.
-
-    Args:
-        form: of FORMATS.
-        load: the records of a registered data set by its name; not called where ids are enough.
-
-    Raises:
-        ValueError: a data set is not registered, is no data of image files, or does not fit.
-    """
-    return [FORMATS[form](selection, name, Path(folder), load) for name in selection.dataset_names()]
-
-
-def _source(selection: Selection, dataset: str) -> dict:
-    if dataset in DatasetCatalog:
-        return source_of(dataset)
-    return selection.provenance.get("sources", {}).get(dataset, {"format": "other"})
-
-
-def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list[dict]:
+def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list[Record]:
     if dataset not in DatasetCatalog:
         raise ValueError(
             f"data set {dataset} is not registered: name it, --register {dataset}=..., or the config the "
@@ -110,7 +95,7 @@ def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list
     return records
 
 
-def _write_lines(selection: Selection, dataset: str, folder: Path, lines: list[str]) -> Path:
+def _write_lines(selection: Selection, dataset: str, folder: Path, lines: Iterable[str]) -> Path:
     path = folder / f"{pruned_name(dataset, selection)}.txt"
     write_text(path, "".join(f"{line}\n" for line in lines))
     return path

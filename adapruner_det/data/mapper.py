@@ -11,9 +11,9 @@ from fvcore.transforms.transform import NoOpTransform
 def quick(mapper: DatasetMapper) -> DatasetMapper:
     """The mapper itself, which from now on gives the same in less time.
 
-    Detectron2 makes BGR of RGB by turning the last axis of an image around, without moving a byte. The first
-    step that needs the bytes in a row, Pillow's resizing, then copies them one at a time, which takes about as
-    long as reading the file. Here they are put in a row before that, and behind a crop, which leaves fewer.
+    Detectron2 makes BGR of RGB by turning an axis around, without moving a byte. Pillow's resizing then copies byte by
+    byte, which takes about as long as reading the file. Here the bytes are put in a row before that, and behind a crop,
+    which leaves fewer.
     """
     augmentations = list(mapper.augmentations.augs)
     crops = sum(1 for _ in takewhile(lambda augmentation: isinstance(augmentation, RandomCrop), augmentations))

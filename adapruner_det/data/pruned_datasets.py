@@ -10,6 +10,7 @@ from detectron2.structures import BoxMode
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
+from .validation import Record
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class SelectionMismatchError(ValueError):
     """A selection was made for other images or other annotations."""
 
 
-def annotations_digest(record: dict, class_names: list[str]) -> str:
+def annotations_digest(record: Record, class_names: list[str]) -> str:
     """A short fingerprint of an image's class, or of its boxes and classes in whatever order."""
     if "category_id" in record:  # of a classification data set
         return hashlib.sha256(class_names[record["category_id"]].encode()).hexdigest()[:12]
@@ -34,49 +35,45 @@ def annotations_digest(record: dict, class_names: list[str]) -> str:
     return hashlib.sha256(json.dumps(sorted(boxes)).encode()).hexdigest()[:12]
 
 
-def _corners(annotation: dict) -> Sequence[float]:
+def _corners(annotation: Record) -> Sequence[float]:
     """(xmin, ymin, xmax, ymax) of its box. BoxMode makes a tensor of each, which takes 20 times as long."""
     box, mode = annotation["bbox"], annotation["bbox_mode"]
     if mode == BoxMode.XYWH_ABS:
         x, y, width, height = box
         return x, y, x + width, y + height
-    return box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
+    corners: Sequence[float] = box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
+    return corners
 
 
-def check_fits(selection: Selection, dataset_name: str, records: list[dict]) -> None:
+def check_fits(selection: Selection, dataset_name: str, records: list[Record]) -> None:
     """Raises SelectionMismatchError, naming the difference, unless `selection` was made on `records`."""
     here = {str(record["image_id"]): record for record in records}
     known = selection.known_ids(dataset_name)
-    problems = [
-        _named("in the selection but not in the data", known - here.keys()),
-        _named("in the data but not in the selection", here.keys() - known),
-    ]
+    differing = {
+        "in the selection but not in the data": known - here.keys(),
+        "in the data but not in the selection": here.keys() - known,
+    }
     if ANNOTATIONS_COLUMN in selection.columns:
         class_names = MetadataCatalog.get(dataset_name).thing_classes
         digests = selection.column_of(dataset_name, ANNOTATIONS_COLUMN)
-        changed = {
-            image_id
-            for image_id in known & here.keys()
-            if digests[image_id] != annotations_digest(here[image_id], class_names)
-        }
-        problems.append(_named("with annotations that have changed since", changed))
-    problems = [problem for problem in problems if problem]
-    if problems:
+        now = {image_id: annotations_digest(here[image_id], class_names) for image_id in known & here.keys()}
+        changed = {image_id for image_id, digest in now.items() if digest != digests[image_id]}
+        differing["with annotations that have changed since"] = changed
+    differences = "; ".join(_named(what, ids) for what, ids in differing.items() if ids)
+    if differences:
         raise SelectionMismatchError(
-            f"the selection does not fit data set {dataset_name}: {'; '.join(problems)}. Prune this "
+            f"the selection does not fit data set {dataset_name}: {differences}. Prune this "
             "data, or use the data the selection was made on"
         )
 
 
-def _named(what: str, ids) -> str:
-    if not ids:
-        return ""
-    names = ", ".join(sorted(map(str, ids))[:_NAMED])
+def _named(what: str, ids: set[str]) -> str:
+    names = ", ".join(sorted(ids)[:_NAMED])
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     return f"{len(ids)} images {what} ({names}{more})"
 
 
-def filter_records(selection: Selection, dataset_name: str, records: list[dict]) -> list[dict]:
+def filter_records(selection: Selection, dataset_name: str, records: list[Record]) -> list[Record]:
     """The records that `selection` keeps, after checking that it fits."""
     check_fits(selection, dataset_name, records)
     kept = selection.kept_ids(dataset_name)
@@ -84,11 +81,12 @@ def filter_records(selection: Selection, dataset_name: str, records: list[dict])
 
 
 def split_records(
-    selection: Selection, by_name: dict[str, list[dict]]
-) -> tuple[list[tuple[dict, float]], list[tuple[dict, float]]]:
-    """(kept, pruned): each record that competed, with its score; checks that the selection fits."""
-    kept, pruned = [], []
-    records = {}
+    selection: Selection, by_name: dict[str, list[Record]]
+) -> tuple[list[tuple[Record, float]], list[tuple[Record, float]]]:
+    """(kept, pruned): each record that has a score, with it; checks that the selection fits."""
+    kept: list[tuple[Record, float]] = []
+    pruned: list[tuple[Record, float]] = []
+    records: dict[tuple[str, str], Record] = {}
     for name, own in by_name.items():
         check_fits(selection, name, own)
         records.update({(name, str(record["image_id"])): record for record in own})
@@ -98,29 +96,27 @@ def split_records(
     return kept, pruned
 
 
-def apply_selection(folder: str, by_name: dict[str, list[dict]]) -> dict[str, list[dict]]:
+def apply_selection(folder: str, by_name: dict[str, list[Record]]) -> dict[str, list[Record]]:
     """Filters every data set that the selection in `folder` covers.
 
     Raises:
         SelectionMismatchError: it covers none of them, or does not fit one.
     """
     selection = Selection.load(folder)
-    covered = [name for name in by_name if name in selection.dataset_names()]
-    if not covered:
+    covered = selection.dataset_names()
+    if not set(covered) & by_name.keys():
         raise SelectionMismatchError(
-            f"the selection in {folder} covers {selection.dataset_names()}, none of the training "
-            f"sets {list(by_name)}: register the data under the name it was pruned under"
+            f"the selection in {folder} covers {covered}, none of the training sets {list(by_name)}: "
+            "register the data under the name it was pruned under"
         )
-    result = {}
+    result = dict(by_name)
     for name, records in by_name.items():
-        result[name] = filter_records(selection, name, records) if name in covered else records
-        if name in covered:
-            logger.info(
-                f"{name}: training on {len(result[name])} of {len(records)} images, selected by "
-                f"{selection.method} ({folder})"
-            )
-        else:
+        if name not in covered:
             logger.info(f"{name}: all {len(records)} images; the selection does not cover it")
+            continue
+        result[name] = filter_records(selection, name, records)
+        numbers = f"{len(result[name])} of {len(records)} images"
+        logger.info(f"{name}: training on {numbers}, selected by {selection.method} ({folder})")
     return result
 
 

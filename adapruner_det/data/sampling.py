@@ -9,8 +9,8 @@ from detectron2.data.samplers import TrainingSampler
 class ResumableSampler(TrainingSampler):
     """Detectron2's endless stream of permutations, able to start where an earlier run stopped.
 
-    It yields draw * size + index, where `draw` counts the images drawn by all processes since
-    iteration 0; whoever loads the image takes the two apart. `start` is the first draw.
+    It yields draw * size + index, where `draw` counts the images drawn by all processes since iteration 0; whoever
+    loads the image takes the two apart. `start` is the first draw.
     """
 
     start = 0

@@ -1,12 +1,10 @@
-"""Reads PASCAL VOC folders of any classes: training dicts for Detectron2, ground truth for scoring.
+"""Reads PASCAL VOC folders of any classes as Detectron2's dataset dicts.
 
-Detectron2's own reader (`detectron2/data/datasets/pascal_voc.py`) defines the box convention.
-This one reads what that one stumbles over, and checks the whole image set before any training
-starts: every problem of every file comes in one report.
+Detectron2's own reader (`detectron2/data/datasets/pascal_voc.py`) defines the box convention. This one reads what that
+one stumbles over, and reports every problem of every file at once.
 
-Box conventions, W x H the size of the picture:
-    as written   xmin, ymin, xmax, ymax as 1-based inclusive pixel numbers, [1, W] and [1, H];
-                 a box with xmin == xmax is one pixel wide
+Boxes of a W x H picture:
+    as written   xmin, ymin, xmax, ymax as 1-based inclusive pixel numbers, [1, W] and [1, H]
     Detectron2's XYXY_ABS with xmin and ymin one less: the edges of those pixels in [0, W], [0, H]
 """
 
@@ -15,107 +13,64 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeVar
+from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import ParseError, parse
 from detectron2.structures import BoxMode
-from PIL import Image
 from tqdm import tqdm
 
 from .validation import (
     LOGGED_LINES,
-    ON_INVALID,
+    UNREADABLE,
+    Findings,
     InvalidDatasetError,
     PathLike,
     Problem,
+    Record,
     check_on_invalid,
+    find_box_fault,
     first_lines,
     picture_size,
-    raise_or_warn,
 )
-
-__all__ = [
-    "InvalidDatasetError",
-    "ON_INVALID",
-    "Problem",
-    "VOCAnnotation",
-    "VOCObject",
-    "check_on_invalid",
-    "collect_class_names",
-    "index_files",
-    "load_voc_dataset",
-    "read_annotation",
-    "read_image_set",
-]
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")  # of two files with one stem, the earlier wins
 
-_DIFFICULT = {"": 0, "0": 0, "1": 1, "false": 0, "true": 1}
+# defusedxml's own errors are ValueErrors; an encoding that Python lacks is a LookupError
+_XML_ERRORS = (ParseError, ValueError, LookupError, OSError)
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_DIFFICULT = {"": False, "0": False, "1": True, "false": False, "true": True}
 _TWO_COLUMNS = re.compile(r"(\S.*?)\s+(?:-1|0|1)")
 
 Box = tuple[float, float, float, float]
+_Part = TypeVar("_Part")
 
 
-@dataclass(frozen=True)
-class VOCObject:
-    """One `<object>` of an annotation file.
+class VOCObject(NamedTuple):
+    """One `<object>` of an annotation file."""
 
-    Attributes:
-        name: its class.
-        box: (xmin, ymin, xmax, ymax) as written in the file: 1-based pixel numbers, unclipped.
-        difficult: VOC's flag; evaluation neither rewards nor punishes finding such an object.
-        number: its place in the file, counted from 1.
-    """
-
-    name: str
-    box: Box
-    difficult: bool
-    number: int
+    name: str  # its class
+    box: Box  # (xmin, ymin, xmax, ymax) as written, unclipped
+    difficult: bool  # finding it is neither rewarded nor punished
+    number: int  # its place in the file, counted from 1
 
 
-@dataclass(frozen=True)
-class VOCAnnotation:
-    """What one annotation file says.
+class VOCAnnotation(NamedTuple):
+    """What one annotation file says."""
 
-    Attributes:
-        width, height: of the picture in pixels; None if the file does not say.
-        objects: those that could be read.
-        problems: one for each object that could not be read, and for a size that is no number.
-    """
-
-    width: int | None
-    height: int | None
-    objects: tuple[VOCObject, ...]
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True)
-class _Record:
-    """One image of a split with the objects that passed every check."""
-
-    image_id: str
-    file_name: str
-    width: int
-    height: int
-    objects: tuple[VOCObject, ...]
+    size: tuple[int, int] | None  # width and height of the picture; None if the file does not say
+    objects: list[VOCObject]  # those that could be read
+    problems: list[Problem]  # one for each that could not, and for a size that is no number
 
 
 def read_image_set(dirname: PathLike, split: str) -> list[str]:
-    """Reads the image ids of `ImageSets/Main/<split>.txt`.
+    """Reads the image ids of `ImageSets/Main/<split>.txt`, in their order, each once.
 
-    Takes one id a line, or VOC's per-class form, in which every line is an id and -1, 0 or 1 (the
-    flag is ignored). An id that is listed again is used once, with a warning in the log.
-
-    Args:
-        dirname: the VOC folder.
-        split: name of the list, without `.txt`.
-
-    Returns:
-        the ids in the order of the list, each once.
+    Takes one id a line, or VOC's per-class form, an id and -1, 0 or 1 (ignored). Ids that repeat are logged.
 
     Raises:
         FileNotFoundError: there is no such list; names the lists that exist.
@@ -134,61 +89,40 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
     if not lines:
         raise ValueError(f"{path} lists no image")
     # Only if all lines have the flag: ids may have blanks, and one of them may end in " 1".
-    columns = [_TWO_COLUMNS.fullmatch(line) for line in lines]
-    ids = [match[1] for match in columns] if all(columns) else lines
-    counts = Counter(ids)
+    columns = [match[1] for match in map(_TWO_COLUMNS.fullmatch, lines) if match]
+    counts = Counter(columns if len(columns) == len(lines) else lines)
     repeated = [f"{i} ({n} times)" for i, n in counts.items() if n > 1]
     if repeated:
-        logger.warning(
-            "%s lists %d ids more than once; each is used once:\n%s",
-            path,
-            len(repeated),
-            "\n".join(first_lines(repeated, LOGGED_LINES)),
-        )
+        shown = "\n".join(first_lines(repeated, LOGGED_LINES))
+        logger.warning(f"{path} lists {len(repeated)} ids more than once; each is used once:\n{shown}")
     return list(counts)
 
 
 def collect_class_names(dirname: PathLike) -> list[str]:
-    """Collects the class names of all annotations of a folder, whatever split they belong to.
+    """The class names of all annotations of a folder, sorted, so that all its splits number them alike.
 
-    Files that cannot be read are passed over: they may belong to no split, and loading a split
-    reports those that do.
-
-    Args:
-        dirname: the VOC folder.
-
-    Returns:
-        the names, sorted, so that every split of the folder numbers its classes alike.
+    Files that cannot be read are passed over: loading a split reports those that belong to it.
 
     Raises:
         FileNotFoundError: there is no `Annotations` folder.
         ValueError: no annotation names a class.
     """
-    folder = _subfolder(dirname, "Annotations")
-    names = set()
-    for file in _progress(sorted(index_files(folder, (".xml",)).values()), f"Classes of {dirname}"):
+    names: set[str] = set()
+    for file in _progress(sorted(index_files(dirname, "Annotations", (".xml",)).values()), f"Classes of {dirname}"):
         try:
-            root = parse(folder / file).getroot()
-        except (ParseError, ValueError, LookupError, OSError):
+            root = parse(file).getroot()
+        except _XML_ERRORS:
             continue
         names.update(_text(element, "name") for element in root.findall("object"))
     names.discard("")
     if not names:
+        folder = Path(dirname) / "Annotations"
         raise ValueError(f"no annotation in {folder} names a class: give the class names yourself")
     return sorted(names)
 
 
 def read_annotation(path: PathLike) -> VOCAnnotation:
-    """Reads one annotation file.
-
-    Checks what the file alone can tell. Whether a box lies within the picture and whether a class
-    is known is for `load_voc_dataset` to say.
-
-    Args:
-        path: of the XML file.
-
-    Returns:
-        its content, with the objects that could not be read listed in `problems`.
+    """Reads one annotation file, and checks what the file alone can tell.
 
     Raises:
         InvalidDatasetError: the file is missing or is not XML.
@@ -196,210 +130,180 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
     path = os.fspath(path)
     try:
         root = parse(path).getroot()
-    # defusedxml's own errors are ValueErrors; an encoding that Python lacks is a LookupError.
-    except (ParseError, ValueError, LookupError, OSError) as error:
-        problem = Problem(path, f"not readable as XML: {error}")
-        raise InvalidDatasetError("Broken annotation file:", [problem], "Correct the file or write it anew.") from error
-    objects, problems = [], []
+    except _XML_ERRORS as error:
+        raise _broken(path, f"not readable as XML: {error}") from error
+    size: tuple[int, int] | None = None
+    objects: list[VOCObject] = []
+    problems: list[Problem] = []
     try:
-        width, height = _read_size(root)
+        size = _read_size(root)
     except ValueError as error:
-        width, height = None, None
         problems.append(Problem(path, str(error)))
     for number, element in enumerate(root.findall("object"), start=1):
         try:
             objects.append(_read_object(element, number))
         except ValueError as error:
             problems.append(Problem(path, str(error), number, _text(element, "name") or None))
-    return VOCAnnotation(width, height, tuple(objects), tuple(problems))
+    return VOCAnnotation(size, objects, problems)
 
 
 def load_voc_dataset(
     dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "error"
-) -> list[dict]:
+) -> list[Record]:
     """Loads a split as Detectron2's standard dataset dicts.
 
-    Boxes follow Detectron2's convention (see the top of this file). Coordinates up to one pixel
-    beyond the picture are clipped in silence: they come from writers that count from 0. Difficult
-    objects are included, as in Detectron2.
+    Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers that count from 0.
+    Difficult objects are included, as in Detectron2, with `difficult` 1.
 
     Args:
         dirname: the VOC folder.
         split: name of the list in `ImageSets/Main`, without `.txt`.
         class_names: in the order of their category ids.
-        on_invalid: what to do about problems, once all of them are known. "error" raises.
-            "skip_objects" drops the bad objects, and the images that cannot be used at all (no
-            picture, no readable annotation, sizes that contradict each other); an image that
-            loses all its objects stays, without annotations. "skip_images" drops every image that
-            has any problem.
-
-    Returns:
-        one dict an image: file_name, image_id (str), height, width (of the picture as Detectron2
-        reads it) and annotations, each with category_id, bbox, bbox_mode (XYXY_ABS), difficult
-        (0 or 1) and iscrowd (0).
+        on_invalid: what to do about problems, once all of them are known. "error" raises. "skip_objects" drops the bad
+            objects, and the images that cannot be used at all (no picture, no readable annotation, sizes that
+            contradict each other); an image that loses all its objects stays. "skip_images" drops every image that has
+            any problem.
 
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left.
         FileNotFoundError: the list or one of VOC's folders is missing.
         ValueError: `on_invalid` is none of the three, or a class name is given twice.
     """
-    records = _load_records(dirname, split, class_names, on_invalid)
-    category_ids = {name: i for i, name in enumerate(class_names)}
-    return [_dataset_dict(record, category_ids) for record in records]
-
-
-def _load_records(dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str) -> list[_Record]:
     check_on_invalid(on_invalid)
     repeated = [name for name, n in Counter(class_names).items() if n > 1]
     if repeated:
         raise ValueError(f"class names given more than once: {', '.join(repeated)}")
     image_ids = read_image_set(dirname, split)
-    reader = _RecordReader(dirname, class_names)
-    records, problems, num_objects = [], [], 0
-    for image_id in _progress(image_ids, f"Reading {dirname} {split}"):
-        record, found = reader.read(image_id)
-        problems += found
-        num_objects += sum(problem.object_number is not None for problem in found)
-        if record is not None and not (found and on_invalid == "skip_images"):
-            records.append(record)
-    if problems:
-        where = f"split {split!r} of {dirname} (classes: {', '.join(class_names)})"
-        raise_or_warn(problems, where, on_invalid, len(image_ids), len(records), num_objects)
-    return records
+    reader = _Reader(dirname, class_names)
+    found = [reader.read(image_id) for image_id in _progress(image_ids, f"Reading {dirname} {split}")]
+    records = [record for record in found if record is not None]
+    where = f"split {split!r} of {dirname} (classes: {', '.join(class_names)})"
+    return reader.findings.usable(records, len(image_ids), where, on_invalid)
 
 
-class _RecordReader:
+class _Reader:
     """Reads single images of a folder, whose files it lists once instead of guessing at names."""
 
     def __init__(self, dirname: PathLike, class_names: Sequence[str]):
-        # Joined like Detectron2 does it, which keeps file_name the same string as there.
-        self._image_dir = os.path.join(dirname, "JPEGImages")
-        self._annotation_dir = os.path.join(dirname, "Annotations")
-        self._images = index_files(_subfolder(dirname, "JPEGImages"), IMAGE_SUFFIXES)
-        self._annotations = index_files(_subfolder(dirname, "Annotations"), (".xml",))
-        self._class_names = frozenset(class_names)
+        self.findings = Findings()
+        self._dirname = dirname
+        self._pictures = index_files(dirname, "JPEGImages", IMAGE_SUFFIXES)
+        self._annotations = index_files(dirname, "Annotations", (".xml",))
+        self._category_ids = {name: i for i, name in enumerate(class_names)}
 
-    def read(self, image_id: str) -> tuple[_Record | None, list[Problem]]:
-        """Returns the image with its good objects (None if it is of no use), and the problems."""
-        problems: list[Problem] = []
-        size = self._read_picture_size(image_id, problems)
-        annotation = self._read_annotation(image_id, problems)
+    def read(self, image_id: str) -> Record | None:
+        """The image with its good objects; None if it is of no use."""
+        size = self._found(self._picture_size, image_id)
+        annotation = self._found(self._annotation, image_id)
         if size is None or annotation is None:
-            return None, problems
-        problems += annotation.problems
-        stated = (annotation.width, annotation.height)
-        if None not in stated and stated != size:
-            message = "size is {} x {}, but the picture's is {} x {}".format(*stated, *size)
-            problems.append(Problem(self._annotation_file(image_id), message))
+            return None
+        width, height = size
+        file = self._annotations[image_id]
+        for problem in annotation.problems:
+            self.findings.add(image_id, problem, bad_object=problem.object_number is not None)
+        if annotation.size and annotation.size != size:
             # Nobody knows which of the two the boxes were drawn on.
-            return None, problems
+            message = "size is {} x {}, but the picture's is {} x {}".format(*annotation.size, width, height)
+            self.findings.add(image_id, Problem(file, message), unusable=True)
+            return None
         objects = []
         for obj in annotation.objects:
-            message = self._find_fault(obj, *size)
-            if message is None:
-                objects.append(obj)
-            else:
-                file = self._annotation_file(image_id)
-                problems.append(Problem(file, message, obj.number, obj.name))
-        file_name = os.path.join(self._image_dir, self._images[image_id])
-        return _Record(image_id, file_name, *size, tuple(objects)), problems
+            try:
+                objects.append(self._object(obj, width, height))
+            except ValueError as error:
+                self.findings.add(image_id, Problem(file, str(error), obj.number, obj.name), bad_object=True)
+        path = self._pictures[image_id]
+        return {"file_name": path, "image_id": image_id, "height": height, "width": width, "annotations": objects}
 
-    def _annotation_file(self, image_id: str) -> str:
-        return os.path.join(self._annotation_dir, self._annotations[image_id])
-
-    def _read_picture_size(self, image_id: str, problems: list[Problem]) -> tuple[int, int] | None:
-        if image_id not in self._images:
-            file = os.path.join(self._image_dir, image_id)
-            problems.append(Problem(file, f"no image of this id with one of {', '.join(IMAGE_SUFFIXES)}"))
-            return None
-        file = os.path.join(self._image_dir, self._images[image_id])
+    def _found(self, read: Callable[[str], _Part], image_id: str) -> _Part | None:
         try:
-            return picture_size(file)
-        except (OSError, Image.DecompressionBombError) as error:
-            problems.append(Problem(file, f"not readable as an image: {error}"))
-            return None
-
-    def _read_annotation(self, image_id: str, problems: list[Problem]) -> VOCAnnotation | None:
-        if image_id not in self._annotations:
-            file = os.path.join(self._annotation_dir, f"{image_id}.xml")
-            problems.append(Problem(file, "no such annotation"))
-            return None
-        try:
-            return read_annotation(self._annotation_file(image_id))
+            return read(image_id)
         except InvalidDatasetError as error:
-            problems += error.problems
+            self.findings.add(image_id, error.problems[0], unusable=True)
             return None
 
-    def _find_fault(self, obj: VOCObject, width: int, height: int) -> str | None:
-        if obj.name not in self._class_names:
-            return "unknown class"
-        return _find_box_fault(obj.box, width, height)
+    def _picture_size(self, image_id: str) -> tuple[int, int]:
+        if image_id not in self._pictures:
+            file = os.path.join(self._dirname, "JPEGImages", image_id)
+            raise _broken(file, f"no image of this id with one of {', '.join(IMAGE_SUFFIXES)}")
+        try:
+            return picture_size(self._pictures[image_id])
+        except UNREADABLE as error:
+            raise _broken(self._pictures[image_id], f"not readable as an image: {error}") from error
 
+    def _annotation(self, image_id: str) -> VOCAnnotation:
+        if image_id not in self._annotations:
+            raise _broken(os.path.join(self._dirname, "Annotations", f"{image_id}.xml"), "no such annotation")
+        return read_annotation(self._annotations[image_id])
 
-def _find_box_fault(box: Box, width: int, height: int) -> str | None:
-    xmin, ymin, xmax, ymax = box
-    written = "box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g}".format(*box)
-    if xmin > xmax or ymin > ymax:
-        return f"{written} has no area"
-    if xmin < 0 or ymin < 0 or xmax > width + 1 or ymax > height + 1:
-        return f"{written} is outside the {width} x {height} image"
-    left, top, right, bottom = _to_detectron2_box(box, width, height)
-    if left >= right or top >= bottom:
-        return f"{written} has no area within the {width} x {height} image"
-    return None
-
-
-def _to_detectron2_box(box: Box, width: int, height: int) -> list[float]:
-    xmin, ymin, xmax, ymax = box
-    right, bottom = min(xmax, float(width)), min(ymax, float(height))
-    return [max(xmin - 1.0, 0.0), max(ymin - 1.0, 0.0), right, bottom]
-
-
-def _dataset_dict(record: _Record, category_ids: dict[str, int]) -> dict:
-    annotations = [
-        {
-            "category_id": category_ids[obj.name],
-            "bbox": _to_detectron2_box(obj.box, record.width, record.height),
+    def _object(self, obj: VOCObject, width: int, height: int) -> Record:
+        if obj.name not in self._category_ids:
+            raise ValueError("unknown class")
+        xmin, ymin, xmax, ymax = obj.box
+        left, top, right, bottom = edges(obj.box)
+        inverted = xmin > xmax or ymin > ymax  # by less than a pixel, it has an area all the same
+        fault = "has no area" if inverted else find_box_fault(edges(obj.box), width, height)
+        if fault:
+            raise ValueError("box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + fault)
+        return {
+            "category_id": self._category_ids[obj.name],
+            "bbox": [max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))],
             "bbox_mode": BoxMode.XYXY_ABS,
             "difficult": int(obj.difficult),
             "iscrowd": 0,
         }
-        for obj in record.objects
-    ]
-    return {
-        "file_name": record.file_name,
-        "image_id": record.image_id,
-        "height": record.height,
-        "width": record.width,
-        "annotations": annotations,
-    }
 
 
-def _read_size(root) -> tuple[int | None, int | None]:
+def edges(box: Box) -> Box:
+    """A box as written, in Detectron2's convention."""
+    return box[0] - 1.0, box[1] - 1.0, box[2], box[3]
+
+
+def index_files(dirname: PathLike, name: str, suffixes: Sequence[str]) -> dict[str, str]:
+    """Maps id -> path for the files of a VOC folder's subfolder with one of the suffixes, in any case.
+
+    Of two files with one id, the one whose suffix comes first in `suffixes` wins.
+
+    Raises:
+        FileNotFoundError: there is no such subfolder.
+    """
+    index: dict[str, tuple[int, str]] = {}
+    for file in sorted(os.listdir(_subfolder(dirname, name))):
+        stem, suffix = os.path.splitext(file)
+        if suffix.lower() in suffixes:
+            candidate = (suffixes.index(suffix.lower()), file)
+            index[stem] = min(candidate, index.get(stem, candidate))
+    # Joined like Detectron2 does it, which keeps file_name the same string as there.
+    return {stem: os.path.join(dirname, name, file) for stem, (_, file) in index.items()}
+
+
+def _broken(file: str, message: str) -> InvalidDatasetError:
+    return InvalidDatasetError("Broken file:", [Problem(file, message)], "Correct the file or write it anew.")
+
+
+def _read_size(root: Element) -> tuple[int, int] | None:
     texts = {tag: _text(root, f"size/{tag}") for tag in ("width", "height")}
-    sizes = {tag: _number(text, f"size/{tag}") if text else 0.0 for tag, text in texts.items()}
+    sizes = [_number(text, f"size/{tag}") if text else 0.0 for tag, text in texts.items()]
     # Some labelling tools write 0 x 0 for a size that they do not know.
-    if not all(sizes.values()):
-        return None, None
-    return round(sizes["width"]), round(sizes["height"])
+    return (round(sizes[0]), round(sizes[1])) if all(sizes) else None
 
 
-def _read_object(element, number: int) -> VOCObject:
+def _read_object(element: Element, number: int) -> VOCObject:
     name = _text(element, "name")
     if not name:
         raise ValueError("has no name")
     bndbox = element.find("bndbox")
     if bndbox is None:
         raise ValueError("has no bndbox")
-    box = tuple(_number(_text(bndbox, tag), tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    xmin, ymin, xmax, ymax = (_number(_text(bndbox, tag), tag) for tag in _CORNERS)
     difficult = _text(element, "difficult").lower()
     if difficult not in _DIFFICULT:
         raise ValueError(f"difficult is {difficult!r}, not 0 or 1")
-    return VOCObject(name, box, bool(_DIFFICULT[difficult]), number)
+    return VOCObject(name, (xmin, ymin, xmax, ymax), _DIFFICULT[difficult], number)
 
 
-def _text(element, tag: str) -> str:
-    """Returns the stripped text of a child, empty if there is no such child."""
+def _text(element: Element, tag: str) -> str:
+    """The stripped text of a child, empty if there is no such child."""
     return (element.findtext(tag) or "").strip()
 
 
@@ -422,19 +326,6 @@ def _subfolder(dirname: PathLike, name: str) -> Path:
     return folder
 
 
-def index_files(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
-    """Maps id -> file name for the files of a folder that have one of the suffixes, in any case.
-
-    Of two files with one id, the one whose suffix comes first in `suffixes` wins.
-    """
-    index: dict[str, tuple[int, str]] = {}
-    for file in sorted(os.listdir(folder)):
-        stem, suffix = os.path.splitext(file)
-        if suffix.lower() in suffixes:
-            candidate = (suffixes.index(suffix.lower()), file)
-            index[stem] = min(candidate, index.get(stem, candidate))
-    return {stem: file for stem, (_, file) in index.items()}
-
-
-def _progress(items: Sequence[str], description: str):
-    return tqdm(items, desc=description, unit="file", delay=2, leave=False)
+def _progress(items: Sequence[str], description: str) -> Iterable[str]:
+    bar: Iterable[str] = tqdm(items, desc=description, unit="file", delay=2, leave=False)
+    return bar

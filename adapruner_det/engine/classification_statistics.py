@@ -5,7 +5,6 @@ N images, C classes, F features, B images of a batch.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -16,10 +15,10 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..data.image_batches import TestBatches, labels_of
-from ..data.image_datasets import read_images
+from ..data.image_batches import evaluation_batches, labels_of
+from ..data.images import read_images
 from ..modeling.image_classifier import ImageClassifier
-from ..pruning.label_errors import Detections, Labels
+from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import WHOLE_IMAGE, LastLayer, Statistics
 
 _AT_A_TIME = 16  # images whose gradients are held together
@@ -95,8 +94,7 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict])
 
 def _batches(cfg: CfgNode, model: ImageClassifier, records: list[dict], what: str) -> Iterator[dict]:
     """The images once and in their order, with progress; the model is in evaluation mode meanwhile."""
-    read = partial(read_images, size=cfg.INPUT.IMAGE_SIZE)
-    batches = TestBatches(records, read, cfg.SOLVER.IMS_PER_BATCH, model.device, share=False)
+    batches = evaluation_batches(cfg, records, share=False)
     was_training = model.training
     model.eval()
     try:

@@ -39,6 +39,9 @@ RENAMED_OR_GONE = {
     "ADAPRUNER.RARE_CLASSES": "use ADAPRUNER.CLASS_BALANCE",
     "ADAPRUNER.OUTLIER_Z": "leave it out; what counts against an image for its loss is ADAPRUNER.LABEL_ERRORS (0: nothing does)",
     "ADAPRUNER.LOSS_TERMS": "leave it out: the mask goes by the sum of all terms of the loss",
+    "INPUT.KEEP_ON_DEVICE": "leave it out: the images stay in the host's memory, and a batch at a time goes to the device",
+    "MODEL.CLASSIFIER.CHANNELS_LAST": "leave it out: classifiers are always channels-last",
+    "MODEL.CLASSIFIER.COMPILE": "leave it out: nothing is compiled",
     "ADAPRUNER.LOSS_QUANTILE": "leave it out, and use ADAPRUNER.MASK.LOSS_SCALE mean or expected",
 }
 

@@ -30,7 +30,7 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from ..data.mapper import quick
-from ..pruning.label_errors import Detections, Labels
+from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import Statistics
 from .distributed import unwrapped
 

@@ -16,7 +16,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..data import detection_registration as detection
 from ..data import image_registration as classification
-from ..data.specs import register_from_spec
+from ..data.registration import register_from_spec
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
 
 FORMATS = {**detection.FORMATS, **classification.FORMATS}

@@ -101,7 +101,7 @@ class AdaPrunerTrainer(DefaultTrainer):
     def build_model(cls, cfg):
         """Detectron2's; on CPUs the convolutions of a detector work channels-last, which is faster.
 
-        An ImageClassifier has MODEL.CLASSIFIER.CHANNELS_LAST for that. On CUDA it has not been measured.
+        An ImageClassifier is so anywhere. On CUDA it has not been measured.
         """
         model = super().build_model(cfg)
         if cfg.MODEL.DEVICE == "cpu" and cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":

@@ -1,33 +1,31 @@
 """COCO's own evaluation, on the objects that were read and with the files ours leaves."""
 
 import contextlib
-import csv
 import io
-import json
 import logging
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
-from pycocotools.coco import COCO
 
 from ..data.coco import has_segmentation
-from ..files import write_text
+from .results import write_results
 
 logger = logging.getLogger(__name__)
+
+_FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}  # of an object, by task
+_THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 
 
 class COCOFileEvaluator(COCOEvaluator):
     """Detectron2's COCOEvaluator for a registered data set that comes from a COCO file.
 
-    It differs in what it judges by: the images and objects of the registered records, so not those
-    that DATASETS.ON_INVALID left out, nor those of a file whose data set was pruned; objects marked
-    `ignore` count as crowds; annotation ids, which pycocotools must not find to be 0 or missing, are
-    its own. Areas are the file's, where it has them. Masks and keypoints are judged only where every
-    object that was read has one; that they are not is logged.
+    It differs in what it judges by: the images and objects of the registered records, so not those that
+    DATASETS.ON_INVALID or a selection left out; objects marked `ignore` count as crowds; annotation ids, which
+    pycocotools must not find to be 0 or missing, are its own. Areas are the file's, where it has them. Masks and
+    keypoints are judged only where every object that was read has one; that they are not is logged.
 
     `evaluate` gives COCOEvaluator's results and for boxes also "AP50-<class>", in percent.
     """
@@ -36,28 +34,34 @@ class COCOFileEvaluator(COCOEvaluator):
         """
         Args:
             dataset_name: registered with `json_file`, as `register_coco` or Detectron2 do.
-            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json (both as `VOCEvaluator`
-                does) and COCOEvaluator's files; nothing is written if None.
+            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json (both as `VOCEvaluator` does) and
+                COCOEvaluator's files; nothing is written if None.
         """
         super().__init__(dataset_name, output_dir=output_dir)
         self._dataset_name = dataset_name
-        self._rows: list[dict[str, Any]] = []
-        self._num_predicted = 0
         if self._do_evaluation:
             # First, since some data sets get their metadata only when they are loaded.
             records = DatasetCatalog.get(dataset_name)
             self._categories = _categories(dataset_name)
-            self._coco_api = _api(ground_truth(self._coco_api.dataset, records, self._categories))
+            self._coco_api.dataset = ground_truth(self._coco_api.dataset, records, self._categories)
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._coco_api.createIndex()
 
     def evaluate(self, img_ids=None):
         """
         Returns:
             {"bbox": metric -> percent, ...} on rank 0, {} elsewhere and without ground truth.
         """
-        self._rows = []
         results = super().evaluate(img_ids)
         if "bbox" in results and self._output_dir:
-            self._save(results["bbox"])
+            summary = {
+                "dataset": self._dataset_name,
+                "rule": "coco",
+                "images": len(self._coco_api.dataset["images"]),
+                "images_predicted": self._num_predicted,
+                "bbox": results["bbox"],
+            }
+            write_results(self._output_dir, "per_class_ap.csv", self._table, summary)
         return results
 
     def _eval_predictions(self, predictions, img_ids=None):
@@ -68,14 +72,13 @@ class COCOFileEvaluator(COCOEvaluator):
         tasks = super()._tasks_from_predictions(predictions)
         if not self._do_evaluation:
             return tasks
-        keys = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
         objects = self._coco_api.dataset["annotations"]
-        lacking = {task: sum(keys[task] not in entry for entry in objects) for task in tasks}
+        lacking = {task: sum(_FIELDS[task] not in entry for entry in objects) for task in tasks}
         for task, count in lacking.items():
             if count:
                 logger.warning(
                     f"{self._dataset_name}: {task} is not evaluated, since {count} of {len(objects)} objects "
-                    f"have no {keys[task]}"
+                    f"have no {_FIELDS[task]}"
                 )
         return [task for task in tasks if not lacking[task]]
 
@@ -84,51 +87,29 @@ class COCOFileEvaluator(COCOEvaluator):
         names = [name for _, name in sorted(self._categories.items())]
         results = super()._derive_coco_results(coco_eval, iou_type, class_names=names)
         if iou_type == "bbox":
-            self._rows = self._table(coco_eval, names)
-            if coco_eval is None and any(row["boxes"] for row in self._rows):
+            self._table = self._per_class(coco_eval)
+            if coco_eval is None and self._table["boxes"].any():
                 results.update(AP=0.0, AP50=0.0, AP75=0.0)  # boxes, and none of them was found
-            for row in self._rows:
-                results.setdefault(f"AP50-{row['class']}", row["AP50"])
+            for name, ap50 in zip(self._table["class"], self._table["AP50"].tolist()):
+                results.setdefault(f"AP50-{name}", ap50)
         return results
 
-    def _table(self, coco_eval, names: list[str]) -> list[dict[str, Any]]:
+    def _per_class(self, coco_eval) -> pd.DataFrame:
+        """The classes in the order of their ids, with AP in percent over all areas; NaN without boxes."""
         objects = [a for a in self._coco_api.dataset["annotations"] if not a["iscrowd"]]
         boxes = Counter(a["category_id"] for a in objects)
         images = Counter(category for _, category in {(a["image_id"], a["category_id"]) for a in objects})
         rows = []
-        for place, (category, name) in enumerate(zip(sorted(self._categories), names)):
+        for place, (category, name) in enumerate(sorted(self._categories.items())):
             row = {"class": name, "images": images[category], "boxes": boxes[category]}
-            found_nothing = dict.fromkeys(("AP", "AP50", "AP75"), 0.0 if row["boxes"] else float("nan"))
-            rows.append({**row, **(_class_aps(coco_eval, place) if coco_eval else found_nothing)})
-        return rows
-
-    def _save(self, results: dict[str, float]) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, fieldnames=list(self._rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        summary = {
-            "dataset": self._dataset_name,
-            "rule": "coco",
-            "images": len(self._coco_api.dataset["images"]),
-            "images_predicted": self._num_predicted,
-            # NaN is not JSON
-            "bbox": {key: None if np.isnan(value) else value for key, value in results.items()},
-        }
-        out = Path(self._output_dir)
-        write_text(out / "per_class_ap.csv", table.getvalue())
-        write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
-
-
-def _class_aps(coco_eval, place: int) -> dict[str, float]:
-    """AP, AP50, AP75 of one class in percent, over all areas; NaN without boxes."""
-    precision = coco_eval.eval["precision"][:, :, place, 0, -1]  # T x R, -1 where there is no box
-    thresholds = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
-    aps = {}
-    for name, at in thresholds.items():
-        own = precision[at][precision[at] > -1]
-        aps[name] = float(100 * own.mean()) if own.size else float("nan")
-    return aps
+            for key, at in _THRESHOLDS.items():
+                row[key] = 0.0 if boxes[category] else float("nan")
+                if coco_eval:
+                    precision = coco_eval.eval["precision"][at, :, place, 0, -1]  # T x R, -1 where there is no box
+                    precision = precision[precision > -1]
+                    row[key] = float(100 * precision.mean()) if precision.size else float("nan")
+            rows.append(row)
+        return pd.DataFrame(rows)
 
 
 def _categories(dataset_name: str) -> dict[int, str]:
@@ -143,8 +124,8 @@ def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[
     """The part of a COCO file's content that `records` were read from, ready for pycocotools.
 
     Args:
-        records: dataset dicts; where annotations have an `id`, as `load_coco_dataset` gives them, only
-            those objects are taken, with the segmentation that was read, else all of an image.
+        records: dataset dicts; where annotations have an `id`, as `load_coco_dataset` gives them, only those objects
+            are taken, with the segmentation that was read, else all of an image.
         categories: class names by id, of the file's.
     """
     read = {record["image_id"]: record.get("annotations", []) for record in records}
@@ -154,29 +135,22 @@ def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[
     for entry in content["annotations"]:
         if entry["image_id"] not in images or entry["category_id"] not in categories:
             continue
-        if None not in known and entry["id"] not in known:
+        own = entry if None in known else known.get(entry["id"])
+        if own is None:
             continue
         _, _, width, height = entry["bbox"]
         filled = {
+            **{key: value for key, value in entry.items() if key != "segmentation"},
             "id": len(annotations) + 1,
             "iscrowd": int(bool(entry.get("iscrowd", 0) or entry.get("ignore", 0))),
             "area": entry.get("area") or width * height,  # tools also write null or 0
         }
-        own = entry if None in known else known[entry["id"]]
         if has_segmentation(own):
             filled["segmentation"] = own["segmentation"]
-        annotations.append({**{k: v for k, v in entry.items() if k != "segmentation"}, **filled})
+        annotations.append(filled)
     return {
         "info": content.get("info", {}),
         "images": list(images.values()),
         "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in sorted(categories.items())],
     }
-
-
-def _api(content: dict[str, Any]) -> COCO:
-    api = COCO()
-    api.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):
-        api.createIndex()
-    return api

@@ -1,24 +1,23 @@
-"""Detection mAP for every dataset registered with Detectron2: any classes, any year.
+"""VOC's detection AP for every data set registered with Detectron2: any classes, any year.
 
-Boxes stay in Detectron2's coordinates throughout, where a VOC box (xmin, ymin, xmax, ymax) with
-1-based, inclusive pixels is (xmin - 1, ymin - 1, xmax, ymax). There the VOC devkit's IoU with its
-"+ 1" widths is the plain IoU: xmax - xmin + 1 equals xmax - (xmin - 1).
+In Detectron2's coordinates, where a VOC box is (xmin - 1, ymin - 1, xmax, ymax), the VOC devkit's IoU with its "+ 1"
+widths is the plain IoU: xmax - xmin + 1 equals xmax - (xmin - 1).
 
-Shapes: N detections and M ground-truth boxes of an image, D detections and G boxes of the whole
-dataset, K classes, T = 10 IoU thresholds.
+Shapes: N detections and M ground-truth boxes of an image, D detections of the whole data set, K classes, T = 10 IoU
+thresholds.
 """
 
-import csv
-import io
 import json
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -27,160 +26,119 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torchvision.ops import box_iou
 
-from ..data.voc import InvalidDatasetError, read_annotation
+from ..data.records import checked_records
+from ..data.validation import InvalidDatasetError
+from ..data.voc import edges, read_annotation
 from ..files import write_text
 from .coco_ap import COCOFileEvaluator
+from .results import write_results
 
 # As Detectron2 makes them: an IoU that is exactly a threshold has to fall on the same side.
 IOU_THRESHOLDS = np.arange(50, 100, 5) / 100.0
 RECALL_POINTS = np.arange(0.0, 1.1, 0.1)
 
+logger = logging.getLogger(__name__)
+
 
 class ImageTruth(NamedTuple):
-    """Ground truth of one image.
+    """Ground truth of one image."""
 
-    Attributes:
-        boxes: (M, 4) float64, XYXY in pixels, Detectron2's coordinates.
-        classes: (M,) int64, index into the metadata's `thing_classes`.
-        ignored: (M,) bool, VOC's "difficult" or COCO's "iscrowd": neither has to be found nor
-            counts against a detection that lies on it.
-    """
-
-    boxes: np.ndarray
-    classes: np.ndarray
-    ignored: np.ndarray
+    boxes: np.ndarray  # (M, 4) float64, XYXY in pixels
+    classes: np.ndarray  # (M,) int64, index into the metadata's `thing_classes`
+    ignored: np.ndarray  # (M,) bool: "difficult" or "iscrowd", neither to be found nor punished
 
 
 class ImagePredictions(NamedTuple):
-    """Detections of one image: boxes (N, 4) as in `ImageTruth`, scores (N,), classes (N,)."""
+    """Detections of one image."""
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
+    boxes: np.ndarray  # (N, 4) float64, XYXY in pixels
+    scores: np.ndarray  # (N,) float64
+    classes: np.ndarray  # (N,) int64
+
+
+NO_PREDICTIONS = ImagePredictions(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
 
 
 class Matches(NamedTuple):
-    """What every detection of the dataset overlaps best, among the boxes of its image and class.
+    """What every detection of the data set overlaps best, among the boxes of its image and class."""
 
-    Attributes:
-        scores: (D,) float64.
-        classes: (D,) int64.
-        ious: (D,) float64, 0 where the image holds no box of that class.
-        targets: (D,) int64, the box's number within the dataset, if the IoU is above 0.
-        ignored: (D,) bool, whether that box is an ignored one.
-    """
-
-    scores: np.ndarray
-    classes: np.ndarray
-    ious: np.ndarray
-    targets: np.ndarray
-    ignored: np.ndarray
+    scores: np.ndarray  # (D,) float64
+    classes: np.ndarray  # (D,) int64
+    ious: np.ndarray  # (D,) float64, 0 where the image holds no box of that class
+    targets: np.ndarray  # (D,) int64, the box's number within the data set, if the IoU is above 0
+    ignored: np.ndarray  # (D,) bool, whether that box is an ignored one
 
 
 def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
-    """Ground truth of a registered dataset by image id, in the dataset's order.
+    """Ground truth of a registered data set by image id, in the data set's order.
 
-    It comes from the dataset dicts. Only those of Detectron2's own VOC loader (recognised by
-    `dirname` and `split` in the metadata and no `difficult` in any annotation) have lost the
-    difficult flag, so for them the XML files are read again.
+    The dicts of Detectron2's own VOC loader (`dirname` and `split` in the metadata, `difficult` in no annotation) have
+    lost the difficult flag, so for them the XML files are read again.
 
     Raises:
         ValueError: an image id occurs twice, or no image has an "annotations" key.
         InvalidDatasetError: an XML file, where one is read, has problems.
     """
-    dataset_dicts = DatasetCatalog.get(dataset_name)
+    records = checked_records(dataset_name, DatasetCatalog.get(dataset_name))
     metadata = MetadataCatalog.get(dataset_name)
-    if not any("annotations" in d for d in dataset_dicts):
+    if not any("annotations" in record for record in records):
         raise ValueError(
-            f"dataset {dataset_name!r}: none of its {len(dataset_dicts)} images has annotations, "
+            f"dataset {dataset_name!r}: none of its {len(records)} images has annotations, "
             "so there is nothing to evaluate against; use a split with ground truth"
         )
-    knows_difficult = any("difficult" in a for d in dataset_dicts for a in d.get("annotations", []))
+    knows_difficult = any("difficult" in a for record in records for a in record.get("annotations", []))
     from_xml = metadata.get("dirname") and metadata.get("split") and not knows_difficult
 
     truth: dict[str, ImageTruth] = {}
-    for d in dataset_dicts:
-        image_id = str(d["image_id"])
-        if image_id in truth:
-            raise ValueError(
-                f"dataset {dataset_name!r}: image id {image_id!r} occurs twice; "
-                "its detections could not be told apart, remove the repetition from the list"
-            )
+    for record in records:
+        image_id = str(record["image_id"])
         if from_xml:
             path = os.path.join(metadata.dirname, "Annotations", f"{image_id}.xml")
-            truth[image_id] = _truth_from_xml(path, metadata.thing_classes)
+            objects = _objects_of_xml(path, metadata.thing_classes)
         else:
-            truth[image_id] = _truth_from_annotations(d.get("annotations", []))
+            objects = [_object_of_dict(annotation) for annotation in record.get("annotations", [])]
+        boxes, classes, ignored = zip(*objects) if objects else ((), (), ())
+        truth[image_id] = ImageTruth(
+            np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64), np.array(ignored, bool)
+        )
     return truth
 
 
-def _truth_from_annotations(annotations: list[dict[str, Any]]) -> ImageTruth:
-    # float64 arrays, since BoxMode would round lists to float32
-    boxes = [
-        BoxMode.convert(np.array([a["bbox"]], np.float64), a["bbox_mode"], BoxMode.XYXY_ABS)[0] for a in annotations
-    ]
-    return _image_truth(
-        boxes,
-        [a["category_id"] for a in annotations],
-        [a.get("difficult", 0) or a.get("iscrowd", 0) for a in annotations],
-    )
+def _object_of_dict(annotation: dict[str, Any]) -> tuple[np.ndarray, int, bool]:
+    # a float64 array, since BoxMode would round a list to float32
+    box = BoxMode.convert(np.array([annotation["bbox"]], np.float64), annotation["bbox_mode"], BoxMode.XYXY_ABS)[0]
+    return box, annotation["category_id"], annotation.get("difficult", 0) or annotation.get("iscrowd", 0)
 
 
-def _truth_from_xml(path: str, class_names: list[str]) -> ImageTruth:
+def _objects_of_xml(path: str, class_names: list[str]) -> list[tuple]:
     annotation = read_annotation(path)
     if annotation.problems:
-        raise InvalidDatasetError(
-            f"{path} is no ground truth to evaluate against:",
-            annotation.problems,
-            "Correct the file.",
-        )
-    objects = annotation.objects
-    return _image_truth(
-        [(o.box[0] - 1, o.box[1] - 1, o.box[2], o.box[3]) for o in objects],
-        [class_names.index(o.name) for o in objects],
-        [o.difficult for o in objects],
-    )
-
-
-def _image_truth(boxes, classes, ignored) -> ImageTruth:
-    return ImageTruth(
-        np.array(boxes, np.float64).reshape(-1, 4),
-        np.array(classes, np.int64),
-        np.array(ignored, bool),
-    )
+        heading = f"{path} is no ground truth to evaluate against:"
+        raise InvalidDatasetError(heading, annotation.problems, "Correct the file.")
+    return [(edges(o.box), class_names.index(o.name), o.difficult) for o in annotation.objects]
 
 
 def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, ImagePredictions]) -> Matches:
     """Finds for each detection the box of its image and class with the largest IoU.
 
-    Images are visited in the order of `truth`, so the result does not depend on how the images
-    were spread over processes.
+    Images are visited in the order of `truth`, so the result does not depend on how the images were spread over
+    processes.
     """
-    parts: list[Matches] = []
-    offset = 0
+    parts, offset = [], 0
     for image_id, gt in truth.items():
-        if image_id in predictions:
-            parts.append(_match_image(gt, predictions[image_id], offset))
+        boxes, scores, classes = predictions.get(image_id, NO_PREDICTIONS)
+        # NaN where neither box has an area, which exceeds no threshold
+        iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(gt.boxes)).numpy()
+        iou = np.where(classes[:, None] == gt.classes[None, :], iou, 0.0)
+        iou = np.pad(iou, ((0, 0), (0, 1)))  # N x M + 1: with no box at all, there is something to choose from
+        best = iou.argmax(axis=1)
+        ignored = np.append(gt.ignored, False)[best]
+        parts.append((scores, classes, iou[np.arange(len(best)), best], best + offset, ignored))
         offset += len(gt.boxes)
-    if not parts:
-        none = np.zeros(0)
-        return Matches(none, none.astype(int), none, none.astype(int), none.astype(bool))
     return Matches(*(np.concatenate(column) for column in zip(*parts)))
 
 
-def _match_image(gt: ImageTruth, pred: ImagePredictions, offset: int) -> Matches:
-    num = len(pred.scores)
-    if num == 0 or len(gt.boxes) == 0:
-        nothing = np.zeros(num, np.int64)
-        return Matches(pred.scores, pred.classes, np.zeros(num), nothing, nothing.astype(bool))
-    # NaN where neither box has an area, which exceeds no threshold
-    iou = box_iou(torch.from_numpy(pred.boxes), torch.from_numpy(gt.boxes)).numpy()
-    iou = np.where(pred.classes[:, None] == gt.classes[None, :], iou, 0.0)  # N x M
-    best = iou.argmax(axis=1)
-    return Matches(pred.scores, pred.classes, iou[np.arange(num), best], best + offset, gt.ignored[best])
-
-
-def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes: int):
+def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes: int) -> tuple[float, float]:
     """Average precision of one class at one IoU threshold, by both of VOC's rules.
 
     Args:
@@ -189,9 +147,9 @@ def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes:
         num_boxes: boxes to be found, at least 1.
 
     Returns:
-        (area, eleven_point): the area under the precision envelope (VOC 2010 and later) and the
-        mean of the envelope at recall 0, 0.1, ..., 1 (VOC 2007), both in [0, 1]. Rounding follows
-        Detectron2's `voc_ap`, since a recall of 3 / 10 does not reach the point 0.1 * 3.
+        (area, eleven_point): the area under the precision envelope (VOC 2010 and later) and the mean of the envelope at
+        recall 0, 0.1, ..., 1 (VOC 2007), both in [0, 1]. Rounding follows Detectron2's `voc_ap`, since a recall of 3 /
+        10 does not reach the point 0.1 * 3.
     """
     found = np.cumsum(true_positive)
     recall = found / float(num_boxes)
@@ -199,15 +157,14 @@ def average_precision(true_positive: np.ndarray, counted: np.ndarray, num_boxes:
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     area = np.sum(np.diff(recall, prepend=0.0) * envelope)
     at = np.searchsorted(recall, RECALL_POINTS, side="left")
-    eleven_point = np.append(envelope, 0.0)[at].mean()
-    return float(area), float(eleven_point)
+    return float(area), float(np.append(envelope, 0.0)[at].mean())
 
 
 def class_aps(matches: Matches, cls: int, num_boxes: int) -> np.ndarray:
-    """AP of one class at every IoU threshold: (T, 2), area and 11-point, in [0, 1].
+    """AP of one class at every IoU threshold: (T, 2), area and 11-point, in [0, 1]; NaN without boxes.
 
-    As in VOC's rules an IoU has to exceed the threshold, and of several detections of one box
-    that with the highest score is right, the others false positives. NaN without boxes.
+    As in VOC's rules an IoU has to exceed the threshold, and of several detections of one box that with the highest
+    score is right, the others false positives.
     """
     if num_boxes == 0:
         return np.full((len(IOU_THRESHOLDS), 2), np.nan)
@@ -226,34 +183,26 @@ def class_aps(matches: Matches, cls: int, num_boxes: int) -> np.ndarray:
 
 
 class VOCEvaluator(DatasetEvaluator):
-    """VOC and COCO style AP on any detection dataset registered with Detectron2.
+    """VOC and COCO style AP on any detection data set registered with Detectron2.
 
     `evaluate` gives, in percent:
 
-    - "AP50-area": IoU 0.5, area under the precision envelope, mean over the classes;
-    - "AP50-11point": the same by VOC 2007's 11-point rule;
-    - "AP50", "AP75" and "AP" (mean over IoU 0.50:0.95:0.05): by the area rule, except where the
-      metadata's year is 2007, as it is for Detectron2's voc_2007_* datasets, where they follow
-      the 11-point rule. So these three equal those of Detectron2's `PascalVOCDetectionEvaluator`
-      wherever it runs, but for its rounding of boxes and scores;
+    - "AP50-area", "AP50-11point": IoU 0.5, mean over the classes, by either rule of `average_precision`;
+    - "AP50", "AP75" and "AP" (mean over IoU 0.50:0.95:0.05): by the 11-point rule where the metadata's year is 2007, as
+      it is for Detectron2's voc_2007_* data sets, else by the area rule. So these three equal those of Detectron2's
+      `PascalVOCDetectionEvaluator`, but for its rounding of boxes and scores;
     - "AP50-<class>" for each class, by the rule of "AP50".
 
-    A class without ground truth in the split has no AP: it is NaN and left out of the mean, as
-    COCO's evaluation does, and the log names it. (Detectron2's VOC evaluator counts it as 0, or
-    turns the mean into NaN, depending on the rule and on whether the class was predicted.)
-    Of equal scores the one that comes first in the dataset ranks higher.
-
-    It contains a synchronisation, so it has to be called from all ranks; ranks other than the
-    first get {}.
+    A class without ground truth has no AP: it is NaN and left out of the mean, as in COCO's evaluation, and the log
+    names it. Of equal scores the one that comes first in the data set ranks higher.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
-            dataset_name: a registered dataset with ground truth and `thing_classes`.
-            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json and predictions.json
-                (COCO results with the image ids as strings, XYWH boxes in pixels, and
-                `category_id` as index into `thing_classes`); nothing is written if None.
+            dataset_name: a registered data set with ground truth and `thing_classes`.
+            output_dir: where rank 0 writes per_class_ap.csv, evaluation.json and predictions.json (COCO results,
+                `category_id` an index into `thing_classes`); nothing is written if None.
 
         Raises:
             ValueError: see `ground_truth`.
@@ -264,147 +213,97 @@ class VOCEvaluator(DatasetEvaluator):
         self._class_names = list(metadata.thing_classes)
         self._eleven_point = metadata.get("year") == 2007
         self._truth = ground_truth(dataset_name)
-        self._logger = logging.getLogger(__name__)
         self.reset()
 
     def reset(self):
-        self._predictions: dict[str, ImagePredictions] = {}
+        self._predictions: list[tuple[str, ImagePredictions]] = []
 
     def process(self, inputs, outputs):
-        """
-        Args:
-            inputs: dataset dicts, each with "image_id".
-            outputs: dicts with "instances", holding `pred_boxes`, `scores` and `pred_classes`.
-
-        Raises:
-            ValueError: the image is not in the dataset or was predicted before, or a class is
-                not one of the dataset's.
-        """
+        """Takes dataset dicts and the model's outputs; raises ValueError for an image or a class of another data set."""
         for input, output in zip(inputs, outputs):
             image_id = str(input["image_id"])
             if image_id not in self._truth:
                 raise ValueError(
-                    f"image {image_id!r} was predicted but is not in dataset "
-                    f"{self._dataset_name!r}: give the evaluator the data loader's dataset"
+                    f"image {image_id!r} was predicted but is not in dataset {self._dataset_name!r}: "
+                    "give the evaluator the data loader's dataset"
                 )
             pred = _to_numpy(output["instances"])
-            if len(pred.classes) and pred.classes.max() >= len(self._class_names):
+            if pred.classes.max(initial=0) >= len(self._class_names):
                 raise ValueError(
-                    f"image {image_id!r}: class {pred.classes.max()} was predicted but dataset "
-                    f"{self._dataset_name!r} has {len(self._class_names)} classes; set the "
-                    "model's number of classes, MODEL.<head>.NUM_CLASSES"
+                    f"image {image_id!r}: class {pred.classes.max()} was predicted but dataset {self._dataset_name!r} "
+                    f"has {len(self._class_names)} classes; set the model's, MODEL.<head>.NUM_CLASSES"
                 )
-            _add_new(self._predictions, image_id, pred)
+            self._predictions.append((image_id, pred))
 
     def evaluate(self):
-        """
-        Returns:
-            {"bbox": OrderedDict of metric -> percent} on rank 0 (see the class), {} elsewhere.
+        """{"bbox": metric -> percent} on rank 0 (see the class), {} elsewhere; all ranks have to call it.
+
+        Raises:
+            ValueError: an image was predicted twice.
         """
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
-        predictions: dict[str, ImagePredictions] = {}
-        for of_rank in gathered:
-            for image_id, pred in of_rank.items():
-                _add_new(predictions, image_id, pred)
-        self._warn_of_missing(predictions)
-
-        num_images, num_boxes = self._count_boxes()
+        times = Counter(image_id for of_rank in gathered for image_id, _ in of_rank)
+        if max(times.values(), default=0) > 1:
+            raise ValueError(
+                f"image {times.most_common(1)[0][0]!r} was predicted twice: call reset() between two evaluations, "
+                "and give each image to one process only"
+            )
+        predictions = dict(chain.from_iterable(gathered))
+        wanted = [gt.classes[~gt.ignored] for gt in self._truth.values()]
+        counts = np.stack([np.bincount(own, minlength=len(self._class_names)) for own in wanted])
+        num_boxes = counts.sum(axis=0)
         matches = match_detections(self._truth, predictions)
         # K x T x 2 (area, 11-point)
         aps = 100 * np.stack([class_aps(matches, k, n) for k, n in enumerate(num_boxes)])
-        rows = self._rows(aps, num_images, num_boxes)
-        results = self._summary(aps, num_boxes > 0)
-        self._log(rows, results, num_boxes)
-        if self._output_dir:
-            self._save(rows, results, predictions)
-        return OrderedDict(bbox=results)
-
-    def _warn_of_missing(self, predictions: Mapping[str, ImagePredictions]) -> None:
-        missing = [image_id for image_id in self._truth if image_id not in predictions]
-        if missing:
-            self._logger.warning(
-                "%s: %d of %d images were not predicted (first: %r); their boxes count as missed",
-                self._dataset_name, len(missing), len(self._truth), missing[0],
-            )  # fmt: skip
-
-    def _count_boxes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images with, and number of, the boxes to be found: (K,) each."""
-        counts = np.zeros((len(self._truth), len(self._class_names)), int)
-        for row, gt in zip(counts, self._truth.values()):
-            np.add.at(row, gt.classes[~gt.ignored], 1)
-        return (counts > 0).sum(axis=0), counts.sum(axis=0)
-
-    def _rows(self, aps: np.ndarray, num_images: np.ndarray, num_boxes: np.ndarray):
-        """The per-class table, a dict a class."""
         ruled = aps[:, :, int(self._eleven_point)]
-        return [
-            OrderedDict(
-                [
-                    ("class", name),
-                    ("images", int(num_images[k])),
-                    ("boxes", int(num_boxes[k])),
-                    ("AP", float(ruled[k].mean())),
-                    ("AP50", float(ruled[k, 0])),
-                    ("AP75", float(ruled[k, 5])),
-                    ("AP50-11point", float(aps[k, 0, 1])),
-                ]
-            )
-            for k, name in enumerate(self._class_names)
-        ]
+        table = pd.DataFrame({"class": self._class_names, "images": (counts > 0).sum(axis=0), "boxes": num_boxes})
+        table = table.assign(AP=ruled.mean(axis=1), AP50=ruled[:, 0], AP75=ruled[:, 5])
+        table["AP50-11point"] = aps[:, 0, 1]
+        results = self._summary(aps, num_boxes > 0)
+        self._log(table, results, predictions)
+        if self._output_dir:
+            self._save(table, results, predictions)
+        return OrderedDict(bbox=results)
 
     def _summary(self, aps: np.ndarray, present: np.ndarray) -> "OrderedDict[str, float]":
         mean = aps[present].mean(axis=0) if present.any() else np.full(aps.shape[1:], np.nan)
         ruled = mean[:, int(self._eleven_point)]
-        results = OrderedDict(
-            [
-                ("AP", float(ruled.mean())),
-                ("AP50", float(ruled[0])),
-                ("AP75", float(ruled[5])),
-                ("AP50-11point", float(mean[0, 1])),
-                ("AP50-area", float(mean[0, 0])),
-            ]
-        )
+        results = OrderedDict(AP=float(ruled.mean()), AP50=float(ruled[0]), AP75=float(ruled[5]))
+        results.update({"AP50-11point": float(mean[0, 1]), "AP50-area": float(mean[0, 0])})
         for name, ap50 in zip(self._class_names, aps[:, 0, int(self._eleven_point)]):
             # A class may be called "area": the mean keeps its name
             results.setdefault(f"AP50-{name}", float(ap50))
         return results
 
-    def _log(self, rows, results, num_boxes: np.ndarray) -> None:
-        mean = {"class": "mean", **{k: results[k] for k in rows[0] if k in results}}
-        self._logger.info(
-            "%s, %d images, %s rule, in percent:\n%s",
-            self._dataset_name,
-            len(self._truth),
-            "11-point" if self._eleven_point else "area",
-            tabulate([*rows, mean], headers="keys", floatfmt=".2f", tablefmt="pipe"),
-        )
-        absent = [name for name, n in zip(self._class_names, num_boxes) if n == 0]
+    def _log(self, table: pd.DataFrame, results: dict, predictions: Mapping[str, ImagePredictions]) -> None:
+        missing = [image_id for image_id in self._truth if image_id not in predictions]
+        if missing:
+            logger.warning(
+                f"{self._dataset_name}: {len(missing)} of {len(self._truth)} images were not predicted "
+                f"(first: {missing[0]!r}); their boxes count as missed"
+            )
+        rows = [*table.to_dict("records"), {"class": "mean", **{k: results[k] for k in table if k in results}}]
+        shown = tabulate(rows, headers="keys", floatfmt=".2f", tablefmt="pipe")
+        rule = "11-point" if self._eleven_point else "area"
+        logger.info(f"{self._dataset_name}, {len(self._truth)} images, {rule} rule, in percent:\n{shown}")
+        absent = ", ".join(table["class"][table["boxes"] == 0])
         if absent:
-            self._logger.warning(
-                "%s holds no box to be found of: %s. Their AP is NaN and left out of the mean.",
-                self._dataset_name, ", ".join(absent),
-            )  # fmt: skip
+            logger.warning(
+                f"{self._dataset_name} holds no box to be found of: {absent}. Their AP is NaN and left out of the mean."
+            )
 
-    def _save(self, rows, results, predictions: Mapping[str, ImagePredictions]) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        # NaN is not JSON
-        bbox = {key: None if np.isnan(value) else value for key, value in results.items()}
+    def _save(self, table: pd.DataFrame, results: dict, predictions: Mapping[str, ImagePredictions]) -> None:
         summary = {
             "dataset": self._dataset_name,
             "rule": "11point" if self._eleven_point else "area",
             "images": len(self._truth),
             "images_predicted": len(predictions),
-            "bbox": bbox,
+            "bbox": results,
         }
-        out = Path(self._output_dir)
-        write_text(out / "per_class_ap.csv", table.getvalue())
-        write_text(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
-        write_text(out / "predictions.json", json.dumps(_coco_results(predictions)))
+        write_results(self._output_dir, "per_class_ap.csv", table, summary)
+        write_text(Path(self._output_dir) / "predictions.json", json.dumps(_coco_results(predictions)))
 
 
 def build_evaluator(dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
@@ -422,15 +321,6 @@ def _to_numpy(instances) -> ImagePredictions:
         instances.scores.detach().numpy().astype(np.float64),
         instances.pred_classes.numpy().astype(np.int64),
     )
-
-
-def _add_new(predictions: dict[str, ImagePredictions], image_id: str, pred: ImagePredictions) -> None:
-    if image_id in predictions:
-        raise ValueError(
-            f"image {image_id!r} was predicted twice: call reset() between two evaluations, "
-            "and give each image to one process only"
-        )
-    predictions[image_id] = pred
 
 
 def _coco_results(predictions: Mapping[str, ImagePredictions]) -> list[dict[str, Any]]:

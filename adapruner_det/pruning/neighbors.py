@@ -1,7 +1,4 @@
-"""The nearest images of each image, by the angle between their features.
-
-N images, F features, B of the images asked about, k neighbours of each.
-"""
+"""The nearest images of each image, by the angle between their features (N images, F features)."""
 
 import numpy as np
 
@@ -17,26 +14,29 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
 def nearest_neighbours(
     units: np.ndarray, length: int, images: np.ndarray | None = None, candidates: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest candidates to each image but itself, by comparing all with all.
+    """The k nearest candidates to each image but itself: (B, k) places and float64 cosine distances, rising.
 
     Args:
         units: (N, F) float32 rows of length 1.
         length: k, below the number of candidates.
         images: (B,) places of those asked about, which have to be among the candidates; None for all.
         candidates: places of those that may be found; None for all.
-
-    Returns:
-        (B, k) int64 places and (B, k) float64 cosine distances in [0, 2], rising along a row.
     """
     from sklearn.neighbors import NearestNeighbors  # here, as it takes a second to import
 
     everything = np.arange(len(units))
     images = everything if images is None else images
     candidates = everything if candidates is None else candidates
-    search = NearestNeighbors(n_neighbors=length + 1, algorithm="brute").fit(units[candidates].astype(np.float64))
-    distances, places = search.kneighbors(units[images].astype(np.float64))
-    places = candidates[places]
+    search = NearestNeighbors(n_neighbors=length + 1, algorithm="brute").fit(units[candidates])
+    places = candidates[search.kneighbors(units[images], return_distance=False)]
     own = places == images[:, None]
     own[~own.any(axis=1), -1] = True  # more copies than places: the image itself is not in its list
-    # 1 - cosine is half the squared distance of unit vectors.
-    return places[~own].reshape(-1, length), np.square(distances[~own].astype(np.float64)).reshape(-1, length) / 2
+    places = places[~own].reshape(-1, length)
+    distances = np.stack([_distances(units[images], units[column]) for column in places.T], axis=1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1), np.take_along_axis(distances, order, axis=1)
+
+
+def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """1 - cosine of the rows of two (B, F), as half the squared distance: exact for near ones, 0 for copies."""
+    return np.square((one - other).astype(np.float64)).sum(axis=1) / 2

@@ -1,4 +1,4 @@
-"""What a selection does with what make_demo_set.py or plant_defects.py planted in its images."""
+"""What a selection does with what make_demo_set.py or inject_label_errors.py planted in its images."""
 
 import json
 from dataclasses import dataclass, field
@@ -41,14 +41,16 @@ class Planted:
         """Raises FileNotFoundError if there is no such file, ValueError if it is no planted.json."""
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist; plant_defects.py and make_demo_set.py write one")
+            raise FileNotFoundError(f"{path} does not exist; inject_label_errors.py and make_demo_set.py write one")
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             pairs = dict(record["near_duplicate_of"])
             wrong = {image_id: fault["kind"] for image_id, fault in record["wrong_label"].items()}
             without_boxes = set(record.get("without_boxes", ()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no planted.json of plant_defects.py or make_demo_set.py: {error!r}") from error
+            raise ValueError(
+                f"{path} is no planted.json of inject_label_errors.py or make_demo_set.py: {error!r}"
+            ) from error
         unknown = sorted(set(wrong.values()) - set(KINDS))
         if unknown:
             raise ValueError(f"{path}: wrong labels of kind {unknown[0]!r}; known are {', '.join(KINDS)}")

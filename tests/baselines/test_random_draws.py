@@ -9,7 +9,7 @@ from adapruner_det.baselines.random_draws import (
     stratified_choice,
 )
 from adapruner_det.pruning.class_balance import class_weights, image_key, weighted_draw
-from adapruner_det.pruning.label_errors import Labels
+from adapruner_det.pruning.matching import Labels
 from adapruner_det.pruning.statistics import WHOLE_IMAGE, Statistics
 
 

@@ -16,9 +16,13 @@ from adapruner_det.pruning import Selection
 
 COCO, VOC = "squares", "parts"
 CLASSES = ["black", "white"]
-
-
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
+
+
+def select(kept, *names):
+    records = [record for name in names for record in load_dataset(name)]
+    keep = [str(record["image_id"]) in kept for record in records]
+    return make_selection(records, [0.0] * len(records), keep, keep_ratio=0.5, method="random")
 
 
 @pytest.fixture
@@ -26,9 +30,7 @@ def selection(tmp_path):
     """Keeps 20 and 30 of a COCO data set, b and d of a VOC folder."""
     register_coco(COCO, write_coco(tmp_path / "coco", coco_content()), tmp_path / "coco/images")
     register_voc(VOC, write_voc_folder(tmp_path / "voc", {"train": list("abcd")}), "train", CLASSES)
-    records = load_dataset(COCO) + load_dataset(VOC)
-    kept = [str(record["image_id"]) in ("20", "30", "b", "d") for record in records]
-    return make_selection(records, [0.0] * 8, kept, keep_ratio=0.5, method="random")
+    return select(("20", "30", "b", "d"), COCO, VOC)
 
 
 def export(selection, form, folder):
@@ -39,23 +41,16 @@ def export(selection, form, folder):
     return [path.read_text() for path in paths]
 
 
-def test_yolo_lists_hold_absolute_paths(selection, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for coco in (True, False):  # also of a data set that was registered by relative paths
-        name, kept = (COCO, ("20", "30")) if coco else (VOC, ("b", "d"))
-        root = f"{tmp_path}/coco/images/sub" if coco else f"{tmp_path}/voc/JPEGImages"
-        text = export(selection, "yolo", tmp_path / f"lists {name}")[not coco]
-        assert text == "".join(f"{root}/{image_id}.jpg\n" for image_id in kept)
-    register_voc("relative", "voc", "train", CLASSES)
-    records = load_dataset("relative")
-    other = make_selection(records, [0.0] * 4, [True] * 4, keep_ratio=1.0, method="all")
-    (path,) = export_selection(other, "yolo", tmp_path / "relative", load_dataset)
-    assert path.read_text().startswith(f"{tmp_path}/voc/JPEGImages/a.jpg\n")
-
-
-def test_voc_lists_hold_file_names_and_id_lists_ids(selection, tmp_path):
-    assert export(selection, "voc", tmp_path / "voc_lists") == ["20\n30\n", "b\nd\n"]
+def test_lists_of_paths_names_and_ids(selection, tmp_path, monkeypatch):
+    coco, voc = f"{tmp_path}/coco/images/sub", f"{tmp_path}/voc/JPEGImages"
+    yolo = [f"{coco}/20.jpg\n{coco}/30.jpg\n", f"{voc}/b.jpg\n{voc}/d.jpg\n"]
+    assert export(selection, "yolo", tmp_path / "yolo") == yolo
+    assert export(selection, "voc", tmp_path / "names") == ["20\n30\n", "b\nd\n"]
     assert export(selection, "ids", tmp_path / "ids") == ["20\n30\n", "b\nd\n"]
+    monkeypatch.chdir(tmp_path)  # absolute also where a data set was registered by relative paths
+    register_voc("relative", "voc", "train", CLASSES)
+    (path,) = export_selection(select("bd", "relative"), "yolo", tmp_path / "relative", load_dataset)
+    assert path.read_text() == yolo[1]
 
 
 def test_coco_is_the_own_json_or_one_made_of_the_boxes(selection, tmp_path):
@@ -64,17 +59,20 @@ def test_coco_is_the_own_json_or_one_made_of_the_boxes(selection, tmp_path):
     assert [image["file_name"] for image in made["images"]] == ["b.jpg", "d.jpg"]
     path = tmp_path / "out" / f"{VOC}_random_0.50.json"
     read = load_coco_dataset(path, tmp_path / "voc/JPEGImages", CLASSES)
-    voc = [record for record in load_dataset(VOC) if record["image_id"] in "bd"]
-    for before, after in zip(voc, read):
+    for before, after in zip([r for r in load_dataset(VOC) if r["image_id"] in "bd"], read, strict=True):
         assert before["file_name"] == after["file_name"]
-        pairs = list(zip(before["annotations"], after["annotations"], strict=True))
-        for one, (x, y, w, h) in [(a["bbox"], b["bbox"]) for a, b in pairs]:
-            assert one == [x, y, x + w, y + h]
-        assert all(a["category_id"] == b["category_id"] for a, b in pairs)
+        for one, other in zip(before["annotations"], after["annotations"], strict=True):
+            x, y, w, h = other["bbox"]
+            assert (one["bbox"], one["category_id"]) == ([x, y, x + w, y + h], other["category_id"])
 
 
-def test_data_is_found_again_from_the_record(selection, tmp_path):
+def test_data_is_found_again_from_the_record(selection, tmp_path, run_tool):
     write_selection(selection, tmp_path / "selection")
+    printed = run_tool(
+        "selection.py", "export", tmp_path / "selection", "--format", "yolo", "--output", tmp_path / "by_tool"
+    )
+    path = tmp_path / "by_tool" / f"{VOC}_random_0.50.txt"
+    assert str(path) in printed and path.read_text().startswith(f"{tmp_path}/voc/JPEGImages/b.jpg\n")
     loaded = Selection.load(tmp_path / "selection")
     for name in (COCO, VOC):
         DatasetCatalog.remove(name)
@@ -86,35 +84,18 @@ def test_data_is_found_again_from_the_record(selection, tmp_path):
     assert export(loaded, "voc", tmp_path / "lists") == ["20\n30\n", "b\nd\n"]
 
 
-def test_changed_data_is_refused(selection, tmp_path):
+def test_what_does_not_fit_is_refused(selection, tmp_path):
     (tmp_path / "voc/ImageSets/Main/train.txt").write_text("a\nb\nc\n")
     with pytest.raises(SelectionMismatchError, match=r"not in the data \(d\)"):
         export_selection(selection, "yolo", tmp_path / "lists", load_dataset)
-
-
-def test_images_that_are_no_files_are_refused(tmp_path):
     DatasetCatalog.register("archive", lambda: [{"image_id": "a", "file_name": "x.zip", "member": "a"}])
     MetadataCatalog.get("archive").set(thing_classes=["c"])
-    selection = Selection(["archive"], ["a"], [0.0], [True], 1.0, "random")
+    packed = Selection(["archive"], ["a"], [0.0], [True], 1.0, "random")
     with pytest.raises(ValueError, match="archive are no files of their own: export ids"):
-        export_selection(selection, "yolo", tmp_path, load_dataset)
-
-
-def test_voc_lists_refuse_names_that_repeat(tmp_path):
+        export_selection(packed, "yolo", tmp_path, load_dataset)
     content = coco_content(2)
     for number, image in enumerate(content["images"]):
         image["file_name"] = f"{number}/same.jpg"
     register_coco("same", write_coco(tmp_path, content), tmp_path / "images")
-    records = load_dataset("same")
-    selection = make_selection(records, [0.0] * 2, [True] * 2, keep_ratio=1.0, method="random")
     with pytest.raises(ValueError, match="the same file name"):
-        export_selection(selection, "voc", tmp_path / "lists", load_dataset)
-
-
-def test_the_command(selection, tmp_path, run_tool):
-    write_selection(selection, tmp_path / "selection")
-    command = ["selection.py", "export", tmp_path / "selection", "--format", "yolo"]
-    printed = run_tool(*command, "--output", tmp_path / "lists")
-    for name, image in ((COCO, "coco/images/sub/20.jpg"), (VOC, "voc/JPEGImages/b.jpg")):
-        path = tmp_path / "lists" / f"{name}_random_0.50.txt"
-        assert str(path) in printed and path.read_text().splitlines()[0] == str(tmp_path / image)
+        export_selection(select(("10", "20"), "same"), "voc", tmp_path / "lists", load_dataset)

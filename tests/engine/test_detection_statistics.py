@@ -25,7 +25,7 @@ from adapruner_det.engine.detection_statistics import (
     shares_found,
 )
 from adapruner_det.modeling.per_image import return_per_image_losses
-from adapruner_det.pruning.label_errors import Detections, Labels
+from adapruner_det.pruning.matching import Detections, Labels
 
 SIZES = [(64, 48), (40, 100), (64, 48), (64, 48), (50, 70)]  # height, width
 BOXES = [[(0, 4, 6, 30, 40)], [(1, 2, 2, 20, 30), (2, 30, 5, 62, 33)], [], [(2, 8, 8, 40, 60)],

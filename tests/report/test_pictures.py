@@ -123,5 +123,3 @@ def test_sheet_refuses_what_it_cannot_draw(tmp_path):
         save_selection_sheet(path, [(make_image(tmp_path, "x", category_id=4), 1.0)], [], ["cat"], read)
     with pytest.raises(FileNotFoundError, match="gone.jpg"):
         save_selection_sheet(path, [({"file_name": "gone.jpg", "image_id": "g"}, 1.0)], [], ["cat"], read)
-
-

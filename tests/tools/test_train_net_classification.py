@@ -6,10 +6,12 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 from adapruner_det.pruning import Selection
 
+EMBEDDING = ROOT / "projects" / "embedding"
 # Only the length and the batch differ from the config for CIFAR-10.
 SMALL = (
     *("--config-file", "configs/cifar10/prune_small.yaml", "SOLVER.MAX_EPOCHS", "6"),
@@ -90,9 +92,9 @@ def test_retraining_on_the_selection_learns_and_resumes(pruned, data, run_tool, 
 
 def test_features_of_the_pruning_network_are_measured_and_drawn(pruned, data, run_tool, tmp_path):
     output, _ = pruned
-    run_tool("extract_features.py", *SMALL[:2], *register(data), "--output", tmp_path / "features.npz",
+    run_tool(EMBEDDING / "extract_features.py", *SMALL[:2], *register(data), "--output", tmp_path / "features.npz",
              "MODEL.WEIGHTS", output / "model_final.pth")  # fmt: skip
-    out = run_tool("embedding.py", "--features", tmp_path / "features.npz",
+    out = run_tool(EMBEDDING / "embedding.py", "--features", tmp_path / "features.npz",
                    "--selection", output / "selection", "--output", tmp_path / "embedding")  # fmt: skip
     assert "| points" in out and "42" in out and "dunn" in out.lower()
     assert (tmp_path / "embedding" / "embedding.png").stat().st_size > 10_000

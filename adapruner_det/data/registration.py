@@ -1,0 +1,64 @@
+"""Registers data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from detectron2.data import MetadataCatalog
+
+
+class Format(NamedTuple):
+    """How to register from the part of a spec that follows `NAME=<format>:`."""
+
+    form: str  # the right one, for error messages and help
+    register: Callable[[str, str, str], None]  # of NAME, the part after `<format>:`, on_invalid
+
+
+def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str = "error") -> str:
+    """Registers a data set from `NAME=<format>:...` and returns NAME.
+
+    Raises:
+        ValueError: it cannot be understood or registered; names the spec and shows the right form.
+    """
+    name, _, description = spec.partition("=")
+    kind, _, rest = description.strip().partition(":")
+    known = formats.get(kind)
+    try:
+        if not name.strip():
+            raise ValueError("NAME is empty")
+        if known is None:
+            raise ValueError(f"unknown format {kind!r}")
+        known.register(name, rest, on_invalid)
+    except (ValueError, OSError) as error:
+        forms = [known.form] if known else [entry.form for entry in formats.values()]
+        raise ValueError(f"cannot register dataset {spec!r}: {error}\nThe right form: {' or '.join(forms)}") from error
+    return name
+
+
+def find_path(path: str) -> str:
+    """An existing file or folder: as given, or in Detectron2's dataset folder.
+
+    `~` and `$VARIABLES` are expanded; the dataset folder is `$DETECTRON2_DATASETS`, else `datasets`.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+    """
+    given = Path(os.path.expandvars(path)).expanduser()
+    root = Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
+    for candidate in (given, root / given):
+        if candidate.exists():
+            return str(candidate)
+    raise FileNotFoundError(
+        f"there is no {given}, nor {root / given}: give a path, or set DETECTRON2_DATASETS to the folder it lies in"
+    )
+
+
+def check_same_metadata(name: str, metadata: dict[str, object]) -> None:
+    """Raises ValueError if data set `name` is registered with other metadata than this."""
+    present = MetadataCatalog.get(name).as_dict()
+    differences = [
+        f"{key} {present.get(key)!r}, now {value!r}" for key, value in metadata.items() if present.get(key) != value
+    ]
+    if differences:
+        raise ValueError(f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name.")
