@@ -41,7 +41,7 @@ def bnsl(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "a
         distances = cluster_distances(statistics.features, clusters, seed)
     hard = abundant if variant in ("auto", "supervised") else variant == "hard"
     scores = distances if hard else -distances
-    if statistics.classes is None:
+    if not statistics.classifies:
         return scores
     return guarantee_classes(scores, statistics.classes, CLASS_SHARE * keep_ratio, seed)
 

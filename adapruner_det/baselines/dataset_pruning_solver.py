@@ -170,7 +170,7 @@ def best_swaps(gram: np.ndarray, inner: np.ndarray, square: float, inside: int) 
         square += change[out, new]
         distances[out], distances[:, new] = np.inf, np.inf
         inner = inner + gram[inside + new] - gram[out]
-        swaps.append((out, inside + new))
+        swaps.append((int(out), inside + int(new)))
     return swaps
 
 

@@ -30,7 +30,7 @@ def herding(statistics: Statistics, keep_ratio: float, seed: int, variant: str =
             where herding takes the argmin, and comparisons that took "Herding" from there have this one.
     """
     features = statistics.features
-    labels = np.zeros(len(features), np.int64) if statistics.classes is None else statistics.classes
+    labels = statistics.classes if statistics.classifies else np.zeros(len(features), np.int64)
     with tqdm(total=len(features), desc="Herding", unit="image", delay=5) as progress:
         order = class_by_class(
             labels, lambda members: herding_order(features[members], variant == "farthest", progress), seed

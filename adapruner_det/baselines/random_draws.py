@@ -47,7 +47,9 @@ def objects_by_size(statistics: Statistics) -> np.ndarray:
     """How many objects of each class are small, medium and large, (N, C, 3) int64. Crowds do not count."""
     labels = statistics.labels
     widths, heights = (labels.boxes[:, 2:] - labels.boxes[:, :2]).T
-    place = np.column_stack([labels.images, labels.classes, np.digitize(widths * heights, SIZES)])[~labels.crowds]
+    place = np.column_stack([labels.images, labels.classes, np.digitize(widths * heights, SIZES)])[
+        np.logical_not(labels.crowds)
+    ]
     counts = np.zeros((len(statistics), len(statistics.class_names), len(SIZES) + 1), np.int64)
     np.add.at(counts, tuple(place.T), 1)
     return counts

@@ -61,7 +61,7 @@ class Method(NamedTuple):
     @property
     def summary(self) -> str:
         """A line for people: which images it keeps."""
-        return self.score.__doc__.splitlines()[0].rstrip(".").removeprefix("Keeps the images ")
+        return (self.score.__doc__ or "").partition("\n")[0].rstrip(".").removeprefix("Keeps the images ")
 
     @property
     def tasks(self) -> list[str]:

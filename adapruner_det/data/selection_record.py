@@ -3,7 +3,7 @@
 import hashlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import detectron2
@@ -36,7 +36,7 @@ def make_selection(
     others: Sequence[dict] = (),
     keep_others: bool = False,
     class_balance: bool = False,
-    columns: "dict[str, Sequence[Any]] | None" = None,
+    columns: "Mapping[str, Sequence[Any]] | None" = None,
     provenance: "dict[str, Any] | None" = None,
 ) -> Selection:
     """The selection of N images, with the class or the boxes of each, and a digest of these.

@@ -43,7 +43,7 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[
         keep_ratio = max(1, np.count_nonzero(scores.values > 0)) / len(statistics)
     selection = make_selection(
         proxy.records,
-        scores.values,
+        scores.values.tolist(),
         keep_ratio=keep_ratio,
         method=method,
         others=proxy.others,
@@ -65,7 +65,8 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[
 
 def _settings(method: str, proxy: Proxy) -> dict[str, Any]:
     """The settings of the proxy that count for a method."""
-    entry, options, settings = METHODS[method], proxy.cfg.SCORING, {}
+    entry, options = METHODS[method], proxy.cfg.SCORING
+    settings: dict[str, Any] = {}
     if entry.trainings:
         settings.update(max_iter=proxy.cfg.SOLVER.MAX_ITER, proxy_seed=proxy.cfg.SEED)
     if EARLY in entry.trainings:

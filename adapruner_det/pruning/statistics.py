@@ -5,7 +5,7 @@ N images, K classes, F features; boxes as in `matching`.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ FILE = "statistics.npz"
 _LOSS = "loss:"  # before the name of a loss term, in the file
 _FORMAT = 1
 WHOLE_IMAGE = (0, 0, 1, 1)  # the box of a classification image
+_NOTHING = np.zeros((0, 0), np.float32)
 
 
 class LastLayer(NamedTuple):
@@ -52,8 +53,8 @@ class Statistics:
         features: (N, F) float32, what the model sees in an image as a whole; (N, 0) if it has none.
         labels, found: what is labelled and what the model detects; for classification an image is one box.
         class_names: K strings.
-        last_layer, dynamics: of the finished classifier, and of its training. These and what follows are there for the
-            methods that need them (`baselines.registry.Method.needs`), and in no file.
+        last_layer, dynamics: of the finished classifier, and of its training. These and what follows are empty
+            but for the methods that need them (`baselines.registry.Method.needs`), and in no file.
         early: the last layers of classifiers early in their training.
         gradient_norms: (M, N) float32, of each image's loss, by M networks early in their training.
         pixels: (N, H, W, 3) uint8 RGB, of classification images.
@@ -68,12 +69,12 @@ class Statistics:
     labels: Labels
     found: Detections
     class_names: list[str]
-    last_layer: LastLayer | None = None
-    dynamics: Dynamics | None = None
+    last_layer: LastLayer = LastLayer(_NOTHING, _NOTHING)
+    dynamics: Dynamics = Dynamics(_NOTHING, _NOTHING)
     early: Sequence[LastLayer] = ()
-    gradient_norms: np.ndarray | None = None
-    pixels: np.ndarray | None = None
-    image_learning_rate: float | None = None
+    gradient_norms: np.ndarray = field(default_factory=lambda: _NOTHING)
+    pixels: np.ndarray = field(default_factory=lambda: _NOTHING)
+    image_learning_rate: float = 0.0
 
     def __post_init__(self):
         lengths = {"datasets": len(self.datasets), "counts": len(self.counts), "features": len(self.features)}
@@ -99,10 +100,17 @@ class Statistics:
         return np.sum([values.astype(np.float64) for values in self.losses.values()], axis=0)
 
     @property
-    def classes(self) -> np.ndarray | None:
-        """(N,) the one class of each image, for classification; None for detection."""
+    def classifies(self) -> bool:
+        """Whether each image has one class, as for classification; for detection it has boxes."""
         boxes = self.labels.boxes
-        return self.labels.classes if len(boxes) == len(self) and (boxes == WHOLE_IMAGE).all() else None
+        return len(boxes) == len(self) and bool((boxes == WHOLE_IMAGE).all())
+
+    @property
+    def classes(self) -> np.ndarray:
+        """(N,) the class of each image; ValueError where images have boxes."""
+        if not self.classifies:
+            raise ValueError("an image with boxes has no one class")
+        return self.labels.classes
 
     def check_finite(self) -> None:
         """Raises FloatingPointError, with the images, for losses and features that are no number or negative losses."""

@@ -14,8 +14,8 @@ def seen(features, classes=None, num_classes=2):
         def __len__(self):
             return len(features)
 
-    classes = None if classes is None else np.asarray(classes)
-    return Seen(features=np.asarray(features, np.float32), classes=classes, class_names=["c"] * num_classes)
+    known = {"classes": np.array(classes), "classifies": classes is not None}
+    return Seen(features=np.asarray(features, np.float32), class_names=["c"] * num_classes, **known)
 
 
 def at_angles(degrees):

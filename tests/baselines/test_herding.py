@@ -8,9 +8,7 @@ from adapruner_det.baselines.herding import herding, herding_order
 
 def seen(features, classes=None):
     """Without classes: by a detector."""
-    return SimpleNamespace(
-        features=np.asarray(features, np.float32), classes=None if classes is None else np.asarray(classes)
-    )
+    return SimpleNamespace(features=np.float32(features), classes=np.array(classes), classifies=classes is not None)
 
 
 def order_of(scores):

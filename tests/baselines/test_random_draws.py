@@ -107,6 +107,8 @@ def test_scores_of_those_that_stay_are_above_the_others_and_the_seed_decides():
 def test_pictures_of_classes_keep_the_ratio_of_each():
     classes = np.repeat([0, 1, 2], [10, 20, 30])
     pictures = labelled(classes, range(60), 60, [WHOLE_IMAGE] * 60)
-    assert pictures.classes.tolist() == classes.tolist() and some_objects().classes is None
+    assert pictures.classes.tolist() == classes.tolist() and not some_objects().classifies
+    with pytest.raises(ValueError, match="no one class"):
+        _ = some_objects().classes
     kept = random_stratified(pictures, 0.5, 0) >= 1
     assert np.bincount(classes[kept]).tolist() == [5, 10, 15]
