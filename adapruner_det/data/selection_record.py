@@ -22,7 +22,11 @@ FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given
 RAREST_COLUMN = "rarest_class"  # of a detection image: one of them, or NO_BOXES
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
 # format, metadata that tells where it is: paths and other strings
-SOURCES = (("coco", ("json_file", "image_root"), ()), ("voc", ("dirname",), ("split",)))
+SOURCES = (
+    ("coco", ("json_file", "image_root"), ()),
+    ("voc", ("dirname",), ("split",)),
+    ("yolo", ("data_yaml",), ("split",)),
+)
 NO_BOXES = ""  # stands in class counts for images without boxes
 
 
