@@ -16,9 +16,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "datasets")]
 
-from compare import compare  # noqa: E402
 from make_demo_set import make_demo_set  # noqa: E402
 
+from adapruner_det.commands.compare import compare  # noqa: E402
 from adapruner_det.experiments.experiment import Experiment  # noqa: E402
 from adapruner_det.experiments.methods import ADAPRUNER, RANDOM  # noqa: E402
 from adapruner_det.experiments.plan import selection_run  # noqa: E402

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from functools import partial
 
 import torch
 from detectron2.engine import HookBase
@@ -14,6 +15,7 @@ from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
+from ..report.page import write_report
 from .distributed import synchronise_statistics, unwrapped
 from .select import scores_by
 
@@ -88,6 +90,18 @@ class AdaPrunerHook(HookBase):
         logger.info(
             f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or with the lists in it"
         )
+        self._write_page()
+
+    def _write_page(self) -> None:
+        """The page of the selection. Whatever is wrong with it, the selection is written and stays."""
+        read_image = partial(self.trainer.task.read_image, self.trainer.cfg)
+        try:
+            page = write_report(self.folder, self.competing + self.others, read_image)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            logger.warning(f"No page was made ({why}); `adapruner report {self.folder}` makes it")
+        else:
+            logger.info(f"What goes and why, to look at and correct: {page}")
 
     def _say_how_the_ratio_came(self) -> None:
         pruner = self.trainer.pruner

@@ -98,9 +98,9 @@ def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolE
 
 
 def _environments(jobs: int) -> list[dict[str, str]]:
-    """What each of the jobs has in its environment besides what is there: its share of cores and GPUs."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    shared = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    """What each of the jobs has in its environment besides what is there: its share of cores, unless that is set, and GPUs."""
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))
+    shared = {"OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
     gpus = [name.strip() for name in names if name.strip()]
@@ -115,13 +115,20 @@ def seconds_of(folder: "str | Path") -> float:
 
 
 def _identity(run: Run) -> dict:
-    return {"command": list(run.command), "fingerprint": run.fingerprint}
+    return {"command": _without_places(run.command), "fingerprint": run.fingerprint}
+
+
+def _without_places(command: Sequence[str]) -> list[str]:
+    """The command without the interpreter and the folder of its script, which results do not depend on."""
+    script = next((at for at, word in enumerate(command) if word.endswith(".py")), 0)
+    return [Path(command[script]).name, *command[script + 1 :]]
 
 
 def _check_unchanged(run: Run, folder: Path) -> None:
     if not (folder / PLAN).exists():
         return
     there, asked = json.loads((folder / PLAN).read_text())["identity"], _identity(run)
+    there["command"] = _without_places(there["command"])
     if there == asked:
         return
     difference = "the same command, but other settings in its config file or other data, than asked for now"

@@ -155,9 +155,9 @@ class _Page:
         data = "".join(f" --register {shlex.quote(text)}" for text in registered)
         experiment = f"configs/experiments/{'cifar10_small' if self.classifies else 'detection_small'}.yaml"
         return {
-            "cut": f"python tools/selection.py cut {folder} --keep-ratio {ratio} --corrections corrections.csv --output {new}",
-            "compare": f"python tools/compare.py --experiment {experiment}{data} --keep-ratios {ratio} --output {compare}\n"
-            f"python tools/selection.py report {folder} --results {compare}/results.csv{data}",
+            "cut": f"adapruner cut {folder} --keep-ratio {ratio} --corrections corrections.csv --output {new}",
+            "compare": f"adapruner compare --experiment {experiment}{data} --keep-ratios {ratio} --output {compare}\n"
+            f"adapruner report {folder} --results {compare}/results.csv{data}",
         }
 
     def balance(self) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 import json
 import weakref
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, load_script, write_voc_folder
+from conftest import write_voc_folder
 from detectron2.utils import comm
 
 from adapruner_det.engine import hooks
@@ -96,8 +97,8 @@ def test_running_statistics_become_those_of_the_main_process_and_no_group_is_lef
 
 
 def test_each_process_of_train_net_leaves_its_groups_when_it_is_done(monkeypatch):
-    tool, calls = load_script(ROOT / "tools/train_net.py"), []
-    monkeypatch.setattr(tool, "main", lambda args: calls.append(args) or "results")
+    tool, calls = import_module("adapruner_det.commands.train_net"), []
+    monkeypatch.setattr(tool, "run", lambda args: calls.append(args) or "results")
     monkeypatch.setattr(tool, "leave_process_groups", lambda: calls.append("left"))
     assert tool.main_of_each_process("args") == "results" and calls == ["args", "left"]
 

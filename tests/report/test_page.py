@@ -206,7 +206,7 @@ def test_young_by_what_it_knows_and_how_often_it_looked(right, epochs, young):
 
 def test_costs_are_those_of_a_comparison(made, tmp_path):
     records, folder, page = made
-    assert "python tools/compare.py" in page.text()
+    assert "adapruner compare" in page.text()
     rows = [("full", 1.0, 70.0), ("full", 1.0, 72.0), ("adapruner", 0.8, 69.0), ("random", 0.8, 68.0)]
     results = [{"model": "tiny", "budget": "any", "method": m, "keep_ratio": r, "AP50": ap} for m, r, ap in rows]
     pd.DataFrame(results).to_csv(tmp_path / "results.csv")

@@ -1,9 +1,9 @@
 import json
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
-from conftest import ROOT, load_script
 from sklearn.metrics import roc_auc_score
 
 from adapruner_det.data.selection_record import CLASSES_COLUMN
@@ -137,7 +137,7 @@ def test_a_broken_record_is_told(tmp_path, content):
 
 
 def test_command(tmp_path, monkeypatch, capsys):
-    tool = load_script(ROOT / "tools" / "selection.py")
+    tool = import_module("adapruner_det.commands.selection")
     selection().save(tmp_path / "selection")
     wrong = {i: {"kind": kind} for i, kind in PLANTED.wrong_label.items()}
     record = {"near_duplicate_of": PLANTED.near_duplicate_of, "wrong_label": wrong}

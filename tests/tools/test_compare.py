@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -112,7 +113,7 @@ def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_to
 
 def parse(*arguments):
     """The experiment that a command line asks for."""
-    compare = load_script(ROOT / "tools/compare.py")
+    compare = import_module("adapruner_det.commands.compare")
     return compare.experiment_of(compare.argument_parser().parse_args([*map(str, arguments)]))
 
 
@@ -160,7 +161,7 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_runs(
         "sys.argv", [*map(str, ("compare.py", "--experiment", experiment, "--output", tmp_path / "o", *option))]
     )
     with pytest.raises(SystemExit) as ended:
-        load_script(ROOT / "tools/compare.py").main()
+        import_module("adapruner_det.commands.compare").main()
     assert ended.value.code == 2 and re.search(key, capsys.readouterr().err.splitlines()[-1])
     assert not (tmp_path / "o").exists()
 

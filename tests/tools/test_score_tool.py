@@ -1,11 +1,12 @@
 """Other methods by the commands a user would type."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, load_script, write_voc_folder
+from conftest import write_voc_folder
 
 from adapruner_det.baselines.registry import METHODS
 from adapruner_det.pruning import Selection
@@ -79,7 +80,7 @@ def test_a_method_that_does_not_apply_is_refused_with_its_reason(run_tool, tmp_p
 
 
 def test_the_list_has_every_method_and_every_reason():
-    shown = load_script(ROOT / "tools/score.py").table()
+    shown = import_module("adapruner_det.commands.score").table()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if "|" in line]
     by_name = {row[0]: row for row in rows[2:]}
     assert list(by_name) == list(METHODS)
@@ -117,7 +118,7 @@ def test_what_the_config_gets_wrong_is_told_in_a_line(tmp_path, run_tool):
     ],
 )
 def test_a_bad_command_is_explained(monkeypatch, capsys, arguments, message):
-    score = load_script(ROOT / "tools/score.py")
+    score = import_module("adapruner_det.commands.score")
     monkeypatch.setattr("sys.argv", ["score.py", *arguments])
     with pytest.raises(SystemExit):
         score.parse_arguments()

@@ -1,0 +1,180 @@
+"""Compares models trained on everything, on AdaPruner's selection, on a random one and on other methods'.
+
+It prunes, trains and evaluates for every method, ratio and seed, several runs at a time. Killed, it goes
+on where it stopped when started again; finished runs are never repeated. AdaPruner prunes once a seed, whatever
+the ratios. It leaves results.csv (a row a training), table.md, figure.png and selections.md in --output.
+
+    python tools/compare.py --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
+        --train-configs YOLOv3-Tiny=configs/bccd/train_yolov3_tiny_R18.yaml \\
+                        "Faster R-CNN=configs/bccd/train_faster_rcnn_R18_FPN.yaml" \\
+        --keep-ratios 0.8 --seeds 0 1 2 --jobs 2 --output output/bccd/compare
+
+An experiment file holds the same options; those given besides take their place:
+    python tools/compare.py --experiment configs/experiments/cifar10_small.yaml --seeds 0 \\
+        --output output/cifar10_small
+
+On data of your own (README.md has the formats), with any configs:
+    python tools/compare.py --experiment configs/experiments/detection_small.yaml \\
+        --register my_train=voc:/data/mine:trainval --register my_test=voc:/data/mine:test \\
+        --output output/mine_compare
+
+Without --train-configs it only selects, and prints how far the selections agree (selections.md).
+
+With --budgets iterations every training is as long as the one on everything, with epochs a training on a
+selection sees its fewer images as often, in fewer iterations.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from adapruner_det.experiments.agreement import CAPTION, PLANTED_CAPTION, compare_selections
+from adapruner_det.experiments.experiment import BUDGETS, FULL, Experiment
+from adapruner_det.experiments.methods import METHODS
+from adapruner_det.experiments.options import load_experiment
+from adapruner_det.experiments.plan import plan
+from adapruner_det.experiments.results import markdown, write_results
+from adapruner_det.experiments.runs import RunChangedError, RunFailedError, execute
+from adapruner_det.experiments.table import collect
+from adapruner_det.files import write_text
+from adapruner_det.report.planted import Planted, PlantedMismatchError
+
+TOOLS = Path(__file__).resolve().parent
+NO_FIELD = ("experiment", "output", "jobs", "planted", "register")  # options that are no fields of Experiment
+
+
+def compare(experiment: Experiment, output: Path, jobs: int) -> str:
+    """Runs the comparison, writes its files and returns its table as Markdown."""
+    execute(plan(experiment, output, TOOLS), output, jobs)
+    return report(experiment, output)
+
+
+def report(experiment: Experiment, output: Path, planted: Planted | None = None) -> str:
+    """Writes the files of a comparison whose runs are finished; returns its table as Markdown.
+
+    Raises:
+        PlantedMismatchError: the planted defects are those of other images; the other files are written.
+    """
+    table = write_results(collect(experiment, output), output) if experiment.models() else ""
+    if not experiment.selecting_methods():
+        return table
+    selections = markdown(compare_selections(experiment, output, planted))
+    captions = f"{CAPTION} {PLANTED_CAPTION}" if planted else CAPTION
+    write_text(output / "selections.md", f"{selections}\n\n{captions}\n")
+    return table or selections
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Values stay the texts they are: `load_experiment` reads them, with those of the experiment file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    option = parser.add_argument
+    option("--output", required=True, type=Path, help="folder of all runs and the results")
+    option("--jobs", type=int, default=1, help="runs at a time, sharing cores and GPUs (default: 1)")
+    option("--experiment", metavar="FILE", default=None, help="YAML file with any of the options below")
+    option("--prune-config", help="config of the pruning run")
+    option(
+        "--train-configs",
+        nargs="+",
+        metavar="NAME=CONFIG",
+        help="models to train and evaluate; without any, only the selections are compared",
+    )
+    option(
+        "--register",
+        action="append",
+        default=[],
+        metavar="NAME=FORMAT:...",
+        help="data sets of your own in place of the configs', as in train_net.py: the first is pruned and "
+        "trained on, the second evaluated on",
+    )
+    option(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help=f"default: full random adapruner. There are {', '.join((FULL, *METHODS))}; "
+        "`score.py --list` explains them",
+    )
+    option("--keep-ratios", nargs="+", help="shares of images that stay (default: 0.8)")
+    option("--seeds", nargs="+", help="default: 0")
+    option("--budgets", nargs="+", help=f"what is equal in all trainings: {', '.join(BUDGETS)} (default: iterations)")
+    option(
+        "--variant",
+        action="append",
+        dest="variants",
+        metavar='"NAME=[METHOD] KEY VALUE ..."',
+        help='a method with other settings, shown as NAME: --variant "no warm-up=adapruner ADAPRUNER.WARMUP 0" '
+        '(AdaPruner if none is named), "EL2N by class=el2n SCORING.CLASS_BALANCE True". Can be repeated',
+    )
+    option(
+        "--cut-from",
+        metavar="RATIO",
+        help="AdaPruner prunes once a seed, at this ratio (default: 0.8), and its selections at others are cut from "
+        "that one; methods that look at the ratio score for this one alone (default: for each)",
+    )
+    option(
+        "--planted",
+        metavar="FILE",
+        default=None,
+        help="planted.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
+        "often its defects were pruned",
+    )
+    option(
+        "--finetune",
+        nargs="+",
+        metavar="NAME=CONFIG",
+        help="go on from each training of model NAME with CONFIG, on other data; what is compared is "
+        "the result of that",
+    )
+    for stage, what in (("prune", "what selects"), ("train", "the trainings"), ("finetune", "--finetune")):
+        option(f"--{stage}-opts", metavar='"KEY VALUE ..."', help=f"overrides for {what} alone")
+    option(
+        "opts",
+        nargs=argparse.REMAINDER,
+        help="KEY VALUE overrides for every run, at the end, behind an option that takes one value (--output DIR)",
+    )
+    return parser
+
+
+def experiment_of(args: argparse.Namespace) -> Experiment:
+    """What the command line and its experiment file ask for.
+
+    Raises:
+        ValueError: see `load_experiment`; or overrides stand behind an option with several values.
+    """
+    given = {name: value for name, value in vars(args).items() if name not in NO_FIELD}
+    for name, values in given.items():
+        keys = [text for text in values if re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", text)]
+        if name not in ("opts", "variants") and isinstance(values, list) and keys:
+            raise ValueError(
+                f"--{name.replace('_', '-')}: {keys[0]} is a config key; KEY VALUE overrides go behind an option that "
+                f"takes one value: ... --output DIR {keys[0]} VALUE"
+            )
+    return load_experiment(given, args.experiment, args.register)
+
+
+def main():
+    parser = argument_parser()
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f"--jobs: {args.jobs} runs at a time; there has to be at least 1")
+    try:
+        experiment = experiment_of(args)
+        planted = Planted.load(args.planted) if args.planted else None
+        runs = plan(experiment, args.output, TOOLS)
+    except (OSError, ValueError) as problem:
+        parser.error(str(problem))
+    except KeyError as problem:  # of Detectron2, for a data set that is not registered
+        parser.error(str(problem.args[0]))
+    try:
+        execute(runs, args.output, args.jobs)
+        print(report(experiment, args.output, planted))
+    except (RunChangedError, RunFailedError, PlantedMismatchError) as problem:
+        sys.exit(f"compare.py: error: {problem}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The command `adapruner` calls the tools' mains."""
+
+import subprocess
+import sys
+
+import pytest
+
+from adapruner_det import cli
+from adapruner_det.commands import selection, train_net
+
+
+@pytest.mark.parametrize(
+    "module, given, called",
+    [
+        (train_net, ["prune", "--resume"], ["adapruner prune", "--resume", "ADAPRUNER.ENABLED", "True"]),
+        (train_net, ["train", "KEY", "1"], ["adapruner train", "KEY", "1", "ADAPRUNER.ENABLED", "False"]),
+        (selection, ["cut", "DIR"], ["adapruner", "cut", "DIR"]),
+    ],
+)
+def test_a_command_is_the_tool_with_its_settings(module, given, called, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(module, "main", lambda: seen.append(sys.argv))
+    cli.main(given)
+    assert seen == [called]
+
+
+def test_an_unknown_command_is_answered_by_those_there_are(capsys):
+    with pytest.raises(SystemExit, match="no command 'slim'(?s:.*)prune(?s:.*)compare"):
+        cli.main(["slim"])
+    cli.main([])
+    assert "usage: adapruner COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_its_help(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [])
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0 and f"usage: adapruner {command}" in capsys.readouterr().out
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from adapruner_det import cli; cli.main([]); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
