@@ -1,5 +1,6 @@
 """The records a detector trains on, and how they come with their index and random numbers."""
 
+import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from torch.utils.data import Dataset
 from .records import checked_records, training_records
 from .voc import load_voc_dataset
 
+logger = logging.getLogger(__name__)
+
 EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
@@ -28,7 +31,7 @@ def load_records(cfg) -> list[dict]:
     return records
 
 
-def load_dataset(name: str, on_invalid: str = "error") -> list[dict]:
+def load_dataset(name: str, on_invalid: str = "clip") -> list[dict]:
     """The dataset dicts of one registered data set, each with its `dataset_name`.
 
     Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
@@ -74,15 +77,35 @@ def split_off_empty(records: list[dict]) -> tuple[list[dict], list[dict]]:
     return with_boxes, [record for record in records if id(record) not in ours]
 
 
+def split_off_crowds(records: list[dict]) -> tuple[list[dict], list[dict]]:
+    """(to train on, the others): images whose only objects are crowds, which nothing is learnt from.
+
+    Detectron2 leaves crowds out, and would train on such an image as if there was nothing in it.
+    """
+    records_with_crowds = [r for r in records if r.get("annotations") and all(map(_is_crowd, r["annotations"]))]
+    if not records_with_crowds:
+        return records, []
+    logger.info(f"{len(records_with_crowds)} images have crowds or ignored regions only; they are not trained on")
+    others = {id(record) for record in records_with_crowds}
+    return [record for record in records if id(record) not in others], records_with_crowds
+
+
+def _is_crowd(annotation: dict) -> bool:
+    return bool(annotation.get("iscrowd"))
+
+
 def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict], list[dict]]:
     """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
 
+    Images whose only objects are crowds never compete.
+
     Raises:
-        ValueError: `empty_images` is not one of EMPTY_IMAGES.
+        ValueError: `empty_images` is not one of EMPTY_IMAGES, or no image has a box.
     """
     if empty_images not in EMPTY_IMAGES:
         raise ValueError(f"ADAPRUNER.EMPTY_IMAGES is {empty_images!r}; it can be {', '.join(EMPTY_IMAGES)}")
-    return (records, []) if empty_images == "prune" else split_off_empty(records)
+    without_empty = split_off_empty(records)
+    return split_off_crowds(records) if empty_images == "prune" else without_empty
 
 
 class NumberedRecords(Dataset):

@@ -13,7 +13,7 @@ from .voc import collect_class_names, load_voc_dataset, read_image_set
 
 
 def register_voc(
-    name: str, dirname: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "error"
+    name: str, dirname: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "clip"
 ) -> None:
     """Registers one split of a PASCAL VOC folder, whose images are read when Detectron2 first asks for them.
 
@@ -44,7 +44,7 @@ def register_coco(
     json_file: PathLike,
     image_root: PathLike,
     class_names: Sequence[str] | None = None,
-    on_invalid: str = "error",
+    on_invalid: str = "clip",
 ) -> None:
     """Registers a data set in COCO's JSON format; its images are looked at when Detectron2 first asks for it.
 

@@ -26,7 +26,7 @@ def voc(tmp_path):
     return make_voc(tmp_path / "animals_2007")
 
 
-def register(spec, on_invalid="error"):
+def register(spec, on_invalid="clip"):
     return register_from_spec(spec, FORMATS, on_invalid)
 
 
@@ -37,7 +37,7 @@ def test_a_voc_folder_its_metadata_and_given_classes(voc):
         "thing_classes": ["cat", "dog"],  # cat is in the test images only
         "dirname": str(voc),
         "split": "train",
-        "on_invalid": "error",
+        "on_invalid": "clip",
         "year": 2012,  # the area rule, whatever the folder is called
         "evaluator_type": "pascal_voc",
     }
@@ -110,7 +110,7 @@ def test_coco_specs(tmp_path, monkeypatch):
         "thing_dataset_id_to_contiguous_id": {3: 0, 7: 1},
         "json_file": str(tmp_path / "instances.json"),
         "image_root": str(tmp_path / "images"),
-        "on_invalid": "error",
+        "on_invalid": "clip",
         "evaluator_type": "coco",
     }
     turned = MetadataCatalog.get("turned")
