@@ -13,78 +13,20 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
-from tqdm import tqdm
+from torchvision.datasets.utils import extract_archive
 
 from adapruner_det.data.download import PrepareError, check_md5, download
+from adapruner_det.data.image_datasets import TINY_IMAGENET
 
 BASE_URL = "http://cs231n.stanford.edu"
-FOLDER = "tiny-imagenet-200"
+MD5 = "90528d7ca1a48142e341f4ef8d21d0de"  # of the archive, as the loaders of several projects have it
 
-
-class Official(NamedTuple):
-    """What the official archive is and holds.
-
-    Attributes:
-        md5: of the archive, as the data set loaders of several projects have it.
-        classes: in wnids.txt.
-        train_images: of each class.
-        val_images: of all classes together.
-    """
-
-    md5: str = "90528d7ca1a48142e341f4ef8d21d0de"
-    classes: int = 200
-    train_images: int = 500
-    val_images: int = 10_000
-
-
-def find_fault(folder: Path, official: Official) -> str | None:
-    """What `folder` lacks of the official tree; None if it is complete."""
-    for name in ("wnids.txt", "words.txt", "val/val_annotations.txt"):
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-    wnids = (folder / "wnids.txt").read_text(encoding="utf-8").split()
-    if len(wnids) != official.classes:
-        return f"wnids.txt lists {len(wnids)} classes, not {official.classes}"
-    for wnid in wnids:
-        count = sum(1 for _ in (folder / "train" / wnid / "images").glob("*.JPEG"))
-        if count != official.train_images:
-            return f"train/{wnid}/images holds {count} images, not {official.train_images}"
-    labels = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
-    labelled = {line.split("\t")[0] for line in labels if line.strip()}
-    present = {path.name for path in (folder / "val" / "images").glob("*.JPEG")}
-    if labelled != present or len(present) != official.val_images:
-        found = f"{len(present)} images and labels of {len(labelled)}"
-        return f"val holds {found}, not {official.val_images} of both"
-    return None
-
-
-def install(file: Path, folder: Path, official: Official) -> None:
-    """Unpacks a verified archive beside `folder`, checks what came out, and moves it there.
-
-    Raises:
-        PrepareError: the archive is damaged, or does not hold the official tree.
-    """
-    with tempfile.TemporaryDirectory(prefix=f"{FOLDER}.", suffix=".tmp", dir=folder.parent) as beside:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                for member in tqdm(archive.infolist(), desc=f"unpacking {file.name}", unit="file"):
-                    archive.extract(member, beside)  # never outside: it strips such parts of a path
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise PrepareError(f"{file}: cannot be unpacked ({error}). Delete it and run again.") from error
-        unpacked = Path(beside) / FOLDER
-        fault = find_fault(unpacked, official)
-        if fault:
-            raise PrepareError(f"{file}: not the official archive: {fault}. Delete it and run again.")
-        os.replace(unpacked, folder)
+PARTS = ("wnids.txt", "words.txt", "train", "val/val_annotations.txt")  # what the reader needs
 
 
 def prepare_tiny_imagenet(
-    output: os.PathLike,
-    base_url: str = BASE_URL,
-    keep_archive: bool = False,
-    official: Official = Official(),
+    output: os.PathLike, base_url: str = BASE_URL, keep_archive: bool = False, md5: str = MD5
 ) -> None:
     """Downloads, verifies and unpacks the archive, if `output` lacks the tree.
 
@@ -92,34 +34,39 @@ def prepare_tiny_imagenet(
         output: the folder that gets tiny-imagenet-200 and, meanwhile, the archive.
         base_url: the folder of the archive.
         keep_archive: leave the archive in `output` after unpacking.
-        official: what has to come out.
+        md5: of the archive.
 
     Raises:
-        PrepareError: a download, checksum or archive is not as it should be, or there is a folder
-            tiny-imagenet-200 that is not complete. What was there before stays as it was.
+        PrepareError: a download, checksum or archive is not as it should be, or a folder of the tree's name is
+            not complete. What was there before stays as it was.
     """
     output = Path(output).expanduser()
-    folder, file = output / FOLDER, output / f"{FOLDER}.zip"
+    folder, file = output / TINY_IMAGENET, output / f"{TINY_IMAGENET}.zip"
     if folder.exists():
-        fault = find_fault(folder, official)
-        if fault:
+        missing = [name for name in PARTS if not (folder / name).exists()]
+        if missing:
             raise PrepareError(
-                f"{folder} is not complete: {fault}. Nothing was changed; move it away, or choose another "
-                "folder with --output."
+                f"{folder} is not complete: {', '.join(missing)} is missing. Nothing was changed; move it away, or "
+                "choose another folder with --output."
             )
-        print(f"{folder}: complete, nothing to do")
+        print(f"{folder} is there already, nothing to do")
         return
-    url = f"{base_url.rstrip('/')}/{FOLDER}.zip"
+    url = f"{base_url.rstrip('/')}/{file.name}"
     if not file.exists():
         download(url, file)
-    check_md5(file, official.md5, url)
-    install(file, folder, official)
+    check_md5(file, md5, url)
+    with tempfile.TemporaryDirectory(prefix=f"{TINY_IMAGENET}.", suffix=".tmp", dir=output) as beside:
+        try:
+            extract_archive(str(file), beside)
+            os.replace(Path(beside) / TINY_IMAGENET, folder)
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise PrepareError(f"{file}: cannot be unpacked ({error}). Delete it and run again.") from error
     if not keep_archive:
         file.unlink()
-    print(f"{folder}: {official.classes} classes, {official.classes * official.train_images} training images")
+    print(f"{folder}: complete")
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="Example: python datasets/prepare_tiny_imagenet.py --output /data/classification",
@@ -128,20 +75,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output",
         default=os.getenv("DETECTRON2_DATASETS", "datasets"),
-        help=f"folder that gets {FOLDER} [$DETECTRON2_DATASETS, here: %(default)s]",
+        help=f"folder that gets {TINY_IMAGENET} [$DETECTRON2_DATASETS, here: %(default)s]",
     )
     parser.add_argument(
-        "--base-url",
-        default=BASE_URL,
-        help=f"where {FOLDER}.zip is; file:// works too [%(default)s]",
+        "--base-url", default=BASE_URL, help=f"where {TINY_IMAGENET}.zip is; file:// works too [%(default)s]"
     )
     parser.add_argument("--keep-archive", action="store_true", help="keep the downloaded archive in OUTPUT")
-    return parser.parse_args()
-
-
-def main() -> None:
     try:
-        prepare_tiny_imagenet(**vars(parse_args()))
+        prepare_tiny_imagenet(**vars(parser.parse_args()))
     except PrepareError as error:
         raise SystemExit(f"prepare_tiny_imagenet.py: {error}") from error
 

@@ -26,7 +26,7 @@ from voc_folder import FILE_FOLDERS, list_path, make_folder, other_lists, put
 
 from adapruner_det.data.validation import ON_INVALID
 from adapruner_det.data.voc import collect_class_names, load_voc_dataset
-from adapruner_det.pruning.rarest_class import rarest_class
+from adapruner_det.pruning.class_balance import rarest_class
 
 MAKER = "adapruner_det/datasets/split_voc.py"
 VERSION = 1  # raise it whenever the same settings give other lists

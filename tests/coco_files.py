@@ -49,7 +49,7 @@ def coco_content(num_images=4, seed=0):
 def write_coco(folder: Path, content: dict, name="instances.json") -> Path:
     """Writes the JSON, and pictures of what it says; returns the JSON's path."""
     for place, image in enumerate(content["images"]):
-        picture = np.full((image["height"], image["width"], 3), 60 + 20 * place, np.uint8)
+        picture = np.full((image["height"], image["width"], 3), (60 + 20 * place) % 256, np.uint8)
         for entry in content["annotations"]:
             if entry["image_id"] == image["id"]:
                 x, y, w, h = map(int, entry["bbox"])

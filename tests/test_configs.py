@@ -8,8 +8,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 
-from adapruner_det.engine import add_adapruner_config
-from adapruner_det.engine.optimizer import build_optimizer
+from adapruner_det.engine import AdaPrunerTrainer, add_adapruner_config
 from adapruner_det.modeling.per_image import return_per_image_losses
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -25,7 +24,7 @@ def test_config_builds(path):
     if "efficientnet_lite" in cfg.MODEL.BACKBONE.NAME and not find_spec("efficientnet_lite_pytorch"):
         pytest.skip("the extra `pretrained` is not installed")
     model = build_model(cfg)
-    optimizer = build_optimizer(cfg, model)
+    optimizer = AdaPrunerTrainer.build_optimizer(cfg, model)
     build_lr_scheduler(cfg, optimizer)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     assert not frozen, f"training from random initialisation must not freeze {frozen[:3]}"

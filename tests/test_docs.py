@@ -23,10 +23,18 @@ def test_every_equation_is_quoted():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/method.md", "docs/results.md", "docs/reproduce.md", "datasets/README.md"]
+    "page",
+    [
+        "README.md",
+        "docs/method.md",
+        "docs/results.md",
+        "docs/reproduce.md",
+        "docs/performance.md",
+        "datasets/README.md",
+    ],
 )
 def test_paths_named_in_pages_exist(page):
-    named = re.findall(r"(?:configs|tools|adapruner_det|tests|docs)/[\w./-]+\.(?:py|yaml|md|sh)",
+    named = re.findall(r"(?:configs|tools|projects|adapruner_det|tests|docs)/[\w./-]+\.(?:py|yaml|md|sh)",
                        (ROOT / page).read_text())  # fmt: skip
     missing = sorted({path for path in named if not (ROOT / path).exists()})
     assert not missing

@@ -26,133 +26,65 @@ selection sees its fewer images as often, in fewer iterations.
 """
 
 import argparse
-import functools
 import re
+import sys
 from pathlib import Path
 
 from adapruner_det.experiments.agreement import CAPTION, PLANTED_CAPTION, compare_selections
-from adapruner_det.experiments.budgets import BUDGETS
-from adapruner_det.experiments.comparison import FULL, Comparison
-from adapruner_det.experiments.experiment import (
-    build_comparison,
-    config_file,
-    merge,
-    named,
-    read_experiment,
-    split_pairs,
-    variant_of,
-    with_registered,
-)
+from adapruner_det.experiments.experiment import BUDGETS, FULL, Experiment
 from adapruner_det.experiments.methods import METHODS
-from adapruner_det.experiments.plan import check, plan
-from adapruner_det.experiments.results import write_results
+from adapruner_det.experiments.options import load_experiment
+from adapruner_det.experiments.plan import plan
+from adapruner_det.experiments.results import markdown, write_results
 from adapruner_det.experiments.runs import RunChangedError, RunFailedError, execute
 from adapruner_det.experiments.table import collect
 from adapruner_det.files import write_text
 from adapruner_det.report.planted import Planted, PlantedMismatchError
 
 TOOLS = Path(__file__).resolve().parent
-NO_OPTION = ("experiment", "output", "jobs", "planted", "register")  # of a Comparison
+NO_FIELD = ("experiment", "output", "jobs", "planted", "register")  # options that are no fields of Experiment
 
 
-def compare(comparison: Comparison, output: Path, jobs: int) -> str:
+def compare(experiment: Experiment, output: Path, jobs: int) -> str:
     """Runs the comparison, writes its files and returns its table as Markdown."""
-    execute(plan(comparison, output), output, jobs)
-    return report(comparison, output)
+    execute(plan(experiment, output, TOOLS), output, jobs)
+    return report(experiment, output)
 
 
-def report(comparison: Comparison, output: Path, planted: Planted | None = None) -> str:
+def report(experiment: Experiment, output: Path, planted: Planted | None = None) -> str:
     """Writes the files of a comparison whose runs are finished; returns its table as Markdown.
 
     Raises:
         PlantedMismatchError: the planted defects are those of other images; the other files are written.
     """
-    table = write_results(collect(comparison, output), output) if comparison.models() else ""
-    selections = _selections(comparison, output, planted)
+    table = write_results(collect(experiment, output), output) if experiment.models() else ""
+    if not experiment.selecting_methods():
+        return table
+    selections = markdown(compare_selections(experiment, output, planted))
+    captions = f"{CAPTION} {PLANTED_CAPTION}" if planted else CAPTION
+    write_text(output / "selections.md", f"{selections}\n\n{captions}\n")
     return table or selections
 
 
-def _selections(comparison: Comparison, output: Path, planted: Planted | None) -> str:
-    """Writes the table of the selections, if there are any, and returns it."""
-    if not comparison.selecting_methods():
-        return ""
-    table = compare_selections(comparison, output, planted).to_markdown(index=False, disable_numparse=True)
-    captions = f"{CAPTION} {PLANTED_CAPTION}" if planted else CAPTION
-    write_text(output / "selections.md", f"{table}\n\n{captions}\n")
-    return table
-
-
-def _named_config(text: str):
-    name, path = named(text)
-    return name, config_file(path)
-
-
-def _jobs(text: str) -> int:
-    jobs = int(text)
-    if jobs < 1:
-        raise ValueError(f"{jobs} runs at a time; there has to be at least 1")
-    return jobs
-
-
-def _variant(text: str):
-    name, words = named(text)
-    return name, variant_of(split_pairs(words))
-
-
-def _planted(path: str) -> Planted:
-    try:
-        return Planted.load(path)
-    except FileNotFoundError as error:
-        raise ValueError(str(error)) from error
-
-
-def _explained(convert):
-    """For argparse, which hides the message of a ValueError."""
-
-    def explaining(text):
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return explaining
-
-
-def _each(convert):
-    """For an option with several values: the overrides at the end would be taken for more of them."""
-
-    @functools.wraps(convert)
-    def converting(text):
-        if re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", text):
-            raise argparse.ArgumentTypeError(
-                f"{text} is a config key; KEY VALUE overrides go behind an option that takes one value: "
-                f"... --output DIR {text} VALUE"
-            )
-        return convert(text)
-
-    return converting
-
-
 def argument_parser() -> argparse.ArgumentParser:
+    """Values stay the texts they are: `load_experiment` reads them, with those of the experiment file."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--output", required=True, type=Path, help="folder of all runs and the results")
-    parser.add_argument(
-        "--jobs", type=_explained(_jobs), default=1, help="runs at a time, sharing cores and GPUs (default: 1)"
-    )
-    parser.add_argument("--experiment", metavar="FILE", help="YAML file with any of the options below")
-    parser.add_argument("--prune-config", type=_explained(config_file), help="config of the pruning run")
-    parser.add_argument(
+    option = parser.add_argument
+    option("--output", required=True, type=Path, help="folder of all runs and the results")
+    option("--jobs", type=int, default=1, help="runs at a time, sharing cores and GPUs (default: 1)")
+    option("--experiment", metavar="FILE", default=None, help="YAML file with any of the options below")
+    option("--prune-config", help="config of the pruning run")
+    option(
         "--train-configs",
         nargs="+",
-        type=_each(_explained(_named_config)),
         metavar="NAME=CONFIG",
         help="models to train and evaluate; without any, only the selections are compared",
     )
-    parser.add_argument(
+    option(
         "--register",
         action="append",
         default=[],
@@ -160,64 +92,47 @@ def argument_parser() -> argparse.ArgumentParser:
         help="data sets of your own in place of the configs', as in train_net.py: the first is pruned and "
         "trained on, the second evaluated on",
     )
-    parser.add_argument(
+    option(
         "--methods",
         nargs="+",
-        type=_each(str),
-        choices=(FULL, *METHODS),
         metavar="METHOD",
         help=f"default: full random adapruner. There are {', '.join((FULL, *METHODS))}; "
         "`score.py --list` explains them",
     )
-    parser.add_argument("--keep-ratios", nargs="+", type=_each(float), help="shares of images that stay (default: 0.8)")
-    parser.add_argument("--seeds", nargs="+", type=_each(int), help="default: 0")
-    parser.add_argument(
-        "--budgets",
-        nargs="+",
-        type=_each(str),
-        choices=BUDGETS,
-        help="what is equal in all trainings (default: iterations)",
-    )
-    parser.add_argument(
+    option("--keep-ratios", nargs="+", help="shares of images that stay (default: 0.8)")
+    option("--seeds", nargs="+", help="default: 0")
+    option("--budgets", nargs="+", help=f"what is equal in all trainings: {', '.join(BUDGETS)} (default: iterations)")
+    option(
         "--variant",
         action="append",
         dest="variants",
-        type=_explained(_variant),
         metavar='"NAME=[METHOD] KEY VALUE ..."',
         help='a method with other settings, shown as NAME: --variant "no warm-up=adapruner ADAPRUNER.WARMUP 0" '
         '(AdaPruner if none is named), "EL2N by class=el2n SCORING.CLASS_BALANCE True". Can be repeated',
     )
-    parser.add_argument(
+    option(
         "--cut-from",
-        type=float,
         metavar="RATIO",
         help="AdaPruner prunes once a seed, at this ratio (default: 0.8), and its selections at others are cut from "
         "that one; methods that look at the ratio score for this one alone (default: for each)",
     )
-    parser.add_argument(
+    option(
         "--planted",
         metavar="FILE",
         default=None,
-        type=_explained(_planted),
         help="planted.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
         "often its defects were pruned",
     )
-    parser.add_argument(
+    option(
         "--finetune",
         nargs="+",
-        type=_each(_explained(_named_config)),
         metavar="NAME=CONFIG",
         help="go on from each training of model NAME with CONFIG, on other data; what is compared is "
         "the result of that",
     )
     for stage, what in (("prune", "what selects"), ("train", "the trainings"), ("finetune", "--finetune")):
-        parser.add_argument(
-            f"--{stage}-opts",
-            type=_explained(split_pairs),
-            metavar='"KEY VALUE ..."',
-            help=f"overrides for {what} alone",
-        )
-    parser.add_argument(
+        option(f"--{stage}-opts", metavar='"KEY VALUE ..."', help=f"overrides for {what} alone")
+    option(
         "opts",
         nargs=argparse.REMAINDER,
         help="KEY VALUE overrides for every run, at the end, behind an option that takes one value (--output DIR)",
@@ -225,44 +140,42 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def comparison_of(args: argparse.Namespace) -> Comparison:
+def experiment_of(args: argparse.Namespace) -> Experiment:
     """What the command line and its experiment file ask for.
 
     Raises:
-        ValueError: see `read_experiment` and `Comparison`; names the experiment file.
+        ValueError: see `load_experiment`; or overrides stand behind an option with several values.
     """
-    given = {name: value for name, value in vars(args).items() if name not in NO_OPTION}
-    for name in ("train_configs", "variants", "finetune"):
-        if name in given:
-            given[name] = dict(given[name])
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-    given = with_registered(given, args.register)
-    experiment = getattr(args, "experiment", None)
-    if experiment is None:
-        return build_comparison(TOOLS, given)
-    options = read_experiment(experiment)
-    try:
-        return build_comparison(TOOLS, merge(options, given))
-    except ValueError as error:
-        raise ValueError(f"{experiment}, with the options given besides: {error}") from error
+    given = {name: value for name, value in vars(args).items() if name not in NO_FIELD}
+    for name, values in given.items():
+        keys = [text for text in values if re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", text)]
+        if name not in ("opts", "variants") and isinstance(values, list) and keys:
+            raise ValueError(
+                f"--{name.replace('_', '-')}: {keys[0]} is a config key; KEY VALUE overrides go behind an option that "
+                f"takes one value: ... --output DIR {keys[0]} VALUE"
+            )
+    return load_experiment(given, args.experiment, args.register)
 
 
-if __name__ == "__main__":
+def main():
     parser = argument_parser()
-    arguments = parser.parse_args()
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f"--jobs: {args.jobs} runs at a time; there has to be at least 1")
     try:
-        asked_for = comparison_of(arguments)
-        check(asked_for)
-        runs = plan(asked_for, arguments.output)
+        experiment = experiment_of(args)
+        planted = Planted.load(args.planted) if args.planted else None
+        runs = plan(experiment, args.output, TOOLS)
     except (OSError, ValueError) as problem:
         parser.error(str(problem))
     except KeyError as problem:  # of Detectron2, for a data set that is not registered
         parser.error(str(problem.args[0]))
     try:
-        execute(runs, arguments.output, arguments.jobs)
-    except (RunChangedError, RunFailedError) as problem:
-        raise SystemExit(f"compare.py: error: {problem}") from None
-    try:
-        print(report(asked_for, arguments.output, arguments.planted))
-    except PlantedMismatchError as problem:
-        raise SystemExit(f"compare.py: error: {problem}") from None
+        execute(runs, args.output, args.jobs)
+        print(report(experiment, args.output, planted))
+    except (RunChangedError, RunFailedError, PlantedMismatchError) as problem:
+        sys.exit(f"compare.py: error: {problem}")
+
+
+if __name__ == "__main__":
+    main()

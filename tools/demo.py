@@ -19,22 +19,22 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "datasets")]
 from compare import compare  # noqa: E402
 from make_demo_set import make_demo_set  # noqa: E402
 
-from adapruner_det.experiments.comparison import Comparison, selection_run  # noqa: E402
+from adapruner_det.experiments.experiment import Experiment  # noqa: E402
 from adapruner_det.experiments.methods import ADAPRUNER, RANDOM  # noqa: E402
+from adapruner_det.experiments.plan import selection_run  # noqa: E402
 from adapruner_det.files import write_text  # noqa: E402
 from adapruner_det.pruning import Selection  # noqa: E402
 from adapruner_det.report.planted import Planted, planted_report  # noqa: E402
 
 DATA = Path("datasets/demo")
 KEEP_RATIO = 0.8
-COMPARISON = Comparison(
-    tools=HERE,
+EXPERIMENT = Experiment(
     prune_config="configs/demo/prune_yolov3_tiny_R18.yaml",
     train_configs={
         "YOLOv3-Tiny": "configs/demo/train_yolov3_tiny_R18.yaml",
         "Faster R-CNN": "configs/demo/train_faster_rcnn_R18_FPN.yaml",
     },
-    keep_ratios=(KEEP_RATIO,),
+    keep_ratios=[KEEP_RATIO],
 )
 
 
@@ -46,10 +46,10 @@ def where_planted_went(output: Path) -> str:
 
 
 def draw_pictures(output: Path) -> Path:
-    """images.png and scores.png of AdaPruner's selection; returns their folder."""
+    """images.png of AdaPruner's selection; returns its folder."""
     folder = output / selection_run(ADAPRUNER, KEEP_RATIO, 0) / "selection"
     command = [sys.executable, str(HERE / "selection.py"), "pictures", str(folder)]
-    subprocess.run([*command, "--config-file", COMPARISON.prune_config], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "--config-file", EXPERIMENT.prune_config], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
@@ -62,7 +62,7 @@ def main():
     print(f"== 1/3 the demo set, in {DATA}")
     make_demo_set(DATA)
     print("== 2/3 pruning and training: 1 pruning run, 1 random selection, 6 trainings")
-    table = compare(COMPARISON, args.output, args.jobs)
+    table = compare(EXPERIMENT, args.output, args.jobs)
     print("== 3/3 pictures")
     pictures = draw_pictures(args.output)
     report = f"{table}\n\n{where_planted_went(args.output)}\n"
@@ -70,7 +70,7 @@ def main():
     minutes = (time.perf_counter() - start) / 60
     print(
         f"\n{report}\nmAP on {DATA}'s test list, in percent. Pictures of kept and pruned images: "
-        f"{pictures}/images.png and scores.png\nThis report: {args.output}/report.md. "
+        f"{pictures}/images.png\nThis report: {args.output}/report.md. "
         f"{minutes:.1f} minutes"
     )
 

@@ -5,7 +5,7 @@ Look at what was kept and pruned (classes, ratio, pictures):
     python tools/selection.py show output/voc/prune_yolov3_tiny_R18/selection
 
 Another ratio, without training again: AdaPruner's mask is solved for anew from the statistics beside it, with terms
-weighed otherwise if KEY VALUE pairs say so (ADAPRUNER.DOUBT 0); other methods' scores are cut:
+weighed otherwise if KEY VALUE pairs say so (ADAPRUNER.LABEL_ERRORS 0); other methods' scores are cut:
     python tools/selection.py cut output/voc/prune_yolov3_tiny_R18/selection \\
         --keep-ratio 0.8 --output output/voc/selection_0.80
 
@@ -19,6 +19,10 @@ The kept images as a list for another detector's tools (no image is copied):
 What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py planted:
     python tools/selection.py planted output/my/selection --planted /data/mine_planted/planted.json
 
+A page to look at, trust and correct it (report.html), and the corrections saved from that page:
+    python tools/selection.py report output/my/selection
+    python tools/selection.py cut output/my/selection --keep-ratio 0.8 --corrections corrections.csv --output output/mine
+
 Pictures of a selection need the data, so the config or --register it was made with:
     python tools/selection.py pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
@@ -31,17 +35,19 @@ from detectron2.data import MetadataCatalog
 
 from adapruner_det.baselines.random_selection import METHOD, random_scores
 from adapruner_det.baselines.registry import METHODS
+from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
-from adapruner_det.data.selection_record import summary
+from adapruner_det.data.selection_record import CLASS_COLUMN, summary
 from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.selection_of_scores import cut_as_made, selection_of_scores
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
-from adapruner_det.pruning.decision import LIKE_COLUMN, REASON_COLUMN
-from adapruner_det.report.pictures import save_score_histogram, save_selection_sheet
+from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
+from adapruner_det.report.page import write_report
+from adapruner_det.report.pictures import save_selection_sheet
 from adapruner_det.report.planted import Planted, planted_report
 
 
@@ -55,7 +61,7 @@ def cut(args):
     selection, statistics = Selection.load(args.folder), None
     if is_solved(selection) and args.across_classes:
         raise SystemExit(
-            "--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.RARE_CLASSES 0 at the end does without"
+            "--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.CLASS_BALANCE 0 at the end does without"
         )
     if is_solved(selection):
         selection, statistics = solve_again(args.folder, args.keep_ratio, args.opts)
@@ -65,6 +71,7 @@ def cut(args):
         )
     else:
         selection = cut_as_made(selection, args.keep_ratio, args.across_classes)
+    selection = correct(selection, args.corrections)
     write_selection(selection, args.output, statistics)
     print(f"{summary(selection)}\nwritten to {args.output}")
     if selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
@@ -108,12 +115,23 @@ def planted(args):
         raise SystemExit(f"{args.folder}: {error}") from error
 
 
+def report(args):
+    selection = Selection.load(args.folder)
+    cfg = load_config(args.config_file, args.register, args.opts)
+    if CLASS_COLUMN in selection.columns:
+        cfg.MODEL.META_ARCHITECTURE = "ImageClassifier"
+    task = task_of(cfg)
+    register_sources(selection)
+    records = [record for name in selection.dataset_names() for record in task.load_dataset(cfg, name)]
+    print(write_report(args.folder, records, partial(task.read_image, cfg), args.results))
+
+
 def reasons_of(selection):
     """(data set, id) -> why the image goes or stays, in a few words; nothing for methods that do not tell."""
     keys = list(zip(selection.datasets, selection.ids))
     if REASON_COLUMN not in selection.columns:
         return dict.fromkeys(keys, "")
-    columns = zip(selection.columns[REASON_COLUMN], selection.columns[LIKE_COLUMN])
+    columns = zip(selection.columns[REASON_COLUMN], selection.columns[SIMILAR_TO_COLUMN])
     return dict(zip(keys, (f"like {like}" if like else reason or "" for reason, like in columns)))
 
 
@@ -130,16 +148,16 @@ def pictures(args):
         [({**d, "reason": reasons[d["dataset_name"], str(d["image_id"])]}, score) for d, score in part]
         for part in (kept, pruned)
     )
-    sheet, histogram = Path(args.folder) / "images.png", Path(args.folder) / "scores.png"
+    sheet = Path(args.folder) / "images.png"
     save_selection_sheet(str(sheet), kept, pruned, class_names, partial(task.read_image, cfg))
-    scored = [(s, k) for s, k in zip(selection.scores, selection.kept) if s is not None]
-    save_score_histogram(str(histogram), *zip(*scored))
-    print(f"{sheet}\n{histogram}")
+    print(sheet)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="show | cut | random | export | planted | pictures")
+    commands = parser.add_subparsers(
+        required=True, metavar="show | cut | report | random | export | planted | pictures"
+    )
 
     command = commands.add_parser("show", help="print a selection's ratio and classes")
     command.set_defaults(run=show)
@@ -148,7 +166,7 @@ def parse_arguments():
     command = commands.add_parser("cut", help="a selection at another ratio, without training")
     command.set_defaults(run=cut, takes_opts=True)
     command.epilog = (
-        "KEY VALUE pairs at the end weigh terms of AdaPruner's objective otherwise, such as ADAPRUNER.DOUBT 0"
+        "KEY VALUE pairs at the end weigh terms of AdaPruner's objective otherwise, such as ADAPRUNER.LABEL_ERRORS 0"
     )
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_ratio(command)
@@ -157,6 +175,14 @@ def parse_arguments():
         action="store_true",
         help="do not hold each class to the ratio, though the selection was made so",
     )
+
+    command.add_argument("--corrections", metavar="FILE", help="choices of your own, as report.html saves them")
+
+    command = commands.add_parser("report", help="write report.html, a page to look at, into a selection")
+    command.set_defaults(run=report)
+    command.add_argument("folder", help="the `selection` folder of a pruning run")
+    command.add_argument("--results", metavar="FILE", help="results.csv of compare.py, for the page's table of costs")
+    _add_data(command)
 
     command = commands.add_parser("random", help="select images at random, to compare with")
     command.set_defaults(run=random)
@@ -183,9 +209,7 @@ def parse_arguments():
     command.add_argument("--planted", required=True, metavar="FILE", help="the planted.json beside the data")
     command.add_argument("--dataset", metavar="NAME", help="which one of the selection, if it covers several")
 
-    command = commands.add_parser(
-        "pictures", help="draw images.png (kept and pruned images) and scores.png into a selection"
-    )
+    command = commands.add_parser("pictures", help="draw kept and pruned images into a selection, as images.png")
     command.set_defaults(run=pictures)
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     _add_data(command)

@@ -89,7 +89,7 @@ class _NeighbourLists:
         self.distances = np.full((self.count, length), np.inf)
         self._neighbours = np.full((self.count, length), self.count)
         self._units = units
-        self._make_lists(np.arange(self.count), "Neighbours")
+        self._make_lists(np.arange(self.count))
 
     def nearest(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances and numbers of the nearest images: at least two, or the only one there is."""
@@ -109,12 +109,12 @@ class _NeighbourLists:
         left = np.count_nonzero(self.present[self._neighbours[images]], axis=1)
         self._make_lists(images[left < max(2, self._neighbours.shape[1] // 4)])
 
-    def _make_lists(self, images: np.ndarray, progress: str = None) -> None:
+    def _make_lists(self, images: np.ndarray) -> None:
         candidates = np.flatnonzero(self.present)
         length = min(self._neighbours.shape[1], self.count - 1)
         if length < 1:
             return
-        nearest, distances = nearest_neighbours(self._units, length, images, candidates, progress)
+        nearest, distances = nearest_neighbours(self._units, length, images, candidates)
         self._neighbours[images, :length] = nearest
         self._neighbours[images, length:] = len(self._units)
         self.distances[images, :length] = distances

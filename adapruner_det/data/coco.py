@@ -21,7 +21,7 @@ from detectron2.structures import BoxMode
 
 from .coco_json import read_coco_json, without_garbage_collection
 from .pictures import Spellings, inspect_picture, inspect_pictures
-from .validation import Findings, InvalidDatasetError, PathLike, Problem, check_on_invalid
+from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record, check_on_invalid
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> di
 
 def load_coco_dataset(
     json_file: PathLike, image_root: PathLike, class_names: Sequence[str], on_invalid: str = "clip"
-) -> list[dict]:
+) -> list[Record]:
     """Loads a COCO file as Detectron2's standard dataset dicts, sorted by image id as Detectron2 does.
 
     Every picture is decoded once. A width or height that is missing or not positive is taken from the picture, a
@@ -98,7 +98,7 @@ def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
             continue
         entry = category if isinstance(category, dict) else {}
         category_id, name = entry.get("id"), entry.get("name")
-        if not _is_integer(category_id) or not isinstance(name, str) or not name:
+        if not isinstance(category_id, int) or isinstance(category_id, bool) or not isinstance(name, str) or not name:
             raise ValueError(f"{json_file}: category {place} needs an integer id and a name: {category}")
         if category_id in names or name in names.values():
             raise ValueError(f"{json_file}: category {category_id} ({name}): the id or the name repeats")
@@ -108,7 +108,7 @@ def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def _root_category(content: dict[str, Any]) -> dict | None:
+def _root_category(content: dict[str, Any]) -> Record | None:
     """The category that Roboflow puts above the classes: no object has it, and others name it their supercategory."""
     categories = [category for category in content["categories"] if isinstance(category, dict)]
     used = {str(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
@@ -151,7 +151,7 @@ class _Reader:
         class_names: Sequence[str],
         on_invalid: str,
     ):
-        self.records: dict[Any, dict] = {}
+        self.records: dict[Any, Record] = {}
         self.findings = Findings(on_invalid)
         self._spellings = Spellings()
         self._json_file = json_file
@@ -159,7 +159,7 @@ class _Reader:
         self._category_ids = category_ids
         self._class_names = class_names
 
-    def read_images(self, images: list[dict]) -> None:
+    def read_images(self, images: list[Record]) -> None:
         names = (image.get("file_name") for image in images)
         files = {name: self._files(name) for name in names if isinstance(name, str) and name}
         inspect_pictures([own[0] for own in files.values() if len(own) == 1], f"Pictures of {self._json_file}")
@@ -182,7 +182,7 @@ class _Reader:
             file = os.path.join(self._image_root, name.replace("\\", "/"))
         return [file] if os.path.exists(file) else self._spellings.of(file)
 
-    def _picture(self, image: dict, files: dict[str, list[str]]) -> dict:
+    def _picture(self, image: Record, files: dict[str, list[str]]) -> Record:
         """file_name, height and width of an image, whose file has to have it."""
         name = image.get("file_name")
         if not isinstance(name, str) or not name:
@@ -209,7 +209,7 @@ class _Reader:
         return f", but {found}: 'file_name' has to be relative to the folder of images" if os.path.isfile(found) else ""
 
     @without_garbage_collection()
-    def read_annotations(self, annotations: list[dict]) -> None:
+    def read_annotations(self, annotations: list[Record]) -> None:
         seen: set[Any] = set()
         for annotation in annotations:
             try:
@@ -225,12 +225,12 @@ class _Reader:
                 problem = Problem(self._json_file, f"{self._describe(annotation)}: {error}")
                 self.findings.add_object(annotation["image_id"], problem, error)
 
-    def _describe(self, annotation: dict) -> str:
+    def _describe(self, annotation: Record) -> str:
         place = self._category_ids.get(annotation["category_id"])
         name = "" if place is None else f" ({self._class_names[place]})"
         return f"annotation {annotation['id']!r}{name} of image {annotation['image_id']!r}"
 
-    def _object(self, annotation: dict, record: dict) -> dict:
+    def _object(self, annotation: Record, record: Record) -> Record:
         category_id = annotation["category_id"]
         if category_id not in self._category_ids:
             raise ValueError(f"category {category_id!r} is not one of the classes")
@@ -251,7 +251,7 @@ class _Reader:
             **({"segmentation": segmentation} if segmentation else {}),
         }
 
-    def _box(self, box: Any, record: dict) -> list:
+    def _box(self, box: Any, record: Record) -> list[float]:
         if not isinstance(box, list) or len(box) != 4:
             raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
         if not _finite(box):
@@ -268,7 +268,7 @@ class _Reader:
         return [*fitted[:2], fitted[2] - fitted[0], fitted[3] - fitted[1]]
 
 
-def _stated_size(image: dict) -> tuple | None:
+def _stated_size(image: Record) -> tuple[float, float] | None:
     """(width, height) that a file gives; None if it gives none: tools write null, 0 or -1."""
     stated = []
     for key in ("width", "height"):
@@ -276,16 +276,17 @@ def _stated_size(image: dict) -> tuple | None:
         if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
             raise ValueError(f"{key} is {value!r}, not a number")
         stated.append(value or 0)
-    return tuple(stated) if min(stated) > 0 else None
+    return (stated[0], stated[1]) if min(stated) > 0 else None
 
 
-def coco_content(records: Sequence[dict], class_names: Sequence[str], image_root: PathLike) -> dict[str, Any]:
+def coco_content(records: Sequence[Record], class_names: Sequence[str], image_root: PathLike) -> dict[str, Any]:
     """Dataset dicts as the content of a COCO file that gives the same boxes when it is read.
 
     Images are numbered from 1 in their order, since not every tool takes strings; `file_name` is relative to
     `image_root`. VOC's difficult objects are objects like any other, as Detectron2 trains on them, with `difficult` 1.
     """
-    images, annotations = [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
     for image_id, record in enumerate(records, start=1):
         size = {key: record[key] for key in ("width", "height")}
         name = os.path.relpath(record["file_name"], image_root)
@@ -309,12 +310,12 @@ def coco_content(records: Sequence[dict], class_names: Sequence[str], image_root
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
-def has_segmentation(annotation: dict) -> bool:
+def has_segmentation(annotation: Record) -> bool:
     """Whether an object of a COCO file has one; empty ones are what tools write for boxes alone."""
     return bool(annotation.get("segmentation")) and annotation["segmentation"] != [[]]
 
 
-def _segmentation(segmentation: Any, record: dict):
+def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Record | None:
     """The form Detectron2 works with: polygons of three points or more, or a compressed RLE."""
     if not has_segmentation({"segmentation": segmentation}):
         return None
@@ -336,7 +337,7 @@ def _segmentation(segmentation: Any, record: dict):
     return polygons
 
 
-def _compressed_rle(rle: dict, image_size: list[int]) -> dict:
+def _compressed_rle(rle: Record, image_size: list[int]) -> Record:
     counts, size = rle.get("counts"), rle.get("size")
     if not isinstance(counts, (list, str)) or not isinstance(size, list) or len(size) != 2:
         raise ValueError("segmentation is no RLE with counts and size")
@@ -345,7 +346,8 @@ def _compressed_rle(rle: dict, image_size: list[int]) -> dict:
     runs = _runs(counts) if isinstance(counts, str) else counts
     if not all(map(_is_integer, runs)) or min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:
         raise ValueError("segmentation is a broken RLE: its runs do not add up to the image")
-    return rle if isinstance(counts, str) else pycocotools.mask.frPyObjects(rle, *size)
+    compressed: Record = rle if isinstance(counts, str) else pycocotools.mask.frPyObjects(rle, *size)
+    return compressed
 
 
 def _runs(counts: str) -> list[int]:
@@ -373,7 +375,7 @@ def _runs(counts: str) -> list[int]:
     return runs
 
 
-def _finite(numbers: list) -> bool:
+def _finite(numbers: list[Any]) -> bool:
     """Whether all are numbers, of which none is infinite or NaN."""
     try:
         return math.isfinite(sum(numbers))  # far faster than looking at each

@@ -41,14 +41,14 @@ def read_coco_json(path: "str | os.PathLike[str]") -> dict[str, Any]:
         content = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:  # of the JSON or of its UTF-8
         raise ValueError(f"{path} is not readable as JSON: {error}. Write the file anew") from error
-    lists = content if isinstance(content, dict) else {}
+    lists: dict[str, Any] = content if isinstance(content, dict) else {}
     missing = [key for key in LISTS if not isinstance(lists.get(key), list)]
     if missing:
         raise ValueError(
             f"{path} has no list {', '.join(map(repr, missing))}: a COCO file of boxes is an object with "
             f"the lists {', '.join(map(repr, LISTS))}"
         )
-    return with_plain_ids(content)
+    return with_plain_ids(lists)
 
 
 def with_plain_ids(content: dict[str, Any]) -> dict[str, Any]:

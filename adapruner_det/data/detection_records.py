@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, MetadataCatalog
 from detectron2.data.build import (
     check_metadata_consistency,
@@ -16,6 +17,7 @@ from detectron2.data.build import (
 from torch.utils.data import Dataset
 
 from .records import checked_records, training_records
+from .validation import Record
 from .voc import load_voc_dataset
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
-def load_records(cfg) -> list[dict]:
+def load_records(cfg: CfgNode) -> list[Record]:
     """The dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps; see `training_records`."""
     records = training_records(cfg, lambda name: load_dataset(name, cfg.DATASETS.ON_INVALID))
     check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
@@ -31,7 +33,7 @@ def load_records(cfg) -> list[dict]:
     return records
 
 
-def load_dataset(name: str, on_invalid: str = "clip") -> list[dict]:
+def load_dataset(name: str, on_invalid: str = "clip") -> list[Record]:
     """The dataset dicts of one registered data set, each with its `dataset_name`.
 
     Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
@@ -50,10 +52,10 @@ def load_dataset(name: str, on_invalid: str = "clip") -> list[dict]:
     return checked_records(name, dicts)
 
 
-def check_masks(records: list[dict]) -> None:
+def check_masks(records: list[Record]) -> None:
     """Raises ValueError for an object without segmentation: Detectron2 would not say where it stumbled."""
 
-    def lacks_mask(annotation: dict) -> bool:
+    def lacks_mask(annotation: Record) -> bool:
         return not annotation.get("segmentation") and not annotation.get("iscrowd")
 
     lacking = [record for record in records if any(map(lacks_mask, record.get("annotations", [])))]
@@ -64,7 +66,7 @@ def check_masks(records: list[dict]) -> None:
         )
 
 
-def split_off_empty(records: list[dict]) -> tuple[list[dict], list[dict]]:
+def split_off_empty(records: list[Record]) -> tuple[list[Record], list[Record]]:
     """(with boxes, without): images without a box that is no crowd, by Detectron2's own rule.
 
     Raises:
@@ -77,7 +79,7 @@ def split_off_empty(records: list[dict]) -> tuple[list[dict], list[dict]]:
     return with_boxes, [record for record in records if id(record) not in ours]
 
 
-def split_off_crowds(records: list[dict]) -> tuple[list[dict], list[dict]]:
+def split_off_crowds(records: list[Record]) -> tuple[list[Record], list[Record]]:
     """(to train on, the others): images whose only objects are crowds, which nothing is learnt from.
 
     Detectron2 leaves crowds out, and would train on such an image as if there was nothing in it.
@@ -90,11 +92,11 @@ def split_off_crowds(records: list[dict]) -> tuple[list[dict], list[dict]]:
     return [record for record in records if id(record) not in others], records_with_crowds
 
 
-def _is_crowd(annotation: dict) -> bool:
+def _is_crowd(annotation: Record) -> bool:
     return bool(annotation.get("iscrowd"))
 
 
-def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict], list[dict]]:
+def split_competing(records: list[Record], empty_images: str) -> tuple[list[Record], list[Record]]:
     """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
 
     Images whose only objects are crowds never compete.
@@ -108,14 +110,14 @@ def split_competing(records: list[dict], empty_images: str) -> tuple[list[dict],
     return split_off_crowds(records) if empty_images == "prune" else without_empty
 
 
-class NumberedRecords(Dataset):
+class NumberedRecords(Dataset[Record]):
     """Mapped records with their `image_index`, augmented with random numbers of each draw's own.
 
     So what a draw looks like depends on the seed and its number, not on the worker or the run it happens in. Where the
     mapper refuses a record, Detectron2's MapDataset replaces it by another.
     """
 
-    def __init__(self, records: list[dict], mapper: Callable[[dict], dict], seed: int):
+    def __init__(self, records: list[Record], mapper: Callable[[Record], Record], seed: int):
         numbered = [{**record, "image_index": i} for i, record in enumerate(records)]
         self._mapped = MapDataset(DatasetFromList(numbered), mapper)
         self._seed = seed
@@ -123,10 +125,11 @@ class NumberedRecords(Dataset):
     def __len__(self) -> int:
         return len(self._mapped)
 
-    def __getitem__(self, numbered: int) -> dict:
+    def __getitem__(self, numbered: int) -> Record:
         draw, index = divmod(numbered, len(self))
         with _random_numbers_from(np.random.SeedSequence([self._seed, draw])):
-            return self._mapped[index]
+            mapped: Record = self._mapped[index]
+            return mapped
 
 
 @contextmanager

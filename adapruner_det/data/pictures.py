@@ -30,7 +30,7 @@ class Picture(NamedTuple):
     orientation: int  # EXIF's; 1 if it is read as it is stored
     identity: tuple[int, int]  # the same for two names of one file
 
-    def size_fault(self, stated: tuple | None, whose: str) -> str | None:
+    def size_fault(self, stated: tuple[float, float] | None, whose: str) -> str | None:
         """What is wrong with a size (width, height) that an annotation file states. None if nothing is."""
         if stated in (None, (self.width, self.height)):
             return None
@@ -113,7 +113,7 @@ def _within_a_byte(image: Image.Image) -> bool:
 class Spellings:
     """File names as they are, by names that differ in upper case or in Unicode's form. Lists each folder once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._folders: dict[str, dict[str, list[str]]] = {}
 
     def of(self, path: str) -> list[str]:

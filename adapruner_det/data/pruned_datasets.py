@@ -10,6 +10,7 @@ from detectron2.structures import BoxMode
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
+from .validation import Record
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class SelectionMismatchError(ValueError):
     """A selection was made for other images or other annotations."""
 
 
-def annotations_digest(record: dict, class_names: list[str]) -> str:
+def annotations_digest(record: Record, class_names: list[str]) -> str:
     """A short fingerprint of an image's class, or of its boxes and classes in whatever order."""
     if "category_id" in record:  # of a classification data set
         return hashlib.sha256(class_names[record["category_id"]].encode()).hexdigest()[:12]
@@ -34,16 +35,17 @@ def annotations_digest(record: dict, class_names: list[str]) -> str:
     return hashlib.sha256(json.dumps(sorted(boxes)).encode()).hexdigest()[:12]
 
 
-def _corners(annotation: dict) -> Sequence[float]:
+def _corners(annotation: Record) -> Sequence[float]:
     """(xmin, ymin, xmax, ymax) of its box. BoxMode makes a tensor of each, which takes 20 times as long."""
     box, mode = annotation["bbox"], annotation["bbox_mode"]
     if mode == BoxMode.XYWH_ABS:
         x, y, width, height = box
         return x, y, x + width, y + height
-    return box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
+    corners: Sequence[float] = box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
+    return corners
 
 
-def check_fits(selection: Selection, dataset_name: str, records: list[dict]) -> None:
+def check_fits(selection: Selection, dataset_name: str, records: list[Record]) -> None:
     """Raises SelectionMismatchError, naming the difference, unless `selection` was made on `records`."""
     here = {str(record["image_id"]): record for record in records}
     known = selection.known_ids(dataset_name)
@@ -71,7 +73,7 @@ def _named(what: str, ids: set[str]) -> str:
     return f"{len(ids)} images {what} ({names}{more})"
 
 
-def filter_records(selection: Selection, dataset_name: str, records: list[dict]) -> list[dict]:
+def filter_records(selection: Selection, dataset_name: str, records: list[Record]) -> list[Record]:
     """The records that `selection` keeps, after checking that it fits."""
     check_fits(selection, dataset_name, records)
     kept = selection.kept_ids(dataset_name)
@@ -79,10 +81,12 @@ def filter_records(selection: Selection, dataset_name: str, records: list[dict])
 
 
 def split_records(
-    selection: Selection, by_name: dict[str, list[dict]]
-) -> tuple[list[tuple[dict, float]], list[tuple[dict, float]]]:
+    selection: Selection, by_name: dict[str, list[Record]]
+) -> tuple[list[tuple[Record, float]], list[tuple[Record, float]]]:
     """(kept, pruned): each record that has a score, with it; checks that the selection fits."""
-    kept, pruned, records = [], [], {}
+    kept: list[tuple[Record, float]] = []
+    pruned: list[tuple[Record, float]] = []
+    records: dict[tuple[str, str], Record] = {}
     for name, own in by_name.items():
         check_fits(selection, name, own)
         records.update({(name, str(record["image_id"])): record for record in own})
@@ -92,7 +96,7 @@ def split_records(
     return kept, pruned
 
 
-def apply_selection(folder: str, by_name: dict[str, list[dict]]) -> dict[str, list[dict]]:
+def apply_selection(folder: str, by_name: dict[str, list[Record]]) -> dict[str, list[Record]]:
     """Filters every data set that the selection in `folder` covers.
 
     Raises:

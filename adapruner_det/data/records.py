@@ -4,10 +4,13 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 
+from detectron2.config import CfgNode
+
 from .pruned_datasets import apply_selection
+from .validation import Record
 
 
-def checked_records(name: str, dicts: list[dict]) -> list[dict]:
+def checked_records(name: str, dicts: list[Record]) -> list[Record]:
     """The dicts with their `dataset_name`, so that (dataset_name, image_id) is an image's identity.
 
     Raises:
@@ -22,7 +25,7 @@ def checked_records(name: str, dicts: list[dict]) -> list[dict]:
     return [{**record, "dataset_name": name} for record in dicts]
 
 
-def training_records(cfg, load_dataset: Callable[[str], list[dict]]) -> list[dict]:
+def training_records(cfg: CfgNode, load_dataset: Callable[[str], list[Record]]) -> list[Record]:
     """All records of DATASETS.TRAIN that DATASETS.SELECTION keeps.
 
     Raises:

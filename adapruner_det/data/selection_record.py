@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from .. import __version__
 from ..pruning import Selection
-from ..pruning.rarest_class import rarest_class
+from ..pruning.class_balance import rarest_class
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
@@ -22,7 +22,11 @@ FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given
 RAREST_COLUMN = "rarest_class"  # of a detection image: one of them, or NO_BOXES
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
 # format, metadata that tells where it is: paths and other strings
-SOURCES = (("coco", ("json_file", "image_root"), ()), ("voc", ("dirname",), ("split",)))
+SOURCES = (
+    ("coco", ("json_file", "image_root"), ()),
+    ("voc", ("dirname",), ("split",)),
+    ("yolo", ("data_yaml",), ("split",)),
+)
 NO_BOXES = ""  # stands in class counts for images without boxes
 
 
@@ -80,8 +84,8 @@ def source_of(dataset_name: str) -> dict[str, str]:
     """Where a registered data set comes from, for those who make lists of it later.
 
     Returns:
-        {"format": "coco", "json_file", "image_root"}, {"format": "voc", "dirname", "split"} (absolute
-        paths), both with "on_invalid", or {"format": "other"}.
+        {"format": "coco", "json_file", "image_root"}, {"format": "voc", "dirname", "split"}, {"format": "yolo",
+        "data_yaml", "split"} (absolute paths), all with "on_invalid", or {"format": "other"}.
     """
     known = MetadataCatalog.get(dataset_name).as_dict()
     for name, paths, others in SOURCES:

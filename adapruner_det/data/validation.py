@@ -5,7 +5,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 from .pictures import Picture
 
@@ -26,6 +26,7 @@ _SLACK = 1.0  # pixels that a box may stick out: labelling tools round, and some
 
 PathLike = Union[str, "os.PathLike[str]"]
 Box = tuple[float, float, float, float]
+Record = dict[str, Any]  # one of Detectron2's dataset dicts, or of its annotations
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Findings:
     losing: set[Hashable] = field(default_factory=set)  # of those that would be trained on without one of their objects
     faulty: set[Hashable] = field(default_factory=set)  # and of those with a problem that does no harm
     bad_objects: int = 0
-    notes: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    notes: dict[str, Counter[Hashable]] = field(default_factory=lambda: defaultdict(Counter))
     _names: dict[tuple[int, int], Hashable] = field(default_factory=dict)  # image ids by file
 
     def add(self, image_id: Hashable, problem: Problem, unusable: bool = False) -> None:
@@ -98,7 +99,7 @@ class Findings:
         if other != image_id:
             self.note(f"{other} = {image_id}", "pictures are one file under two image ids")
 
-    def usable(self, records: Sequence[dict], num_images: int, where: str) -> list[dict]:
+    def usable(self, records: Sequence[Record], num_images: int, where: str) -> list[Record]:
         """The records that `on_invalid` leaves; raises InvalidDatasetError as `raise_or_warn` does."""
         dropped = self.unusable | self.losing
         if self.on_invalid == "skip_images":
@@ -185,11 +186,11 @@ def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tupl
         inverted = right < left or bottom < top
         raise (ValueError if inverted else EmptyBoxError)("has no area")
     inside = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
-    if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        raise ValueError(f"has no area within the {width} x {height} image")
+    wide, high = max(inside[2] - inside[0], 0.0), max(inside[3] - inside[1], 0.0)
     if min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK:
+        if not wide or not high:
+            raise ValueError(f"has no area within the {width} x {height} image")
         return inside, False
-    part = (inside[2] - inside[0]) / (right - left) * ((inside[3] - inside[1]) / (bottom - top))
-    if not clip or part < 0.5:
+    if not clip or wide / (right - left) * (high / (bottom - top)) < 0.5:
         raise ValueError(f"is outside the {width} x {height} image")
     return inside, True

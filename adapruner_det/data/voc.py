@@ -14,15 +14,16 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import ParseError, parse
 from detectron2.structures import BoxMode
 from tqdm import tqdm
 
-from .pictures import Spellings, inspect_picture, inspect_pictures
+from .pictures import Picture, Spellings, inspect_picture, inspect_pictures
 from .validation import (
     LOGGED_LINES,
     Box,
@@ -30,6 +31,7 @@ from .validation import (
     InvalidDatasetError,
     PathLike,
     Problem,
+    Record,
     check_on_invalid,
     first_lines,
 )
@@ -91,8 +93,8 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
     if not lines:
         raise ValueError(f"{path} lists no image")
     # Only if all lines have the flag: ids may have blanks, and one of them may end in " 1".
-    columns = [_TWO_COLUMNS.fullmatch(line) for line in lines]
-    ids = [match[1] for match in columns] if all(columns) else lines
+    columns = [match[1] for match in map(_TWO_COLUMNS.fullmatch, lines) if match]
+    ids = columns if len(columns) == len(lines) else lines
     if all(_names_picture(i) for i in ids) and not os.path.exists(
         os.path.join(dirname, "Annotations", f"{ids[0]}.xml")
     ):
@@ -118,7 +120,7 @@ def collect_class_names(dirname: PathLike) -> list[str]:
         FileNotFoundError: there is no `Annotations` folder.
         ValueError: no annotation names a class.
     """
-    names = set()
+    names: set[str] = set()
     folders = {os.path.join("Annotations", own) for own in {"", *_subfolders_in_lists(dirname)}}
     files = sorted(
         file for folder in folders for own in index_files(dirname, folder, (".xml",)).values() for file in own
@@ -161,7 +163,10 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
         raise _broken(path, "no such annotation") from error
     except _XML_ERRORS as error:
         raise _broken(path, f"not readable as XML: {error}") from error
-    size, objects, problems, rotated = None, [], [], 0
+    size: tuple[int, int] | None = None
+    objects: list[VOCObject] = []
+    problems: list[Problem] = []
+    rotated = 0
     try:
         size = _read_size(root)
     except ValueError as error:
@@ -178,7 +183,7 @@ def read_annotation(path: PathLike) -> VOCAnnotation:
     return VOCAnnotation(size, objects, problems, _text(root, "filename"), rotated)
 
 
-def _root(path: PathLike):
+def _root(path: PathLike) -> Element:
     """The root element of an XML file that has a size one can expect, all its elements without namespace."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -194,7 +199,7 @@ def _root(path: PathLike):
     return root
 
 
-def _check_no_boxes(root, path: str) -> None:
+def _check_no_boxes(root: Element, path: str) -> None:
     """Raises for a file that has no objects, and boxes all the same; without either it is an empty image."""
     like = sorted({element.tag for element in root.iter() if element.tag.lower() in _LIKE_BOXES})
     if like:
@@ -202,15 +207,17 @@ def _check_no_boxes(root, path: str) -> None:
         raise _broken(path, f"no <object> under <{root.tag}>, but {tags}: boxes in a structure that is not VOC's")
 
 
-def _is_rotated(element) -> bool:
+def _is_rotated(element: Element) -> bool:
     """Whether CVAT's attributes turn the box."""
     for attribute in element.iterfind("attributes/attribute"):
         if _text(attribute, "name") == "rotation":
-            return _text(attribute, "value").rstrip("0") not in ("", ".", "0.")
+            return _text(attribute, "value").strip("-0.") != ""
     return False
 
 
-def load_voc_dataset(dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "clip") -> list[dict]:
+def load_voc_dataset(
+    dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "clip"
+) -> list[Record]:
     """Loads a split as Detectron2's standard dataset dicts. Every picture is decoded once.
 
     Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers that count from 0.
@@ -267,7 +274,8 @@ class _Reader:
 
     def find(self, image_id: str) -> _Source:
         """Reads the annotation of an image and finds its picture."""
-        picture, annotation, problems = None, None, []
+        picture, annotation = None, None
+        problems: list[Problem] = []
         file = os.path.join(self._dirname, "Annotations", f"{image_id}.xml")
         file = next(iter(self._files("Annotations", image_id, (".xml",))), file)
         try:
@@ -280,30 +288,38 @@ class _Reader:
             problems = error.problems + problems
         return _Source(picture, annotation, file, problems)
 
-    def read(self, image_id: str, source: _Source) -> dict | None:
+    def read(self, image_id: str, source: _Source) -> Record | None:
         """The image with its good objects; None if it is of no use."""
-        for problem in source.problems:
+        file_name, annotation, file, problems = source
+        for problem in problems:
             self.findings.add(image_id, problem, unusable=True)
-        if not source.picture or not source.annotation:
+        if not file_name or not annotation:
             return None
         try:
-            width, height = self._size(image_id, source)
-        except InvalidDatasetError as error:
-            self.findings.add(image_id, error.problems[0], unusable=True)
+            picture = inspect_picture(file_name)
+        except (OSError, ValueError) as error:
+            self.findings.add(image_id, Problem(file_name, str(error)), unusable=True)
             return None
-        for problem in source.annotation.problems:
-            add = self.findings.add if problem.object_number is None else self.findings.add_object
-            add(image_id, problem)
-        if source.annotation.rotated:
+        self.findings.note_picture(image_id, picture)
+        fault = picture.size_fault(annotation.size, "the picture's")
+        if fault:
+            self.findings.add(image_id, Problem(file, fault), unusable=True)
+            return None
+        for problem in annotation.problems:
+            if problem.object_number is None:
+                self.findings.add(image_id, problem)
+            else:
+                self.findings.add_object(image_id, problem)
+        if annotation.rotated:
             self.findings.note(image_id, "images have boxes that CVAT's attributes rotate; they are read unrotated")
-        record = {"file_name": source.picture, "image_id": image_id, "height": height, "width": width}
-        record["annotations"] = []
-        for obj in source.annotation.objects:
+        boxes: list[Record] = []
+        for obj in annotation.objects:
             try:
-                record["annotations"].append(self._object(image_id, obj, width, height))
+                boxes.append(self._object(image_id, obj, picture))
             except ValueError as error:
-                self.findings.add_object(image_id, Problem(source.file, str(error), obj.number, obj.name), error)
-        return record
+                self.findings.add_object(image_id, Problem(file, str(error), obj.number, obj.name), error)
+        size = {"height": picture.height, "width": picture.width}
+        return {"file_name": file_name, "image_id": image_id, **size, "annotations": boxes}
 
     def _files(self, folder: str, image_id: str, suffixes: Sequence[str]) -> list[str]:
         """The files of an id, or, if there is none, those whose name differs in upper case or Unicode's form."""
@@ -325,25 +341,14 @@ class _Reader:
         names = ", ".join(os.path.basename(file) for file in files)
         raise _broken(file, f"{names} have this id, and <filename> of the annotation names none of them")
 
-    def _size(self, image_id: str, source: _Source) -> tuple[int, int]:
-        try:
-            picture = inspect_picture(source.picture)
-        except (OSError, ValueError) as error:
-            raise _broken(source.picture, str(error)) from error
-        self.findings.note_picture(image_id, picture)
-        fault = picture.size_fault(source.annotation.size, "the picture's")
-        if fault:
-            raise _broken(source.file, fault)
-        return picture.width, picture.height
-
-    def _object(self, image_id: str, obj: VOCObject, width: int, height: int) -> dict:
+    def _object(self, image_id: str, obj: VOCObject, picture: Picture) -> Record:
         if obj.name not in self._category_ids:
             raise ValueError("unknown class")
         xmin, ymin, xmax, ymax = obj.box
         try:
             if xmin > xmax or ymin > ymax:  # by less than a pixel, it has an area all the same
                 raise ValueError("has no area")
-            box, _ = self.findings.fit_box(image_id, edges(obj.box), width, height)
+            box, _ = self.findings.fit_box(image_id, edges(obj.box), picture.width, picture.height)
         except ValueError as error:
             raise ValueError("box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + str(error)) from error
         return {
@@ -378,28 +383,33 @@ def _broken(file: str, message: str) -> InvalidDatasetError:
     return InvalidDatasetError("Broken file:", [Problem(file, message)], "Correct the file or write it anew.")
 
 
-def _read_size(root) -> tuple[int, int] | None:
+def _read_size(root: Element) -> tuple[int, int] | None:
     texts = {tag: _text(root, f"size/{tag}") for tag in ("width", "height")}
     sizes = [_number(text, f"size/{tag}") if text else 0.0 for tag, text in texts.items()]
-    # Some labelling tools write 0 x 0 for a size that they do not know.
-    return (round(sizes[0]), round(sizes[1])) if all(sizes) else None
+    # Some labelling tools write 0 or -1 for a size that they do not know.
+    return (round(sizes[0]), round(sizes[1])) if min(sizes) > 0 else None
 
 
-def _read_object(element, number: int) -> VOCObject:
+def _read_object(element: Element, number: int) -> VOCObject:
     name = _text(element, "name")
     if not name:
         raise ValueError("has no name")
     bndbox = element.find("bndbox")
     if bndbox is None:
         raise ValueError("has no bndbox")
-    box = tuple(_number(_text(bndbox, tag), tag) for tag in _CORNERS)
+    # Of elements that are there twice nobody knows which is meant, or whether an object is missing.
+    for parent, tags in ((element, ("name", "bndbox")), (bndbox, _CORNERS)):
+        twice = [tag for tag in tags if len(parent.findall(tag)) > 1]
+        if twice:
+            raise ValueError(f"has more than one {twice[0]}")
+    xmin, ymin, xmax, ymax = (_number(_text(bndbox, tag), tag) for tag in _CORNERS)
     difficult = _text(element, "difficult").lower()
     if difficult not in _DIFFICULT:
         raise ValueError(f"difficult is {difficult!r}, not 0 or 1")
-    return VOCObject(name, box, _DIFFICULT[difficult], number)
+    return VOCObject(name, (xmin, ymin, xmax, ymax), _DIFFICULT[difficult], number)
 
 
-def _text(element, tag: str) -> str:
+def _text(element: Element, tag: str) -> str:
     """The stripped text of a child, empty if there is no such child."""
     return (element.findtext(tag) or "").strip()
 
@@ -423,5 +433,6 @@ def _subfolder(dirname: PathLike, name: str) -> Path:
     return folder
 
 
-def _progress(items: Sequence[str], description: str):
-    return tqdm(items, desc=description, unit="file", delay=2, leave=False)
+def _progress(items: Sequence[str], description: str) -> Iterable[str]:
+    bar: Iterable[str] = tqdm(items, desc=description, unit="file", delay=2, leave=False)
+    return bar

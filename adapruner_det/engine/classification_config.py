@@ -4,12 +4,9 @@ from detectron2.config import CfgNode
 
 
 def add_classification_config(cfg: CfgNode) -> None:
-    """Adds the nodes ``MODEL.CLASSIFIER`` and ``CLASSIFICATION``, and keys to ``INPUT``.
+    """Adds the nodes ``MODEL.CLASSIFIER`` and ``CLASSIFICATION``, and keys to ``INPUT``, in place.
 
     INPUT.RANDOM_FLIP is Detectron2's own: "horizontal", or "none".
-
-    Args:
-        cfg: changed in place.
     """
     cfg.MODEL.CLASSIFIER = CfgNode()
     # "small_resnet", made for CPUs, or the name of any ResNet of torchvision.
@@ -22,10 +19,6 @@ def add_classification_config(cfg: CfgNode) -> None:
     # Weights of torchvision to start from, such as "IMAGENET1K_V2", which are downloaded if need be.
     # Weights of one's own go into MODEL.WEIGHTS.
     cfg.MODEL.CLASSIFIER.PRETRAINED = ""
-    # Memory format: faster with bfloat16, on CPUs as on GPUs.
-    cfg.MODEL.CLASSIFIER.CHANNELS_LAST = True
-    # torch.compile: minutes at the start, then faster steps on GPUs.
-    cfg.MODEL.CLASSIFIER.COMPILE = False
 
     # Side of the (square) images in pixels; images of another size are resized.
     cfg.INPUT.IMAGE_SIZE = 32
@@ -33,8 +26,6 @@ def add_classification_config(cfg: CfgNode) -> None:
     cfg.INPUT.CROP_PADDING = 4
     # Side of the square that Cutout blanks in every training image. 0: none.
     cfg.INPUT.CUTOUT = 0
-    # Hold the training set in the device's memory (uint8); else in the host's.
-    cfg.INPUT.KEEP_ON_DEVICE = True
 
     cfg.CLASSIFICATION = CfgNode()
     # Share of the training images that get a wrong class, to study what pruning does with them. The seed

@@ -4,7 +4,6 @@ N images, C classes, F features, B images of a batch.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..baselines.grand import full_gradient_norms
-from ..data.image_batches import TestBatches
-from ..data.image_datasets import read_images
+from ..data.image_batches import evaluation_batches
+from ..data.images import read_images
 from ..modeling.image_classifier import ImageClassifier
 
 
@@ -57,8 +56,7 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict])
 
 def _batches(cfg: CfgNode, model: ImageClassifier, records: list[dict], what: str) -> Iterator[dict]:
     """The images once and in their order, with progress; the model is in evaluation mode meanwhile."""
-    read = partial(read_images, size=cfg.INPUT.IMAGE_SIZE)
-    batches = TestBatches(records, read, cfg.SOLVER.IMS_PER_BATCH, model.device, share=False)
+    batches = evaluation_batches(cfg, records, share=False)
     was_training = model.training
     model.eval()
     try:

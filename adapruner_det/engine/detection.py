@@ -5,12 +5,7 @@ import os
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetMapper,
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import DatasetMapper, MetadataCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
@@ -20,7 +15,6 @@ from ..data.detection_records import NumberedRecords, split_off_crowds, split_of
 from ..data.mapper import quick
 from ..data.sampling import ResumableSampler
 from ..evaluation.voc_ap import build_evaluator
-from ..modeling.per_image import return_per_image_losses
 from ..pruning.statistics import Statistics
 from .detection_statistics import boxes_of_records, detections_of, losses_and_features_of
 
@@ -74,10 +68,6 @@ class DetectionTask:
         return build_evaluator(name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
 
     @staticmethod
-    def return_per_image_losses(model: nn.Module) -> None:
-        return_per_image_losses(model)
-
-    @staticmethod
     def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
         return read_image(record["file_name"], format="RGB")
 
@@ -108,7 +98,3 @@ class DetectionTask:
     @staticmethod
     def image_indices(batch: list[dict]) -> Tensor:
         return torch.tensor([record["image_index"] for record in batch])
-
-    @staticmethod
-    def describe(batch: list[dict], records: list[dict]) -> list[str]:
-        return [record["file_name"] for record in batch]

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from ..data.mapper import quick
 from ..modeling.yolov3_tiny import YOLOv3Tiny
-from ..pruning.label_errors import Detections, Labels
+from ..pruning.matching import Detections, Labels
 
 # Patterns of the names of the parameters that make up the last layers; a model may lack some.
 LAST_LAYERS = {

@@ -14,9 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 def init_default_trainer(trainer: DefaultTrainer, cfg: CfgNode) -> None:
     """DefaultTrainer.__init__, which also works on several CPU processes.
 
-    Detectron2 gives DistributedDataParallel a GPU's number whatever the device, and torch refuses
-    that for a model on CPUs. There the same code runs with a `create_ddp_model` that names no GPU;
-    nothing of Detectron2 is changed for anybody else.
+    Detectron2 gives DistributedDataParallel a GPU's number whatever the device. On CPUs the same code
+    runs with a `create_ddp_model` that names no GPU; nothing is changed for anybody else.
     """
     init = DefaultTrainer.__init__
     if comm.get_world_size() > 1 and torch.device(cfg.MODEL.DEVICE).type == "cpu":
@@ -30,10 +29,9 @@ def _create_ddp_model_on_cpu(model, **options):
 
 
 def synchronise_statistics(model: nn.Module) -> None:
-    """Gives every process the main one's running statistics.
+    """Gives every process the main one's running statistics, of BatchNorm and of RetinaNet's and FCOS's losses.
 
-    DistributedDataParallel, as Detectron2 builds it, leaves each its own: BatchNorm's means and variances
-    of the images that process saw; RetinaNet and FCOS have a running number of positives besides.
+    DistributedDataParallel, as Detectron2 builds it, leaves each its own.
     """
     if comm.get_world_size() == 1:
         return
@@ -44,11 +42,10 @@ def synchronise_statistics(model: nn.Module) -> None:
 
 
 def leave_process_groups() -> None:
-    """Destroys the process groups that Detectron2's `launch` made, at the end of a process.
+    """Destroys the process groups that Detectron2's `launch` made and `comm` holds, at the end of a process.
 
-    A process that exits while it holds a group of gloo's, is aborted now and then ("terminate called without an
-    active exception"): its work is done, but the command reports a failure. `launch` destroys no group, and
-    destroying alone does not help, since `comm` (of Detectron2 0.6) goes on holding what it made.
+    A process that exits while it holds a group of gloo's is aborted now and then ("terminate called without an
+    active exception"), and the command reports a failure.
     """
     if not distributed.is_initialized():
         return

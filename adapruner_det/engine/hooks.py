@@ -12,7 +12,7 @@ from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import summary, vanished_classes
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
-from .distributed import unwrapped
+from .distributed import synchronise_statistics, unwrapped
 from .select import selection_of_mask, settle, term_weights
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,8 @@ def check_same_mask(logits: Tensor) -> None:
 class AdaPrunerHook(HookBase):
     """Logs the mask's scalars each step, and writes the selection when training has ended well.
 
-    With ADAPRUNER.SOLVE_AT_END the mask is brought to rest on what the finished model says of every image, and these
-    statistics are kept beside the selection; else it stays as the training has left it. It must stand before the hook
-    that writes events.
+    With ADAPRUNER.SOLVE_AT_END the mask is brought to rest on what the finished model says of every image; these
+    statistics are kept beside the selection. The hook must stand before the one that writes events.
 
     Args:
         competing: the records the mask is over, in the order of their `image_index`.
@@ -56,7 +55,7 @@ class AdaPrunerHook(HookBase):
         check_replaceable(self.folder)  # not only when the work is done
         self._start = time.perf_counter()
         if comm.is_main_process() and self._solves:
-            self._check_what_comes_last()
+            self._try_statistics()
         self._began = True
 
     def after_step(self):
@@ -78,7 +77,7 @@ class AdaPrunerHook(HookBase):
         statistics = self._statistics() if self._solves else None
         if not comm.is_main_process():
             return
-        self._say_how_the_ratio_came(statistics is not None)
+        self._say_how_the_ratio_came()
         selection = self._selection(statistics)
         write_selection(selection, self.folder, statistics)
         logger.info(summary(selection))
@@ -88,13 +87,13 @@ class AdaPrunerHook(HookBase):
             f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or with the lists in it"
         )
 
-    def _say_how_the_ratio_came(self, solved: bool) -> None:
+    def _say_how_the_ratio_came(self) -> None:
         pruner = self.trainer.pruner
         if pruner.settled_at is not None:
             logger.info(
                 f"The penalty had brought the mask to the ratio at iteration {pruner.settled_at}; it stayed there"
             )
-        if pruner.num_tied and not solved:
+        if pruner.num_tied and not self._solves:
             logger.warning(
                 f"{pruner.num_tied} images had the same mask logit at the threshold (losses that have long been zero, for "
                 "example); which of them stay was drawn at random"
@@ -104,24 +103,27 @@ class AdaPrunerHook(HookBase):
     def _solves(self) -> bool:
         return self.trainer.cfg.ADAPRUNER.SOLVE_AT_END
 
-    def _statistics(self) -> Statistics | None:
-        start = time.perf_counter()
-        statistics = self.trainer.image_statistics()
-        logger.info(
-            f"Asking the finished model about {len(self.competing)} images took {time.perf_counter() - start:.1f} s"
-        )
-        return statistics
-
-    def _check_what_comes_last(self) -> None:
-        """What the model or a record lacks for it is said before training."""
-        lacking = [record for record in self.competing if not {"height", "width"} <= record.keys()]
-        cfg, model = self.trainer.cfg, unwrapped(self.trainer.model)
+    def _try_statistics(self) -> None:
+        """Says before training what the model or a record lacks for what comes after it."""
+        without_size = [record for record in self.competing if not {"height", "width"} <= record.keys()]
+        records = without_size[:1] or self.competing[:1]
         try:
-            self.trainer.task.statistics(cfg, model, lacking[:1] or self.competing[:1])
+            self.trainer.task.statistics(self.trainer.cfg, unwrapped(self.trainer.model), records)
         except ValueError as error:
             raise ValueError(
                 f"{error}. To do without: ADAPRUNER.SOLVE_AT_END False, and the mask stays as the training has left it"
             ) from error
+
+    def _statistics(self) -> Statistics | None:
+        """What the model says of every image, each process asking about a part; None but in the main process."""
+        start = time.perf_counter()
+        model = unwrapped(self.trainer.model)
+        synchronise_statistics(model)
+        own = self.competing[comm.get_rank() :: comm.get_world_size()]
+        parts = comm.gather(self.trainer.task.statistics(self.trainer.cfg, model, own))
+        seconds = time.perf_counter() - start
+        logger.info(f"Asking the finished model about {len(self.competing)} images took {seconds:.1f} s")
+        return Statistics.interleaved(parts) if parts else None
 
     def _selection(self, statistics: Statistics | None) -> Selection:
         cfg, mask = self.trainer.cfg, self.trainer.pruner.mask
@@ -136,7 +138,7 @@ class AdaPrunerHook(HookBase):
             self.others,
             self.keep_others,
             keep_ratio=cfg.ADAPRUNER.KEEP_RATIO,
-            columns={**columns, **self.trainer.visits()},
+            columns={**columns, **self.trainer.visits.columns()},
             provenance={
                 "seed": cfg.SEED,
                 "seconds": round(self._seconds(), 1),

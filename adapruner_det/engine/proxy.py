@@ -44,7 +44,7 @@ _WITHOUT_EFFECT = (
     "ADAPRUNER", "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE",
     "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
     "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.CHECKPOINT_PERIOD",
-    "INPUT.KEEP_ON_DEVICE", "SCORING.NETWORKS", "SCORING.GRAND", "SCORING.CLASS_BALANCE",
+    "SCORING.NETWORKS", "SCORING.GRAND", "SCORING.CLASS_BALANCE",
 )  # fmt: skip
 
 Arrays = dict[str, np.ndarray]
@@ -218,10 +218,7 @@ class Proxy:
         return torch.load(path, map_location="cpu")
 
     def _network(self, weights: Path) -> nn.Module:
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.CLASSIFIER.COMPILE = False  # it takes longer than what it would save here
-        model = build_model(cfg)
+        model = build_model(self.cfg)
         DetectionCheckpointer(model).load(str(weights))
         return model.eval()
 

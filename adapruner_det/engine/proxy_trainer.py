@@ -16,6 +16,7 @@ from detectron2.engine import HookBase
 from torch import Tensor
 
 from ..files import write_bytes
+from ..modeling.per_image import return_per_image_losses
 from .classification_statistics import AnswersInTraining
 from .distributed import unwrapped
 from .dynamics import DynamicsRecorder, num_epochs
@@ -93,7 +94,7 @@ class ProxyTrainer(AdaPrunerTrainer):
 
     def _build_step(self, cfg: CfgNode) -> RecordingStep:
         model, loader = self._trainer.model, self._trainer.data_loader
-        self.task.return_per_image_losses(unwrapped(model))
+        return_per_image_losses(unwrapped(model))
         answers = AnswersInTraining(unwrapped(model)) if self._measure is None else None
         images = len(self._records)
         epochs = num_epochs(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, images)

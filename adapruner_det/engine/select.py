@@ -30,10 +30,10 @@ def term_weights(cfg: CfgNode) -> TermWeights:
     try:
         return TermWeights(
             difficulty=options.DIFFICULTY,
-            doubt=options.DOUBT,
-            likeness=options.LIKENESS,
-            chance=options.CHANCE,
-            rare_classes=options.RARE_CLASSES,
+            label_errors=options.LABEL_ERRORS,
+            redundancy=options.REDUNDANCY,
+            random=options.RANDOM,
+            class_balance=options.CLASS_BALANCE,
             selection_weight=options.MASK.SELECTION_WEIGHT,
         )
     except ValueError as error:
@@ -94,7 +94,7 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
     Args:
         folder: of a selection for which `is_solved`.
         keep_ratio: of the images that competed.
-        changes: KEY VALUE pairs of terms to weigh otherwise, such as ("ADAPRUNER.CHANCE", "0").
+        changes: KEY VALUE pairs of terms to weigh otherwise, such as ("ADAPRUNER.RANDOM", "0").
 
     Raises:
         FileNotFoundError, ValueError: as `Selection.load` and `Statistics.load`; statistics of other images; a key

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
@@ -23,10 +24,7 @@ FORMATS = {**detection.FORMATS, **classification.FORMATS}
 logger = logging.getLogger(__name__)
 
 EPILOG = """
-Prune with a config of configs/ (the selection is left in OUTPUT_DIR/selection):
-    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R18.yaml
-
-Prune your own PASCAL VOC folder to 80%, no Python needed:
+Prune your own PASCAL VOC folder to 80% (the selection is left in OUTPUT_DIR/selection):
     python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R18.yaml \\
         --register my_train=voc:/data/mine:trainval ADAPRUNER.KEEP_RATIO 0.8 OUTPUT_DIR output/mine
 
@@ -43,32 +41,27 @@ def argument_parser() -> argparse.ArgumentParser:
     """Detectron2's arguments, and --register and --selection."""
     parser = default_argument_parser(epilog=EPILOG)
     parser.description = (
-        "Prunes a training set with AdaPruner, trains a detector or a classifier on everything or "
-        "on a selection, and evaluates it; which of these is up to the config."
+        "Prunes a training set with AdaPruner, trains a model on everything or on a selection, and evaluates it."
     )
+    forms = "; ".join(known.form.replace("%", "%%") for known in FORMATS.values())
     parser.add_argument(
         "--register",
         action="append",
         default=[],
         metavar="NAME=FORMAT:...",
-        help="a data set of your own. FORMAT and what follows: "
-        + "; ".join(known.form.replace("%", "%%") for known in FORMATS.values())
-        + ". Class names are read from the data unless given. Can be repeated: unless DATASETS.TRAIN "
-        "is overridden, the first is trained on and the second evaluated on",
+        help=f"a data set of your own. FORMAT and what follows: {forms}. Class names are read from the data unless "
+        "given. Can be repeated: unless DATASETS.TRAIN is overridden, the first is trained on and the second evaluated on",
     )
     parser.add_argument(
-        "--selection",
-        metavar="DIR",
-        help="train only on what this selection keeps (same as DATASETS.SELECTION DIR)",
+        "--selection", metavar="DIR", help="train only on what this selection keeps (same as DATASETS.SELECTION DIR)"
     )
     return parser
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """The frozen config of a run: file, then --register and --selection, then KEY VALUE pairs.
+    """The frozen config of a run, with its data sets registered, and Detectron2's default_setup done.
 
-    Registers the data sets, makes the number of classes of every head that of the data, picks a seed
-    if none is set, and does Detectron2's default_setup (loggers, output folder, seeding).
+    Every head gets the number of classes of the data; a seed is drawn if none is set.
 
     Raises:
         ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec.
@@ -89,17 +82,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
 def load_config(config_file: str = "", register: Sequence[str] = (), opts: Sequence[str] = ()) -> CfgNode:
     """A config file, then the data sets to register, then KEY VALUE pairs; registers the data sets.
 
-    Where these name an ADAPRUNER.PRESET, it takes the place of the defaults below all of them.
-
-    Those of DATASETS.REGISTER that are neither trained nor evaluated on are left alone: with data of
-    one's own a config serves without its data. A spec of `register` takes the place of the config's
-    for the same name.
+    An ADAPRUNER.PRESET among these takes the place of the defaults below all of them. Data sets of
+    DATASETS.REGISTER that are neither trained nor evaluated on need not be there.
 
     Args:
-        register: specs as of --register; see there what they do to DATASETS.TRAIN and TEST.
+        register: specs as of --register. One takes the place of the config's for the same name.
     """
     cfg = _merged(config_file, register, opts)
-    if cfg.ADAPRUNER.PRESET:  # once more, on top of the preset
+    if cfg.ADAPRUNER.PRESET:
         cfg = _merged(config_file, register, opts, cfg.ADAPRUNER.PRESET)
     used = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     for spec in cfg.DATASETS.REGISTER:
@@ -108,10 +98,40 @@ def load_config(config_file: str = "", register: Sequence[str] = (), opts: Seque
     return cfg
 
 
+class _Config(CfgNode):
+    """Takes a whole number for a key that holds a float, in files and pairs; yacs refuses it."""
+
+    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
+        _make_floats(cfg_other, self)
+        super().merge_from_other_cfg(cfg_other)
+
+    def merge_from_list(self, cfg_list: Sequence[str]) -> None:
+        pairs = list(cfg_list)
+        for at, (key, value) in enumerate(zip(pairs[::2], pairs[1::2])):
+            if isinstance(self._value(key), float) and re.fullmatch(r"[+-]?\d+", str(value)):
+                pairs[2 * at + 1] = float(value)
+        super().merge_from_list(pairs)
+
+    def _value(self, key: str) -> Any:
+        node = self
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        return node
+
+
+def _make_floats(new: CfgNode, known: CfgNode) -> None:
+    for key, value in new.items():
+        if isinstance(value, CfgNode) and isinstance(known.get(key), CfgNode):
+            _make_floats(value, known[key])
+        elif type(value) is int and isinstance(known.get(key), float):
+            new[key] = float(value)
+
+
 def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], preset: str = "") -> CfgNode:
     """The defaults, or those of a preset, with everything that was set explicitly on top."""
     cfg = get_cfg()
     add_adapruner_config(cfg)
+    cfg = _Config(cfg)
     if preset:
         apply_preset(cfg, preset)
     with _advice(config_file):
@@ -119,7 +139,7 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
             cfg.merge_from_file(config_file)
     _add_registered(cfg, register, opts)
     with _advice("the command line"):
-        cfg.merge_from_list(_with_floats(cfg, opts))
+        cfg.merge_from_list(opts)
     return cfg
 
 
@@ -133,18 +153,6 @@ def _advice(source: str) -> Iterator[None]:
             if re.search(rf"{re.escape(key)}\b", str(error)):
                 raise KeyError(f"{source} sets {key}, which is gone: {advice}") from error
         raise
-
-
-def _with_floats(cfg: CfgNode, opts: Sequence[str]) -> list[str]:
-    """The pairs with `0` as `0.0` where the key holds a float: yacs would refuse the whole number."""
-    pairs = list(opts)
-    for at, (key, value) in enumerate(zip(pairs[::2], pairs[1::2])):
-        node = cfg
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, CfgNode) else None
-        if isinstance(node, float) and re.fullmatch(r"[+-]?\d+", value):
-            pairs[2 * at + 1] = f"{value}.0"
-    return pairs
 
 
 def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:

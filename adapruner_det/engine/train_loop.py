@@ -1,40 +1,32 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
 
+import copy
+import math
 import time
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor
 
+from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner
-from ..pruning.statistics import Statistics
-from .distributed import synchronise_statistics, unwrapped
+from .distributed import unwrapped
 from .tasks import Task
-from .visits import Visits
 
 
 class MixedPrecisionTrainer(SimpleTrainer):
     """SimpleTrainer whose forward pass may run in bfloat16, on CPU and on CUDA alike.
 
-    bfloat16 has float32's range, so no loss scaling is needed (Detectron2's AMPTrainer, which
-    scales float16 losses, runs on CUDA only).
+    bfloat16 needs no loss scaling. Detectron2's AMPTrainer scales float16 losses and runs on CUDA only.
 
     Args:
         seed: of what the model draws at random (proposals, dropout); None leaves torch's state alone.
     """
 
-    def __init__(
-        self,
-        model,
-        data_loader,
-        optimizer,
-        mixed_precision: bool = False,
-        seed: int | None = None,
-    ):
+    def __init__(self, model, data_loader, optimizer, mixed_precision: bool = False, seed: int | None = None):
         super().__init__(model, data_loader, optimizer)
         self.device = next(model.parameters()).device
         self.mixed_precision = mixed_precision
@@ -63,20 +55,13 @@ class MixedPrecisionTrainer(SimpleTrainer):
             return self.model(data)
 
     def _seed(self) -> None:
-        """Makes what the model draws at random depend on seed, process and iteration alone.
-
-        So a resumed run draws what an uninterrupted one would, on every process, and evaluating in
-        between changes nothing.
-        """
+        """Makes what the model draws at random depend on seed, process and iteration alone, also in a resumed run."""
         if self.seed is not None:
             sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.iter])
             torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def state_dict(self):
-        """The optimizer's state, and the running number of positives that RetinaNet and FCOS divide by.
-
-        They keep it as a plain attribute, so that it is not part of their weights.
-        """
+        """The optimizer's state, and what RetinaNet and FCOS divide by, which is not part of their weights."""
         state = super().state_dict()
         model = unwrapped(self.model)
         if hasattr(model, "loss_normalizer"):
@@ -89,19 +74,54 @@ class MixedPrecisionTrainer(SimpleTrainer):
             unwrapped(self.model).loss_normalizer = state_dict["loss_normalizer"]
 
 
+class Visits:
+    """How often each of N images was visited, its last loss, and the sum of each loss term, 4 bytes each.
+
+    For people to look at; the mask does not depend on it.
+    """
+
+    def __init__(self, num_images: int):
+        self.visits = torch.zeros(num_images, dtype=torch.int32)
+        self.last_loss = torch.full((num_images,), float("nan"))
+        self.term_sums: dict[str, Tensor] = {}
+
+    def add(self, index: Tensor, names: list[str], terms: Tensor) -> None:
+        """Notes a batch: identities (B,), names of T loss terms, their values (B, T)."""
+        self.visits.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+        self.last_loss[index] = sum(terms.unbind(dim=1))
+        for name, values in zip(names, terms.unbind(dim=1)):
+            sums = self.term_sums.setdefault(name, torch.zeros(len(self.visits)))
+            sums.index_add_(0, index, values)
+
+    def columns(self) -> dict[str, list]:
+        """visits, mean_loss, last_loss and mean_<term> of every image; None where never visited."""
+        terms = self.term_sums if len(self.term_sums) > 1 else {}
+        columns = {
+            "mean_loss": sum(self.term_sums.values(), torch.zeros(len(self.visits))) / self.visits,
+            "last_loss": self.last_loss,
+            **{f"mean_{name}": sums / self.visits for name, sums in terms.items()},
+        }
+        known = {name: [None if math.isnan(v) else v for v in values.tolist()] for name, values in columns.items()}
+        return {"visits": self.visits.tolist(), **known}
+
+    def state_dict(self) -> dict:
+        return copy.deepcopy(vars(self))
+
+    def load_state_dict(self, state: dict) -> None:
+        vars(self).update(copy.deepcopy(state))
+
+
 class AdaPrunerStep(MixedPrecisionTrainer):
     """Weights each image's loss by its mask (Eq. 4) and lets the losses move the mask (Eq. 5-7).
 
     The model has to return one value an image for each loss term. Every process applies the updates
-    of all processes, in rank order, so that all hold the same mask; what travels for it is the
-    batch's indices and losses.
+    of all processes, in rank order, so that all hold the same mask.
 
     Args:
         pruner: the mask over `records`, by their `image_index`.
         task: how to read a batch.
-        records: what the loader draws from.
-        identity: fingerprint of these images in their order. A checkpoint of other images is refused.
-        covariates: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
+        records: what the loader draws from. A checkpoint of other images is refused.
+        class_counts: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
     """
 
     def __init__(
@@ -112,17 +132,16 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         pruner: AdaPruner,
         task: Task,
         records: list[dict],
-        identity: str,
         mixed_precision: bool = False,
         seed: int | None = None,
-        covariates: Tensor | None = None,
+        class_counts: Tensor | None = None,
     ):
         super().__init__(model, data_loader, optimizer, mixed_precision, seed)
-        self.covariates = covariates
         self.pruner = pruner
         self.task = task
         self.records = records
-        self.identity = identity
+        self.identity = fingerprint(records)
+        self.class_counts = class_counts
         self.visits = Visits(pruner.num_samples)
 
     def losses(self, data: Any) -> dict[str, Tensor]:
@@ -130,33 +149,23 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         per_image = {name: values.float() for name, values in self.forward(data).items()}
         weights = self.pruner.weights(index).to(self.device)
         terms = torch.stack([values.detach() for values in per_image.values()], dim=1)
-        self._learn(index, list(per_image), terms.cpu(), data)
+        self._learn(index, list(per_image), terms.cpu())
         return {name: (weights * values).mean() for name, values in per_image.items()}
 
-    def _learn(self, index: Tensor, names: list[str], terms: Tensor, data: Any) -> None:
-        """Moves the mask by the losses of all processes: (B,) indices, (B, terms) losses."""
-        index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((index, terms))))
-        covariates = None if self.covariates is None else self.covariates[index]
+    def _learn(self, own: Tensor, names: list[str], terms: Tensor) -> None:
+        """Moves the mask by the losses of all processes: (B,) own indices, (B, terms) losses."""
+        index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((own, terms))))
+        class_counts = None if self.class_counts is None else self.class_counts[index]
         try:
-            self.pruner.update(index, terms.sum(dim=1), covariates)
+            self.pruner.update(index, terms.sum(dim=1), class_counts)
         except FloatingPointError as error:
-            images = ", ".join(self.task.describe(data, self.records))
+            records = (self.records[i] for i in own.tolist())
+            images = ", ".join(f"{record['dataset_name']} {record['image_id']}" for record in records)
             raise FloatingPointError(
                 f"{error}. Images of this process's batch: {images}. A lower SOLVER.BASE_LR or "
                 "SOLVER.CLIP_GRADIENTS usually helps"
             ) from error
         self.visits.add(index, names, terms)
-
-    def image_statistics(self, cfg: CfgNode) -> Statistics | None:
-        """What the model as it is now says of every image; in the main process, None in the others.
-
-        Each process looks at a part, with the main one's running statistics.
-        """
-        model = unwrapped(self.model)
-        synchronise_statistics(model)
-        own = self.records[comm.get_rank() :: comm.get_world_size()]
-        parts = comm.gather(self.task.statistics(cfg, model, own))
-        return Statistics.interleaved(parts) if parts else None
 
     def state_dict(self):
         """As without pruning, and the pruner's state with what it remembers of each image."""

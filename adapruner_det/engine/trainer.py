@@ -8,19 +8,19 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer
+from detectron2.solver import get_default_optimizer_params
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 
 from ..data.sampling import ResumableSampler
-from ..data.selection_record import fingerprint
+from ..modeling.per_image import return_per_image_losses
 from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
-from ..pruning.statistics import Statistics
 from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
-from .optimizer import build_optimizer
 from .select import term_weights
 from .tasks import task_of
-from .train_loop import AdaPrunerStep, MixedPrecisionTrainer
+from .train_loop import AdaPrunerStep, MixedPrecisionTrainer, Visits
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,8 @@ class AdaPrunerTrainer(DefaultTrainer):
     """Trains a model, on everything or on a selection; with ADAPRUNER.ENABLED it also prunes.
 
     What a step does is in `train_loop`, what a run leaves in `hooks`, what is special to detection
-    or classification in a `Task`; this class puts them together. With a seed (SEED >= 0) the order
-    of the images, their augmentation and what the model draws depend on the seed and the iteration
-    alone, so that a resumed run does what an uninterrupted one does.
+    or classification in `tasks`. With a seed (SEED >= 0) all that is random depends on the seed and
+    the iteration alone, so that a resumed run does what an uninterrupted one does.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -65,44 +64,25 @@ class AdaPrunerTrainer(DefaultTrainer):
         return split(cfg, records)
 
     def _build_step(self, cfg: CfgNode) -> MixedPrecisionTrainer:
-        model, loader, optimizer = (
-            self._trainer.model,
-            self._trainer.data_loader,
-            self._trainer.optimizer,
-        )
-        seed = cfg.SEED if cfg.SEED >= 0 else None
+        parts = self._trainer.model, self._trainer.data_loader, self._trainer.optimizer
+        options = {"mixed_precision": cfg.SOLVER.AMP.ENABLED, "seed": cfg.SEED if cfg.SEED >= 0 else None}
         if not self.pruning:
-            return MixedPrecisionTrainer(model, loader, optimizer, cfg.SOLVER.AMP.ENABLED, seed)
-        self.task.return_per_image_losses(unwrapped(model))
-        covariates = None
-        if cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected":
-            covariates = self.task.class_counts(self._records)
-        num_covariates = 0 if covariates is None else covariates.shape[1]
-        return AdaPrunerStep(
-            model,
-            loader,
-            optimizer,
-            build_pruner(cfg, len(self._records), num_covariates),
-            self.task,
-            self._records,
-            fingerprint(self._records),
-            cfg.SOLVER.AMP.ENABLED,
-            seed,
-            covariates,
-        )
+            return MixedPrecisionTrainer(*parts, **options)
+        return_per_image_losses(self.model)
+        expected = cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected"
+        class_counts = self.task.class_counts(self._records) if expected else None
+        pruner = build_pruner(cfg, len(self._records), class_counts.shape[1] if expected else 0)
+        return AdaPrunerStep(*parts, pruner, self.task, self._records, class_counts=class_counts, **options)
 
     @property
     def pruner(self) -> AdaPruner:
         """The mask and its schedule, while pruning."""
         return self._trainer.pruner
 
-    def visits(self) -> dict[str, list]:
-        """How often each image was visited, and its losses then: columns for the selection's table."""
-        return self._trainer.visits.columns()
-
-    def image_statistics(self) -> Statistics | None:
-        """What the model as it is says of every image; see `train_loop.AdaPrunerStep.image_statistics`."""
-        return self._trainer.image_statistics(self.cfg)
+    @property
+    def visits(self) -> Visits:
+        """How often each image was visited, and its losses then, while pruning."""
+        return self._trainer.visits
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
@@ -111,20 +91,17 @@ class AdaPrunerTrainer(DefaultTrainer):
     def build_hooks(self):
         hooks = super().build_hooks()
         if self.pruning:
-            hook = AdaPrunerHook(
-                self._records,
-                self._others,
-                keep_others=self.cfg.ADAPRUNER.EMPTY_IMAGES == "keep",
-                folder=os.path.join(self.cfg.OUTPUT_DIR, "selection"),
-            )
-            hooks.insert(1, hook)  # after the timer, before whatever saves or writes
+            keep_others = self.cfg.ADAPRUNER.EMPTY_IMAGES == "keep"
+            folder = os.path.join(self.cfg.OUTPUT_DIR, "selection")
+            # after the timer, before whatever saves or writes
+            hooks.insert(1, AdaPrunerHook(self._records, self._others, keep_others, folder))
         return hooks
 
     @classmethod
     def build_model(cls, cfg):
         """Detectron2's; on CPUs the convolutions of a detector work channels-last, which is faster.
 
-        An ImageClassifier has MODEL.CLASSIFIER.CHANNELS_LAST for that. On CUDA it has not been measured.
+        An ImageClassifier is so anywhere. On CUDA it has not been measured.
         """
         model = super().build_model(cfg)
         if cfg.MODEL.DEVICE == "cpu" and cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
@@ -133,7 +110,25 @@ class AdaPrunerTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model):
-        return build_optimizer(cfg, model)
+        """Detectron2's SGD, or AdamW on the same groups of parameters, as SOLVER.OPTIMIZER says.
+
+        Raises:
+            ValueError: there is no such optimizer.
+        """
+        solver = cfg.SOLVER
+        if solver.OPTIMIZER == "SGD":
+            return super().build_optimizer(cfg, model)
+        if solver.OPTIMIZER != "AdamW":
+            raise ValueError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; it can be 'SGD' or 'AdamW'")
+        parameters = get_default_optimizer_params(
+            model,
+            base_lr=solver.BASE_LR,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        )
+        adamw = torch.optim.AdamW(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+        return maybe_add_gradient_clipping(cfg, adamw)
 
     def build_train_loader(self, cfg):
         if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
@@ -170,38 +165,45 @@ def with_max_iter(cfg: CfgNode, num_images: int) -> CfgNode:
     return cfg
 
 
-def build_pruner(cfg: CfgNode, num_images: int, num_covariates: int = 0) -> AdaPruner:
-    """The pruner that cfg.ADAPRUNER describes, for `num_images` images."""
+def build_pruner(cfg: CfgNode, num_images: int, num_classes: int = 0) -> AdaPruner:
+    """The pruner that cfg.ADAPRUNER describes, for `num_images` images.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
     mask = cfg.ADAPRUNER.MASK
-    return AdaPruner(
-        num_images,
-        cfg.ADAPRUNER.KEEP_RATIO,
-        cfg.SOLVER.MAX_ITER,
-        warmup_steps=_warmup_steps(cfg),
-        alpha=(mask.ALPHA_START, mask.ALPHA_END),
-        objective=Objective(
-            classification=mask.CLASSIFICATION_LOSS,
-            selection=mask.SELECTION_LOSS,
-            compression=mask.COMPRESSION_LOSS,
-            compression_scale=mask.COMPRESSION_SCALE,
-            ratio_control=mask.RATIO_CONTROL,
-            loss_scale=mask.LOSS_SCALE,
-            selection_weight=mask.SELECTION_WEIGHT,
-            learning_rate=mask.LR,
-        ),
-        tolerance=mask.TOLERANCE,
-        num_covariates=num_covariates,
-    )
+    try:
+        return AdaPruner(
+            num_images,
+            cfg.ADAPRUNER.KEEP_RATIO,
+            cfg.SOLVER.MAX_ITER,
+            warmup_steps=_warmup_steps(cfg),
+            alpha=(mask.ALPHA_START, mask.ALPHA_END),
+            objective=Objective(
+                classification=mask.CLASSIFICATION_LOSS,
+                selection=mask.SELECTION_LOSS,
+                compression=mask.COMPRESSION_LOSS,
+                compression_scale=mask.COMPRESSION_SCALE,
+                ratio_control=mask.RATIO_CONTROL,
+                loss_scale=mask.LOSS_SCALE,
+                selection_weight=mask.SELECTION_WEIGHT,
+                learning_rate=mask.LR,
+            ),
+            tolerance=mask.TOLERANCE,
+            num_classes=num_classes,
+        )
+    except ValueError as error:
+        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
 
 
 def check_pruning(cfg: CfgNode) -> None:
     """Raises ValueError for a setting of cfg.ADAPRUNER that cannot work, before any data is read."""
-    if not 0 <= cfg.ADAPRUNER.WARMUP < 1:
+    options = cfg.ADAPRUNER
+    if not 0 <= options.WARMUP < 1:
         raise ValueError(
-            f"ADAPRUNER.WARMUP is {cfg.ADAPRUNER.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
+            f"ADAPRUNER.WARMUP is {options.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
     term_weights(cfg)
-    options = cfg.ADAPRUNER
     if options.SOLVE_AT_END and options.MASK.COMPRESSION_LOSS and options.MASK.RATIO_CONTROL == "penalty":
         raise ValueError(
             "ADAPRUNER.MASK.RATIO_CONTROL penalty leaves a mask that is not to be solved for again: add "
@@ -212,19 +214,15 @@ def check_pruning(cfg: CfgNode) -> None:
             "ADAPRUNER.ENABLED prunes the whole training set, but DATASETS.SELECTION is set: leave it "
             "away to prune; cut a selection further with tools/selection.py cut"
         )
-    try:
-        build_pruner(cfg, num_images=_MANY)
-    except ValueError as error:
-        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
+    build_pruner(cfg, num_images=_MANY)
 
 
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
-    """Raises ValueError if pruning would last less than an epoch, or can't reach the ratio with so many images.
-
-    Warns if it lasts too little for a mask that is not solved for at the end.
-    """
+    """Raises ValueError if pruning would last less than an epoch, or can't reach the ratio with so many images."""
+    mask = cfg.ADAPRUNER.MASK
     pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
-    needed = math.ceil(num_images / cfg.SOLVER.IMS_PER_BATCH)
+    epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
+    needed = math.ceil(epoch)
     if pruning < needed:
         iterations = math.ceil(needed / (1 - cfg.ADAPRUNER.WARMUP) - 1e-6)
         enough = f"SOLVER.MAX_ITER to at least {iterations}"
@@ -232,31 +230,23 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
             epochs = math.ceil(10 * iterations * cfg.SOLVER.IMS_PER_BATCH / num_images) / 10
             enough = f"SOLVER.MAX_EPOCHS to at least {epochs}"
         raise ValueError(
-            f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less "
-            f"ADAPRUNER.WARMUP {cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images "
-            f"once takes {needed}: raise {enough}"
+            f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less ADAPRUNER.WARMUP "
+            f"{cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images once takes {needed}: raise {enough}"
         )
-    _check_reach(cfg, num_images, pruning)
+    pruner = build_pruner(cfg, num_images)
+    try:
+        check_reach(pruner.objective, pruner.keep_ratio, (mask.ALPHA_START, mask.ALPHA_END), pruning, epoch)
+    except ValueError as error:
+        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
     if pruning < 2 * needed and not cfg.ADAPRUNER.SOLVE_AT_END:
         logger.warning(
             f"Without ADAPRUNER.SOLVE_AT_END the mask is what the visits made of it: {pruning} iterations are less than two "
             f"epochs of pruning ({2 * needed}), which is short"
         )
-    epochs = pruning * cfg.SOLVER.IMS_PER_BATCH / num_images
     logger.info(
         f"Pruning {num_images} images to {cfg.ADAPRUNER.KEEP_RATIO}: {_warmup_steps(cfg)} iterations "
-        f"of warm-up, then {pruning} of pruning ({epochs:.1f} epochs)"
+        f"of warm-up, then {pruning} of pruning ({pruning / epoch:.1f} epochs)"
     )
-
-
-def _check_reach(cfg: CfgNode, num_images: int, pruning_steps: int) -> None:
-    try:
-        pruner = build_pruner(cfg, num_images)
-        alpha = (cfg.ADAPRUNER.MASK.ALPHA_START, cfg.ADAPRUNER.MASK.ALPHA_END)
-        steps_per_epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
-        check_reach(pruner.objective, pruner.keep_ratio, alpha, pruning_steps, steps_per_epoch)
-    except ValueError as error:
-        raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
 
 
 def _warmup_steps(cfg: CfgNode) -> int:

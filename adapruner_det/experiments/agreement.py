@@ -10,9 +10,10 @@ import pandas as pd
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from ..report.planted import OTHERS, Planted, planted_table
-from .comparison import Comparison, selection_run
+from .experiment import Experiment
 from .methods import RANDOM
-from .table import select_seconds
+from .plan import selection_run
+from .table import select_seconds, without_empty
 
 CAPTION = (
     "Means over seeds. as NAME: share of the images it keeps that NAME keeps with the same seed; between "
@@ -23,7 +24,7 @@ PLANTED_CAPTION = "Planted defects: how many times as often as other images they
 _KIND = "wrong labels: "  # what the rows of single kinds begin with
 
 
-def compare_selections(comparison: Comparison, output: Path, planted: Planted | None = None) -> pd.DataFrame:
+def compare_selections(experiment: Experiment, output: Path, planted: Planted | None = None) -> pd.DataFrame:
     """A row each ratio and method, as text; see CAPTION for the columns. The runs have to be finished.
 
     Args:
@@ -32,43 +33,28 @@ def compare_selections(comparison: Comparison, output: Path, planted: Planted | 
     Raises:
         PlantedMismatchError: the planted defects are those of other images.
     """
-    methods = comparison.selecting_methods()
+    methods = experiment.selecting_methods()
     # random tells nothing
-    reference = next((m for m in methods if comparison.base_method(m) != RANDOM), methods[0])
-    ratios = dict.fromkeys(ratio for seed in comparison.all_seeds() for ratio in comparison.ratios_of(seed))
-    rows: list[dict] = []
-    for ratio in ratios:
-        seeds = [seed for seed in comparison.all_seeds() if ratio in comparison.ratios_of(seed)]
-        found = {method: [_load(output, method, ratio, seed) for seed in seeds] for method in methods}
-        for method in methods:
-            cost = np.mean([select_seconds(comparison, output, method, ratio, seed) for seed in seeds])
-            row = _row(method, ratio, found, reference, planted)
-            rows.append({**row, "select s": f"{cost:.0f}", "seeds": len(seeds)})
-    table = pd.DataFrame(rows)
-    return table.loc[:, [column for column in table if (table[column] != "").any()]]
-
-
-def _load(output: Path, method: str, ratio: float, seed: int) -> Selection:
-    return Selection.load(output / selection_run(method, ratio, seed) / "selection")
-
-
-def _row(
-    method: str,
-    ratio: float,
-    found: dict[str, list[Selection]],
-    reference: str,
-    planted: Planted | None,
-) -> dict:
-    own = found[method]
-    pairs = list(zip(own, found[reference])) if method != reference else []
-    return {
-        "selected by": f"{method} {ratio_label(ratio)}",
-        "images": f"{np.mean([sum(selection.kept) for selection in own]):.0f}",
-        f"as {reference}": _shown([in_common(*pair) for pair in pairs]),
-        "between seeds": _shown([in_common(*pair) for pair in combinations(own, 2)]),
-        "longest gap": f"{np.mean([longest_gap(selection.kept) for selection in own]):.0f}",
-        **(_times_pruned(own, planted) if planted is not None else {}),
-    }
+    reference = next((m for m in methods if experiment.base_method(m) != RANDOM), methods[0])
+    rows = []
+    for ratio in dict.fromkeys(ratio for seed in experiment.all_seeds() for ratio in experiment.ratios_of(seed)):
+        seeds = [seed for seed in experiment.all_seeds() if ratio in experiment.ratios_of(seed)]
+        folders = {method: [output / selection_run(method, ratio, seed) for seed in seeds] for method in methods}
+        found = {method: [Selection.load(f / "selection") for f in own] for method, own in folders.items()}
+        for method, own in found.items():
+            rivals = zip(own, found[reference]) if method != reference else ()
+            cost = np.mean([select_seconds(experiment, output, method, ratio, seed) for seed in seeds])
+            rows.append({
+                "selected by": f"{method} {ratio_label(ratio)}",
+                "images": f"{np.mean([sum(selection.kept) for selection in own]):.0f}",
+                f"as {reference}": _shown([in_common(*pair) for pair in rivals]),
+                "between seeds": _shown([in_common(*pair) for pair in combinations(own, 2)]),
+                "longest gap": f"{np.mean([longest_gap(selection.kept) for selection in own]):.0f}",
+                **(_times_pruned(own, planted) if planted is not None else {}),
+                "select s": f"{cost:.0f}",
+                "seeds": len(seeds),
+            })  # fmt: skip
+    return without_empty(pd.DataFrame(rows))
 
 
 def _times_pruned(selections: Sequence[Selection], planted: Planted) -> dict[str, str]:
@@ -79,14 +65,11 @@ def _times_pruned(selections: Sequence[Selection], planted: Planted) -> dict[str
 
 def in_common(selection: Selection, other: Selection) -> float:
     """Share of the images that `selection` keeps that `other` keeps too."""
-    kept, others = _kept(selection), _kept(other)
+    kept, others = (
+        {(dataset, sample) for dataset, sample, stays in zip(one.datasets, one.ids, one.kept) if stays}
+        for one in (selection, other)
+    )
     return len(kept & others) / len(kept)
-
-
-def _kept(selection: Selection) -> set[tuple[str, str]]:
-    return {
-        (dataset, sample) for dataset, sample, kept in zip(selection.datasets, selection.ids, selection.kept) if kept
-    }
 
 
 def longest_gap(kept: Sequence[bool]) -> int:

@@ -1,221 +1,260 @@
-"""A comparison from the options of a command line and from an experiment file."""
+"""An experiment: what is compared with what, and whether it can be."""
 
-import os
-import shlex
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+import difflib
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import product
+from typing import NamedTuple
 
-import yaml
+from .methods import ADAPRUNER, DRAWN, METHODS, RANDOM, looks_at_ratio
 
-from .comparison import VALUES, Comparison, Variant
-from .methods import METHODS
-
-Options = dict[str, Any]
-
-_PAIRS = ("opts", "prune_opts", "train_opts", "finetune_opts")
-
-
-def read_experiment(path: "str | Path") -> Options:
-    """The options that an experiment file gives.
-
-    The file is YAML; its keys are the options of tools/compare.py with underscores, `variants` for
-    --variant. `more`, for which there is no option, is a list of further `train_configs`, `keep_ratios`,
-    `seeds` and `budgets`. Config files are named relative to the file, as `_BASE_` is. KEY VALUE pairs are written
-    `KEY: VALUE`, below `opts`, `prune_opts`, `train_opts`, `finetune_opts` and each variant, which may
-    have a line `method: NAME` besides.
-
-    Raises:
-        ValueError: it cannot be read, or a key is unknown or has a value of another kind. The message
-            names the file and the key.
-    """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as an experiment file: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no experiment file: it has to hold `key: value` lines")
-    readers = _readers(path.parent)
-    options = {}
-    for key, value in content.items():
-        if key not in readers:
-            raise ValueError(f"{path}: {key} is no option; it can hold {', '.join(readers)}")
-        try:
-            options[key] = readers[key](value)
-        except ValueError as error:
-            raise ValueError(f"{path}: {key}: {error}") from error
-    return options
+FULL = "full"
+ITERATIONS, EPOCHS = BUDGETS = ("iterations", "epochs")
+ANY_BUDGET = "any"  # of the training on everything, which all budgets measure the others by
+PRUNED_AT = 0.8  # the ratio of AdaPruner's one run a seed, whichever are compared
+PAIRS = ("opts", "prune_opts", "train_opts", "finetune_opts")
 
 
-def with_registered(given: Options, specs: Sequence[str]) -> Options:
-    """Data sets of one's own, as --register of train_net.py: the first trains, the second evaluates.
+class Stage(NamedTuple):
+    """One training: a config file, and KEY VALUE pairs on top of it."""
 
-    KEY VALUE pairs that were given come behind and win.
-    """
-    if not specs:
-        return given
-    names = [spec.partition("=")[0] for spec in specs]
-    data = ("DATASETS.REGISTER", str(tuple(specs)), "DATASETS.TRAIN", str((names[0],)))
-    test = ("DATASETS.TEST", str(tuple(names[1:2])))
-    return {
-        **given,
-        "opts": (*data, *given.get("opts", ())),
-        "train_opts": (*test, *given.get("train_opts", ())),
-    }
+    config: str
+    overrides: tuple[str, ...]
+
+    def plus(self, *overrides: str) -> "Stage":
+        """The same with further KEY VALUE pairs, which win over those before."""
+        return Stage(self.config, (*self.overrides, *overrides))
 
 
-def merge(from_file: Options, given: Options) -> Options:
-    """Options given on the command line take the place of the file's.
+class Cell(NamedTuple):
+    """One training that is compared."""
 
-    KEY VALUE pairs come behind the file's, so that they win key by key; a variant replaces the one of
-    its name and leaves the others. Who names ratios, seeds or budgets gets them alone, without `more`;
-    who names models gets these alone, there too.
-    """
-    merged = dict(from_file)
-    if any(name in given for name in VALUES):
-        merged.pop("more", None)
-    elif "train_configs" in given and "more" in merged:
-        merged["more"] = tuple(
-            {name: values for name, values in grid.items() if name != "train_configs"} for grid in merged["more"]
-        )
-    for key, value in given.items():
-        before = merged.get(key)
-        if key in _PAIRS:
-            merged[key] = (*(before or ()), *value)
-        elif key == "variants":
-            merged[key] = {**(before or {}), **value}
-        else:
-            merged[key] = value
-    return merged
+    model: str
+    method: str
+    keep_ratio: float
+    budget: str
+    seed: int
 
 
-def build_comparison(tools: Path, options: Options) -> Comparison:
-    """The comparison that options describe.
+@dataclass
+class Variant:
+    """A method with KEY VALUE pairs of its own."""
 
-    Args:
-        tools: the folder with train_net.py and selection.py.
+    opts: list[str] = field(default_factory=list)
+    method: str = ADAPRUNER
+
+
+@dataclass
+class Grid:
+    """The product of its fields is compared; None is what the experiment itself has."""
+
+    train_configs: dict[str, str] | None = None
+    keep_ratios: list[float] | None = None
+    seeds: list[int] | None = None
+    budgets: list[str] | None = None
+
+
+@dataclass
+class Experiment:
+    """What to compare: the schema of an experiment file.
+
+    KEY VALUE pairs go in the order config file, `opts`, those of the stage, those of the variant:
+    later ones win.
+
+    Attributes:
+        prune_config: of the pruning run, and of the proxy.
+        train_configs: of the models to train, by the name to print; without any, selections alone are compared.
+        methods: "full" and those of METHODS.
+        keep_ratios: shares of the images that stay; see `source_ratio` for what is made for each.
+        seeds: each prunes, selects at random and trains.
+        budgets: of BUDGETS; what is equal between a training on everything and one on a selection.
+        variants: methods with other settings, by the name to print.
+        opts, prune_opts, train_opts, finetune_opts: KEY VALUE pairs for every run, what selects, trainings, finetune.
+        finetune: configs of a second stage by model: it goes on from the training, and its result is compared.
+        cut_from: AdaPruner prunes at this ratio in place of PRUNED_AT; what looks at the ratio scores for it alone.
+        more: further grids, such as more seeds at one ratio, or another model at a few.
 
     Raises:
-        ValueError: no prune_config, or what Comparison refuses.
+        ValueError: what is asked for cannot be compared; the message opens with the field's name.
     """
-    if "prune_config" not in options:
-        raise ValueError("prune_config: needed, on the command line or in an --experiment file")
-    return Comparison(tools, **options)
+
+    prune_config: str = ""
+    train_configs: dict[str, str] = field(default_factory=dict)
+    methods: list[str] = field(default_factory=lambda: [FULL, RANDOM, ADAPRUNER])
+    keep_ratios: list[float] = field(default_factory=lambda: [0.8])
+    seeds: list[int] = field(default_factory=lambda: [0])
+    budgets: list[str] = field(default_factory=lambda: [ITERATIONS])
+    variants: dict[str, Variant] = field(default_factory=dict)
+    opts: list[str] = field(default_factory=list)
+    prune_opts: list[str] = field(default_factory=list)
+    train_opts: list[str] = field(default_factory=list)
+    finetune: dict[str, str] = field(default_factory=dict)
+    finetune_opts: list[str] = field(default_factory=list)
+    cut_from: float | None = None
+    more: list[Grid] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not self.prune_config:
+            raise ValueError("prune_config: needed, on the command line or in an --experiment file")
+        _check_once("methods", self.methods)
+        _check_choice("methods", self.methods, (FULL, *METHODS))
+        _check_grid("", Grid(self.train_configs or None, self.keep_ratios, self.seeds, self.budgets))
+        for grid in self.more:
+            _check_grid("more: ", grid)
+        _check_ratios("cut_from", [self.cut_from] if self.cut_from is not None else [])
+        if self.models():
+            _check_folders("train_configs", self.models())
+        elif not self.selecting_methods():
+            raise ValueError("train_configs, methods: neither a model nor a method to compare")
+        _check_folders("variants", (FULL, *METHODS, *self.variants))
+        for name in PAIRS:
+            _check_pairs(name, getattr(self, name))
+        for name, variant in self.variants.items():
+            _check_choice(f"variants: {name}", [variant.method], METHODS)
+            _check_pairs(f"variants: {name}", variant.opts)
+        if self.finetune and self.finetune.keys() != self.models().keys():
+            raise ValueError(
+                f"finetune: names the models {sorted(self.finetune)}, but those trained are "
+                f"{sorted(self.models())}; give each of them a config of its second stage, or none"
+            )
+
+    def grids(self, model: str | None = None) -> list[Grid]:
+        """The experiment's own grid and those of `more`, with nothing left open; if asked, a model's."""
+        own = {one.name: getattr(self, one.name) for one in fields(Grid)}
+        further = [{name: own[name] if value is None else value for name, value in vars(g).items()} for g in self.more]
+        grids = [Grid(**grid) for grid in (own, *further)]
+        return [grid for grid in grids if model is None or model in grid.train_configs]
+
+    def models(self) -> dict[str, str]:
+        """The config of each model that any grid trains.
+
+        Raises:
+            ValueError: two grids have different ones for a model.
+        """
+        configs: dict[str, str] = {}
+        for model, config in (item for grid in self.grids() for item in grid.train_configs.items()):
+            if configs.setdefault(model, config) != config:
+                raise ValueError(f"more: train_configs: {model} is {config}, but {configs[model]} elsewhere")
+        return configs
+
+    def cells(self) -> list[Cell]:
+        """Every training: by model, everything first, then each method at each budget and ratio."""
+        cells: list[Cell] = []
+        for model in self.models():
+            grids = self.grids(model)
+            if FULL in self.methods:
+                seeds = _once(seed for grid in grids for seed in grid.seeds)
+                cells += [Cell(model, FULL, 1.0, ANY_BUDGET, seed) for seed in seeds]
+            for budget, ratio in _once(key for grid in grids for key in product(grid.budgets, grid.keep_ratios)):
+                fitting = [grid for grid in grids if budget in grid.budgets and ratio in grid.keep_ratios]
+                seeds = _once(seed for grid in fitting for seed in grid.seeds)
+                methods = self.selecting_methods()
+                cells += [Cell(model, method, ratio, budget, seed) for method, seed in product(methods, seeds)]
+        return cells
+
+    def all_seeds(self) -> list[int]:
+        """Each seed of any grid once."""
+        return _once(seed for grid in self.grids() for seed in grid.seeds)
+
+    def ratios_of(self, seed: int) -> list[float]:
+        """The ratios that a seed selects at."""
+        return _once(ratio for grid in self.grids() if seed in grid.seeds for ratio in grid.keep_ratios)
+
+    def selecting_methods(self) -> list[str]:
+        """The methods that make a selection: all but "full", the variants behind the others."""
+        return [method for method in (*self.methods, *self.variants) if method != FULL]
+
+    def base_method(self, method: str) -> str:
+        """The entry of METHODS that `method` is, or is a variant of."""
+        return self.variants[method].method if method in self.variants else method
+
+    def source_ratio(self, method: str) -> float | None:
+        """The ratio whose selection those at the others are cut from; None if each has a run of its own.
+
+        It does not depend on which ratios are compared: one more of these must not change the runs there are.
+        """
+        base = self.base_method(method)
+        if base in DRAWN:
+            return None
+        if base == ADAPRUNER and self._solves_at_end(method):
+            return self.cut_from or PRUNED_AT
+        return self.cut_from if looks_at_ratio(base) else 1.0
+
+    def _solves_at_end(self, method: str) -> bool:
+        """Whether a pruning run leaves statistics to solve other ratios from, as far as overrides tell."""
+        overrides = self.selecting_stage(method).overrides
+        told = dict(zip(overrides[::2], overrides[1::2]))
+        by_preset = told.get("ADAPRUNER.PRESET", "") != "paper"
+        return told.get("ADAPRUNER.SOLVE_AT_END", str(by_preset)).lower() != "false"
+
+    def selecting_stage(self, method: str = "") -> Stage:
+        """How `method` selects; without a name, what the proxy trains by."""
+        variant = self.variants.get(method, Variant())
+        return Stage(self.prune_config, (*self.opts, *self.prune_opts, *variant.opts))
+
+    def training_stage(self, model: str) -> Stage:
+        """How a model is trained."""
+        return Stage(self.models()[model], (*self.opts, *self.train_opts))
+
+    def last_stage(self, model: str) -> Stage:
+        """The stage whose result is compared: the training, or what comes after it."""
+        if not self.finetune:
+            return self.training_stage(model)
+        return Stage(self.finetune[model], (*self.opts, *self.finetune_opts))
 
 
-def split_pairs(text: str) -> tuple[str, ...]:
-    """`KEY VALUE ...` in one string as a shell would split it.
-
-    Raises:
-        ValueError: a quotation mark without its other half.
-    """
-    return tuple(shlex.split(text))
+def folder_name(name: str) -> str:
+    """A name as part of a path."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
-def variant_of(words: tuple[str, ...]) -> Variant:
-    """`METHOD KEY VALUE ...`; without METHOD it is AdaPruner.
-
-    Raises:
-        ValueError: a word too many that names no method.
-    """
-    if len(words) % 2 == 0:
-        return Variant(words)
-    if words[0] not in METHODS:
-        raise ValueError(f"{' '.join(words)!r} is neither KEY VALUE pairs nor these behind one of {', '.join(METHODS)}")
-    return Variant(words[1:], words[0])
+def _check_grid(where: str, grid: Grid) -> None:
+    for name, values in vars(grid).items():
+        if values is not None:
+            _check_once(f"{where}{name}", values)
+    _check_choice(f"{where}budgets", grid.budgets or (), BUDGETS)
+    _check_ratios(f"{where}keep_ratios", grid.keep_ratios or ())
+    if any(seed < 0 for seed in grid.seeds or ()):
+        raise ValueError(f"{where}seeds: {list(grid.seeds)}; a seed is at least 0, to get the same run again")
 
 
-def named(text: str) -> tuple[str, str]:
-    """(NAME, what follows) of `NAME=...`.
-
-    Raises:
-        ValueError: no such form.
-    """
-    name, equals, rest = text.partition("=")
-    if not (name.strip() and equals and rest.strip()):
-        raise ValueError(f"{text!r} is not of the form NAME=...")
-    return name.strip(), rest.strip()
+def _check_ratios(name: str, ratios: Sequence[float]) -> None:
+    wrong = [ratio for ratio in ratios if not 0 < ratio < 1]
+    if wrong:
+        raise ValueError(f"{name}: {wrong} are no shares that stay, between 0 and 1")
 
 
-def config_file(path: str, folder: "str | Path" = ".") -> str:
-    """The path of a config file that is named relative to `folder`.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    found = os.path.normpath(os.path.join(folder, path))
-    if not os.path.isfile(found):
-        raise ValueError(f"there is no config file {found}")
-    return found
+def _check_choice(name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for value in given:
+        if value not in known:
+            raise ValueError(f"{name}: {value!r} is none of {', '.join(known)}{nearest(value, known)}")
 
 
-def _readers(folder: Path) -> dict[str, Callable[[Any], Any]]:
-    """How the value of each key of an experiment file is read; ValueError if it is of another kind."""
-
-    def config(value):
-        return config_file(_of_type(str, value), folder)
-
-    def configs(value):
-        return {str(name): config(path) for name, path in _of_type(dict, value).items()}
-
-    grid = {
-        "train_configs": configs,
-        "keep_ratios": _list_of(float),
-        "seeds": _list_of(int),
-        "budgets": _list_of(str),
-    }
-
-    def grids(value):
-        parts = [_of_type(dict, one) for one in _of_type(list, value)]
-        return tuple({str(k): grid.get(k, _list_of(object))(v) for k, v in part.items()} for part in parts)
-
-    return {
-        "prune_config": config,
-        "methods": _list_of(str),
-        **grid,
-        "more": grids,
-        "variants": lambda value: {str(k): _variant(v) for k, v in _of_type(dict, value).items()},
-        "opts": _pairs,
-        "prune_opts": _pairs,
-        "train_opts": _pairs,
-        "finetune": configs,
-        "finetune_opts": _pairs,
-        "cut_from": lambda value: _of_type(float, value),
-    }
+def _check_once(name: str, values: Collection) -> None:
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"{name}: needs at least one value and none twice, not {list(values)}")
 
 
-_KINDS = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    dict: "`name: value` lines",
-    list: "a list",
-}
+def _check_folders(name: str, names: Collection[str]) -> None:
+    if len({folder_name(one) for one in names}) < len(names):
+        raise ValueError(f"{name}: needs names that are different folders, not {', '.join(names)}")
 
 
-def _of_type(kind: type, value: Any) -> Any:
-    fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-    if not fits:
-        raise ValueError(f"{value!r} is not {_KINDS[kind]}")
-    return float(value) if kind is float else value
+def _check_pairs(name: str, pairs: Sequence[str]) -> None:
+    for key in pairs[::2]:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
+            raise ValueError(f"{name}: {key!r} is no config key; KEY VALUE pairs are needed")
+    if len(pairs) % 2:
+        raise ValueError(f"{name}: {pairs[-1]} has no value; KEY VALUE pairs are needed")
 
 
-def _list_of(kind: type) -> Callable[[Any], tuple]:
-    return lambda value: tuple(_of_type(kind, entry) for entry in _of_type(list, value))
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
-def _variant(value: Any) -> Variant:
-    lines = dict(_of_type(dict, value))
-    method = {"method": _of_type(str, lines.pop("method"))} if "method" in lines else {}
-    return Variant(_pairs(lines), **method)
-
-
-def _pairs(value: Any) -> tuple[str, ...]:
-    """`KEY: VALUE` lines as KEY VALUE pairs; a list becomes what Detectron2 reads as a tuple."""
-    pairs: list[str] = []
-    for key, entry in _of_type(dict, value).items():
-        if entry is None or isinstance(entry, dict):
-            raise ValueError(f"{key} needs a value; the parts of a key are joined by dots")
-        pairs += [str(key), str(tuple(entry)) if isinstance(entry, list) else str(entry)]
-    return tuple(pairs)
+def _once(values: Iterable) -> list:
+    """Without repetitions, in the order of their first."""
+    return list(dict.fromkeys(values))

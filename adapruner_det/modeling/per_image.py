@@ -2,8 +2,7 @@
 
 A training forward pass of Detectron2 ends in methods that reduce over the whole batch. Here these
 methods of one model's modules are replaced by those of per_image_losses.py, whose reduction stops
-at the image and whose mean is the native loss of the batch. Network, matching and elementwise
-losses run once for the batch, as before; Detectron2's classes stay as they are.
+at the image and whose mean is the native loss. Detectron2's classes stay as they are.
 
 Any other model runs its images one at a time, unless its per-image losses are registered. In
 this example the native ``losses`` of MyHead is a mean over the images, called image by image::
@@ -24,7 +23,7 @@ A model may also have an attribute ``per_image_losses``, which is then set to Tr
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import singledispatch
 from types import MethodType
 
@@ -32,29 +31,15 @@ import torch
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import (
-    CascadeROIHeads,
-    FastRCNNOutputLayers,
-    Res5ROIHeads,
-    StandardROIHeads,
-)
+from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNOutputLayers, Res5ROIHeads, StandardROIHeads
 from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead
 from detectron2.utils.events import EventStorage, get_event_storage, has_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .per_image_losses import (
-    BOX_LOSSES,
-    fast_rcnn_losses,
-    fcos_losses,
-    mask_head_forward,
-    retinanet_losses,
-    rpn_losses,
-)
+from .per_image_losses import BOX_LOSSES, fast_rcnn_losses, fcos_losses, mask_head_forward, retinanet_losses, rpn_losses
 
 logger = logging.getLogger(__name__)
-
-PER_IMAGE_FLAG = "per_image_losses"
 
 
 class NotCovered(Exception):
@@ -80,8 +65,8 @@ def return_per_image_losses(model: nn.Module) -> None:
             "the federated loss draws its classes from the whole batch, so no image has a loss of "
             "its own: set MODEL.ROI_BOX_HEAD.USE_FED_LOSS to False to prune"
         )
-    if hasattr(inner, PER_IMAGE_FLAG):
-        setattr(inner, PER_IMAGE_FLAG, True)
+    if hasattr(inner, "per_image_losses"):
+        inner.per_image_losses = True
         return
     try:
         install_per_image_losses(inner)
@@ -122,8 +107,7 @@ def _install_rcnn(model: GeneralizedRCNN) -> None:
         raise NotCovered("the loss of keypoints is not split into images")
     predictors = heads.box_predictor
     for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
-        methods = ("losses", "sigmoid_cross_entropy_loss", "box_reg_loss")
-        _check_native(predictor, (FastRCNNOutputLayers,), *methods)
+        _check_native(predictor, (FastRCNNOutputLayers,), "losses", "sigmoid_cross_entropy_loss", "box_reg_loss")
         _check_box_loss(predictor)
         overrides.append((predictor, "losses", fast_rcnn_losses))
     if heads.mask_on:
@@ -143,8 +127,7 @@ def _install_retinanet(model: RetinaNet) -> None:
 
 @install_per_image_losses.register
 def _install_fcos(model: FCOS) -> None:
-    methods = ("forward", "forward_training", "losses", "_ema_update", "compute_ctrness_targets")
-    _check_native(model, (FCOS,), *methods)
+    _check_native(model, (FCOS,), "forward", "forward_training", "losses", "_ema_update", "compute_ctrness_targets")
     model.losses = MethodType(fcos_losses, model)
 
 
@@ -153,7 +136,7 @@ def _check_box_loss(module: nn.Module) -> None:
         raise NotCovered(f"the box loss '{module.box_reg_loss_type}' is not split into images")
 
 
-def _check_native(module: nn.Module, classes: Sequence[type], *methods: str) -> None:
+def _check_native(module: nn.Module, classes: tuple[type, ...], *methods: str) -> None:
     """Raises NotCovered unless `module` has all `methods` from one of `classes`.
 
     A subclass that changes one of them may normalise its losses in another way.
@@ -167,33 +150,24 @@ def _check_native(module: nn.Module, classes: Sequence[type], *methods: str) -> 
 
 
 def image_by_image(losses_of_image: Callable[[int], dict[str, Tensor]], num_images: int) -> dict[str, Tensor]:
-    """The (N,) vector of each loss term, from a function that gives image i's scalars.
+    """The (N,) vector of each loss term, from a function that gives image i's scalars; a term that it lacks is 0.
 
     What the function logs as scalars into Detectron2's event storage is logged once, as the mean
-    over the images that logged it. (Logging natively would mean computing every loss twice: counts
-    an image come out the same, and of accuracies each image has an equal share.) Pictures are not
-    passed on. A term that an image lacks is 0.
+    over the images that logged it. Pictures are not passed on.
     """
     outer = get_event_storage() if has_event_storage() else None
-    losses, storages = [], []
+    losses, logged, hints = [], defaultdict(list), {}
     for i in range(num_images):
         with EventStorage(outer.iter if outer else 0) as storage:
             losses.append(losses_of_image(i))
-        storages.append(storage)
-    if outer:
-        _log_means(outer, storages)
-    any_of = {name: loss for own in losses for name, loss in own.items()}
-    return {name: torch.stack([own.get(name, loss.new_zeros(())) for own in losses]) for name, loss in any_of.items()}
-
-
-def _log_means(outer: EventStorage, storages: Sequence[EventStorage]) -> None:
-    values, hints = defaultdict(list), {}
-    for storage in storages:
         hints.update(storage.smoothing_hints())
         for name, (value, _) in storage.latest().items():
-            values[name].append(value)
-    for name, own in values.items():
-        outer.put_scalar(name, sum(own) / len(own), smoothing_hint=hints[name])
+            logged[name].append(value)
+    if outer:
+        for name, values in logged.items():
+            outer.put_scalar(name, sum(values) / len(values), smoothing_hint=hints[name])
+    any_of = {name: loss for own in losses for name, loss in own.items()}
+    return {name: torch.stack([own.get(name, loss.new_zeros(())) for own in losses]) for name, loss in any_of.items()}
 
 
 def forward_one_at_a_time(self: nn.Module, batched_inputs: list[dict], *args, **kwargs):

@@ -2,11 +2,10 @@
 
 N images in the batch, R anchors or proposals, F of them foreground, K classes, M masks, B numbers a box.
 
-Each function takes what the native method takes and returns a (N,) float32 vector for each of its
-terms, whose mean is what the native method returns. As there, matching and elementwise losses are
-computed once for the batch; only the sum stops at the image. Box losses are computed for foreground
-alone, since the native ones compute targets for every anchor of every image and drop nearly all.
-What is logged is what the native method logs.
+Each function takes and logs what the native method does, and returns a (N,) float32 vector for each of
+its terms, whose mean is what the native method returns. Matching and elementwise losses are computed
+once for the batch; only the sum stops at the image. Box losses are computed for foreground alone, where
+the native ones compute targets for every anchor and drop nearly all.
 """
 
 from collections.abc import Sequence
@@ -34,74 +33,47 @@ OVERLAP_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 BOX_LOSSES = ("smooth_l1", *OVERLAP_LOSSES)
 
 
-def rpn_losses(
-    self: RPN,
-    anchors: list[Boxes],
-    pred_objectness_logits: list[Tensor],
-    gt_labels: list[Tensor],
-    pred_anchor_deltas: list[Tensor],
-    gt_boxes: list[Tensor],
-) -> Losses:
+def rpn_losses(self: RPN, anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes) -> Losses:
     """``RPN.losses``. Native: sums over the batch, divided by N and a constant."""
     labels = torch.stack(gt_labels)
     num_images = len(labels)
     sampled = (labels >= 0).nonzero(as_tuple=True)
     positives = _positives(labels == 1, anchors, gt_boxes)
     num_positives = len(positives.boxes)
-    num_negatives = len(sampled[0]) - num_positives
     storage = get_event_storage()
     storage.put_scalar("rpn/num_pos_anchors", num_positives / num_images)
-    storage.put_scalar("rpn/num_neg_anchors", num_negatives / num_images)
+    storage.put_scalar("rpn/num_neg_anchors", (len(sampled[0]) - num_positives) / num_images)
 
-    objectness = F.binary_cross_entropy_with_logits(
-        _of_rows(pred_objectness_logits, sampled), labels[sampled].float(), reduction="none"
-    )
-    box_losses = _anchor_box_losses(self, pred_anchor_deltas, positives)
+    logits = _of_rows(pred_objectness_logits, sampled)
+    objectness = F.binary_cross_entropy_with_logits(logits, labels[sampled].float(), reduction="none")
     losses = {
         "loss_rpn_cls": _sum_by_image(objectness, sampled, labels.shape),
-        "loss_rpn_loc": _sum_by_image(box_losses, positives.rows, labels.shape),
+        "loss_rpn_loc": _anchor_box_losses(self, pred_anchor_deltas, positives, labels.shape),
     }
     return _scaled(losses, 1 / self.batch_size_per_image, self.loss_weight)
 
 
-def retinanet_losses(
-    self: RetinaNet,
-    anchors: list[Boxes],
-    pred_logits: list[Tensor],
-    gt_labels: list[Tensor],
-    pred_anchor_deltas: list[Tensor],
-    gt_boxes: list[Tensor],
-) -> Losses:
+def retinanet_losses(self: RetinaNet, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes) -> Losses:
     """``RetinaNet.losses``. Native: sums over the batch, divided by a running number of positives."""
     labels = torch.stack(gt_labels)
     positives = _positives((labels >= 0) & (labels != self.num_classes), anchors, gt_boxes)
-    box_losses = _anchor_box_losses(self, pred_anchor_deltas, positives)
     losses = {
         "loss_cls": _focal_losses(self, pred_logits, labels, positives.rows),
-        "loss_box_reg": _sum_by_image(box_losses, positives.rows, labels.shape),
+        "loss_box_reg": _anchor_box_losses(self, pred_anchor_deltas, positives, labels.shape),
     }
     return _scaled(losses, _share_of_positives(self, positives, labels, initial_value=100), {})
 
 
-def fcos_losses(
-    self: FCOS,
-    anchors: list[Boxes],
-    pred_logits: list[Tensor],
-    gt_labels: list[Tensor],
-    pred_anchor_deltas: list[Tensor],
-    gt_boxes: list[Tensor],
-    pred_centerness: list[Tensor],
-) -> Losses:
+def fcos_losses(self: FCOS, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes, pred_centerness) -> Losses:
     """``FCOS.losses``. Native: as RetinaNet's."""
     labels = torch.stack(gt_labels)
     positives = _positives((labels >= 0) & (labels != self.num_classes), anchors, gt_boxes)
     rows = positives.rows
     boxes = self.box2box_transform.apply_deltas(_of_rows(pred_anchor_deltas, rows), positives.anchors)
     # The foreground of the batch, handed over as if it were one image.
-    (centerness,) = self.compute_ctrness_targets([Boxes(positives.anchors)], [positives.boxes])
-    centerness_losses = F.binary_cross_entropy_with_logits(
-        _of_rows(pred_centerness, rows).squeeze(1), centerness, reduction="none"
-    )
+    (goals,) = self.compute_ctrness_targets([Boxes(positives.anchors)], [positives.boxes])
+    centerness = _of_rows(pred_centerness, rows).squeeze(1)
+    centerness_losses = F.binary_cross_entropy_with_logits(centerness, goals, reduction="none")
     losses = {
         "loss_fcos_cls": _focal_losses(self, pred_logits, labels, rows),
         "loss_fcos_loc": _sum_by_image(giou_loss(boxes, positives.boxes), rows, labels.shape),
@@ -113,21 +85,17 @@ def fcos_losses(
 def fast_rcnn_losses(
     self: FastRCNNOutputLayers, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
 ) -> Losses:
-    """``FastRCNNOutputLayers.losses``. Native: sums over the batch, divided by R.
-
-    Each stage of a cascade has its R.
-    """
+    """``FastRCNNOutputLayers.losses``. Native: sums over the batch, divided by R; each stage of a cascade has its R."""
     scores, deltas = predictions
     scores = scores.float()
     classes = torch.cat([own.gt_classes for own in proposals])
     _log_classification_stats(scores, classes)
     foreground = ((classes >= 0) & (classes < self.num_classes)).nonzero().squeeze(1)
     rows, shape = _rows_of([len(own) for own in proposals], scores.device)
-    foreground_rows = (rows[0][foreground], rows[1][foreground])
     box_losses = _proposal_box_losses(self, proposals, deltas, classes, foreground)
     losses = {
         "loss_cls": _sum_by_image(_class_losses(self, scores, classes), rows, shape),
-        "loss_box_reg": _sum_by_image(box_losses, foreground_rows, shape),
+        "loss_box_reg": _sum_by_image(box_losses, (rows[0][foreground], rows[1][foreground]), shape),
     }
     return _scaled(losses, len(proposals) / max(len(classes), 1), self.loss_weight)
 
@@ -178,11 +146,7 @@ def _of_rows(levels: list[Tensor], rows: Rows) -> Tensor:
 
 
 def _rows_of(counts: Sequence[int], device: torch.device) -> tuple[Rows, tuple[int, int]]:
-    """Where the items of a batch come to lie in a table with a row an image, and its shape.
-
-    `counts` are those of the images, whose items follow each other; the table is as wide as the
-    largest.
-    """
+    """The rows of a batch's items, which follow each other, `counts` of each image; and the table's shape."""
     shape = (len(counts), max(counts, default=0))
     filled = torch.arange(shape[1]) < torch.tensor(counts)[:, None]
     image, position = filled.nonzero(as_tuple=True)
@@ -222,16 +186,11 @@ def _class_losses(self: FastRCNNOutputLayers, scores: Tensor, classes: Tensor) -
     if not self.use_sigmoid_ce:
         return F.cross_entropy(scores, classes, reduction="none")
     target = torch.zeros_like(scores).scatter_(1, classes[:, None], 1)
-    losses = F.binary_cross_entropy_with_logits(scores[:, :-1], target[:, :-1], reduction="none")
-    return losses.sum(1)
+    return F.binary_cross_entropy_with_logits(scores[:, :-1], target[:, :-1], reduction="none").sum(1)
 
 
 def _proposal_box_losses(
-    self: FastRCNNOutputLayers,
-    proposals: list[Instances],
-    deltas: Tensor,
-    classes: Tensor,
-    foreground: Tensor,
+    self: FastRCNNOutputLayers, proposals: list[Instances], deltas: Tensor, classes: Tensor, foreground: Tensor
 ) -> Tensor:
     """(F,) losses from deltas of shape (R, B), or (R, K * B) with some for each class."""
     boxes = torch.cat([own.proposal_boxes.tensor for own in proposals])[foreground]
@@ -242,14 +201,14 @@ def _proposal_box_losses(
     if deltas.shape[1] == box_dim:
         deltas = deltas[foreground]
     else:
-        of_class = classes[foreground]
-        deltas = deltas.view(-1, self.num_classes, box_dim)[foreground, of_class]
+        deltas = deltas.view(-1, self.num_classes, box_dim)[foreground, classes[foreground]]
     return _box_losses(self, deltas.float(), boxes, targets)
 
 
-def _anchor_box_losses(self, pred_deltas: list[Tensor], positives: _Positives) -> Tensor:
-    deltas = _of_rows(pred_deltas, positives.rows)
-    return _box_losses(self, deltas, positives.anchors, positives.boxes)
+def _anchor_box_losses(self, pred_deltas: list[Tensor], positives: _Positives, shape: Sequence[int]) -> Tensor:
+    """(N,) sums over an image's positives."""
+    losses = _box_losses(self, _of_rows(pred_deltas, positives.rows), positives.anchors, positives.boxes)
+    return _sum_by_image(losses, positives.rows, shape)
 
 
 def _box_losses(self, deltas: Tensor, boxes: Tensor, targets: Tensor) -> Tensor:

@@ -2,28 +2,28 @@
 
 from torch import Tensor, nn
 
-# Channels and residual blocks of each stage, which halves height and width.
-_STAGES = ((32, 1), (64, 1), (128, 1))
+_WIDTHS = (32, 64, 128)  # channels of each stage, which halves height and width
 
 
 class SmallResNet(nn.Module):
     """Stages that halve the resolution at once, since a CPU spends its time on large maps.
 
     The blocks follow ResNet-9 of DAWNBench (Page 2018, "How to train your ResNet"): a convolution
-    changes width and resolution, and a residual block of two keeps them. In bfloat16 BatchNorm and
-    ReLU at half resolution cost more than the convolutions, so that stage is narrow, and channels are
-    multiples of 32, which is what CPUs with AMX compute at a time.
+    changes width and resolution, and a residual block of two keeps them. The first stage is narrow,
+    since in bfloat16 BatchNorm and ReLU at half resolution cost more than the convolutions; channels
+    are multiples of 32, which is what CPUs with AMX compute at a time.
     """
+
+    num_features = _WIDTHS[-1]
 
     def __init__(self):
         super().__init__()
         layers, channels = [], 3
-        for width, blocks in _STAGES:
+        for width in _WIDTHS:
             layers += _conv_norm_relu(channels, width, kernel=4 if channels == 3 else 3, stride=2)
-            layers += [_Residual(width) for _ in range(blocks)]
+            layers.append(_Residual(width))
             channels = width
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.num_features = channels
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, num_features)."""

@@ -6,7 +6,7 @@ Shapes:
     G: ground-truth boxes of the whole batch
     R: predictions an image, of all levels: row by row, cell by cell, anchor by anchor
     P: positives, predictions of the batch with at least one ground truth assigned
-    A: anchors of a level
+    B: anchors of all levels
     K: classes
 
 A prediction is (x, y, w, h, objectness, class 1 .. class K): x and y are logits of the centre's
@@ -68,49 +68,28 @@ class Positives(NamedTuple):
 
 
 def make_priors(levels: Sequence[Level], anchors: Tensor) -> Priors:
-    """Lays out the R predictions of an image.
-
-    Args:
-        levels: the maps, in the order in which their predictions are concatenated.
-        anchors: (B, 2), the table of all anchors.
-    """
+    """Lays out the R predictions of an image, level after level; `anchors` (B, 2) are all there are."""
     cells, strides, sizes = [], [], []
     for level in levels:
-        rows, columns, ids = torch.meshgrid(
-            torch.arange(level.height, device=anchors.device),
-            torch.arange(level.width, device=anchors.device),
-            torch.tensor(level.anchor_ids, device=anchors.device),
-            indexing="ij",
-        )
+        sides = level.height, level.width, len(level.anchor_ids)
+        rows, columns, ids = torch.meshgrid(*(torch.arange(n, device=anchors.device) for n in sides), indexing="ij")
         cells.append(torch.stack([columns.flatten(), rows.flatten()], dim=1).to(anchors.dtype))
         strides.append(anchors.new_full((rows.numel(), 1), level.stride))
-        sizes.append(anchors[ids.flatten()])
+        sizes.append(anchors[list(level.anchor_ids)][ids.flatten()])
     return Priors(torch.cat(cells), torch.cat(strides), torch.cat(sizes))
 
 
 def decode_boxes(deltas: Tensor, priors: Priors) -> Tensor:
-    """Turns predicted (x, y, w, h) into boxes.
-
-    Args:
-        deltas: (..., R, 4).
-
-    Returns:
-        (..., R, 4) boxes.
-    """
+    """Turns predicted (x, y, w, h), of shape (..., R, 4), into boxes of the same shape."""
     centres = (deltas[..., :2].sigmoid() + priors.cells) * priors.strides
     half_sizes = deltas[..., 2:].clamp(max=SCALE_CLAMP).exp() * priors.anchors / 2
     return torch.cat([centres - half_sizes, centres + half_sizes], dim=-1)
 
 
 def encode_boxes(boxes: Tensor, priors: Priors) -> Tensor:
-    """Turns boxes into what their predictions should be.
+    """Turns boxes (R, 4), one a row of `priors`, into what their predictions should be.
 
-    Args:
-        boxes: (R, 4), one for each row of ``priors``.
-
-    Returns:
-        (R, 4): the centre's place in its cell as two shares (``decode_boxes`` takes their
-        logits), and the two log ratios.
+    These are the centre's place in its cell as two shares, whose logits ``decode_boxes`` takes, and two log ratios.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     # The clamp concerns boxes whose centre is not in the image: they train the nearest cell.
@@ -119,27 +98,14 @@ def encode_boxes(boxes: Tensor, priors: Priors) -> Tensor:
 
 
 def cells_inside(priors: Priors, image_sizes: Tensor) -> Tensor:
-    """Which predictions belong to cells that overlap the image rather than only its padding.
-
-    Args:
-        image_sizes: (N, 2) heights and widths.
-
-    Returns:
-        (N, R) booleans.
-    """
+    """(N, R) whether predictions are of cells that overlap the image, of (N, 2) heights and widths, not only padding."""
     return (priors.cells * priors.strides < image_sizes.flip(1)[:, None]).all(dim=2)
 
 
 def collect_ground_truth(
     instances: list[Instances], image_sizes: list[tuple[int, int]], anchors: Tensor
 ) -> GroundTruth:
-    """Gathers the boxes of a batch, without those that are thinner than a 1000th of the image.
-
-    Args:
-        instances: N of them, with ``gt_boxes`` and ``gt_classes``.
-        image_sizes: N pairs (height, width).
-        anchors: a tensor with the device and type wanted.
-    """
+    """Gathers the boxes of N images, without those that are thinner than `MIN_SIDE`, in the type of `anchors`."""
     sizes = anchors.new_tensor(image_sizes)
     boxes, classes = [], []
     for per_image, size in zip(instances, sizes):
@@ -149,36 +115,17 @@ def collect_ground_truth(
         classes.append(per_image.gt_classes.to(anchors.device)[keep])
     counts = torch.tensor([len(b) for b in boxes], device=anchors.device)
     image = torch.arange(len(boxes), device=anchors.device).repeat_interleave(counts)
-    padded = pad_sequence(boxes, batch_first=True)
-    return GroundTruth(torch.cat(boxes), torch.cat(classes), image, padded, sizes)
-
-
-def best_anchor(sizes: Tensor, anchors: Tensor) -> Tensor:
-    """For each (width, height) the anchor with the best IoU, both centred on one point.
-
-    Args:
-        sizes: (G, 2).
-        anchors: (B, 2).
-
-    Returns:
-        (G,) indices; the first of equally good ones.
-    """
-    first, second = (Boxes(F.pad(x, (2, 0))) for x in (sizes, anchors))
-    return pairwise_iou(first, second).argmax(dim=1)
+    return GroundTruth(torch.cat(boxes), torch.cat(classes), image, pad_sequence(boxes, batch_first=True), sizes)
 
 
 def assign(truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, classes: int) -> Positives:
-    """Gives each ground truth to its best anchor, in the cell that its centre is in.
+    """Gives each ground truth to its best anchor, in the cell that its centre is in, as darknet does.
 
-    The best anchor is sought among all, so a box is seen by the level that owns this anchor only,
-    or by none if none owns it. Of two boxes on one cell and anchor the later one is learned, with
-    the classes of both: what darknet does.
-
-    Args:
-        classes: K.
+    Only the level that owns this anchor sees the box. Of two boxes on one cell and anchor the later one
+    is learned, with the classes of both.
 
     Raises:
-        ValueError: if a ground truth has a class that the model lacks.
+        ValueError: a ground truth has a class that is not below `classes`, K.
     """
     if len(truth.classes) and int(truth.classes.max()) >= classes:
         raise ValueError(
@@ -186,7 +133,9 @@ def assign(truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, classes
             f"the model has {classes} classes; set MODEL.YOLO.NUM_CLASSES to the data set's number"
         )
     boxes = truth.boxes
-    best = best_anchor(boxes[:, 2:] - boxes[:, :2], anchors)
+    # The best IoU of a box and an anchor that share a corner; the first of equally good ones.
+    sizes, shapes = (Boxes(F.pad(x, (2, 0))) for x in (boxes[:, 2:] - boxes[:, :2], anchors))
+    best = pairwise_iou(sizes, shapes).argmax(dim=1)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     assigned, predictions, offset = [], [], 0
     for level in levels:
@@ -207,14 +156,9 @@ def assign(truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, classes
 
 
 def overlaps_any(boxes: Tensor, targets: Tensor, threshold: float) -> Tensor:
-    """Whether each box has an IoU above ``threshold`` with any target of its image.
+    """(N, R) whether boxes (N, R, 4) have an IoU above `threshold` with any target (N, M, 4) of their image.
 
-    Args:
-        boxes: (N, R, 4).
-        targets: (N, M, 4); boxes without area overlap nothing.
-
-    Returns:
-        (N, R) booleans.
+    Boxes without area overlap nothing.
     """
     x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=-1)
     tx0, ty0, tx1, ty1 = targets[:, None].unbind(dim=-1)
@@ -225,20 +169,15 @@ def overlaps_any(boxes: Tensor, targets: Tensor, threshold: float) -> Tensor:
 
 
 def yolo_losses(
-    predictions: Tensor,
-    truth: GroundTruth,
-    levels: Sequence[Level],
-    anchors: Tensor,
-    ignore_threshold: float,
+    predictions: Tensor, truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, ignore_threshold: float
 ) -> dict[str, Tensor]:
     """The loss of every image: sums over its own predictions, no normaliser across images.
 
-    The gradients are darknet's; its squared errors of w and h carry the factor 1/2 for that, and
-    from the cross-entropy of x and y their targets' entropy is taken, a constant that a perfect
-    prediction cannot undercut (0.69 for a centre in the middle of its cell). With it the loss of an
-    image would mostly count its boxes, and a mask learnt from it prunes by that count.
-    Cells that only see padding count for nothing. Darknet has no such cells; here their number
-    depends on the other images of the batch, and the loss of an image shall not.
+    The gradients are darknet's; its squared errors of w and h carry the factor 1/2 for that. The
+    cross-entropy of x and y is less its targets' entropy, a constant that a perfect prediction
+    cannot undercut (0.69 for a centre in the middle of its cell): else an image's loss would mostly
+    count its boxes. Cells that only see padding count for nothing: their number depends on the other
+    images of the batch.
 
     Args:
         predictions: (N, R, 5 + K), float32 or better.
@@ -252,17 +191,7 @@ def yolo_losses(
     priors = make_priors(levels, anchors)
     positives = assign(truth, levels, anchors, num_channels - 5)
     where = positives.image, positives.prediction
-
-    with torch.no_grad():
-        boxes = decode_boxes(predictions[..., :4], priors)
-        counted = cells_inside(priors, truth.image_sizes)
-        counted &= ~overlaps_any(boxes, truth.padded_boxes, ignore_threshold)
-        counted[where] = True
-        objectness = torch.zeros_like(predictions[..., 4])
-        objectness[where] = 1
-    loss_obj = F.binary_cross_entropy_with_logits(
-        predictions[..., 4], objectness, weight=counted.to(predictions), reduction="none"
-    ).sum(dim=1)
+    loss_obj = _objectness_losses(predictions, truth, priors, where, ignore_threshold)
 
     found = predictions[where]
     goal_boxes = truth.boxes[positives.ground_truth]
@@ -284,3 +213,18 @@ def yolo_losses(
         "loss_obj": loss_obj,
         "loss_cls": per_image(loss_cls),
     }
+
+
+def _objectness_losses(
+    predictions: Tensor, truth: GroundTruth, priors: Priors, where: tuple[Tensor, Tensor], ignore_threshold: float
+) -> Tensor:
+    """(N,) sums over the predictions that are not ignored; `where` are the positives."""
+    with torch.no_grad():
+        boxes = decode_boxes(predictions[..., :4], priors)
+        ignored = ~cells_inside(priors, truth.image_sizes)
+        ignored |= overlaps_any(boxes, truth.padded_boxes, ignore_threshold)
+        ignored[where] = False
+        target = torch.zeros_like(predictions[..., 4])
+        target[where] = 1
+    weight = (~ignored).to(predictions)
+    return F.binary_cross_entropy_with_logits(predictions[..., 4], target, weight, reduction="none").sum(dim=1)

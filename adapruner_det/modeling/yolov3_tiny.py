@@ -9,27 +9,20 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import ImageList, Instances
 from fvcore.nn.weight_init import c2_msra_fill
 from torch import Tensor, nn
 
-from .yolo_loss import (
-    Level,
-    cells_inside,
-    collect_ground_truth,
-    decode_boxes,
-    make_priors,
-    yolo_losses,
-)
+from .yolo_loss import Level, cells_inside, collect_ground_truth, decode_boxes, make_priors, yolo_losses
 
 
 class YOLOv3TinyHead(nn.Module):
-    """The neck and the two outputs of darknet's ``yolov3-tiny.cfg``."""
+    """The neck and the two outputs, fine and coarse, of darknet's ``yolov3-tiny.cfg``."""
 
     def __init__(
         self,
@@ -39,53 +32,17 @@ class YOLOv3TinyHead(nn.Module):
         norm: str,
         prior_prob: float,
     ):
-        """
-        Args:
-            input_shapes: of the fine and of the coarse map.
-            num_anchors: anchors a cell, of the fine and of the coarse map.
-            num_classes: K.
-            norm: see ``MODEL.YOLO.NORM``.
-            prior_prob: see ``MODEL.YOLO.PRIOR_PROB``.
-        """
         super().__init__()
-
-        def conv(in_channels: int, out_channels: int, kernel_size: int) -> Conv2d:
-            layer = Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                padding=kernel_size // 2,
-                bias=not norm,
-                norm=get_norm(norm, out_channels),
-                activation=nn.LeakyReLU(0.1),
-            )
-            c2_msra_fill(layer)
-            return layer
-
-        def output(in_channels: int, anchors: int) -> Conv2d:
-            layer = Conv2d(in_channels, anchors * (5 + num_classes), 1)
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
-            with torch.no_grad():
-                layer.bias.view(anchors, -1)[:, 4] = -math.log((1 - prior_prob) / prior_prob)
-            return layer
-
         fine, coarse = (shape.channels for shape in input_shapes)
-        self.reduce = conv(coarse, 256, 1)
-        self.coarse_conv = conv(256, 512, 3)
-        self.lateral = conv(256, 128, 1)
-        self.fine_conv = conv(128 + fine, 256, 3)
-        self.fine_output = output(256, num_anchors[0])
-        self.coarse_output = output(512, num_anchors[1])
+        self.reduce = _conv(coarse, 256, 1, norm)
+        self.coarse_conv = _conv(256, 512, 3, norm)
+        self.lateral = _conv(256, 128, 1, norm)
+        self.fine_conv = _conv(128 + fine, 256, 3, norm)
+        self.fine_output = _output(256, num_anchors[0], num_classes, prior_prob)
+        self.coarse_output = _output(512, num_anchors[1], num_classes, prior_prob)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """
-        Args:
-            features: the fine map (N, C, 2H, 2W) and the coarse map (N, C', H, W).
-
-        Returns:
-            Two maps of the same heights and widths, with (5 + K) channels for each anchor.
-        """
+        """The maps (N, C, 2H, 2W) and (N, C', H, W) to maps of these sizes with (5 + K) channels for each anchor."""
         fine, coarse = features
         coarse = self.reduce(coarse)
         upsampled = F.interpolate(self.lateral(coarse), scale_factor=2.0, mode="nearest")
@@ -97,74 +54,34 @@ class YOLOv3TinyHead(nn.Module):
 class YOLOv3Tiny(DenseDetector):
     """YOLOv3-Tiny (Redmon and Farhadi, "YOLOv3: An Incremental Improvement", 2018).
 
-    In training, ``forward`` returns ``loss_xy``, ``loss_wh``, ``loss_obj`` and ``loss_cls``, each
-    the mean over the images. While the attribute ``per_image_losses`` is True they are vectors of
-    shape (N,) with one value an image instead, and their means are those scalars.
-    In inference it returns what all detectors of Detectron2 do.
+    In training, ``forward`` returns ``loss_xy``, ``loss_wh``, ``loss_obj`` and ``loss_cls``: each image's,
+    (N,), while the attribute ``per_image_losses`` is True, else their means.
     """
 
-    @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        in_features: Sequence[str],
-        anchors: Sequence[Sequence[float]],
-        anchor_mask: Sequence[Sequence[int]],
-        num_classes: int,
-        norm: str,
-        prior_prob: float,
-        ignore_threshold: float,
-        test_score_thresh: float,
-        test_nms_thresh: float,
-        max_detections_per_image: int,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-    ):
+    def __init__(self, cfg: CfgNode):
         """
-        Args:
-            backbone: has ``in_features`` among its outputs.
-            max_detections_per_image: the best that remain after suppression.
-            pixel_mean, pixel_std: of each channel of the images.
-
-            The other arguments are the keys of ``MODEL.YOLO``.
-
         Raises:
-            ValueError: if the anchors, their mask and the features do not fit together.
+            ValueError: the anchors, their mask and the features of MODEL.YOLO do not fit together.
         """
-        _check_anchors(anchors, anchor_mask)
+        yolo = cfg.MODEL.YOLO
+        _check_anchors(yolo.ANCHORS, yolo.ANCHOR_MASK)
+        backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
-        _check_features(in_features, shapes)
-        shapes = [shapes[name] for name in in_features]
-        head = YOLOv3TinyHead(shapes, [len(mask) for mask in anchor_mask], num_classes, norm, prior_prob)
-        super().__init__(backbone, head, list(in_features), pixel_mean=pixel_mean, pixel_std=pixel_std)
+        _check_features(yolo.IN_FEATURES, shapes)
+        shapes = [shapes[name] for name in yolo.IN_FEATURES]
+        num_anchors = [len(mask) for mask in yolo.ANCHOR_MASK]
+        head = YOLOv3TinyHead(shapes, num_anchors, yolo.NUM_CLASSES, yolo.NORM, yolo.PRIOR_PROB)
+        pixels = {"pixel_mean": cfg.MODEL.PIXEL_MEAN, "pixel_std": cfg.MODEL.PIXEL_STD}
+        super().__init__(backbone, head, list(yolo.IN_FEATURES), **pixels)
         self.strides = [shape.stride for shape in shapes]
-        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), False)
-        self.anchor_mask = [tuple(mask) for mask in anchor_mask]
-        self.num_classes = num_classes
-        self.ignore_threshold = ignore_threshold
-        self.test_score_thresh = test_score_thresh
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
+        self.register_buffer("anchors", torch.tensor(yolo.ANCHORS, dtype=torch.float32), False)
+        self.anchor_mask = [tuple(mask) for mask in yolo.ANCHOR_MASK]
+        self.num_classes = yolo.NUM_CLASSES
+        self.ignore_threshold = yolo.IGNORE_THRESHOLD
+        self.test_score_thresh = yolo.SCORE_THRESH_TEST
+        self.test_nms_thresh = yolo.NMS_THRESH_TEST
+        self.max_detections_per_image = cfg.TEST.DETECTIONS_PER_IMAGE
         self.per_image_losses = False
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        return {
-            "backbone": build_backbone(cfg),
-            "in_features": cfg.MODEL.YOLO.IN_FEATURES,
-            "anchors": cfg.MODEL.YOLO.ANCHORS,
-            "anchor_mask": cfg.MODEL.YOLO.ANCHOR_MASK,
-            "num_classes": cfg.MODEL.YOLO.NUM_CLASSES,
-            "norm": cfg.MODEL.YOLO.NORM,
-            "prior_prob": cfg.MODEL.YOLO.PRIOR_PROB,
-            "ignore_threshold": cfg.MODEL.YOLO.IGNORE_THRESHOLD,
-            "test_score_thresh": cfg.MODEL.YOLO.SCORE_THRESH_TEST,
-            "test_nms_thresh": cfg.MODEL.YOLO.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-        }
 
     def preprocess_image(self, batched_inputs: list[dict[str, Tensor]]) -> ImageList:
         """Normalises the images and pads them, right and below, to one size."""
@@ -174,13 +91,9 @@ class YOLOv3Tiny(DenseDetector):
         return ImageList.from_tensors(images, self.strides[-1])
 
     def forward_training(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: list[Tensor],
-        gt_instances: list[Instances],
+        self, images: ImageList, features: list[Tensor], predictions: list[Tensor], gt_instances: list[Instances]
     ) -> dict[str, Tensor]:
-        """The loss terms; called by :class:`DenseDetector` with the ground truth of N images."""
+        """The loss terms; called by :class:`DenseDetector`."""
         truth = collect_ground_truth(gt_instances, images.image_sizes, self.anchors)
         predictions, levels = self._concatenate(predictions)
         losses = yolo_losses(predictions, truth, levels, self.anchors, self.ignore_threshold)
@@ -219,16 +132,36 @@ class YOLOv3Tiny(DenseDetector):
         return torch.cat(rows, dim=1).float(), levels
 
 
+def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> Conv2d:
+    layer = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=kernel_size // 2,
+        bias=not norm,
+        norm=get_norm(norm, out_channels),
+        activation=nn.LeakyReLU(0.1),
+    )
+    c2_msra_fill(layer)
+    return layer
+
+
+def _output(in_channels: int, num_anchors: int, num_classes: int, prior_prob: float) -> Conv2d:
+    layer = Conv2d(in_channels, num_anchors * (5 + num_classes), 1)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.bias.view(num_anchors, -1)[:, 4] = -math.log((1 - prior_prob) / prior_prob)
+    return layer
+
+
 def _check_anchors(anchors: Sequence[Sequence[float]], anchor_mask: Sequence[Sequence[int]]):
     if not anchors or any(len(pair) != 2 or min(pair) <= 0 for pair in anchors):
         raise ValueError(
             f"MODEL.YOLO.ANCHORS has to be a list of pairs [width, height] of pixels, all above zero; it is {anchors}"
         )
-    if (
-        len(anchor_mask) != 2
-        or not all(anchor_mask)
-        or any(i not in range(len(anchors)) for mask in anchor_mask for i in mask)
-    ):
+    numbers = {number for mask in anchor_mask for number in mask}
+    if len(anchor_mask) != 2 or not all(anchor_mask) or not numbers <= set(range(len(anchors))):
         raise ValueError(
             "MODEL.YOLO.ANCHOR_MASK has to be two lists, for the fine and the coarse map, of "
             f"positions 0 to {len(anchors) - 1} in MODEL.YOLO.ANCHORS; it is {anchor_mask}"

@@ -3,9 +3,10 @@
     pruner = AdaPruner(len(dataset), keep_ratio=0.9, total_steps=steps, device=device)
     loss = (pruner.weights(index) * per_sample_loss).mean()      # then backward, optimizer step
     pruner.update(index, per_sample_loss.detach())
+    kept = pruner.finish()                                       # after the last step
 
-`index` holds the identity of each sample of the batch, a number from 0 to num_samples - 1 that
-stays with the sample however the loader shuffles; never its position in the batch.
+`index` holds the identity of each sample of the batch: a number from 0 to num_samples - 1 that stays with the sample
+however the loader shuffles, never its position in the batch.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,8 +14,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from .expected_loss import ExpectedLoss
-from .mask import INITIAL_LOGIT, Mask
+from .loss_scale import LOSS_SCALES, LossScale, RunningMean
+from .mask import Mask
 from .objective import (
     COMPRESSION_SCALE,
     classification_loss,
@@ -24,11 +25,9 @@ from .objective import (
     selection_cost,
     selection_loss,
 )
-from .running_mean import RunningMean
-from .schedule import Schedule
 
 RATIO_CONTROLS = ("projection", "penalty")
-LOSS_SCALES = ("mean", "none", "expected")
+_SAVED = "alpha step num_tied settled_at _checked_ratio _seen_in_epoch _steps_in_epoch _seen_while_pruning".split()
 
 
 class RatioNotReachedError(RuntimeError):
@@ -40,20 +39,15 @@ class Objective:
     """What moves the mask.
 
     Attributes:
-        classification, selection, compression: the three terms of Eq. 7; off for the ablation of
-            Table 5. Without compression nothing controls the ratio while the mask learns, and it is
-            imposed once, on the finished mask.
-        selection_weight: w of Eq. 5's term; the paper's is 1. L - w log L is smallest at L = w: with a
-            low weight the mask keeps the easier images, with a high one the harder.
+        classification, selection, compression: the three terms of Eq. 7; off for the ablation of Table 5. Without
+            compression nothing controls the ratio while the mask learns; it is imposed on the finished mask.
         compression_scale: s_scale of Eq. 7.
-        ratio_control: "projection" shifts all logits once an epoch so that exactly c of them are
-            above zero (Eq. 6 as a constraint); "penalty" is Eq. 6 and 7 with r for ||s||_1 / N, until the
-            ratio comes to c: see `AdaPruner`.
-        loss_scale: "mean" divides each loss by the mean loss of the epoch before, so that
-            L - log L, smallest at L = 1, means the same for a cross-entropy and for a detector's
-            summed loss; "none" takes the loss as it is; "expected" divides it by what samples with
-            such covariates usually cost (`ExpectedLoss`).
+        ratio_control: "projection" shifts all logits once an epoch so that exactly c of them are above zero (Eq. 6 as a
+            constraint); "penalty" is Eq. 6 and 7 with r for ||s||_1 / N, until the ratio comes to c: see `AdaPruner`.
+        loss_scale: what losses are divided by: see `LossScale`.
         learning_rate: step of a logit a visit, on N times the gradient of Eq. 7.
+        selection_weight: w of Eq. 5's term; the paper's is 1. L - w log L is smallest at L = w: with a low weight the
+            mask keeps the easier images, with a high one the harder.
     """
 
     classification: bool = True
@@ -66,19 +60,16 @@ class Objective:
     selection_weight: float = 1.0
 
     def __post_init__(self):
-        for name, value, known in (
-            ("ratio_control", self.ratio_control, RATIO_CONTROLS),
-            ("loss_scale", self.loss_scale, LOSS_SCALES),
+        for name, known in (("ratio_control", RATIO_CONTROLS), ("loss_scale", LOSS_SCALES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {' or '.join(map(repr, known))}")
+        for name, instead in (
+            ("selection_weight", "to leave the term out, selection=False"),
+            ("learning_rate", "with 0 no logit would move"),
+            ("compression_scale", "to leave the term out, compression=False"),
         ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; it can be {' or '.join(map(repr, known))}")
-        for name, value, instead in (
-            ("selection_weight", self.selection_weight, "to leave the term out, selection=False"),
-            ("learning_rate", self.learning_rate, "with 0 no logit would move"),
-            ("compression_scale", self.compression_scale, "to leave the term out, compression=False"),
-        ):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} is a number above 0 ({instead}); got {value}")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is a number above 0 ({instead}); got {getattr(self, name)}")
 
     @property
     def projects(self) -> bool:
@@ -94,26 +85,20 @@ class Objective:
 class AdaPruner:
     """Learns one mask logit a sample while the model trains (Yang et al. 2023, Eq. 4-7).
 
-    With ratio control "penalty" the gap abs(r - c) is checked as pruning goes, and the mask that is within epsilon
-    counts, as in the paper. It is checked at the end of each epoch, when every logit has had its step, and lambda
-    (r - c) of that check holds for the next one. Once r is at c or below, all logits go back together, on the straight
-    way the epoch took them, to where r is c, and stay there: of all masks within epsilon the nearest. The model trains
-    on with its weights, and alpha goes on rising, as r is not below c. There is no later mask to wait for: until then
-    all that moves a logit takes it down (L - log L is never below 1), so r comes by c once. Why not after each step:
-    there those whose turn in the epoch came first would be the ones to go (docs/method.md has the figures).
+    With ratio control "penalty" the gap abs(r - c) is checked at the end of each epoch, when every logit has had its
+    step, and lambda (r - c) of that check holds for the next one. Once r is at c or below, all logits go back together,
+    on the straight way the epoch took them, to where r is c, and stay there (docs/method.md says why).
 
     Args:
         num_samples: N, the size of the training set.
         keep_ratio: c, the share of the samples to keep, in (0, 1); at least one sample and not all.
         total_steps: how often `update` will be called.
-        warmup_steps: how many of these come before pruning starts.
-        alpha: first and last scale of the sigmoid.
+        warmup_steps: how many of these come before pruning starts: the model trains on everything, the mask is fixed.
+        alpha: scale of the sigmoid in the first and in the last epoch of pruning.
         objective: which terms move the mask, and how.
-        tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is
-            always allowed.
+        tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is always allowed.
         device: where the logits live; `weights` returns its result there.
-        num_covariates: K, how many numbers tell what to expect of a sample's loss; for the loss scale
-            "expected" alone.
+        num_classes: K of `class_counts`, for the loss scale "expected" alone.
 
     Raises:
         ValueError: a setting that cannot work, named.
@@ -130,13 +115,19 @@ class AdaPruner:
         objective: Objective = Objective(),
         tolerance: float = 0.02,
         device: "torch.device | str" = "cpu",
-        num_covariates: int = 0,
+        num_classes: int = 0,
     ):
+        if not 0 <= warmup_steps < total_steps:
+            raise ValueError(
+                f"warm-up of {warmup_steps} steps leaves nothing of {total_steps} steps for pruning: make the run longer "
+                "or the warm-up shorter"
+            )
+        if not 0 < alpha[0] <= alpha[1]:
+            raise ValueError(f"alpha has to rise from above 0, not from {alpha[0]} to {alpha[1]}")
         self.num_to_keep = number_to_keep(num_samples, keep_ratio)
-        self.keep_ratio = keep_ratio
+        self.keep_ratio, self.objective = keep_ratio, objective
+        self.total_steps, self.warmup_steps, self.alphas = total_steps, warmup_steps, tuple(alpha)
         self.tolerance = max(tolerance, 0.5 / num_samples)
-        self.objective = objective
-        self.schedule = Schedule(total_steps, warmup_steps, *alpha)
         self.mask = Mask(num_samples, device)
         self.alpha = alpha[0]
         self.step = 0
@@ -146,14 +137,9 @@ class AdaPruner:
         self._checked_ratio = 1.0  # r when the epoch began
         # With a penalty: the logits when the epoch began, until the mask has settled.
         self._epoch_start = None if objective.projects_at_end else self.mask.logits.clone()
-        self._seen_in_epoch = 0
-        self._steps_in_epoch = 0
-        self._seen_while_pruning = 0
-        self._mean_loss = RunningMean(num_samples)
-        self._mean_force = RunningMean(num_samples)
-        self._expected_loss = (
-            ExpectedLoss(num_covariates, num_samples, device) if objective.loss_scale == "expected" else None
-        )
+        self._seen_in_epoch = self._steps_in_epoch = self._seen_while_pruning = 0
+        self._loss_scale = LossScale(objective.loss_scale, num_samples, num_classes, device)
+        self._mean_gradient = RunningMean(num_samples)
 
     @property
     def num_samples(self) -> int:
@@ -166,7 +152,7 @@ class AdaPruner:
 
     @property
     def warming_up(self) -> bool:
-        return self.step < self.schedule.warmup_steps
+        return self.step < self.warmup_steps
 
     @property
     def compression_weight(self) -> float:
@@ -180,47 +166,40 @@ class AdaPruner:
             return torch.ones(index.shape, device=self.mask.logits.device)
         return self.mask.soft(index, self.alpha)
 
-    def update(self, index: Tensor, losses: Tensor, covariates: Tensor | None = None) -> None:
+    def update(self, index: Tensor, losses: Tensor, class_counts: Tensor | None = None) -> None:
         """Moves the mask by what the model's losses on a batch say; call it once a step.
 
         Args:
             index: identity of each sample, (B,) integers in [0, N). A sample may occur twice.
             losses: task loss of each, (B,), not negative.
-            covariates: what the loss scale "expected" goes by, (B, K), not negative; for a detector the
-                number of boxes of each class.
+            class_counts: for the loss scale "expected", objects of each class in each sample, (B, K).
 
         Raises:
-            IndexError: an index outside [0, N).
-            FloatingPointError: a loss that is not finite, with the indices.
-            ValueError: a negative loss, of which Eq. 5 has no logarithm, shapes that differ, or
-                covariates that are missing.
+            IndexError, FloatingPointError, ValueError: an index outside [0, N); a loss that is not finite; a negative
+                loss, shapes that differ, class_counts that are missing. Nothing has moved then.
         """
         losses = losses.detach().to(self.mask.logits)
         index = torch.as_tensor(index, device=losses.device)
         _check_losses(index, losses)
-        if self._expected_loss is not None:
-            self._expected_loss.check(len(losses), covariates)
+        self._loss_scale.check(len(losses), class_counts)
         index = self.mask.checked(index)
-        self._mean_loss.add(_sum(losses), len(losses))
-        if self._expected_loss is not None:
-            self._expected_loss.add(losses, covariates)
-        scaled = self._scaled(losses, covariates)
-        force = self._force(scaled)
+        self._loss_scale.add(losses, class_counts)
+        scaled = self._loss_scale.scaled(losses, class_counts)
+        grad_soft = self._grad_soft(scaled)
         self._note_terms(index, losses, scaled)
         if not self.warming_up and self.settled_at is None:
-            self._move(index, force)
-        self._mean_force.add(_sum(force), len(force))
+            self._move(index, grad_soft)
+        self._mean_gradient.add(grad_soft)
         self._advance(len(losses))
 
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
 
-        Samples tied at the threshold, such as those whose losses have long been zero, are drawn from
-        with a fixed seed, so that the ratio is exact; `num_tied` says how many there were.
+        Samples tied at the threshold are drawn from with a fixed seed; `num_tied` says how many there were.
 
         Raises:
-            RatioNotReachedError: the ratio is further than the tolerance from the one asked for, which can be
-                with a penalty alone, or pruning was too short for every sample to be seen.
+            RatioNotReachedError: pruning was too short for every sample to be seen, or for a penalty to bring the ratio
+                within the tolerance.
         """
         if self._seen_while_pruning < self.num_samples:
             raise RatioNotReachedError(
@@ -232,46 +211,28 @@ class AdaPruner:
         else:
             self._settle()
         if abs(self.kept_ratio - self.keep_ratio) > self.tolerance + 1e-9:
-            raise RatioNotReachedError(self._how_far())
+            lowest_in = float(self.mask.logits.kthvalue(self.num_samples - self.num_to_keep).values)
+            raise RatioNotReachedError(
+                f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were {self.keep_ratio:.3f} +- "
+                f"{self.tolerance:.3f}: by the penalty of Eq. 6 and 7 the logit that had to come to zero came from 1 to "
+                f"{lowest_in:.2f}: raise the mask's learning rate (ADAPRUNER.MASK.LR) or the length of the run, or use ratio "
+                "control 'projection'"
+            )
         return self.mask.hard()
-
-    def _how_far(self) -> str:
-        """What a penalty that has not brought the ratio to c lacks."""
-        lowest_in = float(self.mask.logits.kthvalue(self.num_samples - self.num_to_keep).values)
-        way = INITIAL_LOGIT - lowest_in
-        more = f"about {INITIAL_LOGIT / way:.1f} times that" if way > 0 else "losses that speak against more samples"
-        return (
-            f"the mask keeps {self.kept_ratio:.3f} of the samples, asked for were {self.keep_ratio:.3f} +- "
-            f"{self.tolerance:.3f}: by the penalty of Eq. 6 and 7 the logit that had to come to zero came from 1 to "
-            f"{lowest_in:.2f}; it takes {more}: raise the mask's learning rate (ADAPRUNER.MASK.LR) or the length of the run, or "
-            "use ratio control 'projection'"
-        )
 
     def state_dict(self) -> dict:
         """Everything `update` depends on, as tensors and plain Python values."""
         return {
-            "mask": self.mask.state_dict(),
             "settings": self._settings(),
-            "alpha": self.alpha,
-            "step": self.step,
-            "seen_in_epoch": self._seen_in_epoch,
-            "steps_in_epoch": self._steps_in_epoch,
-            "seen_while_pruning": self._seen_while_pruning,
-            "settled_at": self.settled_at,
-            "checked_ratio": self._checked_ratio,
-            "num_tied": self.num_tied,
+            "mask": self.mask.state_dict(),
+            "loss_scale": self._loss_scale.state_dict(),
+            "mean_gradient": dict(vars(self._mean_gradient)),
             "epoch_start": None if self._epoch_start is None else self._epoch_start.clone(),
-            "mean_loss": self._mean_loss.state_dict(),
-            "mean_force": self._mean_force.state_dict(),
-            **({} if self._expected_loss is None else {"expected_loss": self._expected_loss.state_dict()}),
+            **{name: getattr(self, name) for name in _SAVED},
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Continues where the saved pruner stood.
-
-        Raises:
-            ValueError: the saved state belongs to other settings or another number of samples.
-        """
+        """Continues where the saved pruner stood; ValueError if that has other settings or another number of samples."""
         ours = self._settings()
         changed = [f"{k} was {v}, is {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)]
         if changed:
@@ -281,34 +242,25 @@ class AdaPruner:
                 + ". Use those again, or start a new run elsewhere"
             )
         self.mask.load_state_dict(state["mask"])
-        self.alpha = state["alpha"]
-        self.step = state["step"]
-        self._seen_in_epoch = state["seen_in_epoch"]
-        self._steps_in_epoch = state["steps_in_epoch"]
-        self._seen_while_pruning = state["seen_while_pruning"]
-        self.settled_at, self.num_tied = state["settled_at"], state["num_tied"]
-        self._checked_ratio, start = state["checked_ratio"], state["epoch_start"]
+        self._loss_scale.load_state_dict(state["loss_scale"])
+        vars(self._mean_gradient).update(state["mean_gradient"])
+        start = state["epoch_start"]
         self._epoch_start = None if start is None else start.to(self.mask.logits, copy=True)
-        self._mean_loss.load_state_dict(state["mean_loss"])
-        self._mean_force.load_state_dict(state["mean_force"])
-        if self._expected_loss is not None:
-            self._expected_loss.load_state_dict(state["expected_loss"])
+        for name in _SAVED:
+            setattr(self, name, state[name])
 
     def _settings(self) -> dict:
-        return {
-            "keep_ratio": self.keep_ratio,
-            **asdict(self.schedule),
-            **asdict(self.objective),
-        }
+        steps = {"total_steps": self.total_steps, "warmup_steps": self.warmup_steps, "alpha": self.alphas}
+        return {"keep_ratio": self.keep_ratio, **steps, **asdict(self.objective)}
 
-    def _force(self, losses: Tensor) -> Tensor:
+    def _grad_soft(self, losses: Tensor) -> Tensor:
         """What Eq. 4 and 5 say of each sample: L - w log L, for losses brought to scale, (B,)."""
-        force = torch.zeros_like(losses)
+        grad_soft = torch.zeros_like(losses)
         if self.objective.classification:
-            force = force + losses
+            grad_soft = grad_soft + losses
         if self.objective.selection:
-            force = force + self.objective.selection_weight * selection_cost(losses)
-        return force
+            grad_soft = grad_soft + self.objective.selection_weight * selection_cost(losses)
+        return grad_soft
 
     def _note_terms(self, index: Tensor, losses: Tensor, scaled: Tensor) -> None:
         s = 1.0 if self.warming_up else self.mask.soft(index, self.alpha)
@@ -318,28 +270,19 @@ class AdaPruner:
             "compression_loss": float(compression_loss(self.kept_ratio, self.keep_ratio)),
         }
 
-    def _scaled(self, losses: Tensor, covariates: Tensor | None) -> Tensor:
-        if self.objective.loss_scale == "none":
-            return losses
-        mean = max(self._mean_loss.value(), 1e-12)
-        return losses / (mean if self._expected_loss is None else self._expected_loss.of(covariates, mean))
-
-    def _move(self, index: Tensor, force: Tensor) -> None:
+    def _move(self, index: Tensor, grad_soft: Tensor) -> None:
         if self.objective.projects:
-            # The multiplier of the constraint: what all samples have in common moves no sample past
-            # another, except by how often it happened to be visited.
-            force = force - (self._mean_force.value() if self.step else force.mean())
+            # The multiplier of the constraint: what all samples have in common moves no sample past another, except by
+            # how often it happened to be visited.
+            grad_soft = grad_soft - (self._mean_gradient.value() if self.step else grad_soft.mean())
         elif self.objective.compression:
             # Eq. 6 with r, the ratio kept, for ||s||_1 / N: see docs/method.md.
-            force = force + 2 * self.compression_weight * (self._checked_ratio - self.keep_ratio)
-        gradient = mask_gradient(self.mask.logits[index], self.alpha, force)
+            grad_soft = grad_soft + 2 * self.compression_weight * (self._checked_ratio - self.keep_ratio)
+        gradient = mask_gradient(self.mask.logits[index], self.alpha, grad_soft)
         self.mask.step(index, -self.objective.learning_rate * gradient)
 
     def _advance(self, seen: int) -> None:
-        """Counts a step in which `seen` samples were seen.
-
-        Epochs are counted from the first step on, whether it warms up or not, so that they end where a loader's do.
-        """
+        """Counts a step; epochs are counted from the first step on, so that they end where a loader's do."""
         pruned = not self.warming_up
         self.step += 1
         self._seen_while_pruning += seen if pruned else 0
@@ -348,16 +291,26 @@ class AdaPruner:
         if self._seen_in_epoch >= self.num_samples:
             if pruned:
                 self._end_pruning_epoch()
-            self._start_epoch()
+            self._seen_in_epoch %= self.num_samples
+            self._steps_in_epoch = 0
+            self._loss_scale.next_epoch()
+            self._mean_gradient.next_epoch()
 
     def _end_pruning_epoch(self) -> None:
         """The one place where a step touches all N samples."""
-        self.alpha = self.schedule.alpha(self.step, self._steps_in_epoch)
+        self.alpha = self._next_alpha()
         if self.objective.projects:
             self.mask.project(self.num_to_keep)
         elif not self.objective.projects_at_end:
             self._settle()
         self._checked_ratio = self.kept_ratio
+
+    def _next_alpha(self) -> float:
+        """Alpha of the epoch that starts now: it rises evenly, and the last whole epoch gets the last."""
+        until_last_epoch = self.total_steps - self.warmup_steps - self._steps_in_epoch
+        progress = (self.step - self.warmup_steps) / until_last_epoch if until_last_epoch > 0 else 1.0
+        first, last = self.alphas
+        return first + (last - first) * min(1.0, progress)
 
     def _settle(self) -> None:
         """With a penalty, at the end of an epoch: if that has brought the ratio to c or below, c is where it stays."""
@@ -369,21 +322,9 @@ class AdaPruner:
         self.num_tied = self.mask.walk_back(self._epoch_start, self.num_to_keep)
         self.settled_at, self._epoch_start = self.step, None
 
-    def _start_epoch(self) -> None:
-        self._seen_in_epoch %= self.num_samples
-        self._steps_in_epoch = 0
-        self._mean_loss.next_epoch()
-        self._mean_force.next_epoch()
-        if self._expected_loss is not None:
-            self._expected_loss.next_epoch()
-
 
 def number_to_keep(num_samples: int, keep_ratio: float) -> int:
-    """round(c N).
-
-    Raises:
-        ValueError: that is none of the samples or all of them, or c is no share.
-    """
+    """round(c N). Raises ValueError if that is none of the samples or all of them, or c is no share."""
     if not 0 < keep_ratio < 1:
         raise ValueError(f"keep_ratio is the share of samples that stays, above 0 and below 1; got {keep_ratio}")
     if num_samples < 2:
@@ -402,15 +343,7 @@ def _check_losses(index: Tensor, losses: Tensor) -> None:
         raise ValueError(f"one loss a sample is needed: {tuple(index.shape)} indices, {tuple(losses.shape)} losses")
     finite = torch.isfinite(losses)
     if not finite.all():
-        raise FloatingPointError(f"losses of samples {_first(index[~finite])} are not finite; the mask was not moved")
+        bad = index[~finite].tolist()
+        raise FloatingPointError(f"losses of samples {bad} are not finite; the mask was not moved")
     if (losses < 0).any():
-        raise ValueError(f"losses of samples {_first(index[losses < 0])} are negative: Eq. 5 takes their logarithm")
-
-
-def _first(index: Tensor, number: int = 20) -> str:
-    more = len(index) - number
-    return str(index[:number].tolist()) + (f" and {more} more" if more > 0 else "")
-
-
-def _sum(values: Tensor) -> float:
-    return float(values.sum(dtype=torch.float64))
+        raise ValueError(f"losses of samples {index[losses < 0].tolist()} are negative: Eq. 5 takes their logarithm")

@@ -2,24 +2,24 @@
 
 N images, logits m (N,), alpha the scale of the sigmoid, s = sigmoid(alpha m).
 
-Alpha rises, the ratio is held by a shift of all logits, and a step is m <- m - eta (m + g): g is what speaks against
-each image while s of the others stay. That is u + R, what an image answers to the others, or dE/ds, which has what it
-adds to the R of others as well. None always ends lowest, nor do other p on the way, so several are tried. What is left
-to gain is gained with alpha at infinity, where s is 0 or 1: two images change places as long as E falls. At rest
+Alpha rises, the ratio is held by a shift of all logits, and a step is m <- m - eta (m + g). g is what speaks against each
+image while s of the others stay: u + R, what an image answers to the others, or dE/ds, which has what it adds to the R
+of others as well. None always ends lowest, nor do other p on the way, so several are tried. What is left to gain is
+gained with alpha at infinity, where s is 0 or 1: two images change places as long as E falls. At rest
 m_i = nu - u_i - R_i: an image's logit is the threshold nu less the sum of what speaks against it, and the images with
 m > 0 stay.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import expit
 
-from .energy import NORM, Energy
+from .energy import NORM, NORMS, Energy
 
 STEPS, STEP_SIZE = 300, 0.2  # eta
 ALPHA = 0.1, 60.0  # first and last; it rises geometrically
-NORMS = 1.0, NORM, 8.0  # p of R on the way
 _ROUNDS = 100  # of exchanges, and of answers by half of those that would change their side, at most
 _ANSWERS = 20_000  # at most, those of one pair at a time that come after
 _EACH_WITH_EACH = 12  # of the worst that stay and the best that go
@@ -27,14 +27,7 @@ _GAIN = 1e-9  # less is rounding
 
 
 def minimise(energy: Energy, keep: int) -> np.ndarray:
-    """The logits of the mask of `keep` images that minimises E.
-
-    Args:
-        keep: how many images stay, at least 1 and below N.
-
-    Returns:
-        (N,) float64, `keep` of them above 0.
-    """
+    """The logits (N,) of the mask that minimises E, `keep` of them above 0: at least 1 and below N."""
     unary = energy.unary
     ways = [lambda s, norm=norm: unary + energy.response(s, norm) for norm in NORMS]
     starts = [anneal(energy, keep, against) for against in (*ways, energy.gradient)]
@@ -65,8 +58,8 @@ def shifted(m: np.ndarray, keep: int) -> np.ndarray:
 def at_rest(energy: Energy, kept: np.ndarray) -> np.ndarray:
     """The logits once each image has answered to the others' being in or out for good, from `kept` (N,) bool on.
 
-    Half of those that would change their side do so at a time, those that gain most by it first, as images that are
-    alike would all go, and all come back; and where that goes round in a circle, one pair at a time.
+    Half of those that would change their side do so at a time, those that gain most by it first: images that are alike
+    would all go, and all come back. Where that goes round in a circle, it is one pair at a time.
     """
     kept, keep = kept.copy(), int(kept.sum())
     for turn in range(_ANSWERS):
@@ -81,12 +74,18 @@ def at_rest(energy: Energy, kept: np.ndarray) -> np.ndarray:
 
 
 def exchange(energy: Energy, kept: np.ndarray) -> np.ndarray:
-    """Lets two images, one that stays and one that goes, change places as long as E falls; (N,) bool."""
+    """Lets two images, one that stays and one that goes, change places as long as E falls; (N,) bool.
+
+    Tried are those that E itself would sooner have the other way round, each with each.
+    """
     kept, unary = kept.copy(), energy.unary
-    sums = energy.powers() @ kept.astype(np.float64)  # R^p
+    sums = energy.powers[NORM] @ kept.astype(np.float64)  # R^p
     for _ in range(_ROUNDS):
+        marginals, inside, outside = _marginals(energy, kept, sums), np.flatnonzero(kept), np.flatnonzero(~kept)
+        worst = inside[np.argsort(-marginals[inside], kind="stable")][:_EACH_WITH_EACH]
+        best = outside[np.argsort(marginals[outside], kind="stable")][:_EACH_WITH_EACH]
         gained = False
-        for out, into in _pairs(_marginals(energy, kept, sums), kept):
+        for out, into in itertools.product(worst, best):
             if kept[out] and not kept[into]:
                 gained |= _try(energy, unary[into] - unary[out], kept, sums, out, into)
         if not gained:
@@ -94,19 +93,9 @@ def exchange(energy: Energy, kept: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _pairs(marginals: np.ndarray, kept: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(one that stays, one that goes), each of those that E itself would sooner have the other way round with each."""
-    inside, outside = np.flatnonzero(kept), np.flatnonzero(~kept)
-    inside = inside[np.argsort(-marginals[inside], kind="stable")]
-    outside = outside[np.argsort(marginals[outside], kind="stable")]
-    for out in inside[:_EACH_WITH_EACH]:
-        for into in outside[:_EACH_WITH_EACH]:
-            yield out, into
-
-
 def _marginals(energy: Energy, kept: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """By how much E rises with an image that goes, and is higher for one that stays, (N,)."""
-    near = energy.powers()
+    near = energy.powers[NORM]
     rows = np.repeat(np.arange(len(kept)), np.diff(near.indptr))
     columns, powers = near.indices, near.data
     with_it = np.where(kept[columns], sums[rows], sums[rows] + powers)
@@ -117,12 +106,13 @@ def _marginals(energy: Energy, kept: np.ndarray, sums: np.ndarray) -> np.ndarray
 
 def _try(energy: Energy, rise_of_own: float, kept: np.ndarray, sums: np.ndarray, out: int, into: int) -> bool:
     """Exchanges the two, in `kept` and `sums`, if E falls; whether it did. `rise_of_own` is the part of u."""
-    (near_out, of_out), (near_in, of_in) = _row(energy, out), _row(energy, into)
-    touched = np.unique(np.concatenate([near_out, near_in, [out, into]]))
+    near = energy.powers[NORM]
+    of_out, of_in = (slice(*near.indptr[image : image + 2]) for image in (out, into))
+    touched = np.unique(np.concatenate([near.indices[of_out], near.indices[of_in], [out, into]]))
     before, stays = sums[touched], kept[touched]
     after = before.copy()
-    after[np.searchsorted(touched, near_out)] -= of_out
-    after[np.searchsorted(touched, near_in)] += of_in
+    after[np.searchsorted(touched, near.indices[of_out])] -= near.data[of_out]
+    after[np.searchsorted(touched, near.indices[of_in])] += near.data[of_in]
     after = np.maximum(after, 0)
     will = np.where(touched == out, False, np.where(touched == into, True, stays))
     rise = (will @ after ** (1 / NORM) - stays @ before ** (1 / NORM)) / 2 + rise_of_own
@@ -130,9 +120,3 @@ def _try(energy: Energy, rise_of_own: float, kept: np.ndarray, sums: np.ndarray,
         return False
     kept[out], kept[into], sums[touched] = False, True, after
     return True
-
-
-def _row(energy: Energy, image: int) -> tuple[np.ndarray, np.ndarray]:
-    near = energy.powers()
-    own = slice(*near.indptr[image : image + 2])
-    return near.indices[own], near.data[own]

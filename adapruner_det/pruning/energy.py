@@ -5,10 +5,10 @@ N images, K classes, F features, k neighbours in a list; s (N,) the mask between
     E(s) = sum_i s_i u_i + 1/2 sum_i s_i R_i      with c N of the s_i at 1, the others at 0
     R_i = (sum_j (s_j k_ij)^p)^(1/p),  p = NORM
 
-- u_i is what speaks against image i by itself, a sum of the terms `difficulty`, `doubt`, `chance`, `classes` and
-  `last_of_class`;
-- k_ij >= 0 is what speaks against keeping both i and j, the term `likeness`. R_i is what i is charged for
-  those like it that stay; p makes the nearest of them count most.
+- u_i is what speaks against image i by itself: the terms `difficulty`, `label_errors`, `random`, `class_balance` and
+  `class_coverage`.
+- k_ij >= 0 is what speaks against keeping both i and j: the term `redundancy`. R_i is what i is charged for those like
+  it that stay; p makes the nearest of them count most.
 
 With k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint. How the mask
 comes to its minimum is in `annealing`.
@@ -21,18 +21,19 @@ import numpy as np
 from scipy import sparse
 
 from .adapruner import number_to_keep
-from .draw import drawn_lots, identity
-from .label_errors import doubt, expected_values, overlooked
+from .class_balance import class_weights, image_key, rarest_class, weighted_draw
+from .label_errors import label_error_term, overlooked
+from .loss_scale import expected_values
 from .neighbors import nearest_neighbours, unit_vectors
 from .objective import SELECTION_EPS
-from .rarest_class import rarest_class, rarity
 from .statistics import Statistics
 
 NORM = 2.0  # p
+NORMS = 1.0, NORM, 8.0  # those that `annealing` goes by on its way
 NEIGHBOURS = 32  # k
-LAST_OF_CLASS = 1.0  # what speaks for the one of a class that stays first, beyond all else that tells images apart
-_BETWEEN_EQUALS = 1e-6  # what lots count where CHANCE is off
-_SMALLEST = 1e-4  # likeness below it is none
+CLASS_COVERAGE = 1.0  # what speaks for the one of a class that stays first, beyond all else that tells images apart
+_BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
+_SMALLEST = 1e-4  # redundancy below it is none
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
 _ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
@@ -44,29 +45,28 @@ class TermWeights:
 
     Attributes:
         difficulty: of Eq. 4 and 5, x - w log x less its minimum, x being the loss over the loss that is expected.
-        doubt: of doubtful labels; 1 for an image whose labels are as good as certainly wrong.
-        likeness: what an image is charged that is just like one that stays.
-        chance: of a lot between 0 and 1 that the seed draws for each image: as in random selection it decides
+        label_errors: of labels that look wrong; 1 for an image whose labels are as good as certainly so.
+        redundancy: what an image is charged that is just like one that stays.
+        random: of a number between 0 and 1 that the seed draws for each image: as in random selection it decides
             between images that nothing else tells apart.
-        rare_classes: how far the draw favours images of rare classes: an image weighs the share of images with its
-            rarest class to the power of minus this. Above 0, each class that is the rarest of some image also keeps one
-            of these before all others (`last_of_class`).
+        class_balance: how far the draw favours images of rare classes: the power of `class_weights`. Above 0, each class
+            that is the rarest of some image also keeps one of these before all others (`class_coverage`).
         selection_weight: w of `difficulty`; the paper's is 1. The lower, the easier the images that stay.
     """
 
     difficulty: float = 0.0
-    doubt: float = 1.0
-    likeness: float = 0.7
-    chance: float = 0.2
-    rare_classes: float = 1.0
+    label_errors: float = 1.0
+    redundancy: float = 0.7
+    random: float = 0.2
+    class_balance: float = 1.0
     selection_weight: float = 1.0
 
     def __post_init__(self):
         for name, value in vars(self).items():
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is a weight of at least 0 (off); got {value}")
-        if self.rare_classes > 10:
-            raise ValueError(f"rare_classes is a power from 0 (off) to 10; got {self.rare_classes}")
+        if self.class_balance > 10:
+            raise ValueError(f"class_balance is a power from 0 (off) to 10; got {self.class_balance}")
         if not self.selection_weight:
             raise ValueError("selection_weight is a number above 0")
 
@@ -77,12 +77,12 @@ class Energy:
 
     Attributes:
         own: the terms of u, (N,) each, by name.
-        likeness: k, (N, N), symmetric, not negative, nothing on the diagonal.
-        similarity: cosine of the two images' features wherever `likeness` has an entry, in the same places.
+        redundancy: k, (N, N), symmetric, not negative, nothing on the diagonal.
+        similarity: cosine of the two images' features wherever `redundancy` has an entry, in the same places.
     """
 
     own: dict[str, np.ndarray]
-    likeness: sparse.csr_matrix
+    redundancy: sparse.csr_matrix
     similarity: sparse.csr_matrix
 
     @property
@@ -90,25 +90,20 @@ class Energy:
         """u, (N,)."""
         return np.sum(list(self.own.values()), axis=0)
 
-    def powers(self, norm: float = NORM) -> sparse.csr_matrix:
-        """k^p, (N, N)."""
-        if norm not in self._powers:
-            self._powers[norm] = self.likeness.power(norm)
-        return self._powers[norm]
-
     @cached_property
-    def _powers(self) -> dict[float, sparse.csr_matrix]:
-        return {}
+    def powers(self) -> dict[float, sparse.csr_matrix]:
+        """k^p, (N, N), by p."""
+        return {norm: self.redundancy.power(norm) for norm in NORMS}
 
     def response(self, s: np.ndarray, norm: float = NORM) -> np.ndarray:
         """R (N,), what each image is charged for those like it that stay."""
-        return (self.powers(norm) @ s**norm) ** (1 / norm)
+        return (self.powers[norm] @ s**norm) ** (1 / norm)
 
     def gradient(self, s: np.ndarray) -> np.ndarray:
         """dE/ds, (N,): beside u and half of R what i adds to half of the R of others."""
         r = self.response(s)
         share = np.divide(s, r ** (NORM - 1), out=np.zeros(len(r)), where=r > 0)
-        return self.unary + (r + s ** (NORM - 1) * (self.powers() @ share)) / 2
+        return self.unary + (r + s ** (NORM - 1) * (self.powers[NORM] @ share)) / 2
 
     def value(self, kept: np.ndarray) -> float:
         """E of a selection, (N,) bool or 0 to 1."""
@@ -117,42 +112,37 @@ class Energy:
 
 
 def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int) -> Energy:
-    """The energy of the images of a data set.
-
-    Args:
-        statistics: what a finished model says of them.
-        weights: of the terms.
-        keep_ratio: c. Images count as alike by how far images lie from each other when that share is left.
-        seed: of the draw.
-    """
-    names = list(map(identity, statistics.datasets, statistics.ids))
-    counts, classes = statistics.counts, rarest_class(statistics.counts)
-    equal = drawn_lots(names, seed, np.ones(len(names)))
-    tilted = drawn_lots(names, seed, rarity(counts, weights.rare_classes))
-    near = Neighbours.within(classes, whitened(statistics.features)) if weights.likeness or weights.doubt else None
-    nothing = np.zeros(len(names))
-    own = {
-        "difficulty": weights.difficulty * difficulty(statistics, weights.selection_weight)
-        if weights.difficulty
-        else nothing,
-        "doubt": weights.doubt * _doubt(statistics, near) if weights.doubt else nothing,
-        "chance": max(weights.chance, _BETWEEN_EQUALS) * (1 - equal),
-        "classes": weights.chance * (equal - tilted),
-    }
-    own["last_of_class"] = np.zeros(len(names))
-    if weights.rare_classes:
+    """The energy of the images of a data set. How near alike ones are depends on the ratio, see `redundancy`."""
+    keys = list(map(image_key, statistics.datasets, statistics.ids))
+    classes = rarest_class(statistics.counts)
+    plain = weighted_draw(keys, seed, np.ones(len(keys)))
+    balanced = weighted_draw(keys, seed, class_weights(statistics.counts, weights.class_balance))
+    if weights.redundancy or weights.label_errors:
+        places, distances = nearest_of_class(classes, whitened(statistics.features))
+    own = {name: np.zeros(len(keys)) for name in ("difficulty", "label_errors")}
+    if weights.difficulty:
+        own["difficulty"] = weights.difficulty * difficulty(statistics, weights.selection_weight)
+    if weights.label_errors:
+        surprises = overlooked(statistics.labels, statistics.found, len(keys))
+        found = label_error_term(statistics.loss, surprises, statistics.counts, places)
+        own["label_errors"] = weights.label_errors * found
+    own["random"] = max(weights.random, _BETWEEN_EQUALS) * (1 - plain)
+    own["class_balance"] = weights.random * (plain - balanced)
+    own["class_coverage"] = np.zeros(len(keys))
+    if weights.class_balance:
         against = np.sum(list(own.values()), axis=0)
-        own["last_of_class"][_first_of_each(classes, against)] = -LAST_OF_CLASS - np.ptp(against)
-    likely = tilted >= np.sort(tilted)[::-1][number_to_keep(len(names), keep_ratio) - 1]
-    return Energy(own, *likeness(near, classes, likely, weights.likeness, len(names)))
+        by_class = np.lexsort((against, classes))
+        best_of_each = by_class[np.unique(classes[by_class], return_index=True)[1]]
+        own["class_coverage"][best_of_each] = -CLASS_COVERAGE - np.ptp(against)
+    if not weights.redundancy:
+        nothing = sparse.csr_matrix((len(keys), len(keys)))
+        return Energy(own, nothing, nothing)
+    drawn = balanced >= np.sort(balanced)[::-1][number_to_keep(len(keys), keep_ratio) - 1]
+    return Energy(own, *redundancy(places, distances, classes, drawn, weights.redundancy))
 
 
 def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
-    """Eq. 4 and 5 of each image, x - w log x, less their minimum at x = w; x is the loss over the expected one.
-
-    Returns:
-        (N,) at least 0.
-    """
+    """Eq. 4 and 5 of each image, x - w log x, less their minimum at x = w, (N,); x is the loss over the expected one."""
     if not statistics.loss.any():
         return np.zeros(len(statistics))
     x = statistics.loss / expected_values(statistics.loss, statistics.counts) + SELECTION_EPS
@@ -160,104 +150,64 @@ def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:
     return x - w * np.log(x) - (w - w * np.log(w))
 
 
-def _doubt(statistics: Statistics, near: "Neighbours | None") -> np.ndarray:
-    surprises = overlooked(statistics.labels, statistics.found, len(statistics))
-    return doubt(statistics.loss, surprises, statistics.counts, None if near is None else near.places)
+def nearest_of_class(classes: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images most like each image, of its own class; of features (N, F) only the directions count.
 
-
-def _first_of_each(classes: np.ndarray, against: np.ndarray) -> np.ndarray:
-    """Of each class the image that the least speaks against, (number of classes,) places."""
-    by_class = np.lexsort((against, classes))
-    return by_class[np.unique(classes[by_class], return_index=True)[1]]
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The images most like each image, of its own class.
-
-    Attributes:
-        places: (N, k) int64, nearest first; -1 where a class has fewer others.
-        distances: (N, k) cosine distances in [0, 2]; infinite there.
+    Returns:
+        (N, k) places, nearest first, and cosine distances; -1 and infinite where a class has fewer others.
     """
-
-    places: np.ndarray
-    distances: np.ndarray
-
-    @staticmethod
-    def within(classes: np.ndarray, features: np.ndarray) -> "Neighbours":
-        """
-        Args:
-            classes: (N,) integers.
-            features: (N, F); only their directions count.
-        """
-        places = np.full((len(classes), NEIGHBOURS), -1)
-        distances = np.full(places.shape, np.inf)
-        for group in np.unique(classes):
-            own = np.flatnonzero(classes == group)
-            length = min(NEIGHBOURS, len(own) - 1)
-            if length and features.shape[1]:
-                near, far = nearest_neighbours(unit_vectors(features[own]), length, progress="Neighbours")
-                places[own, :length], distances[own, :length] = own[near], far
-        return Neighbours(places, distances)
+    places = np.full((len(classes), NEIGHBOURS), -1)
+    distances = np.full(places.shape, np.inf)
+    for group in np.unique(classes):
+        own = np.flatnonzero(classes == group)
+        length = min(NEIGHBOURS, len(own) - 1)
+        if length and features.shape[1]:
+            near, far = nearest_neighbours(unit_vectors(features[own]), length)
+            places[own, :length], distances[own, :length] = own[near], far
+    return places, distances
 
 
-def likeness(
-    near: "Neighbours | None", classes: np.ndarray, likely: np.ndarray, strength: float, num: int
+def redundancy(
+    places: np.ndarray, distances: np.ndarray, classes: np.ndarray, drawn: np.ndarray, strength: float
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """k_ij = strength exp(-(2 d_ij / w)^2) of each two images of a class of which one is among the nearest of the other.
 
     d is their cosine distance; w is the distance at which images of the class lie from each other once their share
     is left: the median distance of an image from its (1 / share)-th neighbour. What is much nearer than half of it is
-    as good as a copy.
-
-    Args:
-        near: the nearest of each image; None for no likeness.
-        classes: (N,).
-        likely: (N,) bool, who would stay if the draw alone decided: it gives each class its share.
-        strength: of a copy.
-        num: N.
+    as good as a copy. `drawn` (N,) bool are those who would stay if the draw alone decided: it gives each class its share.
 
     Returns:
-        likeness and similarity, (N, N) each; see `Energy`.
+        redundancy and similarity, (N, N) each; see `Energy`.
     """
-    if near is None or not strength:
-        nothing = sparse.csr_matrix((num, num))
-        return nothing, nothing
-    rows, columns = np.nonzero((near.places >= 0) & (near.distances < 1))
-    found = (1 - near.distances[rows, columns], (rows, near.places[rows, columns]))
+    num = len(classes)
+    rows, columns = np.nonzero((places >= 0) & (distances < 1))
+    found = (1 - distances[rows, columns], (rows, places[rows, columns]))
     one_way = sparse.csr_matrix(found, (num, num))
     similarity = one_way.maximum(one_way.T).tocsr()
-    widths = _widths(near, classes, likely)[np.repeat(np.arange(num), np.diff(similarity.indptr))]
+    widths = _widths(distances, classes, drawn)[np.repeat(np.arange(num), np.diff(similarity.indptr))]
     kernel = strength * np.exp(-((2 * (1 - similarity.data) / widths) ** 2))
     kernel[kernel < _SMALLEST * strength] = 0
     return sparse.csr_matrix((kernel, similarity.indices, similarity.indptr), (num, num)), similarity
 
 
-def _widths(near: Neighbours, classes: np.ndarray, likely: np.ndarray) -> np.ndarray:
+def _widths(distances: np.ndarray, classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """w of each image's class, (N,)."""
     widths = np.empty(len(classes))
     for group in np.unique(classes):
         own = np.flatnonzero(classes == group)
         length = max(1, min(NEIGHBOURS, len(own) - 1))
-        share = max(likely[own].mean(), 1 / len(own))
-        widths[own] = np.median(near.distances[own, min(round(1 / share), length) - 1])
+        share = max(drawn[own].mean(), 1 / len(own))
+        widths[own] = np.median(distances[own, min(round(1 / share), length) - 1])
     return np.clip(widths, _NARROWEST, 2)
 
 
 def whitened(features: np.ndarray) -> np.ndarray:
-    """The principal components of the features, each scaled to variance 1.
+    """The principal components of the features (N, F), each scaled to variance 1, (N, G) float32.
 
-    The features of a trained detector vary in a few directions a lot, by what the classes are, and in many
-    others a little, which is what tells two pictures from two copies of one (docs/method.md).
-
-    Args:
-        features: (N, F).
-
-    Returns:
-        (N, G) float32. G is 128, less where there are fewer features or fewer than 8 samples each, as
-        directions in which few samples vary put all of them at the same distance, and where the features
-        vary in fewer directions, as what remains is rounding. Features that hardly vary are returned as
-        they are.
+    The features of a trained detector vary in a few directions a lot, by what the classes are, and in many others a
+    little, which is what tells two pictures from two copies of one (docs/method.md). G is 128, or less: there are 8
+    samples to a direction at least, as all lie at the same distance else, and no direction in which there is rounding
+    alone. Features that hardly vary are returned as they are.
     """
     num, size = features.shape
     components = min(_COMPONENTS, size, num // _SAMPLES_A_COMPONENT)

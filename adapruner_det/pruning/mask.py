@@ -13,10 +13,6 @@ class Mask:
     """The logits of N samples, indexed by sample, and the count of samples kept (m > 0).
 
     `step` costs O(batch) whatever N is; only `project`, `walk_back`, `hard` and the state touch all N.
-
-    Args:
-        num_samples: N.
-        device: where the logits live.
     """
 
     def __init__(self, num_samples: int, device: "torch.device | str" = "cpu"):
@@ -32,11 +28,7 @@ class Mask:
         return self.num_kept / len(self)
 
     def checked(self, index: Tensor) -> Tensor:
-        """`index` (B,) where the logits live.
-
-        Raises:
-            IndexError: samples that are not there.
-        """
+        """`index` (B,) where the logits live. Raises IndexError for samples that are not there."""
         index = torch.as_tensor(index, device=self.logits.device)
         if len(index) and not (0 <= int(index.min()) and int(index.max()) < len(self)):
             raise IndexError(f"sample indices {index.tolist()} are not all in [0, {len(self)})")
@@ -68,17 +60,14 @@ class Mask:
     def project(self, num_kept: int) -> int:
         """Shifts all logits by one number so that exactly the `num_kept` highest are above zero.
 
-        Samples tied at the threshold are drawn from with a fixed seed: those drawn get the smallest logits
-        above zero, the others the smallest below.
-
-        Args:
-            num_kept: at least 1 and below N.
+        Samples tied at the threshold are drawn from with a fixed seed: those drawn get the smallest logit above zero,
+        the others the largest below.
 
         Returns:
             How many samples were tied and have been parted.
 
         Raises:
-            ValueError: another number.
+            ValueError: `num_kept` is below 1 or not below N.
         """
         if not 0 < num_kept < len(self):
             raise ValueError(f"{num_kept} of {len(self)} samples cannot be kept: at least 1 and not all")
@@ -100,14 +89,10 @@ class Mask:
         return len(tied)
 
     def walk_back(self, start: Tensor, num_kept: int) -> int:
-        """Back towards `start`, on the straight way all logits went together, to where `num_kept` are above zero.
+        """Back towards `start` (N,), on the straight way all logits went together, to where `num_kept` are above zero.
 
-        Args:
-            start: logits (N,) of which more than `num_kept` are above zero; now at most so many are.
-            num_kept: as of `project`, which sets the count exactly where the way has come to it.
-
-        Returns:
-            As `project`.
+        More than `num_kept` of `start` are above zero, at most so many are now. Returns as `project`, which sets the
+        count exactly where the way has come to it.
         """
         fell = (start > 0) & (self.logits <= 0)
         # The share of the way after which a sample goes: none for those that had gone, never for the others.
@@ -121,11 +106,7 @@ class Mask:
         return {"logits": self.logits.clone(), "num_kept": self.num_kept}
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over a saved mask.
-
-        Raises:
-            ValueError: it is of another number of samples.
-        """
+        """Takes over a saved mask. Raises ValueError if it is of another number of samples."""
         if len(state["logits"]) != len(self):
             raise ValueError(
                 f"the saved mask is for {len(state['logits'])} samples, this data set has {len(self)}: "

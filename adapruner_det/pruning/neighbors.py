@@ -1,18 +1,10 @@
-"""The nearest images of each image, by the angle between their features.
-
-N images, F features, B of the images asked about, k neighbours of each.
-"""
+"""The nearest images of each image, by the angle between their features (N images, F features)."""
 
 import numpy as np
-import torch
-from tqdm import tqdm
-
-_BLOCK_BYTES = 2**27  # of similarities, or of differences, at a time
 
 
 def unit_vectors(features: np.ndarray) -> np.ndarray:
-    """(N, F) rows scaled to length 1, float32; where there are rows of zeros, (N, F + 1), they alone along
-    the last axis."""
+    """Rows of length 1, float32: (N, F), or (N, F + 1) with rows of zeros alone along the last axis."""
     norms = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     zero = norms == 0
     units = features / np.where(zero, 1, norms)
@@ -20,55 +12,31 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
 
 
 def nearest_neighbours(
-    units: np.ndarray,
-    length: int,
-    images: np.ndarray | None = None,
-    candidates: np.ndarray | None = None,
-    progress: str | None = None,
+    units: np.ndarray, length: int, images: np.ndarray | None = None, candidates: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest candidates to each image but itself, by comparing all with all, a block at a time.
+    """The k nearest candidates to each image but itself: (B, k) places and float64 cosine distances, rising.
 
     Args:
         units: (N, F) float32 rows of length 1.
         length: k, below the number of candidates.
         images: (B,) places of those asked about, which have to be among the candidates; None for all.
-        candidates: places of those that may be found, rising; None for all.
-        progress: what to call it on the screen; None shows nothing.
-
-    Returns:
-        (B, k) int64 places and (B, k) float64 cosine distances in [0, 2], rising along a row: the same
-        from both sides, 0 for copies.
+        candidates: places of those that may be found; None for all.
     """
+    from sklearn.neighbors import NearestNeighbors  # here, as it takes a second to import
+
     everything = np.arange(len(units))
     images = everything if images is None else images
     candidates = everything if candidates is None else candidates
-    neighbours = np.empty((len(images), length), np.int64)
-    distances = np.empty((len(images), length))
-    vectors = torch.from_numpy(units)
-    others = vectors[candidates]
-    # The differences of a block are held in float32 and in float64.
-    rows = max(1, _BLOCK_BYTES // max(4 * len(candidates), 12 * length * units.shape[1]))
-    starts = range(0, len(images), rows)
-    for start in tqdm(starts, progress, unit="block", delay=5, disable=progress is None):
-        block = images[start : start + rows]
-        similarities = vectors[block] @ others.T
-        similarities[np.arange(len(block)), np.searchsorted(candidates, block)] = -np.inf
-        nearest = candidates[similarities.topk(length).indices.numpy()]
-        exact = _exact_distances(vectors, block, nearest)
-        order = np.argsort(exact, axis=1)
-        neighbours[start : start + rows] = np.take_along_axis(nearest, order, axis=1)
-        distances[start : start + rows] = np.take_along_axis(exact, order, axis=1)
-    return neighbours, distances
+    search = NearestNeighbors(n_neighbors=length + 1, algorithm="brute").fit(units[candidates])
+    places = candidates[search.kneighbors(units[images], return_distance=False)]
+    own = places == images[:, None]
+    own[~own.any(axis=1), -1] = True  # more copies than places: the image itself is not in its list
+    places = places[~own].reshape(-1, length)
+    distances = np.stack([_distances(units[images], units[column]) for column in places.T], axis=1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
-def _exact_distances(vectors: torch.Tensor, images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """1 - cosine as ||a - b||^2 / 2: exact for near ones, where 1 - a b is rounding.
-
-    Args:
-        images: (B,). others: (B, k).
-
-    Returns:
-        (B, k) float64.
-    """
-    differences = vectors[images][:, None] - vectors[others]
-    return (differences.double().square().sum(-1) / 2).numpy()
+def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """1 - cosine of the rows of two (B, F), as half the squared distance: exact for near ones, 0 for copies."""
+    return np.square((one - other).astype(np.float64)).sum(axis=1) / 2

@@ -1,7 +1,7 @@
 """The loss of AdaPruner, Eq. 4-7 of Yang et al. 2023, and its gradient on the mask in closed form.
 
-N samples, logits m (N,), scale alpha, soft mask s = sigmoid(alpha m), L (N,) the task loss of each
-sample, c the ratio to keep, r the ratio kept. Everything here is a plain function of tensors.
+N samples, logits m (N,), scale alpha, soft mask s = sigmoid(alpha m), L (N,) the task loss of each sample, c the ratio
+to keep, r the ratio kept. Everything here is a plain function of tensors.
 """
 
 import torch
@@ -41,22 +41,12 @@ def compression_weight(kept_ratio: float, keep_ratio: float, scale: float = COMP
     return scale * abs(kept_ratio - keep_ratio)
 
 
-def mask_gradient(logits: Tensor, alpha: float, force: Tensor) -> Tensor:
-    """N times the gradient of Eq. 7 with respect to the logits, in closed form.
+def mask_gradient(logits: Tensor, alpha: float, grad_soft: Tensor) -> Tensor:
+    """N times the gradient of Eq. 7 with respect to logits (B,), from that with respect to s (B,): ds/dm = alpha s (1 - s).
 
-    With force_i = L_i - log(L_i + eps) + 2 lambda (ratio - c) this equals
-    N d/dm_i [L_classification + L_selection + lambda L_compression], lambda held constant, because
-    each term reaches m_i through s_i alone: ds_i/dm_i = alpha s_i (1 - s_i). A term that is switched
-    off is left out of the force.
-
-    Args:
-        logits: m of the samples at hand, (B,).
-        alpha: scale of the sigmoid.
-        force: derivative of N times Eq. 7 with respect to s of the same samples, (B,).
-
-    Returns:
-        (B,). Multiplied by N it does not shrink with the size of the data set, so that a learning
-        rate means the same for 300 and for 300,000 samples.
+    With grad_soft_i = L_i - log(L_i + eps) + 2 lambda (ratio - c), lambda held constant, it is that of all three terms; a
+    term that is switched off is left out. Multiplied by N, it does not shrink with the size of the data set, so that a
+    learning rate means the same for 300 and for 300,000 samples.
     """
     s = soft_mask(logits, alpha)
-    return alpha * s * (1 - s) * force
+    return alpha * s * (1 - s) * grad_soft

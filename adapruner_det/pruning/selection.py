@@ -4,15 +4,14 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from ..files import write_text
-from .groups import quotas
 
 RECORD = "selection.json"
 TABLE = "images.csv"
@@ -24,16 +23,14 @@ class Selection:
     """Scores and verdicts of N samples, and where they come from.
 
     Attributes:
-        datasets: name of the data set each sample belongs to, N strings.
-        ids: id of each sample within its data set, N strings; never a position.
-        scores: N numbers, higher means keep; None for a sample that did not compete, whose
-            verdict no cut changes.
+        datasets, ids: N strings each: the data set of each sample, and its id there; never a position.
+        scores: N numbers, higher means keep; None for a sample that was no candidate, whose verdict no cut changes.
         kept: N booleans.
-        keep_ratio: the ratio asked for, among the samples that competed.
+        keep_ratio: the ratio asked for, among the candidates.
         method: name of the method that made the scores.
         columns: further columns of N values for people to look at, by name.
-        provenance: what is needed to make it again or to see that it fits: seed, config, versions,
-            seconds, fingerprints of the data. Plain values.
+        provenance: what is needed to make it again or to see that it fits: seed, config, versions, seconds,
+            fingerprints of the data. Plain values.
     """
 
     datasets: Sequence[str]
@@ -46,13 +43,8 @@ class Selection:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        lengths = {
-            "datasets": len(self.datasets),
-            "ids": len(self.ids),
-            "scores": len(self.scores),
-            "kept": len(self.kept),
-            **{name: len(column) for name, column in self.columns.items()},
-        }
+        columns = {"datasets": self.datasets, "ids": self.ids, "scores": self.scores, "kept": self.kept, **self.columns}
+        lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"a selection needs one value a sample in every column: {lengths}")
         times = Counter(zip(self.datasets, self.ids))
@@ -68,7 +60,7 @@ class Selection:
 
     @property
     def reached_ratio(self) -> float:
-        """Share kept of the samples that competed."""
+        """Share kept of the candidates."""
         verdicts = [k for k, score in zip(self.kept, self.scores) if score is not None]
         return sum(verdicts) / len(verdicts)
 
@@ -78,8 +70,7 @@ class Selection:
 
     def column_of(self, dataset: str, name: str) -> dict[str, Any]:
         """Values of column `name` by sample id, for one data set."""
-        values = self.columns[name]
-        return {i: v for d, i, v in zip(self.datasets, self.ids, values) if d == dataset}
+        return {i: v for d, i, v in zip(self.datasets, self.ids, self.columns[name]) if d == dataset}
 
     def known_ids(self, dataset: str) -> set[str]:
         return {i for d, i in zip(self.datasets, self.ids) if d == dataset}
@@ -90,78 +81,56 @@ class Selection:
     def cut(self, keep_ratio: float, balance_by: str | None = None) -> "Selection":
         """The same scores cut at another ratio: the highest round(keep_ratio * N), at least one, are kept.
 
-        Samples with equal scores are ordered by a hash of their id, so that neither the order of the
-        data set nor the alphabet decides.
-
-        Args:
-            balance_by: a column; each of its values is held to the ratio (`groups.quotas`).
+        Samples with equal scores are ordered by a hash of their id, so that neither the order of the data set nor the
+        alphabet decides. Each value of the column `balance_by` is held to the ratio (`quotas`).
 
         Raises:
             ValueError: a ratio outside (0, 1], or too few samples for each value to keep one.
         """
         if not 0 < keep_ratio <= 1:
             raise ValueError(f"keep_ratio is the share that stays, above 0 and at most 1; got {keep_ratio}")
-        competing = [i for i, score in enumerate(self.scores) if score is not None]
-        competing.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
+        candidates = [i for i, score in enumerate(self.scores) if score is not None]
+        candidates.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
+        values = ["all"] * len(self) if balance_by is None else self.columns[balance_by]
+        groups: dict[Any, list[int]] = {value: [] for value in values}
+        for i in candidates:
+            groups[values[i]].append(i)
         kept = [k and score is None for k, score in zip(self.kept, self.scores)]
-        total = max(1, round(keep_ratio * len(competing)))
-        for i in competing[:total] if balance_by is None else self._balanced(competing, total, balance_by):
-            kept[i] = True
+        given = quotas(list(map(len, groups.values())), max(1, round(keep_ratio * len(candidates))))
+        for own, places in zip(groups.values(), given):
+            for i in own[:places]:
+                kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
-
-    def _balanced(self, ordered: list[int], total: int, column: str) -> Iterator[int]:
-        """The first of `ordered` of each value of a column, `total` together."""
-        by_value: dict[Any, list[int]] = {value: [] for value in self.columns[column]}
-        for i in ordered:
-            by_value[self.columns[column][i]].append(i)
-        sizes = torch.tensor([len(own) for own in by_value.values()])
-        for own, places in zip(by_value.values(), quotas(sizes, total).tolist()):
-            yield from own[:places]
 
     def table(self):
         """A pandas DataFrame, one row a sample: dataset, id, kept, score and the further columns."""
-        import pandas as pd  # here, so that the method itself needs nothing but torch
+        import pandas as pd  # here, so that the mask needs nothing but torch
 
+        kept = list(map(int, self.kept))
         return pd.DataFrame(
-            {
-                "dataset": self.datasets,
-                "id": self.ids,
-                "kept": list(map(int, self.kept)),
-                "score": self.scores,
-                **self.columns,
-            }
+            {"dataset": self.datasets, "id": self.ids, "kept": kept, "score": self.scores, **self.columns}
         )
 
     def save(self, folder: "str | Path") -> None:
         """Writes the file of record (selection.json) and a CSV for people (images.csv)."""
+        kept = list(map(bool, self.kept))
         record = {
             "format": FORMAT,
             "method": self.method,
             "keep_ratio": self.keep_ratio,
             "reached_ratio": self.reached_ratio,
             "num_samples": len(self),
-            "num_kept": sum(map(bool, self.kept)),
+            "num_kept": sum(kept),
             "provenance": self.provenance,
         }
-        samples = {
-            "dataset": list(self.datasets),
-            "id": list(self.ids),
-            "score": list(self.scores),
-            "kept": list(map(bool, self.kept)),
-            **{name: list(column) for name, column in self.columns.items()},
-        }
+        samples = {"dataset": self.datasets, "id": self.ids, "score": self.scores, "kept": kept, **self.columns}
         write_text(Path(folder) / RECORD, _dump(record, samples))
         by_score = self.table().sort_values(["score", "id"], kind="stable")
         write_text(Path(folder) / TABLE, by_score.to_csv(index=False, lineterminator="\n"))
 
     @staticmethod
     def load(folder: "str | Path") -> "Selection":
-        """Reads what `save` wrote.
-
-        Raises:
-            FileNotFoundError: no file of record there.
-            ValueError: it is broken, or of a newer format.
-        """
+        """Reads what `save` wrote; FileNotFoundError or ValueError if it is missing, broken or of a newer format."""
         path = Path(folder) / RECORD
         if not path.is_file():
             raise FileNotFoundError(
@@ -173,18 +142,35 @@ class Selection:
             if record["format"] > FORMAT:
                 raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
             samples = dict(record["samples"])
-            return Selection(
-                datasets=samples.pop("dataset"),
-                ids=samples.pop("id"),
-                scores=samples.pop("score"),
-                kept=samples.pop("kept"),
-                keep_ratio=record["keep_ratio"],
-                method=record["method"],
-                columns=samples,
-                provenance=record["provenance"],
-            )
+            known = [samples.pop(name) for name in ("dataset", "id", "score", "kept")]
+            return Selection(*known, record["keep_ratio"], record["method"], samples, record["provenance"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
+
+
+def quotas(sizes: Sequence[int], total: int) -> list[int]:
+    """How many of each group to keep, `total` together: in proportion to its size, at least one, none of an empty one.
+
+    Largest remainder (Hamilton's method): each group gets the whole part of its share, and the places left go to the
+    largest fractions, the first among equals. A group whose share is below one gets one, and the rest is divided among
+    the others. Raises ValueError for more groups than samples to keep.
+    """
+    sizes = np.array(sizes)
+    given, free = np.zeros_like(sizes), sizes > 0
+    if free.sum() > total:
+        raise ValueError(
+            f"{free.sum()} groups cannot each keep a sample when {total} of {sizes.sum()} are to be kept: raise "
+            "keep_ratio, join groups, or do without (SCORING.CLASS_BALANCE False; in selection.py cut, --across-classes)"
+        )
+    while (small := free & (sizes * (total - given.sum()) < sizes[free].sum())).any():
+        given[small] = 1
+        free &= ~small
+    if free.any():
+        places = total - given.sum()
+        shares, remainders = np.divmod(sizes[free] * places, sizes[free].sum())
+        shares[np.argsort(-remainders, kind="stable")[: places - shares.sum()]] += 1
+        given[free] = shares
+    return given.tolist()
 
 
 def ratio_label(keep_ratio: float) -> str:
@@ -193,10 +179,10 @@ def ratio_label(keep_ratio: float) -> str:
     return label if float(label) == keep_ratio else f"{keep_ratio:g}"
 
 
-def _dump(record: dict[str, Any], samples: dict[str, list]) -> str:
+def _dump(record: dict[str, Any], samples: dict[str, Sequence[Any]]) -> str:
     """JSON with the record's keys one a line and each column of samples on one line."""
     head = json.dumps(record, indent=1, allow_nan=False).removesuffix("\n}")
-    columns = (f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in samples.items())
+    columns = (f"  {json.dumps(k)}: {json.dumps(list(v), allow_nan=False)}" for k, v in samples.items())
     return head + ',\n "samples": {\n' + ",\n".join(columns) + "\n }\n}\n"
 
 

@@ -1,6 +1,6 @@
 """What a finished model says of every image of a data set, in one file.
 
-N images, K classes, F features; boxes as in `label_doubt`.
+N images, K classes, F features; boxes as in `matching`.
 """
 
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_bytes
-from .label_errors import Detections, Labels
+from .matching import Detections, Labels, check
 
 FILE = "statistics.npz"
 _LOSS = "loss:"  # before the name of a loss term, in the file
@@ -52,6 +52,7 @@ class Statistics:
         if self.labels.crowds is None:
             crowds = np.zeros(len(self.labels.boxes), bool)
             object.__setattr__(self, "labels", self.labels._replace(crowds=crowds))
+        check(self.labels, self.found, len(self.ids))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,45 +63,36 @@ class Statistics:
         return np.sum([values.astype(np.float64) for values in self.losses.values()], axis=0)
 
     def check_finite(self) -> None:
-        """
-        Raises:
-            FloatingPointError: a loss that is not finite or is negative, or a feature that is not finite, with the images.
-        """
+        """Raises FloatingPointError, with the images, for losses and features that are no number or negative losses."""
         good = np.isfinite(self.loss) & (self.loss >= 0) & np.isfinite(self.features).all(axis=1)
         if not good.all():
             bad = [f"{self.datasets[i]} {self.ids[i]}" for i in np.flatnonzero(~good)[:5]]
             raise FloatingPointError(
-                f"what the finished model says of {np.sum(~good)} images is no number, or a negative loss (the first: {', '.join(bad)}): "
-                "it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
+                f"what the finished model says of {np.sum(~good)} images is no number, or a negative loss (the first: "
+                f"{', '.join(bad)}): it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
 
     @staticmethod
     def interleaved(parts: list["Statistics"]) -> "Statistics":
         """Statistics of all images, of which the n-th part has the n-th and every len(parts)-th after it."""
-        if len(parts) == 1:
-            return parts[0]
-        num, step = sum(map(len, parts)), len(parts)
-        place = np.concatenate(
-            [np.arange(n, num, step) for n in range(step)]
-        )  # of what follows each other in the parts
-        back = np.argsort(place)
+        num = sum(map(len, parts))
+        places = [np.arange(n, num, len(parts)) for n in range(len(parts))]
+        back = np.argsort(np.concatenate(places))
 
-        def rows(of) -> np.ndarray:
-            return np.concatenate([np.asarray(of(part)) for part in parts])[back]
+        def rows(columns: list) -> np.ndarray:
+            return np.concatenate(columns)[back]
 
         def boxes(name: str):
-            columns = [
-                getattr(part, name)._replace(images=np.arange(n, num, step)[getattr(part, name).images])
-                for n, part in enumerate(parts)
-            ]
-            return type(columns[0])(*(np.concatenate(column) for column in zip(*columns)))
+            tables = [getattr(part, name) for part in parts]
+            moved = [table._replace(images=place[table.images]) for table, place in zip(tables, places)]
+            return type(moved[0])(*map(np.concatenate, zip(*moved)))
 
         return Statistics(
-            datasets=rows(lambda part: part.datasets).tolist(),
-            ids=rows(lambda part: part.ids).tolist(),
-            losses={name: rows(lambda part: part.losses[name]) for name in parts[0].losses},
-            counts=rows(lambda part: part.counts),
-            features=rows(lambda part: part.features),
+            datasets=rows([part.datasets for part in parts]).tolist(),
+            ids=rows([part.ids for part in parts]).tolist(),
+            losses={term: rows([part.losses[term] for part in parts]) for term in parts[0].losses},
+            counts=rows([part.counts for part in parts]),
+            features=rows([part.features for part in parts]),
             labels=boxes("labels"),
             found=boxes("found"),
             class_names=parts[0].class_names,
@@ -111,26 +103,15 @@ class Statistics:
         arrays = {f"{_LOSS}{name}": values for name, values in self.losses.items()}
         for part in ("labels", "found"):
             arrays.update({f"{part}:{name}": values for name, values in getattr(self, part)._asdict().items()})
+        for name in ("datasets", "ids", "class_names"):
+            arrays[name] = np.array(getattr(self, name), dtype=np.str_)
         content = io.BytesIO()
-        np.savez_compressed(
-            content,
-            format=np.array(_FORMAT),
-            datasets=np.array(self.datasets, dtype=np.str_),
-            ids=np.array(self.ids, dtype=np.str_),
-            class_names=np.array(self.class_names, dtype=np.str_),
-            counts=self.counts,
-            features=self.features,
-            **arrays,
-        )
+        np.savez_compressed(content, format=np.array(_FORMAT), counts=self.counts, features=self.features, **arrays)
         write_bytes(Path(folder) / FILE, content.getvalue())
 
     @staticmethod
     def load(folder: "str | Path") -> "Statistics":
-        """
-        Raises:
-            FileNotFoundError: there are none.
-            ValueError: they are broken, or of a newer format.
-        """
+        """Reads what `save` wrote; FileNotFoundError or ValueError if it is missing, broken or of a newer format."""
         path = Path(folder) / FILE
         if not path.is_file():
             raise FileNotFoundError(
@@ -142,12 +123,10 @@ class Statistics:
                 if int(file["format"]) > _FORMAT:
                     raise ValueError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
                 return Statistics(
-                    datasets=file["datasets"].tolist(),
-                    ids=file["ids"].tolist(),
+                    **{name: file[name].tolist() for name in ("datasets", "ids", "class_names")},
                     losses={name[len(_LOSS) :]: file[name] for name in file.files if name.startswith(_LOSS)},
                     counts=file["counts"],
                     features=file["features"],
-                    class_names=file["class_names"].tolist(),
                     labels=Labels(*(file[f"labels:{name}"] for name in Labels._fields)),
                     found=Detections(*(file[f"found:{name}"] for name in Detections._fields)),
                 )

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,11 +38,7 @@ class Planted:
 
     @staticmethod
     def load(path: "str | Path") -> "Planted":
-        """
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no planted.json.
-        """
+        """Raises FileNotFoundError if there is no such file, ValueError if it is no planted.json."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; inject_label_errors.py and make_demo_set.py write one")
@@ -61,32 +56,19 @@ class Planted:
             raise ValueError(f"{path}: wrong labels of kind {unknown[0]!r}; known are {', '.join(KINDS)}")
         return Planted(pairs, wrong, without_boxes)
 
-    def ids(self) -> set[str]:
-        """All images that something is planted in, and the originals of copies."""
-        pairs = (*self.near_duplicate_of, *self.near_duplicate_of.values())
-        return {*pairs, *self.wrong_label, *self.without_boxes}
-
     def groups(self) -> dict[str, set[str]]:
         """Image ids by what is planted; wrong labels all together, and by kind. Empty groups are left out."""
         # Either of a pair may go: what pruning can save is one of the two.
-        groups = {
-            "near-duplicates and their originals": {
-                *self.near_duplicate_of,
-                *self.near_duplicate_of.values(),
-            },
-            "wrong labels": set(self.wrong_label),
-        }
+        pairs = {*self.near_duplicate_of, *self.near_duplicate_of.values()}
+        groups = {"near-duplicates and their originals": pairs, "wrong labels": set(self.wrong_label)}
         for kind in KINDS:
             groups[f"wrong labels: {kind}"] = {i for i, k in self.wrong_label.items() if k == kind}
         groups["without boxes"] = self.without_boxes
         return {name: ids for name, ids in groups.items() if ids}
 
-
-class _Group(NamedTuple):
-    """Scores and verdicts of N images: (N,) float64 and (N,) bool."""
-
-    scores: np.ndarray
-    pruned: np.ndarray
+    def ids(self) -> set[str]:
+        """All images that something is planted in, and the originals of copies."""
+        return set().union(*self.groups().values())
 
 
 def competing_images(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
@@ -115,73 +97,47 @@ def competing_images(selection: Selection, planted: Planted, dataset: str | None
         raise PlantedMismatchError(f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set")
     table = table[table["score"].notna()]
     classes = [list(np.flatnonzero(counts)) or [-1] for counts in table[CLASSES_COLUMN]]
-    pruned = table["kept"].to_numpy() == 0
-    return pd.DataFrame({"score": table["score"].astype(float), "pruned": pruned, "classes": classes})
+    return pd.DataFrame({"score": table["score"].astype(float), "pruned": table["kept"] == 0, "classes": classes})
 
 
 def planted_table(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
     """A row for each kind of defect and for all other images; see NOTES for the columns.
 
     Images that did not compete count nowhere. NaN stands for what cannot be said.
-
-    Raises:
-        PlantedMismatchError: as `competing_images`.
     """
     images = competing_images(selection, planted, dataset)
     others = images[~images.index.isin(planted.ids())]
-    reference = _group(others)
-    by_class = others.explode("classes")
-    by_class = {number: _group(own) for number, own in by_class.groupby("classes")}
+    by_class = dict(list(others.explode("classes").groupby("classes")))
     rows = []
     for name, ids in planted.groups().items():
         own = images[images.index.isin(ids)]
         against = [[by_class[c] for c in classes if c in by_class] for classes in own["classes"]]
-        rows.append(
-            {
-                **_first_columns(name, own),
-                "ratio": _ratio(_mean(own["pruned"]), _mean(reference.pruned)),
-                "AUC": _mean([share_above(score, reference.scores) for score in own["score"]]),
-                "share pruned, same classes": _mean(
-                    [_mean([group.pruned.mean() for group in groups]) for groups in against]
-                ),
-                "AUC, same classes": _mean(
-                    [
-                        _mean([share_above(score, group.scores) for group in groups])
-                        for score, groups in zip(own["score"], against)
-                    ]
-                ),
-            }
+        row = _first_columns(name, own)
+        share = _mean(others["pruned"])
+        row["ratio"] = row["share pruned"] / share if share > 0 else np.nan
+        row["AUC"] = _mean([_share_above(score, others) for score in own["score"]])
+        row["share pruned, same classes"] = _mean([_mean([_mean(o["pruned"]) for o in same]) for same in against])
+        row["AUC, same classes"] = _mean(
+            [_mean([_share_above(score, o) for o in same]) for score, same in zip(own["score"], against)]
         )
+        rows.append(row)
     return pd.DataFrame([*rows, _first_columns(OTHERS, others)])
 
 
 def _first_columns(name: str, own: pd.DataFrame) -> dict:
-    return {
-        "planted": name,
-        "images": len(own),
-        "pruned": int(own["pruned"].sum()),
-        "share pruned": _mean(own["pruned"]),
-    }
+    shares = {"pruned": int(own["pruned"].sum()), "share pruned": _mean(own["pruned"])}
+    return {"planted": name, "images": len(own), **shares}
 
 
-def _group(images: pd.DataFrame) -> _Group:
-    return _Group(images["score"].to_numpy(), images["pruned"].to_numpy(dtype=bool))
-
-
-def share_above(score: float, scores: np.ndarray) -> float:
-    """Share of `scores` above a score, equal ones counting half: one image's part in the AUC."""
+def _share_above(score: float, others: pd.DataFrame) -> float:
+    """Share of the others' scores above a score, equal ones counting half: one image's part in the AUC."""
+    scores = others["score"].to_numpy()
     return float(((scores > score) + 0.5 * (scores == score)).mean()) if len(scores) else np.nan
-
-
-def _ratio(share: float, of: float) -> float:
-    return share / of if of > 0 else np.nan
 
 
 def _mean(values) -> float:
     """Mean of those that are no NaN; NaN if there is none."""
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else np.nan
+    return float(pd.Series(values, dtype=float).mean())
 
 
 def pairs_table(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
@@ -189,9 +145,6 @@ def pairs_table(selection: Selection, planted: Planted, dataset: str | None = No
 
     "share by chance" is what it would be if both went independently of each other, each with the share
     pruned of all other images. An original with several copies is in as many pairs.
-
-    Raises:
-        PlantedMismatchError: as `competing_images`.
     """
     images = competing_images(selection, planted, dataset)
     pruned = images["pruned"].to_dict()
@@ -199,17 +152,14 @@ def pairs_table(selection: Selection, planted: Planted, dataset: str | None = No
     gone = [pruned[copy] + pruned[original] for copy, original in pairs]
     share = _mean(images[~images.index.isin(planted.ids())]["pruned"])
     chance = {1: 2 * share * (1 - share), 2: share**2, 0: (1 - share) ** 2}
-    names = {1: "exactly one", 2: "both", 0: "none"}
     return pd.DataFrame(
-        [
-            {
-                "pruned of a pair": names[number],
-                "pairs": gone.count(number),
-                "share": _mean([g == number for g in gone]),
-                "share by chance": chance[number],
-            }
-            for number in names
-        ]
+        {
+            "pruned of a pair": name,
+            "pairs": gone.count(number),
+            "share": _mean([g == number for g in gone]),
+            "share by chance": chance[number],
+        }
+        for number, name in {1: "exactly one", 2: "both", 0: "none"}.items()
     )
 
 
@@ -219,20 +169,14 @@ def planted_report(selections: dict[str, Selection], planted: Planted, dataset: 
     Raises:
         PlantedMismatchError: as `competing_images`.
     """
-    parts = [_joined(selections, planted_table, planted, dataset)]
-    if planted.near_duplicate_of:
-        parts.append(_joined(selections, pairs_table, planted, dataset))
+    parts = []
+    for table_of in (planted_table, pairs_table) if planted.near_duplicate_of else (planted_table,):
+        tables = [table_of(selection, planted, dataset) for selection in selections.values()]
+        for name, table in zip(selections, tables):
+            if name:
+                table.insert(0, "selection", name)
+        parts.append(pd.concat(tables).map(_shown).to_markdown(index=False, disable_numparse=True))
     return "\n\n".join([*parts, NOTES])
-
-
-def _joined(selections, table_of, planted: Planted, dataset: str | None) -> str:
-    tables: list[pd.DataFrame] = []
-    for name, selection in selections.items():
-        table = table_of(selection, planted, dataset)
-        if name:
-            table.insert(0, "selection", name)
-        tables.append(table)
-    return pd.concat(tables).map(_shown).to_markdown(index=False, disable_numparse=True)
 
 
 def _shown(value) -> str:

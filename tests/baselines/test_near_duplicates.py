@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from adapruner_det.baselines.near_duplicates import near_duplicates, removal_distances
-from adapruner_det.pruning import neighbors as module
 
 
 def at_angles(degrees):
@@ -55,13 +54,6 @@ def test_as_written_out_however_short_the_lists(neighbours, spread):
     # Number 0 is left to the end: where lists have room to spare, it must not be taken for what fills them.
     features = features[np.argsort(-written_out(features))]
     scores = removal_distances(features, 0, neighbours)
-    np.testing.assert_allclose(without_the_last(scores), without_the_last(written_out(features)), atol=1e-6)
-
-
-def test_as_written_out_in_several_blocks(monkeypatch):
-    features = np.random.default_rng(1).normal(size=(80, 4)).astype(np.float32)
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 4 * 80 * 7)
-    scores = removal_distances(features, 0)
     np.testing.assert_allclose(without_the_last(scores), without_the_last(written_out(features)), atol=1e-6)
 
 

@@ -3,8 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from adapruner_det.baselines.random_class_weighted import random_class_weighted
-from adapruner_det.pruning.draw import drawn_lots, identity
-from adapruner_det.pruning.rarest_class import rarity
+from adapruner_det.pruning.class_balance import class_weights, image_key, weighted_draw
 
 
 def evidence(objects):
@@ -15,7 +14,7 @@ def evidence(objects):
 def test_it_is_the_draw_of_a_pruning_run_whatever_the_sizes():
     objects = np.random.default_rng(0).integers(0, 2, (50, 4, 3))
     of_images = evidence(objects)
-    expected = drawn_lots([identity("d", f"i{n}") for n in range(50)], 7, rarity(objects.sum(axis=2), 1))
+    expected = weighted_draw([image_key("d", f"i{n}") for n in range(50)], 7, class_weights(objects.sum(axis=2), 1))
     np.testing.assert_array_equal(random_class_weighted(of_images, 0.5, 7), expected)
     assert (random_class_weighted(of_images, 0.5, 8) != expected).any()
 

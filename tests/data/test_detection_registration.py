@@ -150,7 +150,7 @@ def test_paths_are_expanded_and_looked_up_in_detectron2s_folder(tmp_path, monkey
         ("mine=voc:{}:train:cat,cat", "class names are missing or repeat"),
         ("mine=voc:{}:tain", "tain.txt does not exist; lists in that folder: test, train"),
         ("mine=voc:/no/such/folder:train", "there is no /no/such/folder"),
-        ("mine=yolo:{}:train", "unknown format 'yolo'"),
+        ("mine=darknet:{}:train", "unknown format 'darknet'"),
         ("mine=coco:{}/a.json", "FILE.json or IMAGE_DIR is missing"),
         ("mine=coco:{}/a.json:{}", "there is no {}/a.json"),
         ("mine=coco:{}/Annotations:{}", "{}/Annotations is no file"),
@@ -172,4 +172,4 @@ def test_formats_are_a_table():
     assert register_from_spec("mine=other:some/file:x", formats, on_invalid="skip_images") == "mine"
     assert calls == [("mine", "some/file:x", "skip_images")]
     with pytest.raises(ValueError, match="NAME=voc:DIR:SPLIT.* or NAME=other:FILE"):
-        register_from_spec("mine=yolo:x:y", formats)
+        register_from_spec("mine=darknet:x:y", formats)

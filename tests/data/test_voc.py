@@ -166,7 +166,8 @@ def test_ids_in_another_spelling_in_subfolders_and_with_endings(tree):
 
 
 @pytest.mark.parametrize(
-    "size", ["", SIZE.format(0, 0), f"<size><width>{WIDTH}</width></size>", SIZE.format("40.0", "30.0")]
+    "size",
+    ["", SIZE.format(0, 0), SIZE.format(-1, -1), f"<size><width>{WIDTH}</width></size>", SIZE.format("40.0", "30.0")],
 )
 def test_size_comes_from_the_picture_when_not_stated(tree, size):
     tree.add("a", object_xml(), size=size)
@@ -215,6 +216,8 @@ def test_read_annotation_gives_the_box_as_written(tree):
         (object_xml(box=(1, 1, 9, "inf")), "cat", "ymax is 'inf', not a number"),
         (object_xml(extra="<difficult>very</difficult>"), "cat", "difficult is 'very'"),
         (object_xml("fish"), "fish", "unknown class"),
+        (object_xml().replace("</object>", "<name>dog</name></object>"), "cat", "has more than one name"),
+        (object_xml(box=("1</xmin><xmin>2", 1, 9, 9)), "cat", "has more than one xmin"),
         (object_xml(box=(-9, 1, 9, 9)), "cat", "outside the 40 x 30 image"),
         (object_xml(box=(31, 21, 60, 40)), "cat", "outside the 40 x 30 image"),
         (object_xml(box=(1, 1, "9e307", "9e307")), "cat", "outside the 40 x 30 image"),

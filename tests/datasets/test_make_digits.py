@@ -1,16 +1,16 @@
 """datasets/make_digits.py: scikit-learn's digits where configs/digits looks for them."""
 
+import make_digits as script
 import numpy as np
 import pytest
-from conftest import ROOT, load_script
+from conftest import ROOT
 from detectron2.config import get_cfg
 from sklearn.datasets import load_digits
 
-from adapruner_det.data.image_datasets import find_class_names, load_images_dataset, read_images
+from adapruner_det.data.image_folders import find_class_names, load_images_dataset
+from adapruner_det.data.images import read_images
 from adapruner_det.data.registration import find_path
 from adapruner_det.engine import add_adapruner_config
-
-script = load_script(ROOT / "datasets" / "make_digits.py")
 
 
 def test_all_digits_arrive_under_their_index_where_the_config_looks(tmp_path, monkeypatch):

@@ -1,11 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 
@@ -14,7 +11,7 @@ from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.engine.classification import ClassificationTask as task
 from adapruner_det.engine.classification_config import add_classification_config
 from adapruner_det.engine.classification_statistics import last_layer_of
-from adapruner_det.report.features import embed_dataset
+from adapruner_det.modeling.per_image import return_per_image_losses
 
 CLASSES = ["dark", "middle", "bright"]
 NUMBER = 30
@@ -33,17 +30,14 @@ def _records(number=NUMBER, size=16):
 
 
 @pytest.fixture
-def name(request):
-    name = f"task_{request.node.name}"
-    DatasetCatalog.register(name, _records)
-    MetadataCatalog.get(name).set(thing_classes=CLASSES, evaluator_type="classification")
-    yield name
-    DatasetCatalog.remove(name)
-    MetadataCatalog.remove(name)
+def name(clean_catalogs):
+    DatasetCatalog.register("shades", _records)
+    MetadataCatalog.get("shades").set(thing_classes=CLASSES, evaluator_type="classification")
+    return "shades"
 
 
 @pytest.fixture
-def cfg(name, tmp_path):
+def cfg(name):
     cfg = get_cfg()
     add_classification_config(cfg)
     cfg.DATASETS.SELECTION = ""
@@ -55,7 +49,6 @@ def cfg(name, tmp_path):
     cfg.INPUT.IMAGE_SIZE = 16
     cfg.SOLVER.IMS_PER_BATCH = 10
     cfg.SEED = 1
-    cfg.OUTPUT_DIR = str(tmp_path)
     return cfg
 
 
@@ -82,38 +75,35 @@ def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg, name):
 
 def test_one_of_two_processes_can_look_at_all_images_it_is_given(cfg, name, monkeypatch):
     model, records = build_model(cfg), task.load_dataset(cfg, name)
-    task.adapt_model(model, records)
     alone = task.statistics(cfg, model, records)
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "get_rank", lambda: 1)
-    by_one_of_two = task.statistics(cfg, model, records)
-    np.testing.assert_allclose(by_one_of_two.loss, alone.loss)
-    np.testing.assert_array_equal(by_one_of_two.features, alone.features)
+    np.testing.assert_array_equal(task.statistics(cfg, model, records).features, alone.features)
+
+
+@pytest.mark.parametrize("name", ["voc_2007_val", "nowhere"])
+def test_a_data_set_that_is_none_of_classification_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is not registered for classification.*images:PATH"):
+        task.load_dataset(None, name)
+
+
+@pytest.mark.parametrize("of", [NUMBER, 4])
+def test_the_model_gets_the_statistics_of_some_training_images_unless_it_brought_its_own(cfg, monkeypatch, of):
+    monkeypatch.setattr("adapruner_det.engine.classification._STATISTICS_IMAGES", of)
+    records, model = task.load_records(cfg), build_model(cfg)
+    model.has_pixel_statistics = True
+    task.adapt_model(model, records)
+    assert model.pixel_mean.tolist() == [127.5] * 3
+    model.has_pixel_statistics = False
+    task.adapt_model(model, records)
+    some = range(NUMBER) if of == NUMBER else (0, 10, 19, 29)
+    pixels = np.stack([records[i]["image"] for i in some]).reshape(-1, 3).astype(float)
+    assert np.allclose(model.pixel_mean.numpy(), pixels.mean(0), atol=1e-3)
+    assert np.allclose(model.pixel_std.numpy(), pixels.std(0), atol=1e-3)
 
 
 def _loader(cfg, records):
     return task.train_loader(cfg, records, ResumableSampler(len(records), seed=cfg.SEED))
-
-
-def test_load_dataset(cfg, name):
-    records = task.load_dataset(cfg, name)
-    assert [record["image_id"] for record in records] == [f"i{i}" for i in range(NUMBER)]
-    assert {record["dataset_name"] for record in records} == {name}
-
-
-def test_a_data_set_that_is_none_of_classification_is_refused(cfg, name):
-    MetadataCatalog.get(name).evaluator_type = "classification"
-    with pytest.raises(ValueError, match="voc_2007_val is not registered for classification.*images:PATH"):
-        task.load_dataset(cfg, "voc_2007_val")
-    with pytest.raises(ValueError, match="nowhere is not registered for classification"):
-        task.load_dataset(cfg, "nowhere")
-
-
-def test_every_image_competes_and_is_trained_on(cfg):
-    records = task.load_records(cfg)
-    assert task.split_competing(cfg, records) == (records, [])
-    assert task.split_trainable(cfg, records) == (records, [])
-    assert labels_of(records).tolist() == [i % 3 for i in range(NUMBER)]
 
 
 def test_label_noise_has_a_seed_of_its_own(cfg, name):
@@ -128,15 +118,10 @@ def test_label_noise_has_a_seed_of_its_own(cfg, name):
     assert torch.equal(torch.cat([batch["labels"] for batch in task.test_loader(cfg, name)]), clean)
 
 
-def test_training_batches(cfg):
+def test_a_batch_knows_its_images(cfg):
     records = task.load_records(cfg)
     batch = next(iter(_loader(cfg, records)))
-    index = task.image_indices(batch)
-    assert batch["images"].shape == (10, 3, 16, 16)
-    assert index.unique().numel() == 10
-    assert torch.equal(batch["labels"], labels_of(records)[index])
-    names = task.describe(batch, records)
-    assert names == [f"{records[i]['dataset_name']} i{i}" for i in index.tolist()]
+    assert torch.equal(batch["labels"], labels_of(records)[task.image_indices(batch)])
 
 
 @pytest.mark.parametrize("key, off", [("CROP_PADDING", 0), ("CUTOUT", 0), ("RANDOM_FLIP", "none")])
@@ -163,63 +148,7 @@ def test_augmentation_that_cannot_be_is_refused(cfg, key, value):
         _loader(cfg, task.load_records(cfg))
 
 
-def test_the_model_gets_the_statistics_of_its_training_images(cfg):
-    records, model = task.load_records(cfg), build_model(cfg)
-    task.adapt_model(model, records)
-    pixels = np.stack([record["image"] for record in records]).reshape(-1, 3).astype(float)
-    assert np.allclose(model.pixel_mean.numpy(), pixels.mean(0), atol=1e-3)
-    assert np.allclose(model.pixel_std.numpy(), pixels.std(0), atol=1e-3)
-
-
-def test_statistics_of_many_images_come_from_some_of_all(cfg, monkeypatch):
-    monkeypatch.setattr("adapruner_det.engine.classification._STATISTICS_IMAGES", 4)
-    records, model = task.load_records(cfg), build_model(cfg)
-    task.adapt_model(model, records)
-    some = np.stack([records[i]["image"] for i in (0, 10, 19, 29)]).reshape(-1, 3).astype(float)
-    assert np.allclose(model.pixel_mean.numpy(), some.mean(0), atol=1e-3)
-
-
-def test_pretrained_weights_keep_their_statistics(cfg):
-    model = build_model(cfg)
-    model.has_pixel_statistics = True
-    before = model.pixel_mean.clone()
-    task.adapt_model(model, task.load_records(cfg))
-    assert torch.equal(model.pixel_mean, before)
-
-
 def test_per_image_losses(cfg):
     records, model = task.load_records(cfg), build_model(cfg)
-    task.return_per_image_losses(model)
+    return_per_image_losses(model)
     assert model(next(iter(_loader(cfg, records))))["loss_cls"].shape == (10,)
-
-
-def test_evaluation_from_end_to_end(cfg, name, tmp_path):
-    """Trains on brightness, which the classes differ in, and finds it on the data set's images."""
-    cfg.INPUT.CROP_PADDING = 0
-    torch.manual_seed(0)
-    records, model = task.load_records(cfg), build_model(cfg)
-    task.adapt_model(model, records)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    batches = iter(_loader(cfg, records))
-    for _ in range(20):
-        optimizer.zero_grad()
-        model(next(batches))["loss_cls"].backward()
-        optimizer.step()
-    results = inference_on_dataset(model, task.test_loader(cfg, name), task.evaluator(cfg, name))
-    assert results["classification"]["accuracy"] > 90
-    written = json.loads((tmp_path / "inference" / name / "evaluation.json").read_text())
-    assert written["images"] == NUMBER
-    assert written["classification"] == results["classification"]
-
-
-def test_features_of_a_data_set_are_exact_and_in_its_order(cfg, name):
-    cfg.SOLVER.AMP.ENABLED = True
-    model = build_model(cfg).train()
-    features, labels, ids = embed_dataset(cfg, model, name)
-    assert model.training and labels.tolist() == [i % 3 for i in range(NUMBER)]
-    assert ids == [f"i{i}" for i in range(NUMBER)]
-    images = torch.from_numpy(np.stack([record["image"] for record in _records()])).permute(0, 3, 1, 2)
-    with torch.no_grad():
-        expected = model.eval().embed({"images": images})
-    assert features.dtype == np.float32
-    np.testing.assert_allclose(features, expected.numpy(), rtol=1e-4, atol=1e-6)

@@ -47,10 +47,10 @@ def both(voc, tmp_path_factory, run_tool):
 def test_two_processes_at_half_the_batch_prune_the_same_images_as_one(both):
     one, two, _ = both
     assert one.ids == two.ids and one.kept == two.kept
-    assert np.ptp(one.columns["against_likeness"]) > 0.01  # the mask has something to go by beside lots
+    assert np.ptp(one.columns["against_redundancy"]) > 0.01  # the mask has something to go by beside the draw
     # Channels-last convolutions round by the size of the batch: of losses 0.1% is another, of doubt up to 0.03.
     np.testing.assert_allclose(two.scores, one.scores, atol=0.05)
-    assert two.columns["reason"] == one.columns["reason"] and two.columns["like"] == one.columns["like"]
+    assert two.columns["reason"] == one.columns["reason"] and two.columns["similar_to"] == one.columns["similar_to"]
     assert two.columns["visits"] == one.columns["visits"]
     for column in ("mean_loss", "mean_loss_obj", "mean_loss_cls", "last_loss", "final_loss"):
         np.testing.assert_allclose(two.columns[column], one.columns[column], rtol=5e-3)

@@ -33,7 +33,10 @@ def test_a_run_leaves_reasons_and_statistics(run):
     rows = selection.table().set_index("id")
     assert np.array_equal(rows["score"] > 0, rows["kept"] == 1)
     against = rows[
-        [f"against_{name}" for name in ("difficulty", "doubt", "likeness", "chance", "classes", "last_of_class")]
+        [
+            f"against_{name}"
+            for name in ("difficulty", "label_errors", "redundancy", "random", "class_balance", "class_coverage")
+        ]
     ].sum(axis=1)
     assert np.ptp(rows["score"] + against) < 1e-4
     assert rows["final_loss"].tolist() == pytest.approx(statistics.loss.tolist())
@@ -56,12 +59,12 @@ def test_cut_solves_as_a_run_at_that_ratio_would(run, config):  # noqa: F811
 
 
 def test_terms_can_be_weighed_otherwise_without_training(run):
-    plain, changed = solve_again(folder_of(run), 0.5)[0], solve_again(folder_of(run), 0.5, ["ADAPRUNER.CHANCE", "9"])[0]
-    assert plain.scores != changed.scores and changed.provenance["objective"]["chance"] == 9
+    plain, changed = solve_again(folder_of(run), 0.5)[0], solve_again(folder_of(run), 0.5, ["ADAPRUNER.RANDOM", "9"])[0]
+    assert plain.scores != changed.scores and changed.provenance["objective"]["random"] == 9
     for wrong, message in (
         (["ADAPRUNER.WARMUP", "0.1"], "ADAPRUNER.WARMUP is no term"),
-        (["ADAPRUNER.DOUBT", "much"], "ADAPRUNER.DOUBT is a number, not 'much'"),
-        (["ADAPRUNER.DOUBT"], "ADAPRUNER.DOUBT has no value"),
+        (["ADAPRUNER.LABEL_ERRORS", "much"], "ADAPRUNER.LABEL_ERRORS is a number, not 'much'"),
+        (["ADAPRUNER.LABEL_ERRORS"], "ADAPRUNER.LABEL_ERRORS has no value"),
     ):
         with pytest.raises(ValueError, match=message):
             solve_again(folder_of(run), 0.5, wrong)

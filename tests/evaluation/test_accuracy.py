@@ -12,22 +12,23 @@ from adapruner_det.evaluation.accuracy import ClassificationEvaluator
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk", "fly", "gnu"]
 
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
+
+
+def _evaluator(classes=CLASSES, output_dir=None):
+    name = f"animals_{len(classes)}_{classes[0]}"
+    MetadataCatalog.get(name).set(thing_classes=classes)
+    return ClassificationEvaluator(name, output_dir and str(output_dir))
+
 
 @pytest.fixture
-def dataset(request):
-    name = f"evaluation_{request.node.name}"
-    MetadataCatalog.get(name).set(thing_classes=CLASSES)
-    yield name
-    MetadataCatalog.remove(name)
-
-
-def _predicted(number=60, seed=0, absent=6):
+def predicted():
     """Labels (no image of the last class), logits and ids."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(absent, (number,), generator=generator)
-    logits = torch.randn((number, len(CLASSES)), generator=generator)
-    logits += 1.5 * F.one_hot(labels, len(CLASSES)) * (torch.arange(number) % 3 > 0)[:, None]
-    return labels, logits, [f"image{i}" for i in range(number)]
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(6, (60,), generator=generator)
+    logits = torch.randn((60, len(CLASSES)), generator=generator)
+    logits += 1.5 * F.one_hot(labels, len(CLASSES)) * (torch.arange(60) % 3 > 0)[:, None]
+    return labels, logits, [f"image{i}" for i in range(60)]
 
 
 def _process(evaluator, labels, logits, ids, batch_size=16):
@@ -36,13 +37,12 @@ def _process(evaluator, labels, logits, ids, batch_size=16):
         evaluator.process({"labels": labels[part], "image_ids": ids[part]}, logits[part])
 
 
-def test_metrics(dataset, tmp_path, caplog):
-    labels, logits, ids = _predicted()
-    evaluator = ClassificationEvaluator(dataset, str(tmp_path))
-    evaluator.reset()
-    _process(evaluator, labels, logits, ids)
+def test_metrics(predicted, caplog):
+    evaluator = _evaluator()
+    _process(evaluator, *predicted)
     metrics = evaluator.evaluate()["classification"]
 
+    labels, logits, _ = predicted
     right, in_top = 0, 0
     by_class = {k: [] for k in range(len(CLASSES))}
     for label, scores in zip(labels.tolist(), logits.tolist()):
@@ -56,54 +56,52 @@ def test_metrics(dataset, tmp_path, caplog):
     assert metrics["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     for k, name in enumerate(CLASSES[:6]):
         assert metrics[f"accuracy-{name}"] == pytest.approx(100 * sum(by_class[k]) / len(by_class[k]))
-    assert math.isnan(metrics["accuracy-gnu"])
+    assert math.isnan(metrics["accuracy-gnu"]) and "holds no image of: gnu" in caplog.text
     assert list(metrics)[0] == "accuracy" and len(metrics) == 3 + len(CLASSES)
 
 
-def test_files(dataset, tmp_path):
-    labels, logits, ids = _predicted()
-    evaluator = ClassificationEvaluator(dataset, str(tmp_path))
-    _process(evaluator, labels, logits, ids)
+def test_files(predicted, tmp_path):
+    labels, logits, ids = predicted
+    evaluator = _evaluator(output_dir=tmp_path)
+    _process(evaluator, *predicted)
     metrics = evaluator.evaluate()["classification"]
 
     summary = json.loads((tmp_path / "evaluation.json").read_text())
-    assert summary["dataset"] == dataset and summary["images"] == 60
+    assert summary["dataset"] == "animals_7_ant" and summary["images"] == 60
     assert summary["classification"] == {**metrics, "accuracy-gnu": None}
 
     rows = list(csv.DictReader((tmp_path / "per_class.csv").open(newline="")))
     assert [row["class"] for row in rows] == CLASSES
     assert [int(row["images"]) for row in rows] == labels.bincount(minlength=7).tolist()
-    assert [int(row["predicted"]) for row in rows] == logits.argmax(1).bincount(minlength=7).tolist()
     losses = F.cross_entropy(logits, labels, reduction="none")
     assert float(rows[2]["loss"]) == pytest.approx(losses[labels == 2].mean().item(), rel=1e-5)
 
     predictions = json.loads((tmp_path / "predictions.json").read_text())
-    probabilities = logits.softmax(1)
     assert [p["image_id"] for p in predictions] == ids
-    for i, prediction in enumerate(predictions):
-        assert prediction["class"] == CLASSES[labels[i]]
-        assert prediction["predicted"] == CLASSES[logits[i].argmax()]
-        assert prediction["probability"] == pytest.approx(probabilities[i].max().item(), abs=1e-6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "evaluation.json", "per_class.csv", "predictions.json"
-    ]  # fmt: skip
+    for prediction, label, probabilities in zip(predictions, labels, logits.softmax(1)):
+        assert prediction["class"] == CLASSES[label]
+        assert prediction["predicted"] == CLASSES[probabilities.argmax()]
+        assert prediction["probability"] == pytest.approx(probabilities.max().item(), abs=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "per_class.csv", "predictions.json"]
 
 
-def test_no_top5_of_five_classes(dataset):
-    MetadataCatalog.get(dataset + "5").set(thing_classes=CLASSES[:5])
-    evaluator = ClassificationEvaluator(dataset + "5")
-    evaluator.process({"labels": torch.tensor([1]), "image_ids": ["a"]}, torch.eye(5)[1:2])
-    metrics = evaluator.evaluate()["classification"]
+def test_no_top5_of_five_classes_and_of_many_the_worst_are_logged(caplog):
+    caplog.set_level("INFO", "adapruner_det")
+    five, many = _evaluator(CLASSES[:5]), _evaluator([f"class{i}" for i in range(30)])
+    five.process({"labels": torch.tensor([1]), "image_ids": ["a"]}, torch.eye(5)[1:2])
+    metrics = five.evaluate()["classification"]
     assert metrics["accuracy"] == 100 and "accuracy-top5" not in metrics
-    MetadataCatalog.remove(dataset + "5")
+    labels = torch.arange(30)
+    many.process({"labels": labels, "image_ids": list(map(str, range(30)))}, torch.eye(30)[labels.clamp(max=26)])
+    assert many.evaluate()["classification"]["accuracy"] == pytest.approx(90)
+    assert "classes, the worst first" in caplog.text and "class29" in caplog.text and "class26" not in caplog.text
 
 
-def test_processes_are_gathered(dataset, monkeypatch):
-    labels, logits, ids = _predicted()
-    whole, first, second = (ClassificationEvaluator(dataset) for _ in range(3))
-    _process(whole, labels, logits, ids)
-    _process(first, labels[:35], logits[:35], ids[:35])
-    _process(second, labels[35:], logits[35:], ids[35:])
+def test_processes_are_gathered(predicted, monkeypatch):
+    whole, first, second = (_evaluator() for _ in range(3))
+    _process(whole, *predicted)
+    _process(first, *(values[:35] for values in predicted))
+    _process(second, *(values[35:] for values in predicted))
     monkeypatch.setattr(comm, "gather", lambda parts, dst: [parts, second._parts])
     gathered = first.evaluate()["classification"]
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
@@ -112,30 +110,23 @@ def test_processes_are_gathered(dataset, monkeypatch):
     assert gathered == pytest.approx(whole.evaluate()["classification"], nan_ok=True)
 
 
-def test_an_image_predicted_twice_is_refused(dataset):
-    labels, logits, ids = _predicted()
-    evaluator = ClassificationEvaluator(dataset)
-    _process(evaluator, labels, logits, ids)
-    _process(evaluator, labels[:1], logits[:1], ids[:1])
+def test_refused(predicted):
+    evaluator = _evaluator()
+    _process(evaluator, *predicted)
+    _process(evaluator, *(values[:1] for values in predicted))
     with pytest.raises(ValueError, match="'image0' was predicted 2 times"):
         evaluator.evaluate()
     evaluator.reset()
-    with pytest.raises(ValueError, match=f"no image of data set '{dataset}'"):
+    with pytest.raises(ValueError, match="no image of data set 'animals_7_ant'"):
         evaluator.evaluate()
-
-
-def test_another_number_of_classes_is_refused(dataset):
-    evaluator = ClassificationEvaluator(dataset)
     with pytest.raises(ValueError, match="has 10 classes .* has 7; set MODEL.CLASSIFIER.NUM_CLASSES"):
         evaluator.process({"labels": torch.tensor([1]), "image_ids": ["a"]}, torch.zeros(1, 10))
 
 
-def test_a_class_named_top5_does_not_hide_the_metric(dataset):
-    MetadataCatalog.get(dataset + "x").set(thing_classes=["top5", *CLASSES[1:]])
-    labels, logits, ids = _predicted()
-    evaluator = ClassificationEvaluator(dataset + "x")
-    _process(evaluator, labels, logits, ids)
+def test_a_class_named_top5_does_not_hide_the_metric(predicted):
+    evaluator = _evaluator(["top5", *CLASSES[1:]])
+    _process(evaluator, *predicted)
+    labels, logits, _ = predicted
     in_top = (logits.topk(5).indices == labels[:, None]).any(1)
     metrics = evaluator.evaluate()["classification"]
     assert metrics["accuracy-top5"] == pytest.approx(100 * in_top.float().mean().item())
-    MetadataCatalog.remove(dataset + "x")

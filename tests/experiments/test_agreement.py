@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from adapruner_det.experiments.agreement import compare_selections, in_common, longest_gap
-from adapruner_det.experiments.comparison import Comparison, Variant, selection_run
+from adapruner_det.experiments.experiment import Experiment, Variant
+from adapruner_det.experiments.plan import selection_run
 from adapruner_det.pruning import Selection
 from adapruner_det.report.planted import Planted
 
@@ -20,15 +21,15 @@ def selection(kept):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Saves selections of `full`, `adapruner` and a variant at 0.5 by seed; returns comparison and folder."""
+    """Saves selections of `full`, `adapruner` and a variant at 0.5 by seed; returns experiment and folder."""
     found = {"adapruner": {0: "++++----", 1: "+++-+---"}, "no warm-up": {0: "++----++", 1: "++--++--"}}
     for method, by_seed in found.items():
         for seed, kept in by_seed.items():
             folder = tmp_path / selection_run(method, 0.5, seed)
             selection(kept).save(folder / "selection")
             (folder / "done.json").write_text(json.dumps({"seconds": 10.0 + seed}))
-    options = {"methods": ("full", "adapruner"), "variants": {"no warm-up": Variant()}}
-    return Comparison(tmp_path, "unused", keep_ratios=(0.5,), seeds=(0, 1), cut_from=0.5, **options), tmp_path
+    options = {"methods": ["full", "adapruner"], "variants": {"no warm-up": Variant()}}
+    return Experiment("unused", keep_ratios=[0.5], seeds=[0, 1], cut_from=0.5, **options), tmp_path
 
 
 def test_table_of_selections_by_hand(saved):
@@ -49,22 +50,14 @@ def save_every_other(folder, method):
 
 
 def test_what_others_are_like_is_not_random_selection(saved):
-    comparison, folder = saved
+    experiment, folder = saved
     save_every_other(folder, "random")
-    comparison = replace(comparison, methods=("random", "adapruner"))
-    table = compare_selections(comparison, folder).set_index("selected by")
+    experiment = replace(experiment, methods=["random", "adapruner"])
+    table = compare_selections(experiment, folder).set_index("selected by")
     assert table.loc["no warm-up 0.50", "as adapruner"] == "62%" and "as random" not in table
     assert table.loc["random 0.50", "as adapruner"] == "62%"  # a, c of a, c, e, g; a, c, e of them
-    alone = compare_selections(replace(comparison, methods=("random",), variants={}), folder)
+    alone = compare_selections(replace(experiment, methods=["random"], variants={}), folder)
     assert alone["selected by"].tolist() == ["random 0.50"] and "as random" not in alone
-
-
-def test_nor_a_variant_of_random_selection(saved):
-    comparison, folder = saved
-    save_every_other(folder, "by class")
-    variants = {"by class": Variant((), "random"), **comparison.variants}
-    table = compare_selections(replace(comparison, methods=("full",), variants=variants), folder)
-    assert "as no warm-up" in table and "as by class" not in table
 
 
 def test_how_often_planted_defects_were_pruned_stands_beside(saved):
@@ -80,12 +73,6 @@ def test_how_often_planted_defects_were_pruned_stands_beside(saved):
 def test_a_share_is_of_what_the_selection_itself_keeps():
     assert in_common(selection("+---"), selection("++--")) == 1
     assert in_common(selection("++--"), selection("+---")) == 0.5
-
-
-def test_same_ids_of_two_data_sets_are_two_images():
-    one = Selection(["x", "y"], ["a", "a"], [1.0, 0.0], [True, False], 0.5, "any")
-    other = Selection(["x", "y"], ["a", "a"], [0.0, 1.0], [False, True], 0.5, "any")
-    assert in_common(one, other) == 0
 
 
 @pytest.mark.parametrize("kept, gap", [("++", 0), ("-", 1), ("+--+-", 2), ("--+---+-", 3)])

@@ -3,13 +3,12 @@ import pandas as pd
 import pytest
 
 from adapruner_det.experiments.controls import (
-    grids_of,
     needed_table,
     over_ranges,
     range_name,
     ranges,
-    strongest_controls,
 )
+from adapruner_det.experiments.table import curves_of
 
 
 def frame_of(cells):
@@ -73,22 +72,11 @@ def test_ranges_by_hand():
     assert table.loc[("0.9", "random_class_weighted"), "AP - random"] == "-1.0"
 
 
-def test_stars_are_corrected_for_all_differences_of_the_table():
-    cells = [FULL, *of("random", (0.9, (48, 49, 50))), *of("adapruner", (0.9, (49, 50.1, 50.95)))]
-    assert over_ranges(frame_of(cells))["AP - random"].tolist() == ["+1.0 [+0.8, +1.2] *"]
-    others = sum((of(f"m{n}", (0.9, (48, 50, 49))) for n in range(20)), [])
-    assert over_ranges(frame_of(cells + others))["AP - random"].tolist()[0] == "+1.0 [+0.8, +1.2]"
-
-
-def test_with_random_alone_there_is_no_further_control_to_name():
+def test_without_controls_or_a_selection_there_is_nothing_to_say():
     table = over_ranges(frame_of([cell for cell in WORKED if cell[0] != "random_class_weighted"]))
     assert not any("strongest" in column for column in table) and table["method"].tolist() == ["adapruner"] * 2
-    assert strongest_controls(frame_of(WORKED[:4])) == ""
-
-
-def test_without_a_control_or_a_selection_there_is_nothing_to_say():
     for cells in ([FULL], [FULL, *of("adapruner", (0.9, (1, 2)))]):
-        assert over_ranges(frame_of(cells)).empty and strongest_controls(frame_of(cells)) == ""
+        assert over_ranges(frame_of(cells)).empty
     assert needed_table(frame_of([FULL])).empty
     assert needed_table(frame_of([cell for cell in WORKED if cell[0] != "full"])).empty
 
@@ -102,11 +90,9 @@ def test_a_dash_where_random_selection_hardly_loses_anything():
 def test_seeds_pair_where_cells_have_different_ones():
     cells = [FULL, *of("random", (0.5, (40, 41, 43)), (0.3, (30,))), *of("adapruner", (0.5, (41, 43)), (0.3, (33,)))]
     assert over_ranges(frame_of(cells))["AP - random"].tolist() == ["+2.2"]  # 1, 2; 3
-    (grid, *_) = grids_of(frame_of(cells))
+    (grid, *_) = curves_of(frame_of(cells))
     assert np.isnan(grid.at("adapruner", [0.5, 0.3])[2]).all() and list(grid.methods["random"]) == [0.5, 0.3]
-
-
-def test_seeds_that_no_rival_has_leave_the_difference_away():
+    # seeds that no rival has leave the difference away
     cells = [FULL, *of("random", (0.5, (40, 41))), *of("random_class_weighted", (0.5, (42, 43)))]
     late = frame_of(of("adapruner", (0.5, (44, 45)))).assign(seed=[7, 8])
     table = over_ranges(pd.concat([frame_of(cells), late])).set_index("method")
@@ -131,21 +117,13 @@ def test_images_needed_at_most_and_without_an_interval():
     assert table["AP: images needed"].tolist() == ["≤ 0.50"] and table["method"].tolist() == ["random"]
 
 
-def test_the_strongest_control_is_named_where_it_is():
-    line = strongest_controls(frame_of(WORKED))
-    assert line == (
-        "Strongest control of M, equal iterations: by AP50 random at 0.9, random_class_weighted at 0.5 and below, "
-        "random in images needed; by AP random at 0.9, random_class_weighted at 0.5 and below, random in images needed."
-    )
-
-
 def test_models_and_budgets_are_not_mixed():
     epochs = [(cell[0], "epochs", cell[2], tuple(np.array(cell[3]) - 5)) for cell in WORKED[1:]]
     both = frame_of(WORKED + epochs)
     other = pd.concat([both, both.assign(model="N", AP=both["AP"] + 7)])
-    grids = [(grid.model, grid.budget, grid.metric) for grid in grids_of(other)]
+    grids = [(grid.model, grid.budget, grid.metric) for grid in curves_of(other)]
     assert grids == [(m, b, x) for m in "MN" for b in ("iterations", "epochs") for x in ("AP50", "AP")]
-    for grid in grids_of(other):
+    for grid in curves_of(other):
         if grid.metric == "AP":
             expected = 49 + 7 * (grid.model == "N") - 5 * (grid.budget == "epochs")
             assert grid.at("random", [0.9]).mean() == expected and grid.full.mean() == 51 + 7 * (grid.model == "N")

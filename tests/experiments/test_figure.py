@@ -73,18 +73,3 @@ def test_methods_at_a_single_ratio_stand_side_by_side():
     places = {float(line.get_xdata()[0]) for line in panel.lines if line.get_label() in ("random", "el2n")}
     (tick,) = panel.get_xticks()
     assert len(places) == 2 and tick == 0.7 and sum(places) / 2 == pytest.approx(tick)
-
-
-def test_without_the_full_training_there_is_no_line_for_it():
-    frame = results()
-    labels = [line.get_label() for line in figure_of(frame[frame["method"] != "full"]).axes[0].lines]
-    assert labels == ["random", "adapruner"]
-
-
-def test_points_of_a_single_ratio_stand_side_by_side_in_the_middle():
-    panel = figure_of(results(models=("A",), budgets=("iterations",), methods=list("abc"), ratios=(0.8,))).axes[0]
-    places = [float(line.get_xdata()[0]) for line in panel.lines if line.get_label() in "abc"]
-    assert places == sorted(set(places)) and places[1] == pytest.approx(0.8)
-    left, right = panel.get_xlim()
-    assert (places[-1] - places[0]) / (right - left) < 0.5
-    assert (left + right) / 2 == pytest.approx(0.8)

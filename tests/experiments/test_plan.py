@@ -1,45 +1,36 @@
-from collections import Counter
+import re
 
 import pytest
 from conftest import ROOT, write_voc_folder, write_voc_image
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from adapruner_det.experiments.comparison import (
-    Cell,
-    Comparison,
-    Variant,
-    finetuning_run,
-    proxy_run,
-    selection_run,
-    training_run,
-)
-from adapruner_det.experiments.plan import plan
+from adapruner_det.baselines import registry
+from adapruner_det.experiments import check
+from adapruner_det.experiments.experiment import Cell, Experiment, Grid, Variant
+from adapruner_det.experiments.methods import METHODS, needs_proxy
+from adapruner_det.experiments.plan import finetuning_run, plan, proxy_run, selection_run, training_run
 
 PRUNE = "configs/bccd/prune_yolov3_tiny_R18.yaml"
-TRAIN = {"YOLOv3-Tiny": "configs/bccd/train_yolov3_tiny_R18.yaml"}
 MODEL = "YOLOv3-Tiny"
-TOOLS = ROOT / "tools"
-BATCH = 8  # of the configs
+TRAIN = {MODEL: "configs/bccd/train_yolov3_tiny_R18.yaml"}
+LOOKING = ["herding", "grand", "near_duplicates"]  # at the proxy
+WARM_UP = {"no warm-up": Variant(["ADAPRUNER.WARMUP", "0"])}
 
 
 @pytest.fixture(autouse=True)
-def data(monkeypatch, tmp_path):
+def data(monkeypatch, tmp_path, clean_catalogs):
     """Ten images, one of them empty, in place of BCCD; the repository as working folder."""
     ids = [f"i{n}" for n in range(10)]
     splits = {"trainval": ids, "test": ["t"], "more": ["m1", "m2"]}
     folder = write_voc_folder(tmp_path / "data/bccd", splits, empty=["i3"])
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
-    before = set(DatasetCatalog.list())
-    yield folder
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return folder
 
 
-def runs_of(tmp_path, **options):
-    """The planned runs by name."""
-    runs = plan(Comparison(TOOLS, PRUNE, TRAIN, **options), tmp_path)
+def runs_of(tmp_path, *methods, **options):
+    """The planned runs by name; without methods, those that an experiment has by default."""
+    options = {"methods": ["full", *methods], **options} if methods else options
+    runs = plan(Experiment(PRUNE, TRAIN, **options), tmp_path, ROOT / "tools")
     order = [run.name for run in runs]
     assert len(set(order)) == len(order)
     assert all(order.index(before) < order.index(run.name) for run in runs for before in run.after)
@@ -52,15 +43,19 @@ def settings(run):
     return dict(zip(pairs[::2], pairs[1::2]))
 
 
+def value_of(run, option):
+    return run.command[run.command.index(option) + 1]
+
+
 def training(method, ratio=0.8, budget="iterations", seed=0, model=MODEL):
-    return training_run(model, Cell(method, ratio, budget), seed)
+    return training_run(Cell(model, method, ratio, budget, seed))
 
 
 FULL_RUN = training("full", 1.0, "any")
 
 
 def test_plan_trains_after_selecting(tmp_path):
-    runs = runs_of(tmp_path, keep_ratios=(0.8, 0.5), seeds=(0, 1))
+    runs = runs_of(tmp_path, keep_ratios=[0.8, 0.5], seeds=[0, 1])
     assert len(runs) == 2 * (2 * 2 + 1 + 2 * 2)  # 0.8 is the ratio AdaPruner prunes at
     pruned = runs[training("adapruner", 0.5, seed=1)]
     assert pruned.after == (selection_run("adapruner", 0.5, 1),)
@@ -69,24 +64,32 @@ def test_plan_trains_after_selecting(tmp_path):
     assert not full.after and "DATASETS.SELECTION" not in settings(full)
 
 
+def test_folders_are_named_as_ever():
+    cell = Cell("Faster R-CNN", "no warm-up", 0.75, "epochs", 3)
+    assert training_run(cell) == "train/Faster_R-CNN/no_warm-up_0.75_epochs_seed3"
+    assert finetuning_run(cell) == "finetune/Faster_R-CNN/no_warm-up_0.75_epochs_seed3"
+    assert (
+        FULL_RUN == "train/YOLOv3-Tiny/full_1.00_seed0" and training("random") == "train/YOLOv3-Tiny/random_0.80_seed0"
+    )
+    assert selection_run("no warm-up", 0.8, 0) == "select/no_warm-up_0.80_seed0"
+    assert proxy_run(1) == "select/proxy_seed1"
+
+
 def test_the_seed_that_selects_is_never_the_seed_that_trains(tmp_path):
-    second = {MODEL: TRAIN[MODEL]}
-    runs = runs_of(tmp_path, methods=("full", "random", "adapruner", "herding"), seeds=(0, 3), finetune=second)
+    runs = runs_of(tmp_path, "random", "adapruner", "herding", seeds=[0, 3], finetune=TRAIN)
     for run in runs.values():
-        option = "SEED" if "SEED" in run.command else "--seed"
-        used = int(run.command[run.command.index(option) + 1]) if option in run.command else None
         seed = int(run.name[-1])
         if "cut" in run.command:
-            assert used is None
+            assert not {"SEED", "--seed"} & {*run.command}
         else:
+            used = int(value_of(run, "SEED" if "SEED" in run.command else "--seed"))
             assert used == (seed if run.name.startswith("select/") else 1000 + seed), run.name
     assert {run.name.split("/")[0] for run in runs.values()} == {"select", "train", "finetune"}
 
 
-@pytest.mark.parametrize("ratios", [(0.9, 0.5), (0.5,), (0.9, 0.8, 0.5)])
+@pytest.mark.parametrize("ratios", [[0.9, 0.5], [0.5], [0.9, 0.8, 0.5]])
 def test_adapruner_and_its_variants_prune_once_a_seed_whatever_the_ratios(tmp_path, ratios):
-    variants = {"no warm-up": Variant(("ADAPRUNER.WARMUP", "0"))}
-    runs = runs_of(tmp_path, keep_ratios=ratios, seeds=(0, 1), variants=variants)
+    runs = runs_of(tmp_path, keep_ratios=ratios, seeds=[0, 1], variants=WARM_UP)
     pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
     methods = ("adapruner", "no warm-up")
     assert pruning == [selection_run(method, 0.8, seed) for seed in (0, 1) for method in methods]
@@ -95,66 +98,36 @@ def test_adapruner_and_its_variants_prune_once_a_seed_whatever_the_ratios(tmp_pa
         assert cut.command[2:] == ("cut", str(tmp_path / source / "selection"), "--keep-ratio", "0.5",
                                    "--output", str(tmp_path / cut.name / "selection"))  # fmt: skip
         assert cut.after == (source,) and runs[training(method, 0.5, seed=1)].after == (cut.name,)
-    fewer = runs_of(tmp_path, keep_ratios=(0.5,), seeds=(0, 1), variants=variants)
+    fewer = runs_of(tmp_path, keep_ratios=[0.5], seeds=[0, 1], variants=WARM_UP)
     assert fewer.items() <= runs.items()
 
 
-def test_further_grids_add_seeds_and_budgets_to_the_ratios_they_name(tmp_path):
-    more = ({"keep_ratios": (0.5,), "seeds": (1, 2)}, {"keep_ratios": (0.7, 0.5), "budgets": ("epochs",)})
-    runs = runs_of(tmp_path, methods=("full", "random"), keep_ratios=(0.8, 0.5), seeds=(0,), more=more)
+def test_further_grids_add_seeds_budgets_and_models_to_the_ratios_they_name(tmp_path):
+    more = [Grid(keep_ratios=[0.5], seeds=[1, 2]), Grid(keep_ratios=[0.7, 0.5], budgets=["epochs"])]
+    more += [Grid(train_configs={"R": TRAIN[MODEL]}, keep_ratios=[0.5], seeds=[2, 3])]
+    runs = runs_of(tmp_path, "random", keep_ratios=[0.8, 0.5], seeds=[0], more=more)
     trained = [("full", 1.0, "any", seed) for seed in (0, 1, 2)]
     trained += [("random", 0.8, "iterations", 0)]
+    of_r = [("full", 1.0, "any", seed) for seed in (2, 3)] + [("random", 0.5, "iterations", seed) for seed in (2, 3)]
     trained += [("random", 0.5, "iterations", seed) for seed in (0, 1, 2)]
     trained += [("random", ratio, "epochs", 0) for ratio in (0.7, 0.5)]
-    selected = [(0.8, 0), (0.5, 0), (0.7, 0), (0.5, 1), (0.5, 2)]
-    names = {selection_run("random", *one) for one in selected} | {training(*one) for one in trained}
-    assert set(runs) == names
-
-
-def test_a_further_grid_can_train_a_model_of_its_own(tmp_path):
-    more = ({"train_configs": {"R": TRAIN[MODEL]}, "keep_ratios": (0.5,), "seeds": (1, 2)},)
-    runs = runs_of(tmp_path, methods=("full", "random"), keep_ratios=(0.8, 0.5), seeds=(0, 1), more=more)
-    trained = [("full", 1.0, "any", seed) for seed in (0, 1)]
-    trained += [("random", ratio, "iterations", seed) for ratio in (0.8, 0.5) for seed in (0, 1)]
-    of_r = [("full", 1.0, "any", seed) for seed in (1, 2)] + [("random", 0.5, "iterations", seed) for seed in (1, 2)]
-    selected = [(0.8, 0), (0.5, 0), (0.8, 1), (0.5, 1), (0.5, 2)]
+    selected = [(0.8, 0), (0.5, 0), (0.7, 0), (0.5, 1), (0.5, 2), (0.5, 3)]
     names = {selection_run("random", *one) for one in selected} | {training(*one) for one in trained}
     assert set(runs) == names | {training(*one, model="R") for one in of_r}
     assert runs[training("random", 0.5, seed=2, model="R")].after == (selection_run("random", 0.5, 2),)
 
 
 def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
-    runs = plan(Comparison(TOOLS, PRUNE, variants={"no warm-up": Variant(("ADAPRUNER.WARMUP", "0"))}), tmp_path)
+    runs = plan(Experiment(PRUNE, variants=WARM_UP), tmp_path, ROOT / "tools")
     assert [run.name for run in runs] == [
         selection_run(method, 0.8, 0) for method in ("random", "adapruner", "no warm-up")
     ]
-    with pytest.raises(ValueError, match="train_configs, methods: neither a model nor a method"):
-        Comparison(TOOLS, PRUNE, methods=("full",))
-
-
-@pytest.mark.parametrize(
-    "grid, message",
-    [
-        ({"keep_ratio": (0.9,)}, "more: keep_ratio cannot differ between grids; train_configs, keep_ratios, "),
-        ({"keep_ratios": (90,)}, "more: keep_ratios: .90. are no shares"),
-        ({"seeds": (-1,)}, "more: seeds: .-1.; a seed is at least 0"),
-        ({"seeds": ()}, "more: seeds: needs at least one value"),
-        ({"budgets": ("time",)}, "more: budgets: 'time' is none of"),
-        ({"train_configs": {}}, "more: train_configs: needs at least one value"),
-        ({"train_configs": {MODEL: "x.yaml"}}, f"more: train_configs: {MODEL} is x.yaml, but .*R18.yaml elsewhere"),
-        ({"train_configs": {"YOLOv3 Tiny": PRUNE, "YOLOv3_Tiny": PRUNE}}, "train_configs: .* different folders"),
-    ],
-)
-def test_a_grid_that_cannot_be_is_refused(grid, message):
-    with pytest.raises(ValueError, match=message):
-        Comparison(TOOLS, PRUNE, TRAIN, more=(grid,))
 
 
 def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(data, tmp_path):
-    methods = ("full", "random", "adapruner", "high_loss")
-
     def fingerprints(**options):
-        return {name: run.fingerprint for name, run in runs_of(tmp_path, methods=methods, **options).items()}
+        runs = runs_of(tmp_path, "random", "adapruner", "high_loss", **options)
+        return {name: run.fingerprint for name, run in runs.items()}
 
     def changed(**options):
         return {name for name, fingerprint in fingerprints(**options).items() if first[name] != fingerprint}
@@ -165,23 +138,37 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
     of_random = {selection_run("random", 0.8, 0), training("random")}
     assert first.keys() == of_adapruner | of_proxy | of_random | {FULL_RUN}
     assert not changed()
-    assert changed(opts=("ADAPRUNER.MASK.LR", "1.0")) == of_adapruner
-    assert changed(opts=("SCORING.SNAPSHOTS", "3")) == of_proxy
-    assert changed(prune_opts=("SOLVER.BASE_LR", "0.5")) == of_adapruner | of_proxy
-    assert changed(prune_opts=("SCORING.CLASS_BALANCE", "True")) == of_random | of_proxy - {proxy_run(0)}
-    assert changed(train_opts=("SOLVER.BASE_LR", "0.5")) == {name for name in first if name.startswith("train/")}
-    assert changed(prune_opts=("ADAPRUNER.EMPTY_IMAGES", "keep")) == first.keys() - {FULL_RUN}
+    assert changed(opts=["ADAPRUNER.MASK.LR", "1.0"]) == of_adapruner
+    assert changed(opts=["SCORING.SNAPSHOTS", "3"]) == of_proxy
+    assert changed(prune_opts=["SOLVER.BASE_LR", "0.5"]) == of_adapruner | of_proxy
+    assert changed(prune_opts=["SCORING.CLASS_BALANCE", "True"]) == of_random | of_proxy - {proxy_run(0)}
+    assert changed(train_opts=["SOLVER.BASE_LR", "0.5"]) == {name for name in first if name.startswith("train/")}
+    assert changed(prune_opts=["ADAPRUNER.EMPTY_IMAGES", "keep"]) == first.keys() - {FULL_RUN}
     write_voc_image(data, "i1", [("black", 5, 5, 20, 20)])
     assert changed() == first.keys()
 
 
+def test_a_new_key_of_scoring_changes_what_looks_at_a_proxy_alone(tmp_path, monkeypatch):
+    usual = runs_of(tmp_path, "random", *LOOKING)
+    load = check.load_config
+
+    def load_other(*args, **kwargs):
+        cfg = load(*args, **kwargs)
+        cfg.SCORING.EARLIER = "a key there was, or is going to be"
+        return cfg
+
+    monkeypatch.setattr(check, "load_config", load_other)
+    changed = {name for name, run in runs_of(tmp_path, "random", *LOOKING).items() if run != usual[name]}
+    assert changed == {name for name in usual if re.search("proxy|herding|grand|near", name)}
+
+
 def test_equal_iterations_are_the_full_training_s_whatever_its_length_is_given_in(tmp_path):
-    runs = runs_of(tmp_path, keep_ratios=(0.5,))
+    runs = runs_of(tmp_path, keep_ratios=[0.5])
     assert runs[FULL_RUN].iterations == runs[training("adapruner", 0.5)].iterations == 300
     assert "SOLVER.MAX_ITER" not in settings(runs[training("adapruner", 0.5)])
 
     # 20 passes over ten images in batches of 8
-    runs = runs_of(tmp_path, keep_ratios=(0.5,), train_opts=("SOLVER.MAX_EPOCHS", "20.0"))
+    runs = runs_of(tmp_path, keep_ratios=[0.5], train_opts=["SOLVER.MAX_EPOCHS", "20.0"])
     pruned = runs[training("adapruner", 0.5)]
     assert runs[FULL_RUN].iterations == pruned.iterations == 25
     assert settings(pruned)["SOLVER.MAX_ITER"] == "25" and settings(pruned)["SOLVER.MAX_EPOCHS"] == "0.0"
@@ -189,26 +176,26 @@ def test_equal_iterations_are_the_full_training_s_whatever_its_length_is_given_i
 
 
 def test_equal_epochs_shorten_iterations_warm_up_and_steps_by_what_is_kept(tmp_path):
-    schedule = ("SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(180, 270)",
-                "SOLVER.WARMUP_ITERS", "45")  # fmt: skip
-    runs = runs_of(tmp_path, keep_ratios=(0.6,), budgets=("epochs",), train_opts=schedule)
+    schedule = ["SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(180, 270)",
+                "SOLVER.WARMUP_ITERS", "45"]  # fmt: skip
+    runs = runs_of(tmp_path, keep_ratios=[0.6], budgets=["epochs"], train_opts=schedule)
     pruned = runs[training("adapruner", 0.6, "epochs")]  # 6 of the 10 images
     expected = {"SOLVER.MAX_ITER": "180", "SOLVER.STEPS": "(108, 162)", "SOLVER.WARMUP_ITERS": "27"}
     assert expected.items() <= settings(pruned).items() and pruned.iterations == 180
     assert settings(runs[FULL_RUN])["SOLVER.STEPS"] == "(180, 270)" and runs[FULL_RUN].iterations == 300
 
-    in_epochs = ("SOLVER.MAX_EPOCHS", "20.0", "SOLVER.WARMUP_ITERS", "0")
-    runs = runs_of(tmp_path, keep_ratios=(0.6,), budgets=("epochs",), train_opts=in_epochs)
+    in_epochs = ["SOLVER.MAX_EPOCHS", "20.0", "SOLVER.WARMUP_ITERS", "0"]
+    runs = runs_of(tmp_path, keep_ratios=[0.6], budgets=["epochs"], train_opts=in_epochs)
     pruned = runs[training("adapruner", 0.6, "epochs")]
     assert "SOLVER.MAX_ITER" not in settings(pruned) and "SOLVER.STEPS" not in settings(pruned)
     assert pruned.iterations == 15  # 20 * 6 / 8
 
 
 def test_what_stays_counts_images_kept_anyway_and_data_sets_not_selected_from(tmp_path):
-    more = ("DATASETS.REGISTER", "('bccd_trainval=voc:bccd:trainval','bccd_test=voc:bccd:test',"
-            "'bccd_more=voc:bccd:more')", "DATASETS.TRAIN", "('bccd_trainval','bccd_more')")  # fmt: skip
-    empty = ("ADAPRUNER.EMPTY_IMAGES", "keep")
-    runs = runs_of(tmp_path, keep_ratios=(0.5,), budgets=("epochs",), prune_opts=empty, train_opts=more)
+    more = ["DATASETS.REGISTER", "('bccd_trainval=voc:bccd:trainval','bccd_test=voc:bccd:test',"
+            "'bccd_more=voc:bccd:more')", "DATASETS.TRAIN", "('bccd_trainval','bccd_more')"]  # fmt: skip
+    empty = ["ADAPRUNER.EMPTY_IMAGES", "keep"]
+    runs = runs_of(tmp_path, keep_ratios=[0.5], budgets=["epochs"], prune_opts=empty, train_opts=more)
     pruned = runs[training("adapruner", 0.5, "epochs")]
     # round(0.5 * 9) + 1 empty one + 2 of the other set, of 10 + 2 the full training sees
     assert pruned.iterations == round(300 * (4 + 1 + 2) / 12)
@@ -216,28 +203,17 @@ def test_what_stays_counts_images_kept_anyway_and_data_sets_not_selected_from(tm
 
 @pytest.mark.parametrize("empty, images", [("prune", 10), ("keep", 10), ("drop", 9)])
 def test_everything_is_what_selections_are_made_of_images_without_boxes_too(tmp_path, empty, images):
-    runs = runs_of(
-        tmp_path,
-        opts=("SOLVER.MAX_EPOCHS", "8.0"),
-        prune_opts=("ADAPRUNER.EMPTY_IMAGES", empty),
-    )
+    empty_images = ["ADAPRUNER.EMPTY_IMAGES", empty]
+    runs = runs_of(tmp_path, opts=["SOLVER.MAX_EPOCHS", "8.0"], prune_opts=empty_images)
     assert runs[FULL_RUN].iterations == images
     filtered = settings(runs[FULL_RUN]).get("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True")
     assert filtered == str(empty == "drop")
     assert "DATALOADER.FILTER_EMPTY_ANNOTATIONS" not in settings(runs[training("adapruner")])
 
 
-def test_both_budgets_share_the_selections_and_the_full_training(tmp_path):
-    one, both = runs_of(tmp_path), runs_of(tmp_path, budgets=("iterations", "epochs"))
-    assert one.items() <= both.items()
-    assert both.keys() - one.keys() == {training(m, 0.8, "epochs") for m in ("random", "adapruner")}
-
-
 def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
-    variants = {"no warm-up": Variant(("ADAPRUNER.WARMUP", "0"))}
-    runs = runs_of(tmp_path, variants=variants, methods=("full", "adapruner"))
+    runs = runs_of(tmp_path, "adapruner", variants=WARM_UP)
     other, usual = (runs[selection_run(method, 0.8, 0)] for method in ("no warm-up", "adapruner"))
-    assert other.name == "select/no_warm-up_0.80_seed0"
     changed = dict(settings(other).items() - settings(usual).items())
     assert changed == {"ADAPRUNER.WARMUP": "0", "OUTPUT_DIR": str(tmp_path / other.name)}
     assert other.fingerprint != usual.fingerprint and other.iterations == usual.iterations == 140
@@ -245,89 +221,118 @@ def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
 
 
 def test_a_variant_of_a_method_looks_at_the_proxy_of_all(tmp_path):
-    by_class = Variant(("SCORING.CLASS_BALANCE", "True"), "high_loss")
-    runs = runs_of(tmp_path, methods=("random", "high_loss"), variants={"by class": by_class})
+    by_class = Variant(["SCORING.CLASS_BALANCE", "True"], "high_loss")
+    runs = runs_of(tmp_path, "random", "high_loss", variants={"by class": by_class})
     other, usual = (runs[selection_run(method, 1.0, 0)] for method in ("by class", "high_loss"))
     assert other.command[2] == usual.command[2] == "high_loss" and other.after == usual.after == (proxy_run(0),)
-    assert other.command[-2:] == by_class.opts and other.fingerprint != usual.fingerprint
+    assert [*other.command[-2:]] == by_class.opts and other.fingerprint != usual.fingerprint
     assert runs[training("by class")].after == (selection_run("by class", 0.8, 0),)
     assert runs[selection_run("by class", 0.8, 0)].after == (other.name,)
 
 
-@pytest.mark.parametrize(
-    "variant, message",
-    [
-        (Variant(("SOLVER.BASE_LR", "0.5"), "high_loss"), "variants: x: SOLVER.BASE_LR cannot differ"),
-        (Variant((), "el2n"), "methods: el2n"),
-    ],
-)
-def test_a_variant_that_cannot_be_is_refused_before_anything_runs(tmp_path, variant, message):
-    with pytest.raises(ValueError, match=message):
-        runs_of(tmp_path, variants={"x": variant})
-
-
 def test_overrides_of_a_stage_reach_that_stage_alone_and_win(tmp_path):
-    runs = runs_of(
-        tmp_path,
-        opts=("SOLVER.BASE_LR", "0.1"),
-        prune_opts=("SOLVER.BASE_LR", "0.2"),
-        train_opts=("SOLVER.IMS_PER_BATCH", "4"),
-    )
+    stages = {"prune_opts": ["SOLVER.BASE_LR", "0.2"], "train_opts": ["SOLVER.IMS_PER_BATCH", "4"]}
+    runs = runs_of(tmp_path, opts=["SOLVER.BASE_LR", "0.1"], **stages)
     prune, train = runs[selection_run("adapruner", 0.8, 0)], runs[training("adapruner")]
     assert settings(prune)["SOLVER.BASE_LR"] == "0.2" and settings(train)["SOLVER.BASE_LR"] == "0.1"
     assert settings(train)["SOLVER.IMS_PER_BATCH"] == "4"
     assert "SOLVER.IMS_PER_BATCH" not in settings(prune)
 
 
-@pytest.mark.parametrize("left_as_trained", [("ADAPRUNER.PRESET", "paper"), ("ADAPRUNER.SOLVE_AT_END", "False")])
+@pytest.mark.parametrize("left_as_trained", [["ADAPRUNER.PRESET", "paper"], ["ADAPRUNER.SOLVE_AT_END", "False"]])
 def test_a_mask_that_is_not_solved_for_prunes_once_a_ratio(tmp_path, left_as_trained):
     """Its logits belong to the ratio it was trained for; there are no statistics to solve another from."""
     variants = {"as trained": Variant(left_as_trained)}
-    runs = runs_of(tmp_path, methods=("adapruner",), variants=variants, keep_ratios=(0.9, 0.5), seeds=(0,))
-    for ratio in (0.9, 0.5):
-        assert "cut" not in runs[selection_run("as trained", ratio, 0)].command
-        assert "cut" in runs[selection_run("adapruner", ratio, 0)].command
+    runs = runs_of(tmp_path, "adapruner", variants=variants, keep_ratios=[0.9, 0.5], seeds=[0])
+    pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
+    assert pruning == [selection_run("adapruner", 0.8, 0), *(selection_run("as trained", r, 0) for r in (0.9, 0.5))]
 
 
 def test_cutting_prunes_once_a_seed_and_cuts_the_rest(tmp_path):
-    runs = runs_of(tmp_path, keep_ratios=(0.9, 0.5), cut_from=0.7, seeds=(0, 1))
+    runs = runs_of(tmp_path, keep_ratios=[0.9, 0.5], cut_from=0.7, seeds=[0, 1])
     pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
     assert pruning == [selection_run("adapruner", 0.7, seed) for seed in (0, 1)]
     cut = runs[selection_run("adapruner", 0.9, 1)]
     assert cut.after == (pruning[1],) and str(tmp_path / pruning[1] / "selection") in cut.command
     assert cut.command[2] == "cut" and cut.iterations == 0
-    other = runs_of(tmp_path, keep_ratios=(0.9, 0.5), cut_from=0.6, seeds=(0, 1))
+    other = runs_of(tmp_path, keep_ratios=[0.9, 0.5], cut_from=0.6, seeds=[0, 1])
     for name in (cut.name, training("adapruner", 0.9, seed=1)):  # the same name is another run
         assert other[name].fingerprint != runs[name].fingerprint
-    assert Counter(run.split("/")[0] for run in runs) == {"select": 2 * (2 + 3), "train": 2 * (1 + 4)}
     # a ratio that is asked for is not cut from itself
     assert "cut" not in runs_of(tmp_path, cut_from=0.8)[selection_run("adapruner", 0.8, 0)].command
 
 
 def test_fine_tuning_starts_from_the_training_and_ends_the_comparison(tmp_path):
-    second = {MODEL: "configs/bccd/train_yolov3_tiny_R18.yaml"}
-    runs = runs_of(
-        tmp_path,
-        finetune=second,
-        finetune_opts=("SOLVER.MAX_ITER", "50"),
-        train_opts=("DATASETS.TEST", "()"),  # only the last stage has to be evaluated
-        methods=("full", "adapruner"),
-    )
-    cell = Cell("adapruner", 0.8, "iterations")
-    tuned, trained = runs[finetuning_run(MODEL, cell, 0)], runs[training_run(MODEL, cell, 0)]
-    assert tuned.after == (trained.name,) and tuned.name == "finetune/YOLOv3-Tiny/adapruner_0.80_seed0"
+    only_the_last_is_evaluated = ["DATASETS.TEST", "()"]
+    runs = runs_of(tmp_path, "adapruner", finetune=TRAIN, finetune_opts=["SOLVER.MAX_ITER", "50"],
+                   train_opts=only_the_last_is_evaluated)  # fmt: skip
+    cell = Cell(MODEL, "adapruner", 0.8, "iterations", 0)
+    tuned, trained = runs[finetuning_run(cell)], runs[training_run(cell)]
+    assert tuned.after == (trained.name,)
     assert settings(tuned)["MODEL.WEIGHTS"] == str(tmp_path / trained.name / "model_final.pth")
     assert "DATASETS.SELECTION" not in settings(tuned)
     assert (tuned.iterations, trained.iterations) == (50, 300)
     assert tuned.fingerprint.endswith(trained.fingerprint)
 
 
+def test_one_proxy_a_seed_serves_all_methods_and_ratios(tmp_path):
+    runs = runs_of(tmp_path, "random", "adapruner", *LOOKING, seeds=[0, 1], keep_ratios=[0.8, 0.5])
+    assert [name for name in runs if "proxy" in name] == [proxy_run(0), proxy_run(1)]
+    for seed in (0, 1):
+        proxy = runs[proxy_run(seed)]
+        assert proxy.command[2] == "proxy" and value_of(proxy, "--output") == str(tmp_path / proxy.name)
+        assert value_of(proxy, "--seed") == str(seed) and proxy.iterations == 140
+        for method in LOOKING:
+            for ratio in (0.8, 0.5):
+                scoring, selecting = (runs[selection_run(method, r, seed)] for r in (1.0, ratio))
+                assert scoring.after == (proxy.name,) and scoring.command[2] == method
+                assert value_of(scoring, "--proxy") == str(tmp_path / proxy.name)
+                assert selecting.after == (scoring.name,) and selecting.command[2] == "cut"
+                assert runs[training(method, ratio, seed=seed)].after == (selecting.name,)
+    assert not runs[selection_run("random", 0.8, 0)].after
+    assert not any("proxy" in name for name in runs_of(tmp_path, "random", "random_class_weighted", "adapruner"))
+
+
+def test_what_looks_at_the_ratio_scores_for_each_or_is_cut_from_one(tmp_path):
+    runs = runs_of(tmp_path, "bnsl", keep_ratios=[0.8, 0.5])
+    for ratio in (0.8, 0.5):
+        scoring = runs[selection_run("bnsl", ratio, 0)]
+        assert scoring.command[2] == "bnsl" and value_of(scoring, "--keep-ratio") == str(ratio)
+    assert not any("1.00" in name for name in runs if "select" in name)
+    runs = runs_of(tmp_path, "bnsl", keep_ratios=[0.5], cut_from=0.7)
+    source = runs[selection_run("bnsl", 0.7, 0)]
+    assert runs[selection_run("bnsl", 0.5, 0)].after == (source.name,) and source.after == (proxy_run(0),)
+
+
+def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_path):
+    before = runs_of(tmp_path, "random", "adapruner", "herding", keep_ratios=[0.8])
+    after = runs_of(tmp_path, "random", "adapruner", *LOOKING, keep_ratios=[0.9, 0.8])
+    assert before.items() < after.items()
+
+
+def test_every_method_can_be_compared_but_those_that_set_the_ratio_themselves():
+    fixed = {name: method for name, method in registry.METHODS.items() if not method.sets_ratio}
+    assert set(METHODS) == {*fixed, "adapruner"} and "dataset_pruning_guaranteed" not in fixed
+    looking = {name for name, method in fixed.items() if method.needs != "nothing"}
+    assert {name for name in METHODS if needs_proxy(name)} == looking - {"adapruner"}
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"prune_opts": ("ADAPRUNER.ENABLED", "False")}, "adapruner: ADAPRUNER.ENABLED is False in .*prune_"),
-        ({"opts": ("ADAPRUNER.ENABLED", "True")}, "train_yolo.*: ADAPRUNER.ENABLED is True, so that this"),
-        ({"train_opts": ("DATASETS.TRAIN", "('bccd_more',)")}, "train_yolo.*none of the data sets that .*prunes"),
+        ({"prune_opts": ["ADAPRUNER.ENABLED", "False"]}, "adapruner: ADAPRUNER.ENABLED is False in .*prune_"),
+        ({"opts": ["ADAPRUNER.ENABLED", "True"]}, "train_yolo.*: ADAPRUNER.ENABLED is True, so that this"),
+        ({"train_opts": ["DATASETS.TRAIN", "('bccd_more',)"]}, "train_yolo.*none of the data sets that are pruned"),
+        *(
+            ({"train_opts": ["DATASETS.TEST", names]}, "train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one")
+            for names in ("()", "('bccd_test', 'bccd_trainval')")
+        ),
+        (
+            {"variants": {"x": Variant(["SOLVER.BASE_LR", "0.5"], "high_loss")}},
+            "variants: x: SOLVER.BASE_LR cannot differ",
+        ),
+        ({"variants": {"x": Variant([], "el2n")}}, "methods: el2n does not apply to detection: an image"),
+        ({"methods": ["el2n", "glister"]}, "methods: el2n does not apply .*; glister does not apply"),
     ],
 )
 def test_configs_that_do_not_go_together_are_refused_before_anything_runs(tmp_path, options, message):
@@ -335,31 +340,31 @@ def test_configs_that_do_not_go_together_are_refused_before_anything_runs(tmp_pa
         runs_of(tmp_path, **options)
 
 
-@pytest.mark.parametrize("names", ["()", "('bccd_test', 'bccd_trainval')"])
-def test_a_comparison_needs_one_test_set(tmp_path, names):
-    with pytest.raises(ValueError, match="train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one"):
-        runs_of(tmp_path, train_opts=("DATASETS.TEST", names))
-
-
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"methods": ("full", "forgetful")}, "methods: 'forgetful' is none of full, random, adapruner"),
-        ({"methods": ()}, "methods: needs at least one"),
-        ({"budgets": ("hours",)}, "budgets: 'hours'"),
-        ({"keep_ratios": (0.8, 80)}, r"keep_ratios: \[80\]"),
-        ({"cut_from": 80}, r"cut_from: \[80\]"),
-        ({"keep_ratios": (0.8, 0.8)}, "keep_ratios: needs at least one value and none twice"),
+        ({"methods": ["full", "forgeting"]}, "methods: 'forgeting' is none of full, random, .* mean forgetting"),
+        ({"methods": []}, "methods: needs at least one"),
+        ({"methods": ["full"], "train_configs": {}}, "train_configs, methods: neither a model nor a method"),
+        ({"budgets": ["hours"]}, "budgets: 'hours'"),
+        ({"keep_ratios": [0.8, 80]}, r"keep_ratios: \[80\]"),
+        ({"keep_ratios": [0.8, 0.8]}, "keep_ratios: needs at least one value and none twice"),
         ({"cut_from": 1.5}, "cut_from"),
-        ({"seeds": (-1,)}, "seeds"),
+        ({"seeds": [-1]}, "seeds: .-1.; a seed is at least 0"),
         ({"variants": {"adapruner": Variant()}}, "variants: needs .* different folders"),
         ({"variants": {"a b": Variant(), "a_b": Variant()}}, "variants: needs"),
-        ({"variants": {"x": Variant(("ADAPRUNER.WARMUP",))}}, "variants: x: ADAPRUNER.WARMUP has no value"),
+        ({"variants": {"x": Variant(["ADAPRUNER.WARMUP"])}}, "variants: x: ADAPRUNER.WARMUP has no value"),
         ({"variants": {"x": Variant(method="full")}}, "variants: x: 'full' is none of random, adapruner"),
-        ({"train_opts": ("--lr", "1")}, "train_opts: '--lr' is no config key"),
+        ({"train_opts": ["--lr", "1"]}, "train_opts: '--lr' is no config key"),
         ({"finetune": {"YOLO": TRAIN[MODEL]}}, r"finetune: names the models \['YOLO'\], but those trained"),
+        ({"more": [Grid(keep_ratios=[90])]}, "more: keep_ratios: .90. are no shares"),
+        ({"more": [Grid(seeds=[])]}, "more: seeds: needs at least one value"),
+        ({"more": [Grid(budgets=["time"])]}, "more: budgets: 'time' is none of"),
+        ({"more": [Grid(train_configs={})]}, "more: train_configs: needs at least one value"),
+        ({"more": [Grid({MODEL: "x.yaml"})]}, f"more: train_configs: {MODEL} is x.yaml, but .*R18.yaml elsewhere"),
+        ({"more": [Grid({"YOLOv3 Tiny": PRUNE, "YOLOv3_Tiny": PRUNE})]}, "train_configs: .* different folders"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_naming_the_field(options, message):
     with pytest.raises(ValueError, match=message):
-        Comparison(TOOLS, PRUNE, TRAIN, **options)
+        Experiment(**{"prune_config": PRUNE, "train_configs": TRAIN, **options})

@@ -46,16 +46,6 @@ def test_a_run_listed_before_what_it_needs_is_refused(tmp_path):
     assert not (tmp_path / "log").exists()
 
 
-def test_what_was_not_started_after_a_failure_is_not_counted_as_finished(tmp_path, capsys):
-    bad = Run("bad", (sys.executable, "-c", "raise SystemExit(1)"))
-    runs = [append("good", tmp_path / "log", "g"), bad, append("never", tmp_path / "log", "n")]
-    with pytest.raises(RunFailedError):
-        execute(runs, tmp_path / "out", jobs=1)
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "1 of 3 runs finished" in last.split("\r")[-1]
-    assert (tmp_path / "log").read_text() == "g"
-
-
 @pytest.mark.parametrize("visible, jobs, seen", [("5,7", 2, "57"), ("5,7", 1, "55"), ("5", 2, "55"), ("", 2, "--")])
 def test_runs_at_a_time_are_shared_out_among_the_gpus(tmp_path, monkeypatch, visible, jobs, seen):
     """Two runs that wait for each other, if both can run, and write which GPU they see."""
@@ -102,12 +92,14 @@ def test_a_changed_command_or_config_is_not_mixed_with_old_results(tmp_path):
     assert log.read_text() == "1"
 
 
-def test_a_failure_names_the_command_and_shows_its_last_words(tmp_path):
+def test_a_failure_names_the_command_shows_its_last_words_and_starts_no_other(tmp_path, capsys):
     log = tmp_path / "log"
     bad = Run("bad", (sys.executable, "-c", "print('out of luck'); raise SystemExit(3)"))
     with pytest.raises(RunFailedError, match="(?s)status 3.*console.txt.*out of luck"):
-        execute([bad, append("after", log, "x", after=("bad",))], tmp_path / "out", jobs=1)
-    assert not log.exists()
+        runs = [append("good", log, "g"), bad, append("after", log, "x", after=("bad",)), append("never", log, "n")]
+        execute(runs, tmp_path / "out", jobs=1)
+    assert log.read_text() == "g"
+    assert "1 of 4 runs finished" in capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
 
 
 def test_a_failed_run_goes_on_and_its_seconds_add_up(tmp_path):
@@ -135,9 +127,11 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert (tmp_path / "log").read_text() == "1"
 
 
-@pytest.mark.parametrize("names, jobs", [(("one", "one"), 1), (("one",), 0)])
-def test_two_runs_of_one_name_and_no_jobs_are_refused(tmp_path, names, jobs):
-    with pytest.raises(ValueError, match="jobs at a time, or two runs of the same name"):
+@pytest.mark.parametrize(
+    "names, jobs, message", [(("one", "one"), 1, "two runs of the name one"), (("one",), 0, "0 runs at a time")]
+)
+def test_two_runs_of_one_name_and_no_jobs_are_refused(tmp_path, names, jobs, message):
+    with pytest.raises(ValueError, match=message):
         execute([append(name, tmp_path / "log", "1") for name in names], tmp_path / "out", jobs)
 
 

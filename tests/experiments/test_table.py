@@ -4,18 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapruner_det.experiments.comparison import (
-    Cell,
-    Comparison,
-    Variant,
-    finetuning_run,
-    selection_run,
-    training_run,
-)
+from adapruner_det.experiments.experiment import Cell, Experiment, Variant
+from adapruner_det.experiments.plan import finetuning_run, selection_run, training_run
 from adapruner_det.experiments.table import caption, collect, select_seconds, summarise
 from adapruner_det.pruning import Selection
 
-FULL = Cell("full", 1.0, "any")
+FULL = Cell("M", "full", 1.0, "any", 0)
 
 
 @pytest.fixture
@@ -47,14 +41,14 @@ def write_seconds(folder, seconds):
 
 
 def test_collect_reads_a_row_a_training(tmp_path, config):
-    comparison = Comparison(tmp_path, "unused", {"M": config}, ("full",), (0.8,), (0, 1),
-                            budgets=("iterations", "epochs"), variants={"no warm-up": Variant()})  # fmt: skip
+    experiment = Experiment("unused", {"M": config}, ["full"], [0.8], [0, 1],
+                            budgets=["iterations", "epochs"], variants={"no warm-up": Variant()})  # fmt: skip
+    for number, cell in enumerate(experiment.cells()):
+        boxes = {"AP50": 80 + number // 2, "AP": 40 + cell.seed, "AP75": 1.0}
+        write_result(tmp_path / training_run(cell), {"bbox": boxes}, 100 + number // 2)
     for seed in (0, 1):
-        for number, cell in enumerate(comparison.cells("M")):
-            boxes = {"AP50": 80 + number, "AP": 40 + seed, "AP75": 1.0}
-            write_result(tmp_path / training_run("M", cell, seed), {"bbox": boxes}, 100 + number)
         write_selection(tmp_path / selection_run("no warm-up", 0.8, seed), "adapruner", 30.0 + seed)
-    frame = collect(comparison, tmp_path)
+    frame = collect(experiment, tmp_path)
     assert frame["budget"].tolist() == ["any", "any", "iterations", "iterations", "epochs", "epochs"]
     assert frame["method"].tolist() == ["full"] * 2 + ["no warm-up"] * 4
     assert frame["images"].tolist() == [5, 5, 4, 4, 4, 4]
@@ -65,12 +59,12 @@ def test_collect_reads_a_row_a_training(tmp_path, config):
 
 
 def test_collect_takes_the_metrics_of_the_second_stage_and_the_seconds_of_both(tmp_path, config):
-    comparison = Comparison(tmp_path, "unused", {"M": config}, ("full",), finetune={"M": config})
-    write_result(tmp_path / training_run("M", FULL, 0), {"classification": {"accuracy": 70.0}}, 100)
-    write_result(tmp_path / finetuning_run("M", FULL, 0), {"classification": {"accuracy": 90.0}}, 20)
-    row = collect(comparison, tmp_path).iloc[0]
+    experiment = Experiment("unused", {"M": config}, ["full"], finetune={"M": config})
+    write_result(tmp_path / training_run(FULL), {"classification": {"accuracy": 70.0}}, 100)
+    write_result(tmp_path / finetuning_run(FULL), {"classification": {"accuracy": 90.0}}, 20)
+    row = collect(experiment, tmp_path).iloc[0]
     assert (row["accuracy"], row["train_seconds"], row["finetune_seconds"]) == (90.0, 100, 20)
-    assert summarise(collect(comparison, tmp_path))["finetune s"].tolist() == ["20"]
+    assert summarise(collect(experiment, tmp_path))["finetune s"].tolist() == ["20"]
 
 
 def test_what_selecting_costs(tmp_path):
@@ -85,21 +79,21 @@ def test_what_selecting_costs(tmp_path):
     write_selection(tmp_path / "select/el2n_1.00_seed1", "el2n", 9, alone)
     write_selection(tmp_path / "select/bnsl_0.80_seed1", "bnsl", 9, alone)
     write_selection(tmp_path / "select/bnsl_0.50_seed1", "bnsl", 8, alone)
-    comparison = Comparison(tmp_path, "unused", variants={"fast": Variant(), "random by class": Variant((), "random")})
-    costs = {name: select_seconds(comparison, tmp_path, name, 0.8, 1)
+    experiment = Experiment("unused", variants={"fast": Variant(), "random by class": Variant([], "random")})
+    costs = {name: select_seconds(experiment, tmp_path, name, 0.8, 1)
              for name in ("el2n", "bnsl", "adapruner", "fast", "cg_score", "random", "random by class")}  # fmt: skip
     assert costs == {"el2n": 19, "bnsl": 19, "adapruner": 20, "fast": 10, "cg_score": 7, "random": 0,
                      "random by class": 0}  # fmt: skip
-    assert select_seconds(comparison, tmp_path, "adapruner", 0.5, 1) == 20  # the run it was cut from
-    cut = Comparison(tmp_path, "unused", cut_from=0.5)
+    assert select_seconds(experiment, tmp_path, "adapruner", 0.5, 1) == 20  # the run it was cut from
+    cut = Experiment("unused", cut_from=0.5)
     assert select_seconds(cut, tmp_path, "bnsl", 0.8, 1) == 18
     assert select_seconds(cut, tmp_path, "el2n", 0.8, 1) == 19
 
 
 def test_results_of_an_unknown_task_are_refused_naming_the_file(tmp_path, config):
-    write_result(tmp_path / training_run("M", FULL, 0), {"panoptic": {}}, 1)
+    write_result(tmp_path / training_run(FULL), {"panoptic": {}}, 1)
     with pytest.raises(ValueError, match="evaluation.json holds results of .'panoptic'., none of bbox"):
-        collect(Comparison(tmp_path, "unused", {"M": config}, ("full",)), tmp_path)
+        collect(Experiment("unused", {"M": config}, ["full"]), tmp_path)
 
 
 def frame_of(cells, seeds=(0, 1, 2)):
@@ -170,13 +164,6 @@ def test_stars_know_how_many_differences_there_are():
     table = summarise(frame_of(WORKED[:3] + many)).set_index("trained on")
     assert table.loc["adapruner 0.80", "AP - random"] == "+1.0 [+0.8, +1.2]"
     assert summarise(frame_of(WORKED[:3]))["AP - random"].tolist()[-1].endswith(" *")
-
-
-def test_costs_of_models_are_not_mixed():
-    frame = frame_of(WORKED)
-    other = frame.assign(model="N", AP50=frame["AP50"] + 10, train_seconds=frame["train_seconds"] * 2)
-    table = summarise(pd.concat([frame, other]))
-    assert table["select / full training"].tolist()[6:] == ["", "0.00", "0.15", "0.00", "0.15", "1.25"]
 
 
 def test_one_seed_has_neither_spread_nor_p_and_columns_without_content_go():

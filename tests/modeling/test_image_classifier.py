@@ -6,11 +6,9 @@ import torchvision
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
-from torch import nn
 from torchvision.models import ResNet18_Weights
 
 from adapruner_det.engine.classification_config import add_classification_config
-from adapruner_det.modeling import ImageClassifier
 from adapruner_det.modeling.image_classifier import build_network
 
 
@@ -35,9 +33,8 @@ def _batch(number=4, size=32, num_classes=10):
 @pytest.mark.parametrize("name, size", [("small_resnet", 28), ("small_resnet", 64), ("resnet50", 28)])
 def test_losses_logits_and_features(name, size):
     model, batch = _model(name, NUM_CLASSES=7), _batch(4, size)
-    assert isinstance(model, ImageClassifier) and model.device == torch.device("cpu")
     loss = model(batch)["loss_cls"]
-    assert loss.shape == () and loss.requires_grad
+    assert loss.shape == () and loss.requires_grad and model.device == torch.device("cpu")
     model.eval()
     with torch.no_grad():
         features, logits = model.embed(batch), model(batch)
@@ -68,15 +65,12 @@ def test_losses_and_logits_are_float32_under_autocast():
         assert model.eval()(_batch()).dtype == torch.float32
 
 
-def test_stems():
-    shapes = {}
-    for stem in ("cifar", "imagenet"):
-        network = _model("resnet18", STEM=stem).network
-        network.layer4.register_forward_hook(
-            lambda module, args, out, stem=stem: shapes.__setitem__(stem, tuple(out.shape[2:]))
-        )
-        network.eval()(torch.zeros(1, 3, 64, 64))
-    assert shapes == {"cifar": (8, 8), "imagenet": (2, 2)}
+@pytest.mark.parametrize("stem, side", [("cifar", 8), ("imagenet", 2)])
+def test_stems(stem, side):
+    network, maps = build_network("resnet18", stem)[0].eval(), []
+    network.layer4.register_forward_hook(lambda module, args, out: maps.append(out))
+    network(torch.zeros(1, 3, 64, 64))
+    assert maps[0].shape[2:] == (side, side)
 
 
 def test_torchvisions_network_is_torchvisions():
@@ -102,77 +96,41 @@ def test_what_does_not_exist_is_refused(options, message):
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
-def test_pretrained_weights(stem, monkeypatch, caplog):
-    torch.manual_seed(7)
+def test_pretrained_weights(stem, monkeypatch):
     theirs = torchvision.models.resnet18(weights=None).state_dict()
     theirs = {key: value + 1 for key, value in theirs.items()}  # BatchNorm's too are not the initial ones
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, **options: theirs)
-    with caplog.at_level(logging.INFO, "adapruner_det"):
-        model = _model("resnet18", STEM=stem, PRETRAINED="IMAGENET1K_V1", NUM_CLASSES=3)
+    model = _model("resnet18", STEM=stem, PRETRAINED="IMAGENET1K_V1", NUM_CLASSES=3)
     ours = model.network.state_dict()
-    differing = [key for key, value in ours.items() if not torch.equal(value, theirs.get(key, value + 1))]
+    differing = [key for key, value in ours.items() if not torch.equal(value, theirs[key])]
     assert differing == ([] if stem == "imagenet" else ["conv1.weight"])
-    assert model.head.out_features == 3
-    left_out = caplog.text.split("Randomly initialised")[0]
-    assert "fc.weight" in left_out and ("conv1.weight" in left_out.split(", ")[0]) == (stem == "cifar")
-    assert model.has_pixel_statistics
+    assert model.head.out_features == 3 and model.has_pixel_statistics
     assert torch.allclose(model.pixel_mean, 255 * torch.tensor([0.485, 0.456, 0.406]))
     assert torch.allclose(model.pixel_std, 255 * torch.tensor([0.229, 0.224, 0.225]))
 
 
-def test_images_are_normalised():
-    model = _model()
+def test_images_are_normalised_and_channels_last():
+    model, seen = _model(), []
     model.set_pixel_statistics(torch.tensor([10.0, 20.0, 30.0]), torch.tensor([1.0, 2.0, 5.0]))
-    seen = []
     model.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     images = torch.tensor([12, 14, 20], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 32, 32)
     model.embed({"images": images})
     assert torch.equal(seen[0][0, :, 5, 5], torch.tensor([2.0, -3.0, -2.0]))
-    assert seen[0].is_contiguous(memory_format=torch.channels_last)
-
-
-def test_memory_format_and_compilation_change_no_name_and_no_value():
-    model = _model().eval()
-    plain = _model(CHANNELS_LAST=False).eval()
-    compiled = _model(COMPILE=True)
-    assert model.network.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert plain.network.layers[0].weight.is_contiguous()
-    assert model.state_dict().keys() == plain.state_dict().keys() == compiled.state_dict().keys()
-    assert compiled.network._compiled_call_impl is not None and model.network._compiled_call_impl is None
-    assert torch.allclose(model(_batch()), plain(_batch()), atol=1e-4)
+    for tensor in (seen[0], model.network.layers[0].weight):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_checkpoint_brings_its_statistics_and_fits_other_classes(tmp_path, caplog):
     trained = _model(NUM_CLASSES=10)
     trained.set_pixel_statistics(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0]))
-    for buffer in trained.network.buffers():
-        buffer.add_(1)
+    for value in (*trained.network.buffers(), *trained.network.parameters()):
+        value.data.add_(1)
     DetectionCheckpointer(trained, str(tmp_path)).save("trained")
-
-    torch.manual_seed(9)
     tuned = _model(NUM_CLASSES=4)
     head = tuned.head.weight.clone()
-    for parameter in tuned.network.parameters():
-        parameter.data.add_(1)
     with caplog.at_level(logging.WARNING):
         DetectionCheckpointer(tuned).load(str(tmp_path / "trained.pth"))
     assert "head.weight" in caplog.text
     assert torch.equal(tuned.head.weight, head)
     for key, value in trained.state_dict().items():
         assert key.startswith("head") or torch.equal(tuned.state_dict()[key], value), key
-
-
-def test_small_resnet_learns():
-    model = _model(NUM_CLASSES=2)
-    images = torch.randint(256, (32, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    images[:16, :, :8] //= 4  # the first class is dark above, the second below
-    images[16:, :, 8:] //= 4
-    batch = {"images": images, "labels": torch.tensor([0] * 16 + [1] * 16)}
-    model.set_pixel_statistics(torch.full((3,), 80.0), torch.full((3,), 70.0))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(15):
-        optimizer.zero_grad()
-        model(batch)["loss_cls"].backward()
-        optimizer.step()
-    assert model(batch)["loss_cls"] < 0.2
-    assert all(isinstance(p, nn.Parameter) and p.grad is not None for p in model.parameters())

@@ -6,13 +6,7 @@ from yolo_reference import image_loss
 from adapruner_det.modeling.yolo_loss import (
     Level,
     assign,
-    best_anchor,
-    cells_inside,
     collect_ground_truth,
-    decode_boxes,
-    encode_boxes,
-    make_priors,
-    overlaps_any,
     yolo_losses,
 )
 
@@ -55,15 +49,7 @@ def losses(predictions, truths, levels=LEVELS, ignore=IGNORE, anchors=ANCHORS):
 
 def reference(predictions, truths, levels=LEVELS, ignore=IGNORE):
     per_image = [
-        image_loss(
-            p.tolist(),
-            t.gt_boxes.tensor.tolist(),
-            t.gt_classes.tolist(),
-            t.image_size,
-            levels,
-            ANCHORS,
-            ignore,
-        )
+        image_loss(p.tolist(), t.gt_boxes.tensor.tolist(), t.gt_classes.tolist(), t.image_size, levels, ANCHORS, ignore)
         for p, t in zip(predictions.detach(), truths)
     ]
     return {name: torch.tensor([sums[name] for sums in per_image], dtype=torch.float64) for name in per_image[0]}
@@ -111,15 +97,6 @@ def test_gradient_is_darknets():
     assert background[4] == 0.5 and background.abs().sum() == 0.5
 
 
-def test_permuting_images_permutes_losses():
-    generator = torch.Generator().manual_seed(3)
-    truths = [random_instances(c, (96, 128), generator) for c in (4, 0, 9)]
-    predictions = random_predictions(truths, generator)
-    order = [2, 0, 1]
-    permuted = losses(predictions[order], [truths[i] for i in order])
-    assert_same(permuted, {k: v[order].detach() for k, v in losses(predictions, truths).items()})
-
-
 def test_images_without_boxes_have_finite_gradients():
     predictions = torch.randn(2, NUM_PREDICTIONS, 5 + NUM_CLASSES, requires_grad=True)
     result = losses(predictions, [instances([], [], (96, 128))] * 2)
@@ -153,51 +130,6 @@ def test_loss_does_not_depend_on_the_batchs_padding():
         offset += count
     alone = losses(torch.cat(parts, dim=1), [truth], levels=small)
     assert_same(losses(padded, [truth]), alone)
-
-
-def test_cells_inside_needs_overlap_with_the_image():
-    priors = make_priors([Level(16, 2, 3, (0,))], torch.tensor(ANCHORS))
-    inside = cells_inside(priors, torch.tensor([[16.0, 33.0], [17.0, 32.0]]))
-    assert inside.view(2, 2, 3).tolist() == [
-        [[True, True, True], [False, False, False]],
-        [[True, True, False], [True, True, False]],
-    ]
-
-
-def test_decode_inverts_encode():
-    generator = torch.Generator().manual_seed(5)
-    priors = make_priors(LEVELS, torch.tensor(ANCHORS, dtype=torch.float64))
-    shares = torch.rand(NUM_PREDICTIONS, 2, generator=generator, dtype=torch.float64)
-    shares = shares.clamp(0.01, 0.99)
-    centres = (priors.cells + shares) * priors.strides
-    sizes = 1 + 80 * torch.rand(NUM_PREDICTIONS, 2, generator=generator, dtype=torch.float64)
-    boxes = torch.cat([centres - sizes / 2, centres + sizes / 2], dim=1)
-    goals = encode_boxes(boxes, priors)
-    torch.testing.assert_close(goals[:, :2], shares)
-    deltas = torch.cat([goals[:, :2].logit(), goals[:, 2:]], dim=1)
-    torch.testing.assert_close(decode_boxes(deltas[None], priors)[0], boxes)
-
-
-def test_decode_by_hand():
-    priors = make_priors(LEVELS, torch.tensor(ANCHORS))
-    boxes = decode_boxes(torch.zeros(1, NUM_PREDICTIONS, 4), priors)[0]
-    # Row 1, column 2, second anchor of the fine level: centre (40, 24), 16 x 14.
-    assert boxes[(1 * 8 + 2) * 3 + 1].tolist() == [32, 17, 48, 31]
-    # Row 2, column 0, last anchor of the coarse level: centre (16, 80), 90 x 80.
-    assert boxes[6 * 8 * 3 + (2 * 4 + 0) * 3 + 2].tolist() == [-29, 40, 61, 120]
-
-
-def test_decoded_boxes_are_finite():
-    priors = make_priors(LEVELS, torch.tensor(ANCHORS))
-    assert decode_boxes(torch.full((1, NUM_PREDICTIONS, 4), 1e4), priors).isfinite().all()
-
-
-def test_best_anchor_by_hand():
-    anchors = torch.tensor([[10.0, 10.0], [20.0, 10.0], [10.0, 20.0], [20.0, 10.0]])
-    sizes = torch.tensor([[9.0, 11.0], [30.0, 10.0], [8.0, 30.0], [2.0, 2.0], [100.0, 100.0]])
-    # 30x10 has IoU 2/3 with both 20x10 anchors, the first of which wins; 100x100 overlaps the
-    # three larger ones by the same 200 of 10,000.
-    assert best_anchor(sizes, anchors).tolist() == [0, 1, 2, 0, 1]
 
 
 def positives(boxes, classes, levels=LEVELS, size=(96, 128)):
@@ -236,11 +168,3 @@ def test_degenerate_boxes_are_dropped():
 def test_unknown_class_is_refused():
     with pytest.raises(ValueError, match="class 3.*MODEL.YOLO.NUM_CLASSES"):
         positives([[5, 5, 30, 30]], [3])
-
-
-def test_overlaps_any():
-    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 0, 0], [20, 20, 30, 30]]])
-    targets = torch.tensor([[[0.0, 0, 10, 20], [0, 0, 0, 0]]])
-    assert overlaps_any(boxes, targets, 0.49).tolist() == [[True, False, False]]
-    assert overlaps_any(boxes, targets, 0.5).tolist() == [[False, False, False]]
-    assert overlaps_any(boxes, targets[:, :0], 0.1).tolist() == [[False, False, False]]

@@ -6,7 +6,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 import adapruner_det.modeling.yolov3_tiny  # noqa: F401, registers YOLOv3Tiny
-from adapruner_det.engine.detection_config import add_yolov3_tiny_config
+from adapruner_det.engine.config import add_detector_config
 
 NUM_CLASSES = 3
 LOSSES = ["loss_xy", "loss_wh", "loss_obj", "loss_cls"]
@@ -14,7 +14,7 @@ LOSSES = ["loss_xy", "loss_wh", "loss_obj", "loss_cls"]
 
 def small_config(**yolo):
     cfg = get_cfg()
-    add_yolov3_tiny_config(cfg)
+    add_detector_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "YOLOv3Tiny"
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = ""
@@ -71,32 +71,6 @@ def drawn_image(seed, num_boxes, size=(128, 128)):
     return {"image": tensor, "instances": instances, "height": height, "width": width}
 
 
-def ap50(inputs, outputs):
-    """Area under the interpolated precision-recall curve at IoU 0.5, mean over the classes."""
-    values = []
-    for label in range(NUM_CLASSES):
-        truths = [x["instances"].gt_boxes[x["instances"].gt_classes == label] for x in inputs]
-        total = sum(len(t) for t in truths)
-        if not total:
-            continue
-        detections = []
-        for number, output in enumerate(outputs):
-            found = output["instances"][output["instances"].pred_classes == label]
-            detections += [(score, number, box) for score, box in zip(found.scores, found.pred_boxes.tensor)]
-        taken, hits = set(), []
-        for _, number, box in sorted(detections, key=lambda d: -d[0]):
-            ious = pairwise_iou(Boxes(box[None]), truths[number])[0]
-            best = int(ious.argmax()) if len(ious) else -1
-            hit = best >= 0 and ious[best] >= 0.5 and (number, best) not in taken
-            taken |= {(number, best)} if hit else set()
-            hits.append(hit)
-        hits = np.array(hits, dtype=float)
-        precision = hits.cumsum() / np.arange(1, len(hits) + 1)
-        best_precision = np.maximum.accumulate(precision[::-1])[::-1]
-        values.append(float((best_precision * hits).sum() / total))
-    return float(np.mean(values))
-
-
 def test_losses_are_four_scalars_and_their_vectors(model):
     batch = [drawn_image(0, 4), drawn_image(1, 0), drawn_image(2, 7, (96, 100))]
     scalars = model(batch)
@@ -107,14 +81,6 @@ def test_losses_are_four_scalars_and_their_vectors(model):
         assert scalars[name].shape == () and vectors[name].shape == (3,)
         torch.testing.assert_close(vectors[name].mean(), scalars[name])
         assert (vectors[name][1] == 0) == (name != "loss_obj"), "the second image has no boxes"
-
-
-def test_permuting_images_permutes_losses(model):
-    model.per_image_losses = True
-    batch = [drawn_image(0, 4), drawn_image(1, 0), drawn_image(2, 7, (96, 100))]
-    straight, permuted = model(batch), model([batch[i] for i in (2, 0, 1)])
-    for name in LOSSES:
-        torch.testing.assert_close(permuted[name], straight[name][[2, 0, 1]], rtol=1e-3, atol=1e-3)
 
 
 def test_loss_of_an_image_is_that_of_a_batch_of_one(model):
@@ -130,14 +96,6 @@ def test_loss_of_an_image_is_that_of_a_batch_of_one(model):
             torch.testing.assert_close(together[name][i : i + 1], value, rtol=1e-4, atol=1e-4)
 
 
-def test_first_predictions_have_the_prior_objectness(model):
-    images = model.preprocess_image([drawn_image(0, 4)])
-    features = model.backbone(images.tensor)
-    predictions, _ = model._concatenate(model.head([features["res4"], features["res5"]]))
-    mean = predictions[..., 4].sigmoid().mean().item()
-    assert 0.005 < mean < 0.02, "MODEL.YOLO.PRIOR_PROB is 0.01"
-
-
 def test_unequal_sizes_are_padded_and_every_parameter_gets_a_gradient(model):
     batch = [drawn_image(0, 4, (70, 128)), drawn_image(1, 0, (33, 49))]
     assert model.preprocess_image(batch).tensor.shape == (2, 3, 96, 128)
@@ -145,36 +103,6 @@ def test_unequal_sizes_are_padded_and_every_parameter_gets_a_gradient(model):
     sum(model(batch).values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-
-
-def test_bfloat16_autocast(model):
-    batch = [drawn_image(0, 4), drawn_image(1, 2)]
-    exact = model(batch)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = model(batch)
-        model.zero_grad()
-        sum(losses.values()).backward()
-        model.eval()
-        outputs = model(batch)
-        features = model.backbone(model.preprocess_image(batch).tensor)
-        maps = model.head([features["res4"], features["res5"]])
-    assert maps[0].dtype == torch.bfloat16
-    assert model._concatenate(maps)[0].dtype == torch.float32, "sigmoid and exp need the precision"
-    for name, loss in losses.items():
-        assert loss.dtype == torch.float32
-        torch.testing.assert_close(loss, exact[name], rtol=0.05, atol=0.05)
-    assert all(p.grad.isfinite().all() for p in model.parameters())
-    assert outputs[0]["instances"].pred_boxes.tensor.dtype == torch.float32
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_has_the_losses_of_the_cpu(model):
-    batch = [drawn_image(0, 4), drawn_image(1, 0), drawn_image(2, 7, (96, 100))]
-    on_cpu = model(batch)
-    on_gpu = build_model(small_config()).to("cuda")
-    on_gpu.load_state_dict(model.state_dict())
-    for name, value in on_gpu(batch).items():
-        torch.testing.assert_close(value.cpu(), on_cpu[name], rtol=1e-2, atol=1e-2)
 
 
 class FixedHead(torch.nn.Module):
@@ -251,12 +179,12 @@ def test_wrong_keys_are_named(key, value):
         build_model(small_config(**{key: value}))
 
 
-def test_resnet50_has_darknets_layout():
+def test_the_head_has_darknets_layout_and_starts_with_the_prior_objectness():
     cfg = small_config()
     cfg.MODEL.RESNETS.DEPTH = 50
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 256
-    head = build_model(cfg).head
-    shapes = {name: tuple(p.shape) for name, p in head.named_parameters() if p.dim() == 4}
+    model = build_model(cfg)
+    shapes = {name: tuple(p.shape) for name, p in model.head.named_parameters() if p.dim() == 4}
     assert shapes == {
         "reduce.weight": (256, 2048, 1, 1),
         "coarse_conv.weight": (512, 256, 3, 3),
@@ -265,6 +193,24 @@ def test_resnet50_has_darknets_layout():
         "fine_output.weight": (3 * (5 + NUM_CLASSES), 256, 1, 1),
         "coarse_output.weight": (3 * (5 + NUM_CLASSES), 512, 1, 1),
     }
+    for output in (model.head.fine_output, model.head.coarse_output):
+        bias = output.bias.view(3, -1)
+        torch.testing.assert_close(bias[:, 4].sigmoid(), torch.full((3,), 0.01))
+        assert bias.count_nonzero() == 3
+
+
+def test_bfloat16_autocast(model):
+    batch = [drawn_image(0, 4), drawn_image(1, 2)]
+    exact = model(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(batch)
+        features = model.backbone(model.preprocess_image(batch).tensor)
+        maps = model.head([features["res4"], features["res5"]])
+    assert maps[0].dtype == torch.bfloat16
+    assert model._concatenate(maps)[0].dtype == torch.float32, "sigmoid and exp need the precision"
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, exact[name], rtol=0.05, atol=0.05)
 
 
 def test_overfits_four_images():
@@ -284,5 +230,9 @@ def test_overfits_four_images():
         schedule.step()
     model.eval()
     with torch.no_grad():
-        outputs = model(batch)
-    assert ap50(batch, outputs) > 0.9
+        outputs = [output["instances"] for output in model(batch)]
+    for record, found in zip(batch, outputs):
+        truth, best = record["instances"], found[:5]  # highest scores first
+        ious = pairwise_iou(best.pred_boxes, truth.gt_boxes)
+        ious[best.pred_classes[:, None] != truth.gt_classes] = 0
+        assert (ious.max(dim=0).values > 0.5).sum() >= 4

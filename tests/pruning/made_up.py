@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adapruner_det.pruning.label_errors import Detections, Labels
+from adapruner_det.pruning.matching import Detections, Labels
 from adapruner_det.pruning.statistics import Statistics
 
 

@@ -8,18 +8,16 @@ import torch
 
 from adapruner_det.pruning import AdaPruner, Objective, RatioNotReachedError
 from adapruner_det.pruning.objective import mask_gradient
-from adapruner_det.pruning.reach import check_reach, fewest_visits, largest_force
-
-RATIOS = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+from adapruner_det.pruning.reach import check_reach, fewest_visits
 
 
 def penalty(**terms):
     return Objective(ratio_control="penalty", loss_scale="none", **terms)
 
 
-def stream(num=2000, epochs=10, batch=50, seed=0):
+def stream(num=2000, epochs=10, batch=50):
     """(indices, losses) of steps: lognormal losses, each sample's about its own level, that fall from 8 to 0.5."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     levels = 0.8 * torch.randn(num, generator=generator)
     steps = epochs * num // batch
     for step in range(steps):
@@ -30,20 +28,20 @@ def stream(num=2000, epochs=10, batch=50, seed=0):
         yield index, torch.exp(level + 0.3 * torch.randn(batch, generator=generator))
 
 
-def learned(keep_ratio, warmup=120, **settings):
-    pruner = AdaPruner(2000, keep_ratio, 400, warmup_steps=warmup, objective=penalty(**settings))
-    for index, losses in stream():
+def learned(keep_ratio=0.8, warmup=120, stop=400):
+    pruner = AdaPruner(2000, keep_ratio, 400, warmup_steps=warmup, objective=penalty())
+    for index, losses in list(stream())[:stop]:
         pruner.update(index, losses)
     return pruner
 
 
-@pytest.mark.parametrize("keep_ratio", RATIOS)
-@pytest.mark.parametrize("warmup", [0, 120, 135])
+@pytest.mark.parametrize("keep_ratio", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("warmup", [0, 135])
 def test_the_ratio_is_reached_to_the_sample(keep_ratio, warmup):
     pruner = learned(keep_ratio, warmup)
     kept = pruner.finish()
     assert int(kept.sum()) == round(2000 * keep_ratio) and pruner.settled_at is not None
-    assert torch.equal(kept, pruner.mask.logits > 0)
+    assert torch.equal(kept, pruner.mask.logits > 0) and pruner._epoch_start is None
 
 
 def by_hand(losses, keep_ratio, learning_rate, alpha, steps):
@@ -52,8 +50,8 @@ def by_hand(losses, keep_ratio, learning_rate, alpha, steps):
     for step in range(steps):
         scale = alpha[0] + (alpha[1] - alpha[0]) * step / (steps - 1)
         gaps.append(float((logits > 0).float().mean()) - keep_ratio)
-        force = losses - torch.log(losses + 1e-5) + 2 * 100 * abs(gaps[-1]) * gaps[-1]
-        after = logits - learning_rate * mask_gradient(logits, scale, force)
+        grad_soft = losses - torch.log(losses + 1e-5) + 2 * 100 * abs(gaps[-1]) * gaps[-1]
+        after = logits - learning_rate * mask_gradient(logits, scale, grad_soft)
         if (after > 0).sum() <= round(keep_ratio * len(losses)):
             return gaps, logits, after
         logits = after
@@ -89,10 +87,9 @@ def test_whose_turn_came_first_does_not_decide():
     masks = []
     for order in (torch.arange(100), torch.arange(100).flip(0)):
         pruner, ratios = AdaPruner(100, 0.8, 100, objective=penalty(learning_rate=1.0)), []
-        for _ in range(10):
-            for index in order.split(10):
-                pruner.update(index, losses[index])
-                ratios.append(pruner.kept_ratio)
+        for index in order.repeat(10).split(10):
+            pruner.update(index, losses[index])
+            ratios.append(pruner.kept_ratio)
         assert min(ratios) < 0.8 and torch.equal(pruner.finish(), torch.arange(100) < 80)
         masks.append(pruner.mask.logits)
     torch.testing.assert_close(*masks)
@@ -109,40 +106,18 @@ def test_all_samples_have_had_a_step_before_a_mask_counts():
     assert pruner.settled_at == 20 and int(pruner.finish().sum()) == 80
 
 
-def test_afterwards_the_model_is_trained_with_the_weights_of_that_mask():
-    pruner = learned(0.8)
-    before, alpha = pruner.mask.logits.clone(), pruner.alpha
-    index = torch.arange(10)
-    torch.testing.assert_close(pruner.weights(index), torch.sigmoid(alpha * before[:10]))
-    pruner.update(index, 100 * torch.ones(10))
-    assert torch.equal(pruner.mask.logits, before)
-
-
 def test_the_last_part_of_an_epoch_counts_too():
     """The run ends before the epoch does that takes the ratio below c."""
-    whole = learned(0.8)
-    stop = whole.settled_at - 3
-    pruner = AdaPruner(2000, 0.8, 400, warmup_steps=120, objective=penalty())
-    for step, (index, losses) in enumerate(stream()):
-        if step < stop:
-            pruner.update(index, losses)
+    stop = learned().settled_at - 3
+    pruner = learned(stop=stop)
     assert pruner.settled_at is None and pruner.kept_ratio < 0.8
     assert int(pruner.finish().sum()) == 1600 and pruner.settled_at == stop
     assert torch.equal(pruner.finish(), pruner.mask.hard())
 
 
-def test_samples_that_are_all_the_same_are_drawn_from():
-    pruner = AdaPruner(50, 0.6, 100, objective=penalty())
-    for _ in range(100):
-        pruner.update(torch.arange(50), torch.ones(50))
-    assert int(pruner.finish().sum()) == 30 and pruner.num_tied == 50
-
-
-@pytest.mark.parametrize("stop", [90, 137, 239, 240, 241, 250, 319, 320, 321, 350])
+@pytest.mark.parametrize("stop", [90, 240, 250, 319, 320, 350])
 def test_a_resumed_run_ends_with_the_same_mask(stop):
-    whole, resumed = (
-        AdaPruner(2000, 0.8, 400, warmup_steps=120, objective=penalty(learning_rate=0.1)) for _ in range(2)
-    )
+    whole, resumed = (AdaPruner(2000, 0.8, 400, warmup_steps=120, objective=penalty(learning_rate=0.1)) for _ in "ab")
     for step, (index, losses) in enumerate(stream()):
         whole.update(index, losses)
         if step >= stop:
@@ -156,19 +131,11 @@ def test_a_resumed_run_ends_with_the_same_mask(stop):
     assert torch.equal(whole.finish(), resumed.finish()) and whole.settled_at == resumed.settled_at == 320
 
 
-def test_one_copy_of_the_logits_and_none_when_settled():
-    pruner = AdaPruner(1000, 0.8, 400, objective=penalty())
-    tensors = [t for t in (*vars(pruner).values(), *vars(pruner.mask).values()) if isinstance(t, torch.Tensor)]
-    assert sum(t.numel() * t.element_size() for t in tensors) == 8000
-    assert learned(0.8)._epoch_start is None
-    assert AdaPruner(1000, 0.8, 400)._epoch_start is None
-
-
 def test_a_ratio_that_ends_within_the_tolerance_counts_as_it_is():
     pruner = AdaPruner(100, 0.8, 10, objective=penalty())
     for _ in range(10):
         pruner.update(torch.arange(100), torch.ones(100))
-    pruner.mask.logits[:81], pruner.mask.logits[81:], pruner.mask.num_kept = 1.0, -1.0, 81
+    pruner.mask.replace(torch.where(torch.arange(100) < 81, 1.0, -1.0))
     before = pruner.mask.logits.clone()
     assert int(pruner.finish().sum()) == 81 and torch.equal(pruner.mask.logits, before)
 
@@ -177,61 +144,35 @@ def test_a_ratio_that_is_not_reached_ends_in_an_error_that_says_how_far_it_was()
     pruner = AdaPruner(100, 0.8, 10, objective=penalty(learning_rate=0.01))
     for _ in range(10):
         pruner.update(torch.arange(100), torch.linspace(1, 2, 100))
-    lowest_in = pruner.mask.logits.sort().values[19]
-    times = 1 / (1 - float(lowest_in))
-    with pytest.raises(RatioNotReachedError) as error:
+    lowest_in = float(pruner.mask.logits.sort().values[19])
+    message = f"keeps 1.000 of the samples, asked for were 0.800 .. 0.020: .* came from 1 to {lowest_in:.2f}: raise"
+    with pytest.raises(RatioNotReachedError, match=message):
         pruner.finish()
-    text = str(error.value)
-    assert "keeps 1.000 of the samples, asked for were 0.800 +- 0.020" in text and "\n" not in text
-    assert f"came from 1 to {float(lowest_in):.2f}; it takes about {times:.1f} times that: raise" in text
-
-
-def test_losses_that_speak_for_all_samples_are_named_as_the_reason():
-    """-log L alone is below zero for L > 1, so that all logits rise."""
-    pruner = AdaPruner(100, 0.8, 10, objective=penalty(classification=False, compression_scale=1.0))
-    for _ in range(10):
-        pruner.update(torch.arange(100), torch.linspace(5, 6, 100))
-    with pytest.raises(RatioNotReachedError, match="losses that speak against more samples"):
-        pruner.finish()
-
-
-@pytest.mark.parametrize(
-    "terms, expected",
-    [
-        (dict(), math.inf),
-        (dict(classification=False), 2 * 100 * 0.04 + math.log(1e5)),
-        (dict(classification=False, selection_weight=0.5), 2 * 100 * 0.04 + 0.5 * math.log(1e5)),
-        (dict(classification=False, selection=False, compression_scale=10.0), 2 * 10 * 0.04),
-    ],
-)
-def test_the_largest_force_there_can_be(terms, expected):
-    assert largest_force(penalty(**terms), 0.8) == pytest.approx(expected)
 
 
 def test_fewest_visits_by_hand():
     # At alpha 1, s (1 - s) is 0.19661 at 1: one step of 2 is 0.39322, then 0.22847 at 0.60678: 0.45694, then 0.24860.
     assert fewest_visits(2.0, 1.0, (1.0, 1.0)) == 3
     assert fewest_visits(6.0, 1.0, (1.0, 1.0)) == 1
-    assert fewest_visits(math.inf, 1e-9, (0.1, 5.0)) == 1
     assert fewest_visits(0.0, 1.0, (1.0, 1.0)) == math.inf
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_no_course_of_forces_and_alphas_is_faster(seed):
-    generator = torch.Generator().manual_seed(seed)
-    logit, visits = torch.ones(1, dtype=torch.float64), 0
-    while logit > 0:
-        force, alpha = 4 * torch.rand(2, generator=generator, dtype=torch.float64) ** 0.3
-        logit = logit - 0.3 * mask_gradient(logit, float(0.1 + alpha), force)
-        visits += 1
-    assert visits >= fewest_visits(4.0, 0.3, (0.1, 4.1))
-
-
-def test_what_cannot_reach_its_ratio_is_refused_with_the_number_of_visits():
-    alone = penalty(classification=False, selection=False)  # at 0.95 a force of 0.5 at most
-    needed = fewest_visits(0.5, 0.3, (0.1, 5.0))
+@pytest.mark.parametrize(
+    "terms, largest",
+    [
+        (dict(selection=False), 0.5),
+        (dict(selection_weight=0.5), 0.5 + 0.5 * math.log(1e5)),
+        (dict(selection=False, compression_scale=10.0), 0.05),
+    ],
+)
+def test_what_cannot_reach_its_ratio_is_refused_with_the_number_of_visits(terms, largest):
+    alone = penalty(classification=False, **terms)
+    needed = fewest_visits(largest, 0.3, (0.1, 5.0))
     check_reach(alone, 0.95, (0.1, 5.0), 100 * (needed - 1), 100)
     with pytest.raises(ValueError, match=f"keep_ratio 0.95: .* fewer than {needed} visits, and .* {needed - 1} times"):
         check_reach(alone, 0.95, (0.1, 5.0), 100 * (needed - 2), 100)
-    check_reach(penalty(), 0.95, (0.1, 5.0), 100, 100)  # L has no limit
-    check_reach(Objective(classification=False, selection=False), 0.95, (0.1, 5.0), 100, 100)
+
+
+def test_with_eq_4_or_a_projection_every_ratio_can_be_reached():
+    for objective in (penalty(), Objective(classification=False, selection=False)):
+        check_reach(objective, 0.95, (0.1, 5.0), 100, 100)

@@ -1,10 +1,11 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from adapruner_det.pruning import Selection
-from adapruner_det.pruning.selection import ratio_label
+from adapruner_det.pruning.selection import quotas, ratio_label
 
 
 def make(**changes):
@@ -21,13 +22,15 @@ def make(**changes):
     return Selection(**{**values, **changes})
 
 
-def test_save_and_load_give_the_same_selection(tmp_path):
+def of_scores(scores, ids=None, **columns):
+    num = len(scores)
+    ids = list(map(str, range(num))) if ids is None else ids
+    return make(datasets=["a"] * num, ids=ids, scores=scores, kept=[True] * num, columns=columns)
+
+
+def test_save_and_load_give_the_same_selection_and_a_record_in_plain_words(tmp_path):
     make().save(tmp_path)
     assert Selection.load(tmp_path) == make()
-
-
-def test_record_says_in_plain_words_what_was_asked_and_reached(tmp_path):
-    make().save(tmp_path)
     record = json.loads((tmp_path / "selection.json").read_text())
     assert record["keep_ratio"] == 0.5 and record["reached_ratio"] == 0.5
     assert (record["num_samples"], record["num_kept"]) == (5, 3)
@@ -40,35 +43,60 @@ def test_table_opens_as_csv_with_one_row_a_sample_lowest_score_first(tmp_path):
     assert table["kept"].tolist()[:2] == [0, 0] and set(table["boxes"]) == {0, 1, 2, 3, 4}
 
 
-def test_kept_ids_are_told_apart_by_data_set():
-    assert make().kept_ids("a") == {"1", "3"}
-    assert make().kept_ids("b") == {"1"}
-    assert make().known_ids("b") == {"1", "x"}
+def test_ids_are_told_apart_by_data_set():
+    assert make().kept_ids("a") == {"1", "3"} and make().kept_ids("b") == {"1"}
+    assert make().known_ids("b") == {"1", "x"} and make().dataset_names() == ["a", "b"]
+    assert make().column_of("b", "boxes") == {"1": 0, "x": 4}
 
 
-@pytest.mark.parametrize("ratio, kept", [(0.25, {"1"}), (0.5, {"1", "3"}), (1.0, {"1", "2", "3"})])
-def test_cut_keeps_the_highest_scores_and_leaves_others_alone(ratio, kept):
+@pytest.mark.parametrize("ratio, kept", [(0.01, {"1"}), (0.25, {"1"}), (0.5, {"1", "3"}), (1.0, {"1", "2", "3"})])
+def test_cut_keeps_the_highest_scores_and_leaves_the_rest_alone(ratio, kept):
     cut = make().cut(ratio)
-    assert cut.kept_ids("a") == kept and "1" in cut.kept_ids("b")
-    assert cut.keep_ratio == ratio and cut.reached_ratio == ratio
-
-
-def test_a_cut_leaves_one_at_least():
-    cut = make().cut(0.01)
-    competing = [k for k, score in zip(cut.kept, cut.scores) if score is not None]
-    assert sum(competing) == 1
-
-
-def test_an_image_that_was_left_out_on_purpose_stays_out_when_cut():
+    assert cut.kept_ids("a") == kept and "1" in cut.kept_ids("b") and cut.keep_ratio == ratio
     left_out = make(kept=[True, False, True, False, False])
-    assert "1" not in left_out.cut(1.0).kept_ids("b")
+    assert "1" not in left_out.cut(ratio).kept_ids("b")
 
 
 def test_ties_are_not_decided_by_position():
     ids = [str(i) for i in range(20)]
-    tied = make(datasets=["a"] * 20, ids=ids, scores=[0.0] * 20, kept=[True] * 20, columns={})
-    backwards = make(datasets=["a"] * 20, ids=ids[::-1], scores=[0.0] * 20, kept=[True] * 20, columns={})
+    tied, backwards = of_scores([0.0] * 20, ids), of_scores([0.0] * 20, ids[::-1])
     assert tied.cut(0.5).kept_ids("a") == backwards.cut(0.5).kept_ids("a") != set(ids[:10])
+
+
+def test_a_balanced_cut_holds_every_class_to_the_ratio():
+    whole = of_scores([float(i) for i in range(10)], animal=["cat"] * 6 + ["dog"] * 4)  # every dog above every cat
+    assert whole.cut(0.5).kept_ids("a") == set("56789")
+    assert whole.cut(0.5, "animal").kept_ids("a") == set("34589")
+    with pytest.raises(ValueError, match="2 groups cannot each keep a sample when 1 of 10"):
+        whole.cut(0.1, "animal")
+
+
+@pytest.mark.parametrize(
+    "sizes, total, expected",
+    [
+        ([10, 10], 15, [8, 7]),  # equal fractions: the first
+        ([10, 20, 30], 48, [8, 16, 24]),
+        ([3, 3, 4], 7, [2, 2, 3]),  # shares 2.1, 2.1, 2.8
+        ([5, 0, 5], 6, [3, 0, 3]),
+        ([1, 1, 1, 7], 5, [1, 1, 1, 2]),  # shares of a half are raised to one
+        ([1, 100], 80, [1, 79]),
+        ([1, 1, 1], 3, [1, 1, 1]),
+        ([10**9, 10**9], 2 * 10**9 - 1, [10**9, 10**9 - 1]),
+    ],
+)
+def test_quotas_by_largest_remainder(sizes, total, expected):
+    assert quotas(sizes, total) == expected
+
+
+def test_quotas_of_many_random_groups_keep_their_promises():
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        sizes = random.integers(0, 30, 20)
+        total = sizes.sum() * 7 // 10
+        given = np.array(quotas(sizes, total))
+        assert given.sum() == total and (given <= sizes).all() and (given >= np.minimum(sizes, 1)).all()
+        large = sizes * total >= sizes.sum()
+        assert (given[large] - sizes[large] * total / sizes.sum()).max() < 1  # nobody gains a whole place
 
 
 @pytest.mark.parametrize(
@@ -87,12 +115,10 @@ def test_selections_that_make_no_sense_are_refused(changes, message):
 def test_missing_and_broken_records_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="selection.json is missing"):
         Selection.load(tmp_path)
-    (tmp_path / "selection.json").write_text('{"format": 1}')
-    with pytest.raises(ValueError, match="selection.json is not a selection"):
-        Selection.load(tmp_path)
-    (tmp_path / "selection.json").write_text('{"format": 99}')
-    with pytest.raises(ValueError, match="format is 99"):
-        Selection.load(tmp_path)
+    for text, message in (('{"format": 1}', "selection.json is not a selection"), ('{"format": 99}', "format is 99")):
+        (tmp_path / "selection.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Selection.load(tmp_path)
 
 
 @pytest.mark.parametrize("ratio", [0, 1.5, -0.1])
@@ -101,23 +127,5 @@ def test_cutting_at_no_ratio_is_refused(ratio):
         make().cut(ratio)
 
 
-@pytest.mark.parametrize("ratio, label", [(0.9, "0.90"), (0.95, "0.95"), (0.925, "0.925")])
-def test_names_tell_ratios_apart(ratio, label):
-    assert ratio_label(ratio) == label
-
-
-def test_a_balanced_cut_holds_every_class_to_the_ratio():
-    classes = ["cat"] * 6 + ["dog"] * 4
-    whole = Selection(
-        datasets=["a"] * 10,
-        ids=[str(i) for i in range(10)],
-        scores=[float(i) for i in range(10)],  # every dog above every cat
-        kept=[True] * 10,
-        keep_ratio=1.0,
-        method="adapruner",
-        columns={"class": classes},
-    )
-    assert whole.cut(0.5).kept_ids("a") == set("56789")
-    assert whole.cut(0.5, "class").kept_ids("a") == set("34589")
-    with pytest.raises(ValueError, match="2 groups cannot each keep a sample when 1 of 10"):
-        whole.cut(0.1, "class")
+def test_names_tell_ratios_apart():
+    assert [ratio_label(ratio) for ratio in (0.9, 0.95, 0.925)] == ["0.90", "0.95", "0.925"]

@@ -4,10 +4,11 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, load_script
+from sklearn.metrics import roc_auc_score
 
 from adapruner_det.data.selection_record import CLASSES_COLUMN
 from adapruner_det.pruning import Selection
-from adapruner_det.report.planted import Planted, pairs_table, planted_report, planted_table, share_above
+from adapruner_det.report.planted import Planted, pairs_table, planted_report, planted_table
 
 # id: (score, kept, boxes of two classes)
 IMAGES = {
@@ -29,7 +30,7 @@ PLANTED = Planted({"d1": "o1", "d2": "o2"}, {"w1": "class", "w2": "missing", "w3
 COLUMNS = ["ratio", "AUC", "share pruned, same classes", "AUC, same classes"]
 
 
-def selection(images=IMAGES, datasets=None, **columns):
+def selection(images=IMAGES, datasets=None):
     scores, kept, boxes = zip(*images.values())
     return Selection(
         datasets=datasets or ["mine"] * len(images),
@@ -38,7 +39,7 @@ def selection(images=IMAGES, datasets=None, **columns):
         kept=kept,
         keep_ratio=0.5,
         method="m",
-        columns={CLASSES_COLUMN: boxes, **columns},
+        columns={CLASSES_COLUMN: boxes},
         provenance={"class_names": ["a", "b"]},
     )
 
@@ -58,8 +59,8 @@ def test_each_kind_against_all_others():
     assert [doubles["ratio"], doubles["AUC"]] == pytest.approx([0.75 / 0.4, 0.75])
     wrong = row(table, "wrong labels")
     assert (wrong["images"], wrong["pruned"]) == (3, 2)
-    # w1: 1.5 of 5 above; w2: 4.5; w3: 2
-    assert [wrong["ratio"], wrong["AUC"]] == pytest.approx([2 / 3 / 0.4, (1.5 + 4.5 + 2) / 15])
+    auc = roc_auc_score([0] * 3 + [1] * 5, [3, 0.5, 2.5, 1, 2, 3, 4, 0.5])
+    assert [wrong["ratio"], wrong["AUC"]] == pytest.approx([2 / 3 / 0.4, auc])
     assert np.isnan(row(table, "all others")["AUC"])
 
 
@@ -74,23 +75,18 @@ def test_wrong_labels_against_images_of_the_class_they_are_labelled_with():
     assert [together[c] for c in COLUMNS[2:]] == pytest.approx([1.25 / 3, 1.75 / 3])
 
 
-def test_a_class_without_clean_images_says_nothing():
+def test_what_cannot_be_said_is_not_a_number():
     images = {**IMAGES, "w1": (3.0, False, [0, 0])}
-    del images["u5"]
+    del images["u5"]  # the only clean image without boxes
     found = row(planted_table(selection(images), PLANTED), "wrong labels: class")
-    assert np.isnan(found["AUC, same classes"]) and np.isnan(found["share pruned, same classes"])
-    assert found["AUC"] == pytest.approx(1.5 / 4)
-
-
-def test_nothing_pruned_among_others_gives_no_ratio():
-    images = {i: (s, k or i.startswith("u"), b) for i, (s, k, b) in IMAGES.items()}
-    assert np.isnan(row(planted_table(selection(images), PLANTED), "wrong labels")["ratio"])
+    assert np.isnan([found[c] for c in COLUMNS[2:]]).all() and found["AUC"] == pytest.approx(1.5 / 4)
+    none_pruned = {i: (s, k or i.startswith("u"), b) for i, (s, k, b) in IMAGES.items()}
+    assert np.isnan(row(planted_table(selection(none_pruned), PLANTED), "wrong labels")["ratio"])
 
 
 def test_images_without_boxes_are_a_group_and_none_of_the_others(tmp_path):
-    (tmp_path / "planted.json").write_text(
-        json.dumps({"near_duplicate_of": {}, "wrong_label": {}, "without_boxes": ["u5", "w2", "none"]})
-    )
+    record = {"near_duplicate_of": {}, "wrong_label": {}, "without_boxes": ["u5", "w2", "none"]}
+    (tmp_path / "planted.json").write_text(json.dumps(record))
     table = planted_table(selection(), Planted.load(tmp_path / "planted.json"))
     empty = row(table, "without boxes")
     assert (empty["images"], empty["pruned"]) == (2, 1)  # "none" did not compete
@@ -104,36 +100,21 @@ def test_pairs():
     assert table["share"].to_dict() == {"exactly one": 0.5, "both": 0.5, "none": 0}
     chance = table["share by chance"].to_dict()
     assert chance == pytest.approx({"exactly one": 0.48, "both": 0.16, "none": 0.36})
+    twice = Planted({"d1": "o1", "d2": "o1"}, {})  # an original with two copies is in two pairs
+    assert pairs_table(selection(), twice)["pairs"].tolist() == [2, 0, 0]
+    assert row(planted_table(selection(), twice), "near-duplicates and their originals")["images"] == 3
 
 
-def test_an_original_with_two_copies_is_in_two_pairs():
-    planted = Planted({"d1": "o1", "d2": "o1"}, {})
-    table = pairs_table(selection(), planted).set_index("pruned of a pair")
-    assert table["pairs"].to_dict() == {"exactly one": 2, "both": 0, "none": 0}
-    assert row(planted_table(selection(), planted), "near-duplicates and their originals")["images"] == 3
-
-
-def test_share_above_agrees_with_roc_auc():
-    from sklearn.metrics import roc_auc_score
-
-    rng = np.random.default_rng(0)
-    low, high = rng.integers(0, 8, 30).astype(float), rng.integers(2, 10, 50).astype(float)
-    expected = roc_auc_score([1] * 30 + [0] * 50, -np.concatenate([low, high]))
-    assert np.mean([share_above(score, high) for score in low]) == pytest.approx(expected)
-
-
-def test_several_data_sets_need_a_name():
+def test_defects_of_other_images_are_refused():
     both = selection(datasets=["mine"] * 12 + ["other"])
-    with pytest.raises(ValueError, match="--dataset"):
-        planted_table(both, PLANTED)
     assert row(planted_table(both, PLANTED, "mine"), "all others")["images"] == 5
-    with pytest.raises(ValueError, match="does not cover 'third'"):
-        planted_table(both, PLANTED, "third")
-
-
-def test_other_data_is_told():
-    with pytest.raises(ValueError, match="1 planted images are not in the selection, such as x"):
-        planted_table(selection(), Planted({}, {"x": "box"}))
+    for found, planted, dataset, message in (
+        (both, PLANTED, None, "--dataset"),
+        (both, PLANTED, "third", "does not cover 'third'"),
+        (selection(), Planted({}, {"x": "box"}), None, "1 planted images are not in the selection, such as x"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            planted_table(found, planted, dataset)
 
 
 def test_report_of_two_selections():
@@ -158,8 +139,8 @@ def test_a_broken_record_is_told(tmp_path, content):
 def test_command(tmp_path, monkeypatch, capsys):
     tool = load_script(ROOT / "tools" / "selection.py")
     selection().save(tmp_path / "selection")
-    record = {"near_duplicate_of": PLANTED.near_duplicate_of,
-              "wrong_label": {i: {"kind": kind} for i, kind in PLANTED.wrong_label.items()}}  # fmt: skip
+    wrong = {i: {"kind": kind} for i, kind in PLANTED.wrong_label.items()}
+    record = {"near_duplicate_of": PLANTED.near_duplicate_of, "wrong_label": wrong}
     (tmp_path / "planted.json").write_text(json.dumps(record))
     command = ["selection.py", "planted", str(tmp_path / "selection"), "--planted"]
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "planted.json")])

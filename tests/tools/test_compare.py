@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT, load_script
 
+from adapruner_det.experiments.experiment import Variant
+
 CLASSES = {"dark": 40, "grey": 120, "light": 210}
 
 EXPERIMENT = """
@@ -108,63 +110,34 @@ def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_to
     assert "compare.py: error: 2 planted images are not in the selection" in out and "Traceback" not in out
 
 
+def parse(*arguments):
+    """The experiment that a command line asks for."""
+    compare = load_script(ROOT / "tools/compare.py")
+    return compare.experiment_of(compare.argument_parser().parse_args([*map(str, arguments)]))
+
+
 def test_options_given_besides_an_experiment_take_the_place_of_its_own(experiment):
-    compare = load_script(ROOT / "tools/compare.py")
-    arguments = ["--experiment", str(experiment), "--output", "out", "--budgets", "iterations",
-                 "--variant", "no warm-up=ADAPRUNER.WARMUP 0", "--variant",
-                 "by class=el2n SCORING.CLASS_BALANCE True", "--prune-opts", "SOLVER.BASE_LR 0.5",
-                 "SEED", "7"]  # fmt: skip
-    comparison = compare.comparison_of(compare.argument_parser().parse_args(arguments))
-    assert comparison.budgets == ("iterations",) and comparison.keep_ratios == (0.9,)
-    assert comparison.variants == {
-        "no warm-up": (("ADAPRUNER.WARMUP", "0"), "adapruner"),
-        "by class": (("SCORING.CLASS_BALANCE", "True"), "el2n"),
+    asked = parse("--experiment", experiment, "--output", "out", "--budgets", "iterations",
+                  "--variant", "no warm-up=ADAPRUNER.WARMUP 0", "--variant",
+                  "by class=el2n SCORING.CLASS_BALANCE True", "--prune-opts", "SOLVER.BASE_LR 0.5",
+                  "--register", "mine=voc:x:trainval", "--register", "mine_test=voc:x:test", "SEED", "7")  # fmt: skip
+    assert asked.budgets == ["iterations"] and asked.keep_ratios == [0.9] and asked.seeds == [0]
+    assert asked.variants == {
+        "no warm-up": Variant(["ADAPRUNER.WARMUP", "0"], "adapruner"),
+        "by class": Variant(["SCORING.CLASS_BALANCE", "True"], "el2n"),
     }
-    assert comparison.prune_opts[-2:] == ("SOLVER.BASE_LR", "0.5")
-    assert comparison.prune_opts[0] == "DATASETS.TRAIN"
-    assert comparison.opts[-2:] == ("SEED", "7") and comparison.seeds == (0,)
-
-
-def test_data_of_one_s_own_are_named_as_for_a_training(experiment):
-    compare = load_script(ROOT / "tools/compare.py")
-    arguments = ["--experiment", str(experiment), "--output", "out", "--register", "mine=voc:x:trainval",
-                 "--register", "mine_test=voc:x:test"]  # fmt: skip
-    comparison = compare.comparison_of(compare.argument_parser().parse_args(arguments))
-    assert comparison.opts[-2:] == ("DATASETS.TRAIN", "('mine',)")
-    assert comparison.train_opts[-2:] == ("DATASETS.TEST", "('mine_test',)")
-
-
-def test_no_job_at_a_time_is_refused(capsys):
-    compare = load_script(ROOT / "tools/compare.py")
-    with pytest.raises(SystemExit):
-        compare.argument_parser().parse_args(["--output", "out", "--jobs", "0"])
-    assert "--jobs: 0 runs at a time" in capsys.readouterr().err
+    assert asked.prune_opts[0] == "DATASETS.TRAIN" and asked.prune_opts[-2:] == ["SOLVER.BASE_LR", "0.5"]
+    assert asked.opts[-4:] == ["DATASETS.TRAIN", "('mine',)", "SEED", "7"]
+    assert asked.train_opts[-2:] == ["DATASETS.TEST", "('mine_test',)"]
 
 
 def test_options_alone_are_enough():
-    compare = load_script(ROOT / "tools/compare.py")
-    config = str(ROOT / "configs/cifar10/train_small.yaml")
+    config = ROOT / "configs/cifar10/train_small.yaml"
     named = [f"A b={config}", f"C={config}"]
-    arguments = ["--output", "out", "--prune-config", config, "--train-configs", *named,
-                 "--finetune", *named, "--seeds", "1", "2"]  # fmt: skip
-    comparison = compare.comparison_of(compare.argument_parser().parse_args(arguments))
-    assert comparison.train_configs == comparison.finetune == {"A b": config, "C": config}
-    assert comparison.methods == ("full", "random", "adapruner") and comparison.seeds == (1, 2)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("--keep-ratios", "90"), r"mine.yaml, with the options given besides: keep_ratios: \[90.0\]"),
-        (("--finetune", f"B={ROOT / 'configs/cifar10/train_small.yaml'}"), "finetune: names the models"),
-        (("SEED",), "opts: SEED has no value"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused_with_the_file_and_the_option(experiment, arguments, message):
-    compare = load_script(ROOT / "tools/compare.py")
-    parsed = compare.argument_parser().parse_args(["--experiment", str(experiment), "--output", "out", *arguments])
-    with pytest.raises(ValueError, match=message):
-        compare.comparison_of(parsed)
+    asked = parse("--output", "out", "--prune-config", config, "--train-configs", *named, "--finetune", *named,
+                  "--seeds", "1", "2", "--cut-from", "0.7")  # fmt: skip
+    assert asked.train_configs == asked.finetune == {"A b": str(config), "C": str(config)}
+    assert asked.methods == ["full", "random", "adapruner"] and asked.seeds == [1, 2] and asked.cut_from == 0.7
 
 
 @pytest.mark.parametrize(
@@ -173,19 +146,23 @@ def test_what_cannot_be_compared_is_refused_with_the_file_and_the_option(experim
         (("--train-opts", "SOLVER.MAX_ITER many"), "SOLVER.MAX_ITER"),
         (("--variant", "x=ADAPRUNER.WARMAP 0"), "x: .*ADAPRUNER.WARMAP"),
         (("--variant", "x=ADAPRUNER.WARMUP 1"), "x: ADAPRUNER.WARMUP is 1.0"),
+        (("--methods", "Random"), "methods: 'Random' is none of .*; did you mean random"),
+        (("--jobs", "0"), "0 runs at a time"),
+        (("--planted", "nowhere.json"), "nowhere.json does not exist"),
+        (("SEED",), "opts: SEED has no value"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused_before_anything_runs(experiment, run_tool, tmp_path, option, key):
-    out = run_tool("compare.py", "--experiment", experiment, "--output", tmp_path / "o", *option, expect=2)
-    assert re.search(key, out.splitlines()[-1]) and "Traceback" not in out
+def test_a_setting_that_cannot_be_is_refused_before_anything_runs(
+    experiment, tmp_path, option, key, monkeypatch, capsys, clean_catalogs
+):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(
+        "sys.argv", [*map(str, ("compare.py", "--experiment", experiment, "--output", tmp_path / "o", *option))]
+    )
+    with pytest.raises(SystemExit) as ended:
+        load_script(ROOT / "tools/compare.py").main()
+    assert ended.value.code == 2 and re.search(key, capsys.readouterr().err.splitlines()[-1])
     assert not (tmp_path / "o").exists()
-
-
-def test_a_bad_argument_is_explained(capsys):
-    compare = load_script(ROOT / "tools/compare.py")
-    with pytest.raises(SystemExit):
-        compare.argument_parser().parse_args(["--output", "out", "--prune-config", "nowhere.yaml"])
-    assert "there is no config file nowhere.yaml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -199,20 +176,6 @@ def test_a_bad_argument_is_explained(capsys):
         ("--finetune", f"A={ROOT / 'configs/cifar10/train_small.yaml'}"),
     ],
 )
-def test_overrides_behind_an_option_with_several_values_are_told_where_to_stand(option, capsys):
-    parser = load_script(ROOT / "tools/compare.py").argument_parser()
-    assert parser.parse_args([*option, "--output", "out", "DATASETS.TEST", "()"]).opts == ["DATASETS.TEST", "()"]
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--output", "out", *option, "DATASETS.TEST", "()"])
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert f"argument {option[0]}: DATASETS.TEST is a config key" in error and "--output DIR DATASETS.TEST" in error
-
-
-@pytest.mark.parametrize("option, message", [
-    (("--seeds", "one"), "argument --seeds: invalid int value: 'one'"),
-    (("--methods", "Random"), "argument --methods: invalid choice: 'Random'"),
-])  # fmt: skip
-def test_another_bad_value_among_several_is_explained_as_ever(option, message, capsys):
-    with pytest.raises(SystemExit):
-        load_script(ROOT / "tools/compare.py").argument_parser().parse_args(["--output", "out", *option])
-    assert message in capsys.readouterr().err
+def test_overrides_behind_an_option_with_several_values_are_told_where_to_stand(option):
+    with pytest.raises(ValueError, match=f"{option[0]}: DATASETS.TEST is a config key.*--output DIR DATASETS.TEST"):
+        parse("--output", "out", *option, "DATASETS.TEST", "()")

@@ -31,7 +31,7 @@ def kept_by_json(folder, name):
     return {str(image["id"]) for image in json.loads(path.read_text())["images"]}
 
 
-def test_faster_rcnn_of_the_zoo_prunes_and_is_judged_on_coco_2017(run_tool, tmp_path):
+def test_faster_rcnn_of_the_zoo_prunes_and_is_evaluated_on_coco_2017(run_tool, tmp_path):
     categories = [{k: c[k] for k in ("id", "name")} for c in COCO_CATEGORIES if c["isthing"]]
     for split, seed in (("train2017", 0), ("val2017", 1)):
         content = {**coco_content(4 if seed == 0 else 2, seed), "categories": categories}
@@ -53,23 +53,23 @@ def test_faster_rcnn_of_the_zoo_prunes_and_is_judged_on_coco_2017(run_tool, tmp_
     assert len([key for key in found["bbox"] if key.startswith("AP50-")]) == 80
 
 
-def test_retinanet_of_the_zoo_prunes_and_is_judged_on_own_data(run_tool, tmp_path):
+def test_retinanet_of_the_zoo_prunes_and_is_evaluated_on_own_data(run_tool, tmp_path):
     # The pictures of the second serve both
     test, train = (write_coco(tmp_path, coco_content(n, n), f"{n}.json") for n in (2, 4))
     config = model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
     out = run_tool("train_net.py", "--config-file", config,
                    "--register", f"mine=coco:{train}:{tmp_path / 'images'}",
-                   "--register", f"judge=coco:{test}:{tmp_path / 'images'}",
+                   "--register", f"mine_test=coco:{test}:{tmp_path / 'images'}",
                    "OUTPUT_DIR", tmp_path / "out", *SMALL)  # fmt: skip
     assert "3 of 4 images kept" in out
     kept = Selection.load(tmp_path / "out/selection").kept_ids("mine")
     assert kept_by_json(tmp_path / "out", "mine") == kept and len(kept) == 3
-    assert evaluation(tmp_path / "out", "judge")["bbox"].keys() >= {"AP", "AP50", "AP75", "AP50-white"}
+    assert evaluation(tmp_path / "out", "mine_test")["bbox"].keys() >= {"AP", "AP50", "AP75", "AP50-white"}
 
 
 def test_the_same_data_is_pruned_alike_as_voc_and_as_coco(tmp_path, clean_catalogs, monkeypatch):
-    # Lots go by data set and id, which are not the same: here by place.
-    monkeypatch.setattr("adapruner_det.pruning.energy.drawn_lots", lambda *args: np.arange(9)[::-1] / 9)
+    # Random numbers go by data set and id, which are not the same: here by place.
+    monkeypatch.setattr("adapruner_det.pruning.energy.weighted_draw", lambda *args: np.arange(9)[::-1] / 9)
     folder = write_voc_folder(tmp_path / "voc", {"all": [f"i{n}" for n in range(9)]})
     content = load_script(ROOT / "datasets/convert_voc_to_coco.py").convert(str(folder), "all")
     (tmp_path / "all.json").write_text(json.dumps(content))

@@ -1,0 +1,58 @@
+"""A draw that favours images of rare classes and depends on a seed and on each image's identity alone.
+
+N images, K classes; counts (N, K) are the objects of each class in each image.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def rarest_class(counts: np.ndarray) -> np.ndarray:
+    """The class of each image that the fewest images have, (N,) int64; of equally rare ones that with the lowest id.
+
+    K for an image without objects. Held to a ratio by it, an image counts where it is missed most.
+    """
+    counts = np.asarray(counts)
+    present = counts > 0
+    rarest = np.where(present, present.sum(axis=0), len(counts) + 1).argmin(axis=1)
+    return np.where(present.any(axis=1), rarest, counts.shape[1])
+
+
+def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
+    """What an image weighs for its rarest class: the share of images with that class, to the power of -power, (N,).
+
+    With power 1, an image drawn by it is as likely to be of one class as of another; mAP is a mean over classes. LVIS's
+    repeat factors go by the same share, with power 1/2 (Gupta, Dollar and Girshick 2019). Images without objects are a
+    class as well.
+    """
+    present = np.asarray(counts) > 0
+    shares = np.append(present.mean(axis=0), 1 - present.any(axis=1).mean())
+    return shares[rarest_class(counts)] ** -power
+
+
+def image_key(dataset: str, image_id: object) -> str:
+    """The name of an image that no other has, wherever it stands."""
+    return f"{dataset}\n{image_id}"
+
+
+def weighted_draw(keys: Sequence[str], seed: int, weights: np.ndarray) -> np.ndarray:
+    """A place in line for each image, the better the higher, from a draw that weights tilt.
+
+    A seed draws a number v between 0 and 1 for each key, wherever it stands. Those with the highest v^(1 / weight) are a
+    weighted random sample without replacement, however many they are (Efraimidis and Spirakis, "Weighted random sampling
+    with a reservoir", 2006).
+
+    Args:
+        keys: N different strings, see `image_key`.
+        weights: (N,), above 0; only their ratios count.
+
+    Returns:
+        (N,), evenly spread from 0.5 / N to 1 - 0.5 / N.
+    """
+    drawn = (hashlib.sha256(f"{seed}\n{key}".encode()).digest() for key in keys)
+    numbers = np.log([(int.from_bytes(digest[:8], "big") + 1) / 2**64 for digest in drawn])
+    draw = np.empty(len(keys))
+    draw[np.argsort(numbers / weights)] = (np.arange(len(keys)) + 0.5) / len(keys)
+    return draw

@@ -1,0 +1,191 @@
+"use strict";
+// All names come from users' data: they are set as text and attributes, never as HTML.
+const D = JSON.parse(document.getElementById("data").textContent);
+const SVG = "http://www.w3.org/2000/svg", PAGE = 48, FIRST = 12;
+const KINDS = {missing: "missing label", class: "wrong class", box: "shifted box", twice: "duplicate box"};
+const $ = selector => document.querySelector(selector);
+const marks = new Map(), store = "adapruner " + D.key;
+
+function el(tag, attributes = {}, ...children) {
+  const svg = ["svg", "image", "rect", "circle", "text", "title"].includes(tag);
+  const node = svg ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+function button(text, action, attributes = {}) {
+  const node = el("button", {type: "button", ...attributes}, text);
+  node.onclick = action;
+  return node;
+}
+
+const colour = i => D.kept[i] ? "kept" : D.colours[D.reasons[D.reason[i]]] || "lot";
+const name = c => c < 0 ? "nothing" : D.classes[c];
+const classesOf = i => D.label[i] >= 0 ? [D.label[i]] : D.boxes[i].filter((_, at) => at % 5 == 0);
+
+// Pictures are loaded when they come near, or for print.
+const load = svg => { svg.firstChild.setAttribute("href", svg.dataset.src); lazily.unobserve(svg); };
+const lazily = new IntersectionObserver(seen => seen.forEach(({isIntersecting, target}) => isIntersecting && load(target)), {rootMargin: "800px"});
+onbeforeprint = () => document.querySelectorAll("main .pic[data-src]").forEach(svg => svg.dataset.src && load(svg));
+
+function picture(src, [x, y, width, height], boxes) {
+  const svg = el("svg", {class: "pic", viewBox: `${x} ${y} ${width} ${height}`, "data-src": src});
+  svg.append(src ? el("image", {x, y, width, height, preserveAspectRatio: "none"})
+    : el("text", {x: x + width / 2, y: y + height / 2, "font-size": height / 12}, "no picture"));
+  if (src) lazily.observe(svg);
+  for (const [kind, title, [x0, y0, x1, y1]] of boxes)
+    svg.append(el("rect", {class: kind, x: x0, y: y0, width: Math.max(x1 - x0, 1), height: Math.max(y1 - y0, 1)}, el("title", {}, title)));
+  return svg;
+}
+
+function card(i) {
+  const [width, height] = D.size[i][0] ? D.size[i] : [100, 100];
+  const boxes = [], counts = new Map(), numbers = [], seen = D.found[i] || [];
+  for (let at = 0; at < D.boxes[i].length; at += 5) boxes.push(["label", name(D.boxes[i][at]), D.boxes[i].slice(at + 1, at + 5)]);
+  for (let at = 0; at < seen.length; at += 5) boxes.push(["seen", "sees " + name(seen[at]), seen.slice(at + 1, at + 5)]);
+  for (const c of classesOf(i)) counts.set(c, (counts.get(c) || 0) + 1);
+  if (D.score[i] != null) numbers.push("score " + D.score[i].toFixed(Math.abs(D.score[i]) < .1 ? 3 : 2));
+  if (D.loss[i] != null) numbers.push("loss " + D.loss[i].toFixed(2));
+  const labels = [...counts].map(([c, n]) => (n > 1 ? n + " " : "") + name(c)).join(", ") || "no boxes";
+  const similar = D.similarity[i] != null && !D.kept[i] ? ` ${(D.similarity[i] * 100).toFixed(0)}%` : "";
+  const figure = frame(i, picture(D.src[i], [0, 0, width, height], boxes),
+    (D.reasons[D.reason[i]] || (D.kept[i] ? "stays" : "goes")) + similar, labels, numbers.join(" · "));
+  figure.lastChild.append(button("", () => mark(i)));
+  figure.dataset.i = i;
+  show(figure, i);
+  return figure;
+}
+
+function frame(i, pic, why, ...more) {
+  const id = el("span", {class: "id", title: D.datasets[D.dataset[i]] + " " + D.id[i]}, D.id[i]);
+  const lines = more.filter(Boolean).map(text => el("span", {class: "more"}, text));
+  return el("figure", {class: "card " + colour(i)}, pic, el("figcaption", {}, id, el("span", {class: "why"}, why), ...lines));
+}
+
+function doubt(d) {
+  const boxes = [];
+  if (d.label_box) boxes.push(["label", name(d.label), d.label_box]);
+  if (d.seen_box) boxes.push(["seen", "sees " + name(d.seen), d.seen_box]);
+  const says = {missing: `sees ${name(d.seen)}`, twice: name(d.label), box: `${name(d.label)}, seen elsewhere`}[d.kind];
+  return frame(d.i, picture(d.src, d.view, boxes), KINDS[d.kind] || d.kind, says || `${name(d.label)}, sees ${name(d.seen)}`,
+    D.kept[d.i] ? "the image stays" : "the image goes");
+}
+
+function show(figure, i) {
+  const own = figure.querySelector("button");
+  figure.classList.toggle("marked", marks.has(i));
+  own.textContent = marks.has(i) ? (marks.get(i) ? "you keep it" : "you prune it") : (D.kept[i] ? "prune instead" : "keep instead");
+  own.setAttribute("aria-pressed", marks.has(i));
+}
+
+function mark(i) {
+  marks.has(i) ? marks.delete(i) : marks.set(i, 1 - D.kept[i]);
+  for (const figure of document.querySelectorAll(`[data-i="${i}"]`)) show(figure, i);
+  showMarks();
+}
+
+function showMarks() {
+  $("#marks").hidden = !marks.size;
+  $("#marks span").textContent = marks.size + (marks.size == 1 ? " mark" : " marks");
+  try { localStorage.setItem(store, JSON.stringify([...marks])); } catch { /* marks then last as long as the page */ }
+}
+
+function corrections() {
+  const cell = text => /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+  const rows = [...marks].map(([i, kept]) => [cell(D.datasets[D.dataset[i]]), cell(D.id[i]), kept].join(","));
+  return ["dataset,id,kept", ...rows].join("\n") + "\n";
+}
+
+// A few cards at first, and a button for more of them.
+function fill(place, items, make) {
+  let shown = 0;
+  const more = button("", () => add(PAGE));
+  const add = number => {
+    place.append(...items.slice(shown, shown + number).map(make));
+    shown = Math.min(items.length, shown + number);
+    more.textContent = `show more (${items.length - shown} left)`;
+    pager.hidden = shown == items.length;
+  };
+  const pager = el("div", {class: "pager"}, more);
+  if (place.nextElementSibling?.className == "pager") place.nextElementSibling.remove();
+  place.after(pager);
+  place.replaceChildren();
+  add(FIRST);
+}
+
+function kinds(place) {
+  const choose = kind => {
+    for (const own of place.children) own.setAttribute("aria-pressed", own.dataset.kind == kind);
+    fill($("[data-doubts]"), D.doubts.filter(d => !kind || d.kind == kind), doubt);
+  };
+  for (const kind of ["", ...Object.keys(KINDS)]) {
+    const count = D.doubts.filter(d => !kind || d.kind == kind).length;
+    if (count) place.append(button(`${KINDS[kind] || "all"} ${count}`, () => choose(kind), {"data-kind": kind}));
+  }
+  choose("");
+}
+
+let chosen = [], page = 0;
+function choose() {
+  const {text, cls, reason, kept, sort, order} = Object.fromEntries(new FormData($("#filters")));
+  const value = {score: i => D.score[i], loss: i => D.loss[i], boxes: i => D.boxes[i].length, id: i => D.id[i]}[sort];
+  chosen = [...D.id.keys()].filter(i => D.id[i].toLowerCase().includes(text.toLowerCase())
+    && (cls === "" || classesOf(i).includes(+cls)) && (reason === "" || D.reason[i] == reason)
+    && (kept === "" || (kept == "marked" ? marks.has(i) : D.kept[i] == kept)));
+  const compare = (a, b) => (a == null) - (b == null) || (a < b ? -1 : a > b ? 1 : 0) * order;
+  chosen.sort((a, b) => compare(value(a), value(b)) || a - b);
+  turn(0);
+}
+
+function turn(to) {
+  const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
+  page = to;
+  $("#list").replaceChildren(...chosen.slice(page * PAGE, (page + 1) * PAGE).map(card));
+  $("#count").textContent = `${chosen.length.toLocaleString("en")} of ${D.id.length.toLocaleString("en")}`;
+  $("#page").textContent = `page ${page + 1} of ${last + 1}`;
+  $("#previous").disabled = page == 0;
+  $("#next").disabled = page == last;
+}
+
+function map(svg) {
+  const at = D.points.map(([i, x, y]) => [i, 4 + 152 * x, 4 + 82 * y]).sort((a, b) => D.kept[b[0]] - D.kept[a[0]]);
+  const circles = at.map(([i, cx, cy]) => el("circle", {cx, cy, r: at.length > 600 ? .7 : .9, class: colour(i)}));
+  const peek = $("#peek");
+  svg.append(...circles);
+  const leave = () => { $(".near")?.classList.remove("near"); peek.hidden = true; };
+  svg.onpointermove = svg.onpointerdown = event => {
+    const box = svg.getBoundingClientRect(), scale = 160 / box.width;
+    const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
+    const far = at.map(([, px, py]) => Math.hypot(px - x, py - y)), least = Math.min(...far);
+    const near = circles[far.indexOf(least)];
+    if (least > 18 * scale) return leave();
+    if (!near.classList.contains("near")) {
+      leave();
+      near.classList.add("near");
+      peek.replaceChildren(card(at[far.indexOf(least)][0]));
+      peek.hidden = false;
+    }
+    peek.style.left = Math.max(4, event.clientX + (event.clientX > innerWidth / 2 ? -peek.offsetWidth - 16 : 16)) + "px";
+    peek.style.top = Math.max(4, Math.min(event.clientY, innerHeight - peek.offsetHeight - 8)) + "px";
+  };
+  svg.onpointerleave = leave;
+}
+
+try { for (const [i, kept] of JSON.parse(localStorage.getItem(store) || "[]")) marks.set(i, kept); } catch { /* as above */ }
+for (const place of document.querySelectorAll("[data-cards]")) fill(place, D.sections[place.dataset.cards], card);
+if ($("[data-copies]")) fill($("[data-copies]"), D.sections.copies, group => el("div", {class: group.length > 2 ? "group long" : "group"}, ...group.map(card)));
+if (D.doubts.length) kinds($("[data-kinds]"));
+if (D.points.length) map($("#points"));
+$("#filters").onsubmit = event => event.preventDefault();
+$("#filters").oninput = choose;
+$("#previous").onclick = () => turn(page - 1);
+$("#next").onclick = () => turn(page + 1);
+$("#clear").onclick = () => [...marks.keys()].forEach(mark);
+$("#download").onclick = () => {
+  const href = URL.createObjectURL(new Blob([corrections()], {type: "text/csv"}));
+  el("a", {href, download: "corrections.csv"}).click();
+  setTimeout(() => URL.revokeObjectURL(href), 1000);
+};
+choose();
+showMarks();

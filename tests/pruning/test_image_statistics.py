@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from made_up import statistics
+
+from adapruner_det.pruning.matching import Detections
+from adapruner_det.pruning.statistics import Statistics
+
+
+def flat(seen):
+    """All arrays, by name."""
+    arrays = {**vars(seen), **seen.losses, **seen.labels._asdict()}
+    arrays.update({f"found {name}": values for name, values in seen.found._asdict().items()})
+    return {name: np.asarray(values) for name, values in arrays.items() if name not in ("losses", "labels", "found")}
+
+
+def part(whole, places):
+    """Statistics of some of the images only."""
+
+    def boxes(of):
+        own = np.isin(of.images, places)
+        return type(of)(*(values[own] for values in of))._replace(images=np.searchsorted(places, of.images[own]))
+
+    return Statistics(
+        [whole.datasets[i] for i in places],
+        [whole.ids[i] for i in places],
+        {name: values[places] for name, values in whole.losses.items()},
+        whole.counts[places],
+        whole.features[places],
+        boxes(whole.labels),
+        boxes(whole.found),
+        whole.class_names,
+    )
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    seen = statistics(7, losses={"loss_box": np.arange(7, dtype=np.float32), "loss_cls": np.ones(7, np.float32)})
+    seen.save(tmp_path)
+    loaded = Statistics.load(tmp_path)
+    assert flat(loaded).keys() == flat(seen).keys()
+    assert all(np.array_equal(values, flat(loaded)[name]) for name, values in flat(seen).items())
+    assert seen.loss.tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_what_processes_saw_is_put_in_the_order_of_the_images(processes):
+    whole = statistics(10)
+    together = Statistics.interleaved([part(whole, np.arange(n, 10, processes)) for n in range(processes)])
+    assert together.ids == whole.ids and np.array_equal(together.features, whole.features)
+    assert np.array_equal(together.loss, whole.loss) and np.array_equal(together.counts, whole.counts)
+    assert np.array_equal(together.labels.boxes[np.argsort(together.labels.images)], whole.labels.boxes)
+    assert np.array_equal(together.found.classes[np.argsort(together.found.images)], whole.found.classes)
+
+
+def test_no_file_half_a_file_and_a_newer_one_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no statistics.npz"):
+        Statistics.load(tmp_path)
+    statistics().save(tmp_path)
+    content = (tmp_path / "statistics.npz").read_bytes()
+    (tmp_path / "statistics.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="statistics.npz is not a file of statistics this version can read"):
+        Statistics.load(tmp_path)
+    np.savez(tmp_path / "statistics.npz", format=np.array(99))
+    with pytest.raises(ValueError, match="its format is 99, this version reads 1"):
+        Statistics.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"losses": {"loss": np.ones(3)}}, r"of 40 images need one value an image of each kind: \{'loss loss': 3\}"),
+        ({"counts": np.zeros((40, 0), int), "class_names": []}, r"count the objects of \(0,\) classes; there are \[\]"),
+        ({"labels": statistics().labels._replace(classes=np.zeros(2, int))}, "labels need as many boxes"),
+        ({"found": Detections(*statistics(41).found)}, "detections are of the images 0 to 40, but there are 40"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        statistics(**given)
+
+
+@pytest.mark.parametrize("kind, value", [("losses", np.nan), ("losses", -0.5), ("features", np.inf)])
+def test_images_of_which_the_model_says_no_number_are_named(kind, value):
+    given = {"losses": {"loss": np.ones(40, np.float32)}, "features": np.ones((40, 2), np.float32)}[kind]
+    (given["loss"] if kind == "losses" else given)[[3, 30]] = value
+    message = "of 2 images is no number, or a negative loss .the first: data 003, data 030."
+    with pytest.raises(FloatingPointError, match=message):
+        statistics(**{kind: given}).check_finite()
+    statistics().check_finite()
+
+
+def test_without_crowds_there_are_none():
+    assert not statistics(labels=statistics().labels._replace(crowds=None)).labels.crowds.any()

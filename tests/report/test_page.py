@@ -1,0 +1,324 @@
+"""The page of a selection: what it says is what the record says, whatever names the data has; a person can correct it."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from detectron2.data import MetadataCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
+from pycocotools.coco import COCO
+
+from adapruner_det.data.corrections import correct
+from adapruner_det.data.pruned_datasets import SelectionMismatchError
+from adapruner_det.data.selection_record import make_selection
+from adapruner_det.pruning import Selection
+from adapruner_det.pruning.matching import Detections, Labels
+from adapruner_det.pruning.statistics import Statistics
+from adapruner_det.report import page as page_module
+from adapruner_det.report import page_facts
+from adapruner_det.report.page import write_report
+
+EVIL = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }}'
+CLASSES = ["<b>cat</b>", "dog & co", '"fox"']
+SECTIONS = ["fit", "cost", "copies", "doubts", "looks", "balance", "map", "run", "all"]
+NUM = 20
+NO_REASON = {"reason": "", "similar_to": "", "similarity": None}
+WHY = {  # of the images that go
+    1: {"reason": "near-duplicate", "similar_to": "image_00", "similarity": 0.97},
+    2: {"reason": "near-duplicate", "similar_to": "image_00", "similarity": 0.99},
+    3: {"reason": "label errors", "similar_to": "", "similarity": None},
+    4: {"reason": "random", "similar_to": "", "similarity": None},
+}
+
+
+class Parsed(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.scripts, self._inside = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._inside.append(tag)
+
+    def handle_endtag(self, tag):
+        self._inside = self._inside[: len(self._inside) - self._inside[::-1].index(tag) - 1]
+
+    def handle_data(self, data):
+        (self.scripts if self._inside and self._inside[-1] == "script" else self.texts).append(data)
+
+    def of(self, tag, key):
+        return [attributes[key] for name, attributes in self.tags if name == tag and key in attributes]
+
+    def data(self):
+        return json.loads(self.scripts[0])
+
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def make_set(folder, name="animals"):
+    """Twenty pictures of two boxes; the last holds none, and the second last has a name to be escaped."""
+    MetadataCatalog.get(name).set(thing_classes=CLASSES)
+    records = []
+    for i in range(NUM):
+        file = folder / "pictures" / f"{'day' if i % 2 else 'night'} #1" / f"{i}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (400, 300), (10 * i, 90, 120)).save(file)
+        boxes = [(20, 30, 60, 90), (150 + i, 100, 200, 150)] if i < NUM - 1 else []
+        annotations = [
+            {"bbox": list(box), "bbox_mode": BoxMode.XYWH_ABS, "category_id": (i + j) % 3}
+            for j, box in enumerate(boxes)
+        ]
+        image_id = EVIL if i == NUM - 2 else f"image_{i:02}"
+        records.append({"dataset_name": name, "image_id": image_id, "file_name": str(file), "width": 400, "height": 300,
+                        "annotations": annotations})  # fmt: skip
+    return records
+
+
+def make_statistics(records, sees_all=True):
+    """The model sees all labels but one as another class, or nothing at all."""
+    labels = [
+        (i, a["category_id"], BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS))
+        for i, record in enumerate(records)
+        for a in record["annotations"]
+    ]
+    images, classes = (np.array([row[k] for row in labels]) for k in (0, 1))
+    boxes = np.array([row[2] for row in labels], float)
+    seen = classes.copy()
+    seen[7] = (seen[7] + 1) % 3  # of image 3
+    number = len(labels) if sees_all else 0
+    found = Detections(boxes[:number] + 2, np.linspace(0.9, 0.99, number), seen[:number], images[:number])
+    counts = np.zeros((len(records), 3), np.int16)
+    np.add.at(counts, (images, classes), 1)
+    features = np.random.default_rng(0).normal(size=(len(records), 5)).astype(np.float32)
+    names, ids = (["animals"] * len(records), [str(record["image_id"]) for record in records])
+    losses = {"loss": np.arange(len(records), dtype=np.float32)}
+    return Statistics(names, ids, losses, counts, features, Labels(boxes, classes, images), found, CLASSES)
+
+
+def make_record(records, folder, **changed):
+    selection = make_selection(
+        records, [-1.0 if i in WHY else float(i) for i in range(NUM)], [i not in WHY for i in range(NUM)],
+        keep_ratio=0.8, method="adapruner",
+        columns={
+            "final_loss": list(map(float, range(NUM))),
+            "visits": [40] * NUM,
+            **{name: [WHY.get(i, NO_REASON)[name] for i in range(NUM)] for name in NO_REASON},
+        },
+        provenance={"reasons": {"with_reason": 3}},
+    )  # fmt: skip
+    replace(selection, **changed).save(folder)
+    return Selection.load(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(records, folder of the selection, its page)."""
+    run = tmp_path_factory.mktemp("a run")
+    records, folder = make_set(run), run / "selection"
+    make_record(records, folder)
+    make_statistics(records).save(folder)
+    metrics = [{"iteration": i, "kept_ratio": 1 - i / 100, "alpha": 0.1 * i} for i in range(20)]
+    (run / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    assert write_report(folder, records, None) == folder / "report.html"
+    return records, folder, Parsed((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_sections_come_in_order_and_say_what_the_record_says(made):
+    _, folder, page = made
+    assert page.of("section", "id") == SECTIONS
+    verdict = "Of 20 images 4 go: 2 as copies of an image that stays, 1 for doubtful labels, 1 by lot."
+    assert verdict in page.text()
+    assert "down to a ratio of 0.85 ;" in page.text()  # 3 of 20 have more against them than chance
+    assert "It knows its training images." in page.text() and "⚠" not in page.text()
+    record, data = Selection.load(folder), page.data()
+    assert (data["id"], data["kept"], data["score"]) == (record.ids, [int(k) for k in record.kept], record.scores)
+    assert [data["reasons"][r] for r in data["reason"][:5]] == ["", "near-duplicate", "near-duplicate", "doubtful labels", "by lot"]  # fmt: skip
+    sections = data["sections"]
+    assert sections["copies"] == [[0, 2, 1]]  # the one that stays, then the most alike
+    assert (sections["doubtful"], sections["lot"], sections["empty"]) == ([3], [4], [NUM - 1])
+    assert sections["hardest"][:2] == [19, 18] and sections["just_kept"][:2] == [0, 5]
+    assert data["boxes"][0] == [0, 20, 30, 80, 120, 1, 150, 100, 350, 250]
+    assert data["found"]["3"][:5] == [0, 22, 32, 82, 122]
+    assert len(data["points"]) == NUM and all(0 <= v <= 1 for _, *xy in data["points"] for v in xy)
+
+
+def test_nothing_is_loaded_from_elsewhere_and_all_pictures_are_there(made):
+    _, folder, page = made
+    addresses = [a for tag, attributes in page.tags for key, a in attributes.items() if key in ("src", "href")]
+    assert [a for a in addresses if not a.startswith(("#", "data:", "doubtful_labels."))] == []
+    pictures = [*page.data()["src"], *(doubt["src"] for doubt in page.data()["doubts"])]
+    assert len(pictures) == NUM + 1 and all(max(Image.open(folder / p).size) <= 256 for p in pictures)
+
+
+def test_names_are_escaped_everywhere(made):
+    _, _, page = made
+    assert [name for name, _ in page.tags].count("script") == 2
+    assert not any("onerror" in attributes for _, attributes in page.tags) and "img" not in dict(page.tags)
+    assert page.data()["id"][NUM - 2] == EVIL and page.data()["classes"] == CLASSES
+    assert "{{ 7 * 7 }}" in page.scripts[0]
+    options = [page.texts[i] for i in range(len(page.texts)) if page.texts[i] in CLASSES]
+    assert set(options) == set(CLASSES)
+
+
+def test_doubtful_labels_are_listed_for_annotation_tools(made):
+    _, folder, page = made
+    (doubt,) = page.data()["doubts"]
+    assert (doubt["i"], doubt["kind"], doubt["label"], doubt["seen"]) == (3, "class", 1, 2)
+    table = pd.read_csv(folder / "doubtful_labels.csv")
+    assert table.loc[0, ["id", "kind", "label", "seen", "seen_x_min"]].tolist() == ["image_03", "class", CLASSES[1], CLASSES[2], 155]  # fmt: skip
+    coco = COCO(str(folder / "doubtful_labels.json"))
+    (annotation,) = coco.anns.values()
+    assert coco.cats[annotation["category_id"]]["name"] == CLASSES[2]
+    assert annotation["bbox"] == [155, 102, 200, 150] and annotation["attributes"]["label"] == CLASSES[1]
+    assert [image["file_name"] for image in coco.imgs.values()] == ["3.jpg"]
+
+
+def test_a_model_that_sees_nothing_is_too_young(made, tmp_path):
+    records, _, _ = made
+    make_record(records, tmp_path)
+    make_statistics(records, sees_all=False).save(tmp_path)
+    page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
+    assert "Too young to trust." in page.text()
+
+
+@pytest.mark.parametrize(
+    "right, epochs, young", [(0.49, 100, True), (0.69, 4, True), (0.71, 4, False), (0.51, 5, False), (0.51, 0, False)]
+)
+def test_young_by_what_it_knows_and_how_often_it_looked(right, epochs, young):
+    classes = np.zeros(100, int)
+    seen = np.where(np.arange(100) < 100 * right, 0, 1)
+    box = np.tile([0, 0, 1, 1], (100, 1))
+    statistics = Statistics(
+        ["a"] * 100, list(map(str, range(100))), {"loss": np.ones(100)}, np.eye(2, dtype=int)[classes], np.ones((100, 1)),
+        Labels(box, classes, np.arange(100)), Detections(box, np.ones(100), seen, np.arange(100)), ["a", "b"],
+    )  # fmt: skip
+    assert page_facts.fitness(statistics, epochs, classifies=True).young == young
+
+
+def test_costs_are_those_of_a_comparison(made, tmp_path):
+    records, folder, page = made
+    assert "python tools/compare.py" in page.text()
+    rows = [("full", 1.0, 70.0), ("full", 1.0, 72.0), ("adapruner", 0.8, 69.0), ("random", 0.8, 68.0)]
+    results = [{"model": "tiny", "budget": "any", "method": m, "keep_ratio": r, "AP50": ap} for m, r, ap in rows]
+    pd.DataFrame(results).to_csv(tmp_path / "results.csv")
+    metrics, table = page_facts.costs(tmp_path / "results.csv")
+    assert metrics == ["AP50"] and [row["texts"] for row in table] == [["71.0 ± 1.4"], ["69.0"], ["68.0"]]
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="other.csv is no results.csv"):
+        write_report(folder, records, None, tmp_path / "other.csv")
+
+
+def test_groups_that_lose_more_than_their_share_are_warned_of():
+    kept = np.arange(200) % 5 > 0  # 80%
+    kept[150:170] = False
+    classes = [[0] if i < 150 else [1] if i < 170 else [2] for i in range(200)]
+    boxes = [np.array([[0, 0, 10, 10 if kept[i] else 200]]) for i in range(200)]
+    tables = {
+        table["title"]: table["rows"]
+        for table in page_facts.balance(kept, ["a", "b", "c"], classes, boxes, ["x"] * 200)
+    }
+    assert [tuple(row.values()) for row in tables["Classes"]] == [
+        ("a", 150, 120, ""), ("b", 20, 0, "none left"), ("c", 30, 24, ""),
+    ]  # fmt: skip
+    assert [(row["name"], row["after"]) for row in tables["Box sizes"]] == [("small (below 32²)", 144), ("medium", 0)]
+    assert "Sources" not in tables  # all of one
+    lost = np.repeat([True, False, True], [130, 40, 30])
+    sources = page_facts.sources([f"cam{i % 2}_{i}" for i in range(200)], [""] * 200)
+    assert set(sources) == {"cam0", "cam1"}
+    (_, table) = page_facts.balance(lost, ["a"], [[0]] * 200, None, ["x"] * 130 + ["y"] * 70)
+    assert [row["warning"] for row in table["rows"]] == ["", "loses 57%, all lose 20%"]
+
+
+def test_classification_from_memory_and_without_statistics(tmp_path):
+    MetadataCatalog.get("letters").set(thing_classes=CLASSES)
+    records = [{"dataset_name": "letters", "image_id": str(i), "category_id": i % 3} for i in range(6)]
+    selection = make_selection(records, [float(i) for i in range(6)], [i > 1 for i in range(6)], keep_ratio=0.6, method="el2n")  # fmt: skip
+    selection.save(tmp_path)
+    page = write_report(tmp_path, records, lambda record: np.full((8, 8, 3), 100, np.uint8))
+    page = Parsed(page.read_text(encoding="utf-8"))
+    assert "Of 6 images 2 go: 2 for the lowest scores." in page.text()
+    assert page.data()["label"] == [0, 1, 2] * 2 and page.data()["size"] == [[8, 8]] * 6
+    assert page.of("section", "id") == [name for name in SECTIONS if name != "run"]
+
+
+def test_of_many_images_those_in_no_section_are_shown_from_their_files(made, tmp_path, monkeypatch):
+    records, _, _ = made
+    monkeypatch.setattr(page_module, "ALL_THUMBNAILS", 0)
+    monkeypatch.setattr(page_module, "SHOWN", 2)
+    make_record(records, tmp_path)
+    sources = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8")).data()["src"]
+    assert sources[3] == "thumbnails/3.jpg"
+    assert re.fullmatch(r"\.\./.*/pictures/night%20%231/10\.jpg", sources[10])
+
+
+def test_an_unreadable_image_is_counted_and_other_data_refused(made, tmp_path):
+    records, _, _ = made
+    make_record(records, tmp_path)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    broken = [{**records[0], "file_name": str(tmp_path / "broken.jpg")}, *records[1:]]
+    page = Parsed(write_report(tmp_path, broken, None).read_text(encoding="utf-8"))
+    assert "1 images could not be read." in page.text()
+    with pytest.raises(SelectionMismatchError, match="image_00"):
+        write_report(tmp_path, records[1:], None)
+
+
+def test_a_persons_choices_are_told(made, tmp_path):
+    records, _, _ = made
+    (tmp_path / "mine.csv").write_text("dataset,id,kept\nanimals,image_01,1\nanimals,image_07,0\n")
+    correct(make_record(records, tmp_path), tmp_path / "mine.csv").save(tmp_path)
+    page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
+    assert "4 go: 1 as copies of an image that stays," in page.text() and "1 by a person's choice." in page.text()
+    assert "2 of the choices are a person's." in page.text()
+
+
+IN_THE_BROWSER = """
+<script>
+const said = {errors: [], marks: 0};
+window.onerror = message => said.errors.push(message);
+const filters = document.querySelector("#filters"), set = (key, value) => { filters[key].value = value; filters.oninput(); };
+said.all = document.querySelector("#count").textContent;
+said.cards = document.querySelectorAll("#list .card").length;
+said.copies = [...document.querySelectorAll("[data-copies] .id")].map(node => node.textContent);
+set("kept", "0"); said.pruned = document.querySelector("#count").textContent;
+set("reason", "2"); said.doubtful = [...document.querySelectorAll("#list .id")].map(node => node.textContent);
+document.querySelector("#list button").click();
+set("reason", ""); set("kept", "1"); set("sort", "loss"); set("order", "-1");
+said.first = document.querySelectorAll("#list .id")[1].textContent;
+document.querySelectorAll("#list button")[1].click();
+said.shown = document.querySelector("#marks span").textContent;
+said.corrections = corrections();
+document.body.dataset.said = JSON.stringify(said);
+</script>
+"""
+
+
+def test_in_a_browser(made, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no chromium here to open the page in")
+    records, folder, _ = made
+    page = folder / "driven.html"
+    page.write_text((folder / "report.html").read_text(encoding="utf-8").replace("</body>", IN_THE_BROWSER + "</body>"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
+    shown = subprocess.run(
+        [chromium, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert "CONSOLE" not in shown.stderr
+    parsed = Parsed(shown.stdout)
+    said = json.loads(next(attributes["data-said"] for tag, attributes in parsed.tags if tag == "body"))
+    assert said["errors"] == [] and (said["all"], said["cards"]) == ("20 of 20", 20)
+    assert said["copies"] == ["image_00", "image_02", "image_01"]
+    assert said["pruned"] == "4 of 20" and said["doubtful"] == ["image_03"]
+    assert said["first"] == EVIL and said["shown"] == "2 marks" and "img" not in dict(parsed.tags)
+    (tmp_path / "corrections.csv").write_text(said["corrections"], encoding="utf-8")
+    corrected = correct(Selection.load(folder), tmp_path / "corrections.csv")
+    assert [i for i, kept in enumerate(corrected.kept) if not kept] == [1, 2, 4, NUM - 2]
