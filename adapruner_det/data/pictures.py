@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -92,22 +93,28 @@ def _decode(file: str, status: os.stat_result) -> "Picture | str":
         except Exception:  # Detectron2 too takes a picture with broken EXIF data as it is
             orientation = 1
         image.draft("L", (max(1, width // 8), max(1, height // 8)))
-        mode = image.mode
+        fault = depth_fault(image)
         image.load()
-        if mode not in _MODES and not (mode in _INTEGERS and _within_a_byte(image)):
-            return (
-                f"its pixels are of Pillow's mode {mode}, of which Detectron2 makes black or white ones: "
-                "scale it to 8 bits a channel"
-            )
+        if fault:
+            return fault
     if orientation not in range(1, 9):
         orientation = 1
     picture = Picture(width, height, orientation, (status.st_dev, status.st_ino))
     return picture._replace(width=height, height=width) if orientation in _SIDEWAYS else picture
 
 
-def _within_a_byte(image: Image.Image) -> bool:
-    low, high = image.getextrema()
-    return low >= 0 and high <= 255
+def depth_fault(image: Image.Image) -> str | None:
+    """What is wrong with the mode of a picture whose pixels are to become bytes."""
+    if image.mode in _MODES:
+        return None
+    if image.mode in _INTEGERS:
+        low, high = np.asarray(image.getextrema())
+        if low >= 0 and high <= 255:
+            return None
+    return (
+        f"its pixels are of Pillow's mode {image.mode}, which would become black or white ones: "
+        "scale it to 8 bits a channel"
+    )
 
 
 class Spellings:

@@ -140,7 +140,7 @@ def collect_class_names(dirname: PathLike) -> list[str]:
 
 def _subfolders_in_lists(dirname: PathLike) -> set[str]:
     """Those that ids in `ImageSets/Main` lie in, and that are there."""
-    found = set()
+    found: set[str] = set()
     for path in (Path(dirname) / "ImageSets/Main").glob("*.txt"):
         if path.is_file():
             found.update(
@@ -190,7 +190,7 @@ def _root(path: PathLike) -> Element:
         raise ValueError("it is no regular file")
     if status.st_size > _LARGEST_XML:
         raise ValueError(f"{status.st_size:,} bytes are too many for one picture; up to {_LARGEST_XML:,} are read")
-    root = parse(path).getroot()
+    root: Element = parse(path).getroot()
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     objects = len(root.findall("object"))

@@ -1,8 +1,12 @@
 """Which images pruning, training on a selection and plain training take."""
 
 import pytest
+from conftest import write_voc_folder
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets.pascal_voc import load_voc_instances
 
-from adapruner_det.data.detection_records import EMPTY_IMAGES, split_competing
+from adapruner_det.data.detection_records import EMPTY_IMAGES, load_dataset, split_competing
+from adapruner_det.data.validation import InvalidDatasetError
 from adapruner_det.engine import load_config
 from adapruner_det.engine.detection import DetectionTask
 
@@ -40,3 +44,14 @@ def test_nor_are_they_trained_on(settings, trained_on):
 def test_a_data_set_without_any_box_is_refused(mode):
     with pytest.raises(ValueError, match="none of the 2 images has a box to learn from"):
         split_competing(RECORDS[2:], mode)
+
+
+def test_pictures_of_data_sets_of_other_readers_are_decoded(tmp_path, clean_catalogs):
+    folder = write_voc_folder(tmp_path, {"all": ["a", "b"]})
+    DatasetCatalog.register("own", lambda: load_voc_instances(str(folder), "all", ["black", "white"]))
+    assert ids_of(load_dataset("own")) == ["a", "b"]
+    picture = folder / "JPEGImages/a.jpg"
+    picture.write_bytes(picture.read_bytes()[:-99])
+    with pytest.raises(InvalidDatasetError, match=r"data set own:\n.*a\.jpg: not readable as an image: .*truncated"):
+        load_dataset("own")
+    assert ids_of(load_dataset("own", "skip_images")) == ["b"]
