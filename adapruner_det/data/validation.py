@@ -179,15 +179,16 @@ def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tupl
 
     Raises:
         EmptyBoxError: the box has no area.
-        ValueError: it is inverted, or outside.
+        ValueError: it is inverted or outside.
     """
-    left, top, right, bottom = edges
+    left, top, right, bottom = map(float, edges)
+    near = min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
     if right <= left or bottom <= top:
-        inverted = right < left or bottom < top
-        raise (ValueError if inverted else EmptyBoxError)("has no area")
+        empty = near and right >= left and bottom >= top
+        raise (EmptyBoxError if empty else ValueError)("has no area")
     inside = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
     wide, high = max(inside[2] - inside[0], 0.0), max(inside[3] - inside[1], 0.0)
-    if min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK:
+    if near:
         if not wide or not high:
             raise ValueError(f"has no area within the {width} x {height} image")
         return inside, False

@@ -109,6 +109,7 @@ BAD_OBJECTS = [
     ({"bbox": [9, 9, 3, -4]}, "bbox [9, 9, 3, -4] has no area"),
     ({"bbox": [60, 2, 9, 4]}, "bbox [60, 2, 9, 4] is outside the 64 x 48 image"),
     ({"bbox": [-5.5, 2, 9, 4]}, "bbox [-5.5, 2, 9, 4] is outside the 64 x 48 image"),
+    ({"bbox": [1, 10**30, 4.5, 4.5]}, f"bbox [1, {10**30}, 4.5, 4.5] has no area"),
     ({"bbox": [1, 2, 1e300, 4]}, "bbox [1, 2, 1e+300, 4] is outside the 64 x 48 image"),
     ({"bbox": [64, 2, 1, 4]}, "bbox [64, 2, 1, 4] has no area within the 64 x 48 image"),
     ({"category_id": 4}, "category 4 is not one of the classes"),
