@@ -196,6 +196,14 @@ def test_what_roboflow_and_others_write_is_read(tmp_path, content):
         assert len(truth["annotations"]) == len(content["annotations"]) and truth["images"][0]["width"] == 64
 
 
+def test_a_picture_that_lies_elsewhere_is_pointed_to(tmp_path, content):
+    name = content["images"][0]["file_name"]
+    content["images"][0]["file_name"] = "C:\\data\\" + name.replace("sub/", "")
+    (tmp_path / "images" / name).rename(tmp_path / "images/40.jpg")
+    (message,) = messages(tmp_path, content)
+    assert message.endswith(f", but {tmp_path}/images/40.jpg: 'file_name' has to be relative to the folder of images")
+
+
 def test_what_is_read_but_may_be_meant_otherwise_is_said(tmp_path, content, caplog):
     content["images"][1]["file_name"] = content["images"][0]["file_name"]
     content["annotations"][0]["attributes"] = {"rotation": 12.5, "occluded": False}

@@ -188,6 +188,17 @@ def test_size_is_that_of_the_picture_as_detectron2_turns_it(tree):
         detection_utils.check_image_size(record, detection_utils.read_image(record["file_name"], "BGR"))
 
 
+def test_boxes_of_a_picture_before_exif_turned_it_are_reported_as_such(tree):
+    tree.add("a", object_xml())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tree.image("a"), exif=exif)
+    (problem,) = tree.problems()
+    assert problem.message.startswith(
+        "size is 40 x 30, but the picture's is 30 x 40 once it is turned as its EXIF data"
+    )
+
+
 @pytest.mark.parametrize(
     "box, bbox", [((0, 0.5, 10, 10), [0.0, 0.0, 10.0, 10.0]), ((5, 5, WIDTH + 1, HEIGHT + 0.3), [4.0, 4.0, 40.0, 30.0])]
 )
