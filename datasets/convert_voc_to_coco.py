@@ -18,7 +18,7 @@ from adapruner_det.data.voc import collect_class_names, load_voc_dataset
 from adapruner_det.files import write_text
 
 
-def convert(dirname: str, split: str, classes=None, on_invalid: str = "error") -> dict:
+def convert(dirname: str, split: str, classes=None, on_invalid: str = "clip") -> dict:
     """The content of the COCO file.
 
     Raises:
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("output", type=Path, metavar="FILE.json")
     parser.add_argument("--classes", help="class1,class2,...; all of the folder, sorted, if left away")
     parser.add_argument(
-        "--on-invalid", default="error", choices=ON_INVALID, help="what to do about broken images and boxes"
+        "--on-invalid", default="clip", choices=ON_INVALID, help="what to do about broken images and boxes"
     )
     return parser.parse_args()
 

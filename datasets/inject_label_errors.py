@@ -53,6 +53,7 @@ class Source:
         self.classes = collect_class_names(data)
         records = load_voc_dataset(data, split, self.classes)
         self.pictures = _paths(data, "JPEGImages", IMAGE_SUFFIXES)
+        self.pictures.update({r["image_id"]: Path(r["file_name"]) for r in records})
         self.annotations = _paths(data, "Annotations", (".xml",))
         self.images = {r["image_id"]: self._labelled(r) for r in records}
         self.clean_lists = [name for name, ids in other_lists(data, split).items() if not ids & self.images.keys()]
@@ -63,7 +64,7 @@ class Source:
 
 
 def _paths(data: Path, name: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    return {image_id: Path(file) for image_id, file in index_files(data, name, suffixes).items()}
+    return {image_id: Path(files[0]) for image_id, files in index_files(data, name, suffixes).items()}
 
 
 def inject_label_errors(

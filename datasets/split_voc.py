@@ -105,7 +105,7 @@ def split_voc(
     seed: int = 0,
     blocks: int = 1,
     copy: bool = False,
-    on_invalid: str = "error",
+    on_invalid: str = "clip",
     imbalance: float = 1.0,
 ) -> str:
     """Makes the folder of the parts, unless it is there already; returns what to tell about it.
@@ -207,7 +207,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--copy", action="store_true", help="copy images and annotations; default: link them")
     parser.add_argument(
-        "--on-invalid", default="error", choices=ON_INVALID, help="what to do about broken images and boxes"
+        "--on-invalid", default="clip", choices=ON_INVALID, help="what to do about broken images and boxes"
     )
     args = parser.parse_args()
     if len(dict(args.parts)) < len(args.parts):

@@ -18,20 +18,10 @@ from typing import Any
 import numpy as np
 import pycocotools.mask
 from detectron2.structures import BoxMode
-from tqdm import tqdm
 
 from .coco_json import read_coco_json, without_garbage_collection
-from .validation import (
-    UNREADABLE,
-    Findings,
-    InvalidDatasetError,
-    PathLike,
-    Problem,
-    Record,
-    check_on_invalid,
-    find_box_fault,
-    picture_size,
-)
+from .pictures import Spellings, inspect_picture, inspect_pictures
+from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record, check_on_invalid
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +48,12 @@ def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> di
 
 
 def load_coco_dataset(
-    json_file: PathLike, image_root: PathLike, class_names: Sequence[str], on_invalid: str = "error"
+    json_file: PathLike, image_root: PathLike, class_names: Sequence[str], on_invalid: str = "clip"
 ) -> list[Record]:
     """Loads a COCO file as Detectron2's standard dataset dicts, sorted by image id as Detectron2 does.
+
+    Every picture is decoded once. A width or height that is missing or not positive is taken from the picture, a
+    back-slash in a file name as a slash, and a name in another spelling (upper case, Unicode) if one file fits.
 
     Boxes that stick out of the picture by up to one pixel are taken as they are (Detectron2 clips them). Crowds, and
     objects marked `ignore`, are included with `iscrowd` 1: Detectron2 neither trains on them nor counts them in
@@ -78,7 +71,7 @@ def load_coco_dataset(
             segmentation (polygons or a compressed RLE).
 
     Raises:
-        InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left, or ids are missing,
+        InvalidDatasetError: there are problems and `on_invalid` is "clip" or "error", or no image is left, or ids are missing,
             without which pycocotools cannot use the file at all.
         ValueError: the file is no COCO file or lists no image, or `on_invalid` is unknown.
         FileNotFoundError: there is no such file.
@@ -87,11 +80,11 @@ def load_coco_dataset(
     content = read_coco_json(json_file)
     category_ids = contiguous_ids(_categories(content, json_file), class_names)
     _check_ids(content, json_file)
-    reader = _Reader(os.fspath(json_file), os.fspath(image_root), category_ids, class_names)
+    reader = _Reader(os.fspath(json_file), os.fspath(image_root), category_ids, class_names, on_invalid)
     reader.read_images(content["images"])
     reader.read_annotations(content["annotations"])
     where = f"{json_file} (classes: {', '.join(class_names)})"
-    records = reader.findings.usable(list(reader.records.values()), len(content["images"]), where, on_invalid)
+    records = reader.findings.usable(list(reader.records.values()), len(content["images"]), where)
     crowds = Counter(a["iscrowd"] for record in records for a in record["annotations"])
     logger.info(f"{json_file}: {len(records)} images, {crowds[0]} boxes, {crowds[1]} crowds or ignored regions")
     return sorted(records, key=lambda record: record["image_id"])
@@ -99,7 +92,10 @@ def load_coco_dataset(
 
 def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
     names: dict[int, str] = {}
+    root = _root_category(content)
     for place, category in enumerate(content["categories"], start=1):
+        if category is root:
+            continue
         entry = category if isinstance(category, dict) else {}
         category_id, name = entry.get("id"), entry.get("name")
         if not isinstance(category_id, int) or isinstance(category_id, bool) or not isinstance(name, str) or not name:
@@ -110,6 +106,18 @@ def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
     if not names:
         raise ValueError(f"{json_file}: 'categories' is empty")
     return dict(sorted(names.items()))
+
+
+def _root_category(content: dict[str, Any]) -> Record | None:
+    """The category that Roboflow puts above the classes: no object has it, and others name it their supercategory."""
+    categories = [category for category in content["categories"] if isinstance(category, dict)]
+    used = {str(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
+    for root in categories:
+        below = [own for own in categories if own is not root and own.get("supercategory") == root.get("name")]
+        if below and root.get("supercategory") == "none" and str(root.get("id")) not in used:
+            logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
+            return root
+    return None
 
 
 def _check_ids(content: dict[str, Any], json_file: PathLike) -> None:
@@ -123,6 +131,8 @@ def _check_ids(content: dict[str, Any], json_file: PathLike) -> None:
             bad = [key for key in keys if not (isinstance(own.get(key), str) or _is_integer(own.get(key)))]
             if bad:
                 messages.append(f"entry {place} of {what}: {', '.join(bad)} missing, or no integer or string")
+            elif any(c < " " for c in str(own["id"])):
+                messages.append(f"entry {place} of {what}: id {own['id']!r} has control characters or line breaks")
     if not messages and len({type(image["id"]) for image in content["images"]}) > 1:
         messages.append("some image ids are integers and some are strings")
     if messages:
@@ -133,46 +143,70 @@ def _check_ids(content: dict[str, Any], json_file: PathLike) -> None:
 class _Reader:
     """Reads the lists of one file into `records`, the dicts by image id."""
 
-    def __init__(self, json_file: str, image_root: str, category_ids: dict[int, int], class_names: Sequence[str]):
+    def __init__(
+        self,
+        json_file: str,
+        image_root: str,
+        category_ids: dict[int, int],
+        class_names: Sequence[str],
+        on_invalid: str,
+    ):
         self.records: dict[Any, Record] = {}
-        self.findings = Findings()
+        self.findings = Findings(on_invalid)
+        self._spellings = Spellings()
         self._json_file = json_file
         self._image_root = image_root
         self._category_ids = category_ids
         self._class_names = class_names
 
     def read_images(self, images: list[Record]) -> None:
-        for image in tqdm(images, desc=f"Images of {self._json_file}", unit="file", delay=2, leave=False):
+        names = (image.get("file_name") for image in images)
+        files = {name: self._files(name) for name in names if isinstance(name, str) and name}
+        inspect_pictures([own[0] for own in files.values() if len(own) == 1], f"Pictures of {self._json_file}")
+        for image in images:
             image_id = image["id"]
             try:
                 if image_id in self.records:
                     # Nobody knows which of the two the annotations belong to.
                     raise ValueError("this id occurs more than once")
                 self.records[image_id] = {"image_id": image_id, "annotations": []}
-                self.records[image_id].update(self._picture(image))
+                self.records[image_id].update(self._picture(image, files))
             except ValueError as error:
                 problem = Problem(self._json_file, f"image {image_id!r}: {error}")
                 self.findings.add(image_id, problem, unusable=True)
 
-    def _picture(self, image: Record) -> Record:
-        """file_name, height and width of an image, whose file has to have them."""
+    def _files(self, name: str) -> list[str]:
+        """The file of a name; else all that are spelled a little differently."""
+        file = os.path.join(self._image_root, name)
+        if not os.path.exists(file) and "\\" in name:
+            file = os.path.join(self._image_root, name.replace("\\", "/"))
+        return [file] if os.path.exists(file) else self._spellings.of(file)
+
+    def _picture(self, image: Record, files: dict[str, list[str]]) -> Record:
+        """file_name, height and width of an image, whose file has to have it."""
         name = image.get("file_name")
         if not isinstance(name, str) or not name:
             raise ValueError("has no file_name")
-        file = os.path.join(self._image_root, name)
-        stated = image.get("width"), image.get("height")
-        if None in stated:
-            raise ValueError(f"{file}: width or height is missing")
+        stated = _stated_size(image)
+        if len(files[name]) > 1:
+            raise ValueError(f"there is no {name}, but {', '.join(files[name])}: give the one that is meant")
+        if not files[name]:
+            raise ValueError(f"there is no {os.path.join(self._image_root, name)}{self._elsewhere(name)}")
+        (file,) = files[name]
         try:
-            width, height = picture_size(file)
-        except FileNotFoundError as error:
-            raise ValueError(f"there is no {file}") from error
-        except UNREADABLE as error:
-            raise ValueError(f"{file} is not readable as an image: {error}") from error
-        if (width, height) != stated:
-            # Nobody knows which of the two the boxes were drawn on.
-            raise ValueError("size is {} x {}, but that of {} is {} x {}".format(*stated, file, width, height))
-        return {"file_name": file, "height": height, "width": width}
+            picture = inspect_picture(file)
+        except ValueError as error:
+            raise ValueError(f"{file} is {error}" if str(error).startswith("not ") else f"{file}: {error}") from error
+        self.findings.note_picture(image["id"], picture)
+        fault = picture.size_fault(stated, f"that of {file}")
+        if fault:
+            raise ValueError(fault)
+        return {"file_name": file, "height": picture.height, "width": picture.width}
+
+    def _elsewhere(self, name: str) -> str:
+        base = name.replace("\\", "/").rpartition("/")[2]
+        found = os.path.join(self._image_root, base)
+        return f", but {found}: 'file_name' has to be relative to the folder of images" if os.path.isfile(found) else ""
 
     @without_garbage_collection()
     def read_annotations(self, annotations: list[Record]) -> None:
@@ -189,7 +223,7 @@ class _Reader:
                     record["annotations"].append(self._object(annotation, record))
             except ValueError as error:
                 problem = Problem(self._json_file, f"{self._describe(annotation)}: {error}")
-                self.findings.add(annotation["image_id"], problem, bad_object=True)
+                self.findings.add_object(annotation["image_id"], problem, error)
 
     def _describe(self, annotation: Record) -> str:
         place = self._category_ids.get(annotation["category_id"])
@@ -200,19 +234,49 @@ class _Reader:
         category_id = annotation["category_id"]
         if category_id not in self._category_ids:
             raise ValueError(f"category {category_id!r} is not one of the classes")
-        _check_box(annotation.get("bbox"), record)
-        crowd = annotation.get("iscrowd", 0), annotation.get("ignore", 0)
+        box = self._box(annotation.get("bbox"), record)
+        crowd = annotation.get("iscrowd") or 0, annotation.get("ignore") or 0  # null is what some tools write for 0
         if crowd[0] not in (0, 1) or crowd[1] not in (0, 1):
             raise ValueError(f"iscrowd and ignore are {crowd}, not 0 or 1")
         segmentation = _segmentation(annotation.get("segmentation"), record)
+        attributes = annotation.get("attributes")
+        if isinstance(attributes, dict) and attributes.get("rotation"):
+            self.findings.note(record["image_id"], "boxes are rotated by CVAT's attributes; they are read unrotated")
         return {
             "id": annotation["id"],
             "iscrowd": int(any(crowd)),
-            "bbox": annotation["bbox"],
+            "bbox": box,
             "category_id": self._category_ids[category_id],
             "bbox_mode": BoxMode.XYWH_ABS,
             **({"segmentation": segmentation} if segmentation else {}),
         }
+
+    def _box(self, box: Any, record: Record) -> list[float]:
+        if not isinstance(box, list) or len(box) != 4:
+            raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
+        if not _finite(box):
+            raise ValueError(f"bbox is {box!r}, not four numbers")
+        x, y, w, h = box
+        try:
+            fitted, clipped = self.findings.fit_box(
+                record["image_id"], (x, y, x + w, y + h), record["width"], record["height"]
+            )
+        except ValueError as error:
+            raise type(error)(f"bbox {box} {error}") from error
+        if not clipped:
+            return box
+        return [*fitted[:2], fitted[2] - fitted[0], fitted[3] - fitted[1]]
+
+
+def _stated_size(image: Record) -> tuple[float, float] | None:
+    """(width, height) that a file gives; None if it gives none: tools write null, 0 or -1."""
+    stated = []
+    for key in ("width", "height"):
+        value = image.get(key)
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise ValueError(f"{key} is {value!r}, not a number")
+        stated.append(value or 0)
+    return (stated[0], stated[1]) if min(stated) > 0 else None
 
 
 def coco_content(records: Sequence[Record], class_names: Sequence[str], image_root: PathLike) -> dict[str, Any]:
@@ -251,17 +315,6 @@ def has_segmentation(annotation: Record) -> bool:
     return bool(annotation.get("segmentation")) and annotation["segmentation"] != [[]]
 
 
-def _check_box(box: Any, record: Record) -> None:
-    if not isinstance(box, list) or len(box) != 4:
-        raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
-    if not _finite(box):
-        raise ValueError(f"bbox is {box!r}, not four numbers")
-    x, y, w, h = box
-    fault = find_box_fault((x, y, x + w, y + h), record["width"], record["height"])
-    if fault:
-        raise ValueError(f"bbox {box} {fault}")
-
-
 def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Record | None:
     """The form Detectron2 works with: polygons of three points or more, or a compressed RLE."""
     if not has_segmentation({"segmentation": segmentation}):
@@ -275,6 +328,12 @@ def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Reco
         raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
     if not all(map(_finite, polygons)):
         raise ValueError("segmentation has a coordinate that is no number")
+    width, height = record["width"], record["height"]
+    for polygon in polygons:
+        # pycocotools allocates by them without a check, and goes down with the process
+        xs, ys = polygon[::2], polygon[1::2]
+        if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:
+            raise ValueError(f"segmentation has points far outside the {width} x {height} image")
     return polygons
 
 
@@ -284,13 +343,36 @@ def _compressed_rle(rle: Record, image_size: list[int]) -> Record:
         raise ValueError("segmentation is no RLE with counts and size")
     if size != image_size:
         raise ValueError(f"segmentation is an RLE of size {size}, not [height, width] of the image, {image_size}")
-    if isinstance(counts, str):
-        return rle
-    try:
-        compressed: Record = pycocotools.mask.frPyObjects(rle, *size)
-        return compressed
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"segmentation is no RLE: {error}") from error
+    runs = _runs(counts) if isinstance(counts, str) else counts
+    if not all(map(_is_integer, runs)) or min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:
+        raise ValueError("segmentation is a broken RLE: its runs do not add up to the image")
+    compressed: Record = rle if isinstance(counts, str) else pycocotools.mask.frPyObjects(rle, *size)
+    return compressed
+
+
+def _runs(counts: str) -> list[int]:
+    """The lengths of the runs of a compressed RLE, as `rleFrString` of pycocotools reads them, which checks nothing.
+
+    Numbers in base 32, the lowest digit first: of each character less 48, bit 5 says that more follow. The last one
+    is negative where its bit 4 is set. From the fourth on they are differences to the one before the last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64 or shift > 30:
+            raise ValueError("segmentation is a broken RLE: its counts are no run lengths")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("segmentation is a broken RLE: its counts end in the middle of a run")
+    return runs
 
 
 def _finite(numbers: list[Any]) -> bool:

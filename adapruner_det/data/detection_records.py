@@ -1,5 +1,7 @@
 """The records a detector trains on, and how they come with their index and random numbers."""
 
+import logging
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +17,12 @@ from detectron2.data.build import (
 )
 from torch.utils.data import Dataset
 
+from .pictures import inspect_picture, inspect_pictures
 from .records import checked_records, training_records
-from .validation import Record
+from .validation import Findings, Problem, Record
 from .voc import load_voc_dataset
+
+logger = logging.getLogger(__name__)
 
 EMPTY_IMAGES = ("prune", "keep", "drop")
 
@@ -30,13 +35,14 @@ def load_records(cfg: CfgNode) -> list[Record]:
     return records
 
 
-def load_dataset(name: str, on_invalid: str = "error") -> list[Record]:
+def load_dataset(name: str, on_invalid: str = "clip") -> list[Record]:
     """The dataset dicts of one registered data set, each with its `dataset_name`.
 
-    Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once.
+    Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once. The pictures of data
+    sets registered in another way are decoded here.
 
     Args:
-        on_invalid: see `load_voc_dataset`; data sets of `register_voc` and `register_coco` have their own.
+        on_invalid: see `load_voc_dataset`; data sets that this package registers have their own.
 
     Raises:
         ValueError: the data has problems (InvalidDatasetError), holds no image, or an id twice.
@@ -46,7 +52,28 @@ def load_dataset(name: str, on_invalid: str = "error") -> list[Record]:
         dicts = load_voc_dataset(metadata.dirname, metadata.split, metadata.thing_classes, on_invalid)
     else:
         dicts = DatasetCatalog.get(name)
-    return checked_records(name, dicts)
+    records = checked_records(name, dicts)
+    return records if metadata.get("on_invalid") else _with_good_pictures(name, records, on_invalid)
+
+
+def _with_good_pictures(name: str, records: list[Record], on_invalid: str) -> list[Record]:
+    """Those of a data set of another reader's, after looking at all pictures that are files here."""
+    findings = Findings(on_invalid)
+    local = [record for record in records if os.path.exists(record.get("file_name", ""))]
+    inspect_pictures([record["file_name"] for record in local], f"Pictures of {name}")
+    for record in local:
+        file, image_id = record["file_name"], record["image_id"]
+        try:
+            picture = inspect_picture(file)
+            size = (record["width"], record["height"]) if {"width", "height"} <= record.keys() else None
+            fault = picture.size_fault(size, f"that of {file}")
+            if fault:
+                raise ValueError(fault)
+        except ValueError as error:
+            findings.add(image_id, Problem(file, str(error)), unusable=True)
+        else:
+            findings.note_picture(image_id, picture)
+    return findings.usable(records, len(records), f"data set {name}")
 
 
 def check_masks(records: list[Record]) -> None:
@@ -76,15 +103,35 @@ def split_off_empty(records: list[Record]) -> tuple[list[Record], list[Record]]:
     return with_boxes, [record for record in records if id(record) not in ours]
 
 
+def split_off_crowds(records: list[Record]) -> tuple[list[Record], list[Record]]:
+    """(to train on, the others): images whose only objects are crowds, which nothing is learnt from.
+
+    Detectron2 leaves crowds out, and would train on such an image as if there was nothing in it.
+    """
+    records_with_crowds = [r for r in records if r.get("annotations") and all(map(_is_crowd, r["annotations"]))]
+    if not records_with_crowds:
+        return records, []
+    logger.info(f"{len(records_with_crowds)} images have crowds or ignored regions only; they are not trained on")
+    others = {id(record) for record in records_with_crowds}
+    return [record for record in records if id(record) not in others], records_with_crowds
+
+
+def _is_crowd(annotation: Record) -> bool:
+    return bool(annotation.get("iscrowd"))
+
+
 def split_competing(records: list[Record], empty_images: str) -> tuple[list[Record], list[Record]]:
     """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
 
+    Images whose only objects are crowds never compete.
+
     Raises:
-        ValueError: `empty_images` is not one of EMPTY_IMAGES.
+        ValueError: `empty_images` is not one of EMPTY_IMAGES, or no image has a box.
     """
     if empty_images not in EMPTY_IMAGES:
         raise ValueError(f"ADAPRUNER.EMPTY_IMAGES is {empty_images!r}; it can be {', '.join(EMPTY_IMAGES)}")
-    return (records, []) if empty_images == "prune" else split_off_empty(records)
+    without_empty = split_off_empty(records)
+    return split_off_crowds(records) if empty_images == "prune" else without_empty
 
 
 class NumberedRecords(Dataset[Record]):

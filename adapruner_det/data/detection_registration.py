@@ -15,7 +15,7 @@ from .yolo import list_pictures, load_yolo_dataset, read_data_yaml
 
 
 def register_voc(
-    name: str, dirname: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "error"
+    name: str, dirname: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "clip"
 ) -> None:
     """Registers one split of a PASCAL VOC folder, whose images are read when Detectron2 first asks for them.
 
@@ -46,7 +46,7 @@ def register_coco(
     json_file: PathLike,
     image_root: PathLike,
     class_names: Sequence[str] | None = None,
-    on_invalid: str = "error",
+    on_invalid: str = "clip",
 ) -> None:
     """Registers a data set in COCO's JSON format; its images are looked at when Detectron2 first asks for it.
 
@@ -74,7 +74,7 @@ def register_coco(
 
 
 def register_yolo(
-    name: str, data_yaml: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "error"
+    name: str, data_yaml: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "clip"
 ) -> None:
     """Registers a split of a YOLO `data.yaml`; its labels are read when Detectron2 first asks for them.
 

@@ -80,7 +80,10 @@ def _link_pictures(records: Sequence[Record], folder: Path) -> Path:
 
 
 def _write_voc(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
-    stems = [Path(record["file_name"]).stem for record in _kept_records(selection, dataset, load)]
+    records = _kept_records(selection, dataset, load)
+    if source_of(dataset)["format"] == "voc":  # ids with the sub-folders they lie in
+        return _write_lines(selection, dataset, folder, [record["image_id"] for record in records])
+    stems = [Path(record["file_name"]).stem for record in records]
     if len(set(stems)) < len(stems):
         raise ValueError(f"{dataset}: images in several folders have the same file name; use another format")
     return _write_lines(selection, dataset, folder, stems)

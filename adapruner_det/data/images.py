@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
+from .pictures import depth_fault
 from .validation import InvalidDatasetError, PathLike, Problem, raise_or_warn
 
 _CHUNK = 128  # images a thread reads at a time
@@ -120,6 +121,9 @@ def _pixels(record: dict) -> np.ndarray:
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I;16"):  # `convert` would clip it at 255
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        fault = depth_fault(picture)
+        if fault:
+            raise ValueError(fault)
         return np.asarray(picture.convert("RGB"))
 
 

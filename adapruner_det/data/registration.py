@@ -15,7 +15,7 @@ class Format(NamedTuple):
     register: Callable[[str, str, str], None]  # of NAME, the part after `<format>:`, on_invalid
 
 
-def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str = "error") -> str:
+def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str = "clip") -> str:
     """Registers a data set from `NAME=<format>:...` and returns NAME.
 
     Raises:

@@ -2,30 +2,31 @@
 
 import logging
 import os
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from PIL import Image
+from .pictures import Picture
 
 logger = logging.getLogger(__name__)
 
-ON_INVALID = ("error", "skip_objects", "skip_images")
+ON_INVALID = ("clip", "error", "skip_objects", "skip_images")
+_CLIPPING = ("clip", "skip_objects")
+_RAISING = ("clip", "error")
 _WAY_OUT = (
     "Correct these files, or set DATASETS.ON_INVALID (in Python: on_invalid) to 'skip_objects' to drop "
-    "the bad objects and the images that cannot be used at all, or to 'skip_images' to drop every image "
-    "with a problem."
+    "boxes without area and every image that cannot be used or would lose an object, or to 'skip_images' to drop "
+    "every image with a problem."
 )
 
 _REPORTED_LINES = 50
 LOGGED_LINES = 5
 _SLACK = 1.0  # pixels that a box may stick out: labelling tools round, and some count from 0
-_EXIF_ORIENTATION = 0x0112
-_EXIF_SIDEWAYS = (5, 6, 7, 8)
 
 PathLike = Union[str, "os.PathLike[str]"]
+Box = tuple[float, float, float, float]
 Record = dict[str, Any]  # one of Detectron2's dataset dicts, or of its annotations
-UNREADABLE = (OSError, Image.DecompressionBombError)  # what `picture_size` raises
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,62 @@ class InvalidDatasetError(ValueError):
 
 @dataclass
 class Findings:
-    """What a reader finds wrong with the images and objects of a data set."""
+    """What a reader finds wrong with the images and objects of a data set, and what it does about that."""
 
+    on_invalid: str = "clip"
     problems: list[Problem] = field(default_factory=list)
     unusable: set[Hashable] = field(default_factory=set)  # ids of images that are of no use
-    faulty: set[Hashable] = field(default_factory=set)  # and of those that are, all the same
+    losing: set[Hashable] = field(default_factory=set)  # of those that would be trained on without one of their objects
+    faulty: set[Hashable] = field(default_factory=set)  # and of those with a problem that does no harm
     bad_objects: int = 0
+    notes: dict[str, Counter[Hashable]] = field(default_factory=lambda: defaultdict(Counter))
+    _names: dict[tuple[int, int], Hashable] = field(default_factory=dict)  # image ids by file
 
-    def add(self, image_id: Hashable, problem: Problem, unusable: bool = False, bad_object: bool = False) -> None:
+    def add(self, image_id: Hashable, problem: Problem, unusable: bool = False) -> None:
+        """An image with a problem."""
         self.problems.append(problem)
         (self.unusable if unusable else self.faulty).add(image_id)
-        self.bad_objects += bad_object
 
-    def usable(self, records: Sequence[Record], num_images: int, where: str, on_invalid: str) -> list[Record]:
+    def add_object(self, image_id: Hashable, problem: Problem, error: ValueError | None = None) -> None:
+        """An object that is of no use, because of `error`."""
+        self.problems.append(problem)
+        (self.faulty if isinstance(error, EmptyBoxError) else self.losing).add(image_id)
+        self.bad_objects += 1
+
+    def note(self, image_id: Hashable, what: str) -> None:
+        """Something that is read, but has to be said: `what` follows a number."""
+        self.notes[what][image_id] += 1
+
+    def fit_box(self, image_id: Hashable, edges: Sequence[float], width: int, height: int) -> tuple[Box, bool]:
+        """`fit_box` as `on_invalid` says, noting what is clipped."""
+        box, clipped = fit_box(edges, width, height, self.on_invalid in _CLIPPING)
+        if clipped:
+            self.note(image_id, "boxes stick out of their image and are clipped")
+        return box, clipped
+
+    def note_picture(self, image_id: Hashable, picture: Picture) -> None:
+        """Notes what a picture has of its own: a turn, or another image's file."""
+        if picture.orientation != 1:
+            self.note(
+                image_id, "pictures are turned or mirrored by EXIF when read; boxes have to be those of the turned one"
+            )
+        other = self._names.setdefault(picture.identity, image_id)
+        if other != image_id:
+            self.note(f"{other} = {image_id}", "pictures are one file under two image ids")
+
+    def usable(self, records: Sequence[Record], num_images: int, where: str) -> list[Record]:
         """The records that `on_invalid` leaves; raises InvalidDatasetError as `raise_or_warn` does."""
-        dropped = self.unusable | (self.faulty if on_invalid == "skip_images" else set())
+        dropped = self.unusable | self.losing
+        if self.on_invalid == "skip_images":
+            dropped = dropped | self.faulty
         left = [record for record in records if record["image_id"] not in dropped]
         if self.problems:
-            raise_or_warn(self.problems, where, on_invalid, num_images, len(left), self.bad_objects)
+            raise_or_warn(self.problems, where, self.on_invalid, num_images, len(left), self.bad_objects)
+        for what, images in self.notes.items():
+            names = ", ".join(map(quoted, list(images)[:LOGGED_LINES])) + (
+                ", ..." if len(images) > LOGGED_LINES else ""
+            )
+            logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {names})")
         return left
 
 
@@ -84,10 +123,15 @@ def check_on_invalid(on_invalid: str) -> None:
 
 def first_lines(items: Sequence[object], count: int) -> list[str]:
     """One indented line an item, for a report; of those beyond `count` the number."""
-    lines = [f"  {item}" for item in items[:count]]
+    lines = [f"  {quoted(item)}" for item in items[:count]]
     if len(items) > count:
         lines.append(f"  ... and {len(items) - count} more")
     return lines
+
+
+def quoted(item: object) -> str:
+    """As text on one line, in which control characters are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(item))
 
 
 def raise_or_warn(
@@ -102,10 +146,10 @@ def raise_or_warn(
         num_objects: that were bad.
 
     Raises:
-        InvalidDatasetError: `on_invalid` is "error", or no image is left.
+        InvalidDatasetError: `on_invalid` is "clip" or "error", or no image is left.
     """
     heading = f"{len(problems)} problem{'' if len(problems) == 1 else 's'} in {where}:"
-    if on_invalid == "error":
+    if on_invalid in _RAISING:
         raise InvalidDatasetError(heading, problems, _WAY_OUT)
     if not num_left:
         raise InvalidDatasetError(heading, problems, f"on_invalid={on_invalid!r} leaves no image: correct these files.")
@@ -120,30 +164,34 @@ def raise_or_warn(
     )
 
 
-def picture_size(file: str) -> tuple[int, int]:
-    """Reads (width, height) from the header, turned by EXIF as `detection_utils.read_image` does.
+class EmptyBoxError(ValueError):
+    """A box of width or height 0: there is nothing of its object to see, or to lose."""
 
-    Detectron2 refuses an image while training if its dict has another size.
+
+def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tuple[Box, bool]:
+    """The part of a box (left, top, right, bottom) that lies in a picture, which covers [0, W] x [0, H].
+
+    Args:
+        clip: take boxes that stick out by more than a pixel, if at least half of their area is inside.
+
+    Returns:
+        the box, and whether it stuck out by more than a pixel.
 
     Raises:
-        OSError, PIL.Image.DecompressionBombError: it is missing or no picture.
+        EmptyBoxError: the box has no area.
+        ValueError: it is inverted or outside.
     """
-    with Image.open(file) as image:
-        width, height = image.size
-        try:
-            orientation = image.getexif().get(_EXIF_ORIENTATION)
-        except Exception:  # Detectron2 too takes a picture with broken EXIF data as it is
-            orientation = None
-    return (height, width) if orientation in _EXIF_SIDEWAYS else (width, height)
-
-
-def find_box_fault(edges: Sequence[float], width: int, height: int) -> str | None:
-    """What is wrong with a box (left, top, right, bottom) in a picture that covers [0, W] x [0, H]."""
-    left, top, right, bottom = edges
+    left, top, right, bottom = map(float, edges)
+    near = min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
     if right <= left or bottom <= top:
-        return "has no area"
-    if min(left, top) < -_SLACK or right > width + _SLACK or bottom > height + _SLACK:
-        return f"is outside the {width} x {height} image"
-    if left >= width or top >= height or right <= 0 or bottom <= 0:
-        return f"has no area within the {width} x {height} image"
-    return None
+        empty = near and right >= left and bottom >= top
+        raise (EmptyBoxError if empty else ValueError)("has no area")
+    inside = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+    wide, high = max(inside[2] - inside[0], 0.0), max(inside[3] - inside[1], 0.0)
+    if near:
+        if not wide or not high:
+            raise ValueError(f"has no area within the {width} x {height} image")
+        return inside, False
+    if not clip or wide / (right - left) * (high / (bottom - top)) < 0.5:
+        raise ValueError(f"is outside the {width} x {height} image")
+    return inside, True

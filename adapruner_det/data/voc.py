@@ -12,42 +12,43 @@ import logging
 import math
 import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import ParseError, parse
 from detectron2.structures import BoxMode
 from tqdm import tqdm
 
+from .pictures import Picture, Spellings, inspect_picture, inspect_pictures
 from .validation import (
     LOGGED_LINES,
-    UNREADABLE,
+    Box,
     Findings,
     InvalidDatasetError,
     PathLike,
     Problem,
     Record,
     check_on_invalid,
-    find_box_fault,
     first_lines,
-    picture_size,
 )
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")  # of two files with one stem, the earlier wins
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 # defusedxml's own errors are ValueErrors; an encoding that Python lacks is a LookupError
 _XML_ERRORS = (ParseError, ValueError, LookupError, OSError)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _DIFFICULT = {"": False, "0": False, "1": True, "false": False, "true": True}
 _TWO_COLUMNS = re.compile(r"(\S.*?)\s+(?:-1|0|1)")
-
-Box = tuple[float, float, float, float]
-_Part = TypeVar("_Part")
+_LARGEST_XML = 8 << 20  # bytes; an object takes some 300
+_MOST_OBJECTS = 50_000
+# Elements, in lower case, of boxes in files of another structure
+_LIKE_BOXES = {"bndbox", "boundingbox", "box", "bbox", "object", "points", "polygon", "rect", "robndbox", "x1", "xmin"}
 
 
 class VOCObject(NamedTuple):
@@ -65,12 +66,15 @@ class VOCAnnotation(NamedTuple):
     size: tuple[int, int] | None  # width and height of the picture; None if the file does not say
     objects: list[VOCObject]  # those that could be read
     problems: list[Problem]  # one for each that could not, and for a size that is no number
+    filename: str = ""  # of the picture, as the file says
+    rotated: int = 0  # objects whose box is to be turned, in CVAT's attributes
 
 
 def read_image_set(dirname: PathLike, split: str) -> list[str]:
     """Reads the image ids of `ImageSets/Main/<split>.txt`, in their order, each once.
 
-    Takes one id a line, or VOC's per-class form, an id and -1, 0 or 1 (ignored). Ids that repeat are logged.
+    Takes one id a line, or VOC's per-class form, an id and -1, 0 or 1 (ignored). Where the list names pictures, as in
+    0000.jpg, their ids are the names without ending. Ids that repeat are logged.
 
     Raises:
         FileNotFoundError: there is no such list; names the lists that exist.
@@ -90,12 +94,21 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
         raise ValueError(f"{path} lists no image")
     # Only if all lines have the flag: ids may have blanks, and one of them may end in " 1".
     columns = [match[1] for match in map(_TWO_COLUMNS.fullmatch, lines) if match]
-    counts = Counter(columns if len(columns) == len(lines) else lines)
+    ids = columns if len(columns) == len(lines) else lines
+    if all(_names_picture(i) for i in ids) and not os.path.exists(
+        os.path.join(dirname, "Annotations", f"{ids[0]}.xml")
+    ):
+        ids = [os.path.splitext(i)[0] for i in ids]
+    counts = Counter(ids)
     repeated = [f"{i} ({n} times)" for i, n in counts.items() if n > 1]
     if repeated:
         shown = "\n".join(first_lines(repeated, LOGGED_LINES))
         logger.warning(f"{path} lists {len(repeated)} ids more than once; each is used once:\n{shown}")
     return list(counts)
+
+
+def _names_picture(line: str) -> bool:
+    return os.path.splitext(line)[1].lower() in IMAGE_SUFFIXES
 
 
 def collect_class_names(dirname: PathLike) -> list[str]:
@@ -108,9 +121,13 @@ def collect_class_names(dirname: PathLike) -> list[str]:
         ValueError: no annotation names a class.
     """
     names: set[str] = set()
-    for file in _progress(sorted(index_files(dirname, "Annotations", (".xml",)).values()), f"Classes of {dirname}"):
+    folders = {os.path.join("Annotations", own) for own in {"", *_subfolders_in_lists(dirname)}}
+    files = sorted(
+        file for folder in folders for own in index_files(dirname, folder, (".xml",)).values() for file in own
+    )
+    for file in _progress(files, f"Classes of {dirname}"):
         try:
-            root = parse(file).getroot()
+            root = _root(file)
         except _XML_ERRORS:
             continue
         names.update(_text(element, "name") for element in root.findall("object"))
@@ -121,36 +138,87 @@ def collect_class_names(dirname: PathLike) -> list[str]:
     return sorted(names)
 
 
+def _subfolders_in_lists(dirname: PathLike) -> set[str]:
+    """Those that ids in `ImageSets/Main` lie in, and that are there."""
+    found: set[str] = set()
+    for path in (Path(dirname) / "ImageSets/Main").glob("*.txt"):
+        if path.is_file():
+            found.update(
+                os.path.dirname(line.strip()) for line in path.read_text("utf-8", errors="replace").splitlines()
+            )
+    return {own for own in found if own and os.path.isdir(os.path.join(dirname, "Annotations", own))}
+
+
 def read_annotation(path: PathLike) -> VOCAnnotation:
     """Reads one annotation file, and checks what the file alone can tell.
 
     Raises:
-        InvalidDatasetError: the file is missing or is not XML.
+        InvalidDatasetError: the file is missing, is not XML, is larger than any picture's, or has boxes in a structure
+            that is not VOC's.
     """
     path = os.fspath(path)
     try:
-        root = parse(path).getroot()
+        root = _root(path)
+    except FileNotFoundError as error:
+        raise _broken(path, "no such annotation") from error
     except _XML_ERRORS as error:
         raise _broken(path, f"not readable as XML: {error}") from error
     size: tuple[int, int] | None = None
     objects: list[VOCObject] = []
     problems: list[Problem] = []
+    rotated = 0
     try:
         size = _read_size(root)
     except ValueError as error:
         problems.append(Problem(path, str(error)))
-    for number, element in enumerate(root.findall("object"), start=1):
+    elements = root.findall("object")
+    if not elements:
+        _check_no_boxes(root, path)
+    for number, element in enumerate(elements, start=1):
         try:
             objects.append(_read_object(element, number))
+            rotated += _is_rotated(element)
         except ValueError as error:
             problems.append(Problem(path, str(error), number, _text(element, "name") or None))
-    return VOCAnnotation(size, objects, problems)
+    return VOCAnnotation(size, objects, problems, _text(root, "filename"), rotated)
+
+
+def _root(path: PathLike) -> Element:
+    """The root element of an XML file that has a size one can expect, all its elements without namespace."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > _LARGEST_XML:
+        raise ValueError(f"{status.st_size:,} bytes are too many for one picture; up to {_LARGEST_XML:,} are read")
+    root: Element = parse(path).getroot()
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    objects = len(root.findall("object"))
+    if objects > _MOST_OBJECTS:
+        raise ValueError(f"{objects:,} objects are too many for one picture; up to {_MOST_OBJECTS:,} are read")
+    return root
+
+
+def _check_no_boxes(root: Element, path: str) -> None:
+    """Raises for a file that has no objects, and boxes all the same; without either it is an empty image."""
+    like = sorted({element.tag for element in root.iter() if element.tag.lower() in _LIKE_BOXES})
+    if like:
+        tags = ", ".join(f"<{tag}>" for tag in like)
+        raise _broken(path, f"no <object> under <{root.tag}>, but {tags}: boxes in a structure that is not VOC's")
+
+
+def _is_rotated(element: Element) -> bool:
+    """Whether CVAT's attributes turn the box."""
+    for attribute in element.iterfind("attributes/attribute"):
+        if _text(attribute, "name") == "rotation":
+            return _text(attribute, "value").strip("-0.") != ""
+    return False
 
 
 def load_voc_dataset(
-    dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "error"
+    dirname: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "clip"
 ) -> list[Record]:
-    """Loads a split as Detectron2's standard dataset dicts.
+    """Loads a split as Detectron2's standard dataset dicts. Every picture is decoded once.
 
     Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers that count from 0.
     Difficult objects are included, as in Detectron2, with `difficult` 1.
@@ -159,95 +227,133 @@ def load_voc_dataset(
         dirname: the VOC folder.
         split: name of the list in `ImageSets/Main`, without `.txt`.
         class_names: in the order of their category ids.
-        on_invalid: what to do about problems, once all of them are known. "error" raises. "skip_objects" drops the bad
-            objects, and the images that cannot be used at all (no picture, no readable annotation, sizes that
-            contradict each other); an image that loses all its objects stays. "skip_images" drops every image that has
-            any problem.
+        on_invalid: what to do about problems, once all of them are known. "clip" cuts boxes that stick out, by no more
+            than half of their area, at the border, says how many, and raises for all other problems. "error" raises
+            for those too. "skip_objects" clips, and drops images that cannot be used (no picture, no readable
+            annotation, sizes that contradict each other) or that would be trained on without one of their objects.
+            "skip_images" drops every image that has any problem.
 
     Raises:
-        InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left.
+        InvalidDatasetError: there are problems and `on_invalid` is "clip" or "error", or no image is left.
         FileNotFoundError: the list or one of VOC's folders is missing.
-        ValueError: `on_invalid` is none of the three, or a class name is given twice.
+        ValueError: `on_invalid` is none of the four, or a class name is given twice.
     """
     check_on_invalid(on_invalid)
     repeated = [name for name, n in Counter(class_names).items() if n > 1]
     if repeated:
         raise ValueError(f"class names given more than once: {', '.join(repeated)}")
     image_ids = read_image_set(dirname, split)
-    reader = _Reader(dirname, class_names)
-    found = [reader.read(image_id) for image_id in _progress(image_ids, f"Reading {dirname} {split}")]
+    reader = _Reader(dirname, class_names, on_invalid)
+    sources = {i: reader.find(i) for i in _progress(image_ids, f"Reading {dirname} {split}")}
+    inspect_pictures([s.picture for s in sources.values() if s.picture], f"Pictures of {dirname} {split}")
+    found = [reader.read(image_id, source) for image_id, source in sources.items()]
     records = [record for record in found if record is not None]
     where = f"split {split!r} of {dirname} (classes: {', '.join(class_names)})"
-    return reader.findings.usable(records, len(image_ids), where, on_invalid)
+    return reader.findings.usable(records, len(image_ids), where)
+
+
+class _Source(NamedTuple):
+    """An image's files."""
+
+    picture: str | None  # None if there is none of use
+    annotation: VOCAnnotation | None
+    file: str  # that the annotation is in
+    problems: list[Problem]  # why one of the two is None
 
 
 class _Reader:
     """Reads single images of a folder, whose files it lists once instead of guessing at names."""
 
-    def __init__(self, dirname: PathLike, class_names: Sequence[str]):
-        self.findings = Findings()
+    def __init__(self, dirname: PathLike, class_names: Sequence[str], on_invalid: str):
+        self.findings = Findings(on_invalid)
+        for name in ("JPEGImages", "Annotations"):
+            _subfolder(dirname, name)
         self._dirname = dirname
-        self._pictures = index_files(dirname, "JPEGImages", IMAGE_SUFFIXES)
-        self._annotations = index_files(dirname, "Annotations", (".xml",))
+        self._spellings = Spellings()
         self._category_ids = {name: i for i, name in enumerate(class_names)}
 
-    def read(self, image_id: str) -> Record | None:
+    def find(self, image_id: str) -> _Source:
+        """Reads the annotation of an image and finds its picture."""
+        picture, annotation = None, None
+        problems: list[Problem] = []
+        file = os.path.join(self._dirname, "Annotations", f"{image_id}.xml")
+        file = next(iter(self._files("Annotations", image_id, (".xml",))), file)
+        try:
+            annotation = read_annotation(file)
+        except InvalidDatasetError as error:
+            problems = error.problems
+        try:
+            picture = self._picture(image_id, annotation.filename if annotation else "")
+        except InvalidDatasetError as error:
+            problems = error.problems + problems
+        return _Source(picture, annotation, file, problems)
+
+    def read(self, image_id: str, source: _Source) -> Record | None:
         """The image with its good objects; None if it is of no use."""
-        size = self._found(self._picture_size, image_id)
-        annotation = self._found(self._annotation, image_id)
-        if size is None or annotation is None:
+        file_name, annotation, file, problems = source
+        for problem in problems:
+            self.findings.add(image_id, problem, unusable=True)
+        if not file_name or not annotation:
             return None
-        width, height = size
-        file = self._annotations[image_id]
+        try:
+            picture = inspect_picture(file_name)
+        except (OSError, ValueError) as error:
+            self.findings.add(image_id, Problem(file_name, str(error)), unusable=True)
+            return None
+        self.findings.note_picture(image_id, picture)
+        fault = picture.size_fault(annotation.size, "the picture's")
+        if fault:
+            self.findings.add(image_id, Problem(file, fault), unusable=True)
+            return None
         for problem in annotation.problems:
-            self.findings.add(image_id, problem, bad_object=problem.object_number is not None)
-        if annotation.size and annotation.size != size:
-            # Nobody knows which of the two the boxes were drawn on.
-            message = "size is {} x {}, but the picture's is {} x {}".format(*annotation.size, width, height)
-            self.findings.add(image_id, Problem(file, message), unusable=True)
-            return None
-        objects = []
+            if problem.object_number is None:
+                self.findings.add(image_id, problem)
+            else:
+                self.findings.add_object(image_id, problem)
+        if annotation.rotated:
+            self.findings.note(image_id, "images have boxes that CVAT's attributes rotate; they are read unrotated")
+        boxes: list[Record] = []
         for obj in annotation.objects:
             try:
-                objects.append(self._object(obj, width, height))
+                boxes.append(self._object(image_id, obj, picture))
             except ValueError as error:
-                self.findings.add(image_id, Problem(file, str(error), obj.number, obj.name), bad_object=True)
-        path = self._pictures[image_id]
-        return {"file_name": path, "image_id": image_id, "height": height, "width": width, "annotations": objects}
+                self.findings.add_object(image_id, Problem(file, str(error), obj.number, obj.name), error)
+        size = {"height": picture.height, "width": picture.width}
+        return {"file_name": file_name, "image_id": image_id, **size, "annotations": boxes}
 
-    def _found(self, read: Callable[[str], _Part], image_id: str) -> _Part | None:
-        try:
-            return read(image_id)
-        except InvalidDatasetError as error:
-            self.findings.add(image_id, error.problems[0], unusable=True)
-            return None
+    def _files(self, folder: str, image_id: str, suffixes: Sequence[str]) -> list[str]:
+        """The files of an id, or, if there is none, those whose name differs in upper case or Unicode's form."""
+        # Joined like Detectron2 does it, which keeps file_name the same string as there.
+        wanted = os.path.join(self._dirname, folder, image_id)
+        files = [file for suffix in suffixes for file in self._spellings.of(wanted + suffix)]
+        return [file for file in files if os.path.splitext(file)[0] == wanted] or files
 
-    def _picture_size(self, image_id: str) -> tuple[int, int]:
-        if image_id not in self._pictures:
-            file = os.path.join(self._dirname, "JPEGImages", image_id)
+    def _picture(self, image_id: str, filename: str) -> str:
+        files = self._files("JPEGImages", image_id, IMAGE_SUFFIXES)
+        if len(files) > 1:
+            named = filename.replace("\\", "/").rpartition("/")[2]
+            files = [file for file in files if os.path.basename(file) == named] or files
+        if len(files) == 1:
+            return files[0]
+        file = os.path.join(self._dirname, "JPEGImages", image_id)
+        if not files:
             raise _broken(file, f"no image of this id with one of {', '.join(IMAGE_SUFFIXES)}")
-        try:
-            return picture_size(self._pictures[image_id])
-        except UNREADABLE as error:
-            raise _broken(self._pictures[image_id], f"not readable as an image: {error}") from error
+        names = ", ".join(os.path.basename(file) for file in files)
+        raise _broken(file, f"{names} have this id, and <filename> of the annotation names none of them")
 
-    def _annotation(self, image_id: str) -> VOCAnnotation:
-        if image_id not in self._annotations:
-            raise _broken(os.path.join(self._dirname, "Annotations", f"{image_id}.xml"), "no such annotation")
-        return read_annotation(self._annotations[image_id])
-
-    def _object(self, obj: VOCObject, width: int, height: int) -> Record:
+    def _object(self, image_id: str, obj: VOCObject, picture: Picture) -> Record:
         if obj.name not in self._category_ids:
             raise ValueError("unknown class")
         xmin, ymin, xmax, ymax = obj.box
-        left, top, right, bottom = edges(obj.box)
-        inverted = xmin > xmax or ymin > ymax  # by less than a pixel, it has an area all the same
-        fault = "has no area" if inverted else find_box_fault(edges(obj.box), width, height)
-        if fault:
-            raise ValueError("box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + fault)
+        try:
+            if xmin > xmax or ymin > ymax:  # by less than a pixel, it has an area all the same
+                raise ValueError("has no area")
+            box, _ = self.findings.fit_box(image_id, edges(obj.box), picture.width, picture.height)
+        except ValueError as error:
+            raise ValueError("box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + str(error)) from error
         return {
             "category_id": self._category_ids[obj.name],
-            "bbox": [max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))],
+            "bbox": list(box),
             "bbox_mode": BoxMode.XYXY_ABS,
             "difficult": int(obj.difficult),
             "iscrowd": 0,
@@ -259,22 +365,18 @@ def edges(box: Box) -> Box:
     return box[0] - 1.0, box[1] - 1.0, box[2], box[3]
 
 
-def index_files(dirname: PathLike, name: str, suffixes: Sequence[str]) -> dict[str, str]:
-    """Maps id -> path for the files of a VOC folder's subfolder with one of the suffixes, in any case.
-
-    Of two files with one id, the one whose suffix comes first in `suffixes` wins.
+def index_files(dirname: PathLike, name: str, suffixes: Sequence[str]) -> dict[str, list[str]]:
+    """Maps id -> paths for the files of a VOC folder's subfolder with one of the suffixes, in any case.
 
     Raises:
         FileNotFoundError: there is no such subfolder.
     """
-    index: dict[str, tuple[int, str]] = {}
+    index: dict[str, list[str]] = {}
     for file in sorted(os.listdir(_subfolder(dirname, name))):
         stem, suffix = os.path.splitext(file)
         if suffix.lower() in suffixes:
-            candidate = (suffixes.index(suffix.lower()), file)
-            index[stem] = min(candidate, index.get(stem, candidate))
-    # Joined like Detectron2 does it, which keeps file_name the same string as there.
-    return {stem: os.path.join(dirname, name, file) for stem, (_, file) in index.items()}
+            index.setdefault(stem, []).append(os.path.join(dirname, name, file))
+    return index
 
 
 def _broken(file: str, message: str) -> InvalidDatasetError:
@@ -284,8 +386,8 @@ def _broken(file: str, message: str) -> InvalidDatasetError:
 def _read_size(root: Element) -> tuple[int, int] | None:
     texts = {tag: _text(root, f"size/{tag}") for tag in ("width", "height")}
     sizes = [_number(text, f"size/{tag}") if text else 0.0 for tag, text in texts.items()]
-    # Some labelling tools write 0 x 0 for a size that they do not know.
-    return (round(sizes[0]), round(sizes[1])) if all(sizes) else None
+    # Some labelling tools write 0 or -1 for a size that they do not know.
+    return (round(sizes[0]), round(sizes[1])) if min(sizes) > 0 else None
 
 
 def _read_object(element: Element, number: int) -> VOCObject:
@@ -295,6 +397,11 @@ def _read_object(element: Element, number: int) -> VOCObject:
     bndbox = element.find("bndbox")
     if bndbox is None:
         raise ValueError("has no bndbox")
+    # Of elements that are there twice nobody knows which is meant, or whether an object is missing.
+    for parent, tags in ((element, ("name", "bndbox")), (bndbox, _CORNERS)):
+        twice = [tag for tag in tags if len(parent.findall(tag)) > 1]
+        if twice:
+            raise ValueError(f"has more than one {twice[0]}")
     xmin, ymin, xmax, ymax = (_number(_text(bndbox, tag), tag) for tag in _CORNERS)
     difficult = _text(element, "difficult").lower()
     if difficult not in _DIFFICULT:

@@ -16,17 +16,15 @@ from detectron2.structures import BoxMode
 from tqdm import tqdm
 
 from ..files import write_text
+from .pictures import inspect_picture, inspect_pictures
 from .validation import (
     LOGGED_LINES,
-    UNREADABLE,
     Findings,
     PathLike,
     Problem,
     Record,
     check_on_invalid,
-    find_box_fault,
     first_lines,
-    picture_size,
 )
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -161,7 +159,7 @@ def label_file(picture: Path) -> Path:
 
 
 def load_yolo_dataset(
-    data_yaml: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "error"
+    data_yaml: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "clip"
 ) -> list[Record]:
     """Loads a split as Detectron2's dataset dicts.
 
@@ -175,28 +173,31 @@ def load_yolo_dataset(
             category_id, bbox, bbox_mode (XYXY_ABS), iscrowd 0 and, for polygons, segmentation.
 
     Raises:
-        InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left.
+        InvalidDatasetError: there are problems and `on_invalid` is "clip" or "error", or no image is left.
         ValueError, FileNotFoundError: as `read_data_yaml` and `list_pictures`.
     """
     check_on_invalid(on_invalid)
     file = read_data_yaml(data_yaml)
     pictures = list_pictures(file, split)
     numbers = {number: place for place, number in _wanted(file, class_names)}
-    findings, records = Findings(), []
+    findings, records = Findings(on_invalid), []
+    inspect_pictures(map(os.fspath, pictures), f"Pictures of {split}")
     for picture in tqdm(pictures, f"Labels of {split}", unit="image", delay=5):
         image_id = os.path.relpath(picture, file.root).replace(os.sep, "/")
         try:
-            width, height = picture_size(os.fspath(picture))
-        except UNREADABLE as error:
-            findings.add(image_id, Problem(os.fspath(picture), f"no readable picture: {error}"), unusable=True)
+            seen = inspect_picture(os.fspath(picture))
+        except (OSError, ValueError) as error:
+            findings.add(image_id, Problem(os.fspath(picture), str(error)), unusable=True)
             continue
+        findings.note_picture(image_id, seen)
+        width, height = seen.width, seen.height
         record = {"file_name": os.fspath(picture), "image_id": image_id, "height": height, "width": width}
         records.append(
             {**record, "annotations": _annotations(picture, (width, height), file, numbers, image_id, findings)}
         )
     _warn_of_no_labels(file, records, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
-    return findings.usable(records, len(pictures), where, on_invalid)
+    return findings.usable(records, len(pictures), where)
 
 
 def _wanted(file: YOLOFile, class_names: Sequence[str]) -> Iterable[tuple[int, int]]:
@@ -223,19 +224,21 @@ def _annotations(
             continue
         seen.add(line)
         try:
-            cls, annotation = _read_line(line, size, file.class_names)
+            cls, annotation = _read_line(line, size, file.class_names, image_id, findings)
         except ValueError as error:
-            findings.add(image_id, Problem(os.fspath(labels), f"line {number}: {error}"), bad_object=True)
+            findings.add_object(image_id, Problem(os.fspath(labels), f"line {number}: {error}"), error)
             continue
         if cls in numbers:
             annotations.append({"category_id": numbers[cls], **annotation})
         else:
             message = f"line {number}: class {file.class_names[cls]} is not among the class names"
-            findings.add(image_id, Problem(os.fspath(labels), message), bad_object=True)
+            findings.add_object(image_id, Problem(os.fspath(labels), message))
     return annotations
 
 
-def _read_line(line: str, size: tuple[int, int], names: Sequence[str]) -> tuple[int, Record]:
+def _read_line(
+    line: str, size: tuple[int, int], names: Sequence[str], image_id: str, findings: Findings
+) -> tuple[int, Record]:
     """The class number and the annotation of a line; ValueError says what is wrong with it."""
     try:
         values = np.array([float(word) for word in line.split()])
@@ -251,16 +254,16 @@ def _read_line(line: str, size: tuple[int, int], names: Sequence[str]) -> tuple[
     polygon = len(rest) != 4
     points = rest.reshape(-1, 2) * size if polygon else (rest.reshape(2, 2)[0] + np.outer((-0.5, 0.5), rest[2:])) * size
     edges = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
-    fault = find_box_fault(edges, *size)
-    if not polygon and (rest[2] <= 0 or rest[3] <= 0):
-        fault = "has no area"
-    if fault:
+    try:
+        if not polygon and min(rest[2:]) < 0:
+            raise ValueError("has no area")
+        box, _ = findings.fit_box(image_id, edges, *size)
+    except ValueError as error:
         hint = "; numbers are to be shares of the picture's width and height" if np.abs(rest).max() > 1.5 else ""
-        raise ValueError(f"box of class {names[int(cls)]} {fault}{hint}")
+        raise type(error)(f"box of class {names[int(cls)]} {error}{hint}") from error
     clipped = np.clip(points, 0, size)
-    box = [*clipped.min(axis=0).tolist(), *clipped.max(axis=0).tolist()]
     segmentation = {"segmentation": [clipped.flatten().tolist()]} if polygon else {}
-    return int(cls), {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, **segmentation}
+    return int(cls), {"bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, **segmentation}
 
 
 def _warn_of_no_labels(file: YOLOFile, records: Sequence[Record], split: str) -> None:

@@ -76,9 +76,10 @@ def add_adapruner_config(cfg: CN) -> None:
 
     # Data sets to register before anything else: "NAME=voc:DIR:SPLIT" and other formats, as --register.
     cfg.DATASETS.REGISTER = ()
-    # Broken images and boxes of data sets registered here, and of Detectron2's own VOC names: "error" reports all of
-    # them before training, "skip_objects" or "skip_images" leave them out.
-    cfg.DATASETS.ON_INVALID = "error"
+    # What to do about broken images and boxes of data sets registered here, and of Detectron2's own VOC
+    # names: all of them are reported before training. "clip" cuts boxes that stick out at the border, "error" reports
+    # these too; "skip_objects" and "skip_images" leave images out (datasets/README.md).
+    cfg.DATASETS.ON_INVALID = "clip"
     # Folder of a selection: the data sets of DATASETS.TRAIN it covers are reduced to what it keeps.
     cfg.DATASETS.SELECTION = ""
 

@@ -11,7 +11,7 @@ from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
 from ..data import detection_records as training_data
-from ..data.detection_records import NumberedRecords, split_off_empty
+from ..data.detection_records import NumberedRecords, split_off_crowds, split_off_empty
 from ..data.mapper import quick
 from ..data.sampling import ResumableSampler
 from ..evaluation.voc_ap import build_evaluator
@@ -41,7 +41,7 @@ class DetectionTask:
     def split_trainable(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         # What a selection keeps is trained on, images without boxes too.
         if cfg.DATASETS.SELECTION or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-            return records, []
+            return split_off_crowds(records)
         return split_off_empty(records)
 
     @staticmethod

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 
 from ..data.coco import has_segmentation
+from ..data.coco_json import with_plain_ids
 from .results import write_results
 
 logger = logging.getLogger(__name__)
@@ -128,9 +129,11 @@ def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[
             are taken, with the segmentation that was read, else all of an image.
         categories: class names by id, of the file's.
     """
+    content = with_plain_ids(content)
+    sizes = {record["image_id"]: {key: record[key] for key in ("width", "height")} for record in records}
     read = {record["image_id"]: record.get("annotations", []) for record in records}
     known = {a.get("id"): a for annotations in read.values() for a in annotations}
-    images = {i["id"]: i for i in content["images"] if i["id"] in read}
+    images = {i["id"]: {**i, **sizes[i["id"]]} for i in content["images"] if i["id"] in read}
     annotations = []
     for entry in content["annotations"]:
         if entry["image_id"] not in images or entry["category_id"] not in categories:

@@ -2,6 +2,8 @@ import copy
 import json
 import math
 
+import numpy as np
+import pycocotools.mask
 import pytest
 from coco_files import annotation, coco_content, write_coco
 from detectron2.data import MetadataCatalog
@@ -12,6 +14,7 @@ from PIL import Image
 from adapruner_det.data.coco import coco_content as content_of
 from adapruner_det.data.coco import contiguous_ids, load_coco_dataset, read_categories
 from adapruner_det.data.validation import InvalidDatasetError
+from adapruner_det.evaluation.coco_ap import ground_truth
 
 CLASSES = ["black", "white"]
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
@@ -95,6 +98,7 @@ def test_a_size_is_compared_after_the_turn_that_exif_asks_for(tmp_path, content)
     assert load(tmp_path, content)[0]["width"] == 64
 
 
+BROKEN = "segmentation is a broken RLE: its runs do not add up to the image"
 RLE = {"counts": [0, 48 * 64], "size": [64, 48]}
 BAD_OBJECTS = [
     ({"bbox": None}, "bbox is None, not [x, y, width, height]"),
@@ -103,9 +107,10 @@ BAD_OBJECTS = [
     ({"bbox": [1, 2, math.nan, 4]}, "bbox is [1, 2, nan, 4], not four numbers"),
     ({"bbox": [1, 2, 0, 4]}, "bbox [1, 2, 0, 4] has no area"),
     ({"bbox": [9, 9, 3, -4]}, "bbox [9, 9, 3, -4] has no area"),
-    ({"bbox": [60, 2, 5.5, 4]}, "bbox [60, 2, 5.5, 4] is outside the 64 x 48 image"),
-    ({"bbox": [-1.5, 2, 5, 4]}, "bbox [-1.5, 2, 5, 4] is outside the 64 x 48 image"),
-    ({"bbox": [0, 40, 5, 9.5]}, "bbox [0, 40, 5, 9.5] is outside the 64 x 48 image"),
+    ({"bbox": [60, 2, 9, 4]}, "bbox [60, 2, 9, 4] is outside the 64 x 48 image"),
+    ({"bbox": [-5.5, 2, 9, 4]}, "bbox [-5.5, 2, 9, 4] is outside the 64 x 48 image"),
+    ({"bbox": [1, 10**30, 4.5, 4.5]}, f"bbox [1, {10**30}, 4.5, 4.5] has no area"),
+    ({"bbox": [1, 2, 1e300, 4]}, "bbox [1, 2, 1e+300, 4] is outside the 64 x 48 image"),
     ({"bbox": [64, 2, 1, 4]}, "bbox [64, 2, 1, 4] has no area within the 64 x 48 image"),
     ({"category_id": 4}, "category 4 is not one of the classes"),
     ({"iscrowd": 2}, "iscrowd and ignore are (2, 0), not 0 or 1"),
@@ -113,19 +118,98 @@ BAD_OBJECTS = [
     ({"segmentation": {"counts": 3}}, "segmentation is no RLE with counts and size"),
     ({"segmentation": [[1, 2, 3, 4, 5, None]]}, "segmentation has a coordinate that is no number"),
     ({"segmentation": "x"}, "segmentation is neither a list of polygons nor an RLE"),
+    ({"segmentation": [[1, 2, 3, 4, 1e7, 6]]}, "segmentation has points far outside the 64 x 48 image"),
+    ({"segmentation": {"counts": [9, 48 * 64], "size": [48, 64]}}, BROKEN),
+    ({"segmentation": {"counts": [0, 48 * 65, -48], "size": [48, 64]}}, BROKEN),
+    ({"segmentation": {"counts": [0.5, 48 * 64 - 0.5], "size": [48, 64]}}, BROKEN),
+    (
+        {"segmentation": {"counts": "PPQ3\u00e9", "size": [48, 64]}},
+        "segmentation is a broken RLE: its counts are no run lengths",
+    ),
+    (
+        {"segmentation": {"counts": "0P", "size": [48, 64]}},
+        "segmentation is a broken RLE: its counts end in the middle of a run",
+    ),
+    ({"segmentation": {"counts": "0123", "size": [48, 64]}}, BROKEN),
     ({"segmentation": RLE}, "segmentation is an RLE of size [64, 48], not [height, width] of the image, [48, 64]"),
 ]
 
 
 @pytest.mark.parametrize("change, message", BAD_OBJECTS)
-def test_a_bad_object_is_named_and_can_be_dropped(tmp_path, content, change, message):
+def test_a_bad_object_is_named_and_its_image_can_be_dropped(tmp_path, content, change, message):
     bad = content["annotations"][0]
     bad.update(change)
     name = {3: " (black)", 7: " (white)"}.get(bad["category_id"], "")
     assert messages(tmp_path, content) == [f"annotation {bad['id']}{name} of image {bad['image_id']}: {message}"]
+    with pytest.raises(InvalidDatasetError):
+        load(tmp_path, content, "clip")
     left = load(tmp_path, content, "skip_objects")
-    assert len(left) == 4 and bad["id"] not in objects(left)
+    # A box without area shows nothing, so nothing is lost without it.
+    assert ids_of(left) == [10, 20, 30, 40][: 4 if bad["bbox"] == [1, 2, 0, 4] else 3] and bad["id"] not in objects(
+        left
+    )
     assert ids_of(load(tmp_path, content, "skip_images")) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("box, clipped", [
+    ([60, 2, 5.5, 4], [60, 2, 4, 4]), ([-1.5, 2, 5, 4], [0, 2, 3.5, 4]), ([0, 40, 5, 9.5], [0, 40, 5, 8]),
+])  # fmt: skip
+def test_a_box_that_sticks_out_is_clipped_and_counted(tmp_path, content, box, clipped, caplog):
+    bad = content["annotations"][0]
+    bad["bbox"] = box
+    assert objects(load(tmp_path, content, "clip"))[bad["id"]]["bbox"] == clipped
+    assert "1 boxes stick out of their image and are clipped (1 images: 40)" in caplog.text
+    assert messages(tmp_path, content)[0].endswith("is outside the 64 x 48 image")
+
+
+def test_compressed_masks_are_checked_as_pycocotools_reads_them(tmp_path, content):
+    rng = np.random.default_rng(0)
+    masks = [rng.random((48, 64)) < share for share in (0, 0.01, 0.5, 1)]
+    masks.append(np.kron(rng.random((3, 4)) < 0.5, np.ones((16, 16), bool)))
+    bad = content["annotations"][0]
+    for mask in masks:
+        rle = pycocotools.mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+        bad["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+        read = objects(load(tmp_path, content))[bad["id"]]["segmentation"]
+        assert np.array_equal(pycocotools.mask.decode(read), mask)
+
+
+def test_what_roboflow_and_others_write_is_read(tmp_path, content):
+    """A category above the classes, quoted category ids, iscrowd null, sizes of -1, back-slashes, another spelling."""
+    usual = load(tmp_path, content)
+    for name in ("squares", "black"):
+        changed = copy.deepcopy(content)
+        root = {"id": 0, "name": name, "supercategory": "none"}
+        changed["categories"] = [root] + [
+            {**c, "supercategory": name, "id": str(c["id"])} for c in content["categories"]
+        ]
+        for entry in changed["annotations"]:
+            entry.update(
+                category_id=str(entry["category_id"]), image_id=str(entry["image_id"]), iscrowd=None, ignore=None
+            )
+        for image in changed["images"]:
+            image.update(width=-1, height=None, file_name=image["file_name"].replace("/", "\\"))
+        changed["images"][0]["file_name"] = "sub/40.JPG"
+        assert load(tmp_path, changed) == usual
+        assert read_categories(tmp_path / "instances.json") == {3: "black", 7: "white"}
+        truth = ground_truth(changed, usual, {3: "black", 7: "white"})
+        assert len(truth["annotations"]) == len(content["annotations"]) and truth["images"][0]["width"] == 64
+
+
+def test_a_picture_that_lies_elsewhere_is_pointed_to(tmp_path, content):
+    name = content["images"][0]["file_name"]
+    content["images"][0]["file_name"] = "C:\\data\\" + name.replace("sub/", "")
+    (tmp_path / "images" / name).rename(tmp_path / "images/40.jpg")
+    (message,) = messages(tmp_path, content)
+    assert message.endswith(f", but {tmp_path}/images/40.jpg: 'file_name' has to be relative to the folder of images")
+
+
+def test_what_is_read_but_may_be_meant_otherwise_is_said(tmp_path, content, caplog):
+    content["images"][1]["file_name"] = content["images"][0]["file_name"]
+    content["annotations"][0]["attributes"] = {"rotation": 12.5, "occluded": False}
+    load(tmp_path, content)
+    assert "1 pictures are one file under two image ids (1 images: 40 = 30)" in caplog.text
+    assert "1 boxes are rotated by CVAT's attributes; they are read unrotated (1 images: 40)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -133,8 +217,9 @@ def test_a_bad_object_is_named_and_can_be_dropped(tmp_path, content, change, mes
     [
         ({"width": 65}, "", "size is 65 x 48, but that of {file} is 64 x 48"),
         ({"file_name": "gone.jpg"}, "", "there is no {root}/gone.jpg"),
+        ({"file_name": "data/instances.json"}, "", "there is no {root}/data/instances.json"),
         ({"file_name": None}, "", "has no file_name"),
-        ({"height": None}, "", "{file}: width or height is missing"),
+        ({"height": "48"}, "", "height is '48', not a number"),
         ({}, "no picture", "{file} is not readable as an image"),
         ({"id": 30}, "", "this id occurs more than once"),
     ],
@@ -156,13 +241,13 @@ def test_all_problems_come_at_once(tmp_path, content):
     content["images"][0]["width"] = 65
     last = content["annotations"][-1]
     last["bbox"] = [1, 1, 0, 0]
-    more = [(last["id"], 20), (990, 77), (991, "20")]
+    more = [(last["id"], 20), (990, 77), (991, "no")]
     content["annotations"] += [annotation(number, image_id, [1, 1, 5, 5]) for number, image_id in more]
     found = messages(tmp_path, content)
     assert len(found) == 5 and "this id occurs more than once" in found[2]
     absent = [f"annotation {n} (black) of image {i!r}: there is no such image in the file" for n, i in more[1:]]
     assert found[3:] == absent
-    assert ids_of(load(tmp_path, content, "skip_objects")) == [10, 20, 30]
+    assert ids_of(load(tmp_path, content, "skip_objects")) == [10, 30]
     for image in content["images"]:
         image["width"] = 1
     with pytest.raises(InvalidDatasetError, match="leaves no image"):
@@ -186,15 +271,22 @@ def test_without_ids_the_file_is_refused_whatever_on_invalid_says(tmp_path, cont
     ]
 
 
+def test_ids_that_would_break_a_list_are_refused(tmp_path, content):
+    content["images"] = [{**content["images"][0], "id": "a\nb"}]
+    content["annotations"] = []
+    assert messages(tmp_path, content) == ["entry 1 of images: id 'a\\nb' has control characters or line breaks"]
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
         ("{", "is not readable as JSON"),
+        ("[" * 100_000, "is not readable as JSON"),
         ("[]", "has no list 'images', 'annotations', 'categories'"),
         ('{"images": [], "categories": {}}', "has no list 'annotations', 'categories'"),
         ('{"images": [], "annotations": [], "categories": []}', "'categories' is empty"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "lists no image"),
-        ('{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}', "integer id"),
+        ('{"images": [], "annotations": [], "categories": [{"id": "x", "name": "a"}]}', "integer id"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
             "repeats",

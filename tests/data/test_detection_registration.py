@@ -26,7 +26,7 @@ def voc(tmp_path):
     return make_voc(tmp_path / "animals_2007")
 
 
-def register(spec, on_invalid="error"):
+def register(spec, on_invalid="clip"):
     return register_from_spec(spec, FORMATS, on_invalid)
 
 
@@ -37,7 +37,7 @@ def test_a_voc_folder_its_metadata_and_given_classes(voc):
         "thing_classes": ["cat", "dog"],  # cat is in the test images only
         "dirname": str(voc),
         "split": "train",
-        "on_invalid": "error",
+        "on_invalid": "clip",
         "year": 2012,  # the area rule, whatever the folder is called
         "evaluator_type": "pascal_voc",
     }
@@ -110,7 +110,7 @@ def test_coco_specs(tmp_path, monkeypatch):
         "thing_dataset_id_to_contiguous_id": {3: 0, 7: 1},
         "json_file": str(tmp_path / "instances.json"),
         "image_root": str(tmp_path / "images"),
-        "on_invalid": "error",
+        "on_invalid": "clip",
         "evaluator_type": "coco",
     }
     turned = MetadataCatalog.get("turned")
@@ -150,7 +150,7 @@ def test_paths_are_expanded_and_looked_up_in_detectron2s_folder(tmp_path, monkey
         ("mine=voc:{}:train:cat,cat", "class names are missing or repeat"),
         ("mine=voc:{}:tain", "tain.txt does not exist; lists in that folder: test, train"),
         ("mine=voc:/no/such/folder:train", "there is no /no/such/folder"),
-        ("mine=yolo:{}:train", "unknown format 'yolo'"),
+        ("mine=darknet:{}:train", "unknown format 'darknet'"),
         ("mine=coco:{}/a.json", "FILE.json or IMAGE_DIR is missing"),
         ("mine=coco:{}/a.json:{}", "there is no {}/a.json"),
         ("mine=coco:{}/Annotations:{}", "{}/Annotations is no file"),
@@ -172,4 +172,4 @@ def test_formats_are_a_table():
     assert register_from_spec("mine=other:some/file:x", formats, on_invalid="skip_images") == "mine"
     assert calls == [("mine", "some/file:x", "skip_images")]
     with pytest.raises(ValueError, match="NAME=voc:DIR:SPLIT.* or NAME=other:FILE"):
-        register_from_spec("mine=yolo:x:y", formats)
+        register_from_spec("mine=darknet:x:y", formats)

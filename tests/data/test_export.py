@@ -53,6 +53,17 @@ def test_lists_of_paths_names_and_ids(selection, tmp_path, monkeypatch):
     assert path.read_text() == yolo[1]
 
 
+def test_ids_in_subfolders_keep_them(tmp_path):
+    folder = write_voc_folder(tmp_path / "voc", {"train": ["a", "b"]})
+    for name, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (folder / name / "day").mkdir()
+        (folder / name / f"a.{suffix}").rename(folder / name / f"day/a.{suffix}")
+    (folder / "ImageSets/Main/train.txt").write_text("day/a\nb\n")
+    register_voc(VOC, folder, "train", CLASSES)
+    (path,) = export_selection(select(("day/a",), VOC), "voc", tmp_path / "lists", load_dataset)
+    assert path.read_text() == "day/a\n"
+
+
 def test_coco_is_the_own_json_or_one_made_of_the_boxes(selection, tmp_path):
     own, made = map(json.loads, export(selection, "coco", tmp_path / "out"))
     assert own["extra"] == coco_content()["extra"] and [i["id"] for i in own["images"]] == [30, 20]

@@ -54,6 +54,12 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     np.testing.assert_allclose(image[..., 1], grey / 257, atol=1)
 
 
+def test_pixels_of_no_known_range_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InvalidDatasetError, match="a.tif: its pixels are of Pillow's mode F.*scale it to 8 bits"):
+        read_images([{"file_name": str(tmp_path / "a.tif")}], 8)
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_pictures_are_turned_as_exif_says(tmp_path, format):
     wide = Image.fromarray(np.repeat(np.uint8([[0] * 8 + [255] * 8]), 8, axis=0))

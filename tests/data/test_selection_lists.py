@@ -56,6 +56,23 @@ def test_the_json_loses_the_pruned_images_and_nothing_else(squares, tmp_path):
     assert DatasetCatalog.get("pruned") == kept  # trains on what the selection keeps
 
 
+def test_the_json_of_a_file_with_bad_objects_reads_as_it_is(tmp_path):
+    content = coco_content()
+    content["annotations"] += [
+        annotation(900, 10, [1, 1, 0, 5]),  # shows nothing: image 10 stays without it
+        annotation(901, 20, [1, 1, 5, 5], 4),  # of no class: image 20 goes
+        annotation(902, 30, [60, 1, 6, 5]),  # sticks out
+        annotation(903, 77, [1, 1, 5, 5]),  # of no image
+    ]
+    path = write_coco(tmp_path, content)
+    register_coco("bad", path, tmp_path / "images", on_invalid="skip_objects")
+    before = {r["image_id"]: r for r in DatasetCatalog.get("bad")}
+    assert list(before) == [10, 30, 40]
+    written = write_coco_json(select("10", "30", names=("bad",)), "bad", path, tmp_path / "selection")
+    register_coco("pruned", written, tmp_path / "images")
+    assert DatasetCatalog.get("pruned") == [before[10], before[30]]
+
+
 def test_each_data_set_is_written_in_its_own_format(squares, tmp_path):
     folder = write_voc_folder(tmp_path / "voc", {"train": ["a", "b", "c"]})
     register_voc("parts", folder, "train", ["black", "white"])
@@ -90,7 +107,7 @@ def test_the_source_is_on_record_so_that_a_cut_needs_no_registration(squares, tm
             "format": "coco",
             "json_file": str(squares),
             "image_root": str(tmp_path / "squares/images"),
-            "on_invalid": "error",
+            "on_invalid": "clip",
         }
     }
     write_selection(selection.cut(0.25), tmp_path / "cut")

@@ -1,5 +1,6 @@
 """Small VOC folders with one oddity or one fault each, and the real data sets."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_class_names_come_from_every_annotation_s_objects(tree):
 
 @pytest.mark.parametrize("classes, on_invalid, message", [
     (["cat", "dog", "cat"], "error", "more than once: cat"),
-    (CLASSES, "ignore", "'ignore'.*error, skip_objects, skip_images"),
+    (CLASSES, "ignore", "'ignore'.*clip, error, skip_objects, skip_images"),
 ])  # fmt: skip
 def test_arguments_are_checked(tree, classes, on_invalid, message):
     tree.add("a")
@@ -133,17 +134,40 @@ def test_difficult_flag(tree, xml, difficult):
     assert tree.load()[0]["annotations"][0]["difficult"] == difficult
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".Jpeg", ".png", ".bmp"])
-def test_image_suffixes_of_which_jpg_wins(tree, suffix):
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".Jpeg", ".png", ".bmp", ".tif", ".TIFF", ".webp"])
+def test_image_suffixes(tree, suffix):
     tree.add("a", suffix=suffix)
     tree.image("a", ".txt").write_text("notes")
-    if suffix == ".jpg":
-        tree.image("a", ".bmp").write_bytes(b"no image")
     assert tree.load()[0]["file_name"] == str(tree.image("a", suffix))
 
 
+def test_of_two_pictures_with_one_id_the_annotation_names_one(tree):
+    tree.add("a", "<filename>C:\\pictures\\a.png</filename>")
+    tree.add("b", "<filename>b.gif</filename>")
+    for image_id in ("a", "b"):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tree.image(image_id, ".png"))
+    (problem,) = tree.problems()
+    assert problem.file == str(tree.image("b", "")) and problem.message.startswith("b.jpg, b.png have this id")
+    assert [record["file_name"] for record in tree.load("skip_objects")] == [str(tree.image("a", ".png"))]
+
+
+def test_ids_in_another_spelling_in_subfolders_and_with_endings(tree):
+    for folder in ("JPEGImages", "Annotations"):
+        (tree.root / folder / "day1").mkdir()
+    tree.add("day1/x", object_xml())
+    tree.add("e\u0301TE.jpg", object_xml("dog"))
+    tree.image("e\u0301TE.jpg").rename(tree.image("\u00e9te"))
+    tree.annotation("e\u0301TE.jpg").rename(tree.annotation("e\u0301Te"))
+    tree.write_list("train", "day1/x.jpg\ne\u0301TE.jpg\n")
+    records = tree.load()
+    assert [record["image_id"] for record in records] == ["day1/x", "e\u0301TE"]
+    assert [record["file_name"] for record in records] == [str(tree.image("day1/x")), str(tree.image("\u00e9te"))]
+    assert collect_class_names(tree.root) == ["cat", "dog"]
+
+
 @pytest.mark.parametrize(
-    "size", ["", SIZE.format(0, 0), f"<size><width>{WIDTH}</width></size>", SIZE.format("40.0", "30.0")]
+    "size",
+    ["", SIZE.format(0, 0), SIZE.format(-1, -1), f"<size><width>{WIDTH}</width></size>", SIZE.format("40.0", "30.0")],
 )
 def test_size_comes_from_the_picture_when_not_stated(tree, size):
     tree.add("a", object_xml(), size=size)
@@ -164,6 +188,17 @@ def test_size_is_that_of_the_picture_as_detectron2_turns_it(tree):
         detection_utils.check_image_size(record, detection_utils.read_image(record["file_name"], "BGR"))
 
 
+def test_boxes_of_a_picture_before_exif_turned_it_are_reported_as_such(tree):
+    tree.add("a", object_xml())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tree.image("a"), exif=exif)
+    (problem,) = tree.problems()
+    assert problem.message.startswith(
+        "size is 40 x 30, but the picture's is 30 x 40 once it is turned as its EXIF data"
+    )
+
+
 @pytest.mark.parametrize(
     "box, bbox", [((0, 0.5, 10, 10), [0.0, 0.0, 10.0, 10.0]), ((5, 5, WIDTH + 1, HEIGHT + 0.3), [4.0, 4.0, 40.0, 30.0])]
 )
@@ -175,7 +210,7 @@ def test_one_pixel_beyond_the_border_is_clipped_in_silence(tree, box, bbox, capl
 def test_read_annotation_gives_the_box_as_written(tree):
     dog = object_xml("dog", (0, 2.5, WIDTH + 1, 9), extra="<difficult>1</difficult>")
     tree.add("a", dog, object_xml("cat", ("x", 1, 2, 2)), object_xml("fish"))
-    size, objects, problems = read_annotation(str(tree.annotation("a")))
+    size, objects, problems, _, _ = read_annotation(str(tree.annotation("a")))
     assert size == (WIDTH, HEIGHT)
     assert objects == [("dog", (0.0, 2.5, 41.0, 9.0), True, 1), ("fish", (1, 1, 10, 10), False, 3)]
     assert [(problem.object_number, problem.class_name) for problem in problems] == [(2, "cat")]
@@ -192,22 +227,41 @@ def test_read_annotation_gives_the_box_as_written(tree):
         (object_xml(box=(1, 1, 9, "inf")), "cat", "ymax is 'inf', not a number"),
         (object_xml(extra="<difficult>very</difficult>"), "cat", "difficult is 'very'"),
         (object_xml("fish"), "fish", "unknown class"),
-        (object_xml(box=(-0.5, 1, 9, 9)), "cat", "outside the 40 x 30 image"),
-        (object_xml(box=(1, -1, 9, 9)), "cat", "outside the 40 x 30 image"),
-        (object_xml(box=(1, 1, WIDTH + 1.5, 9)), "cat", "outside the 40 x 30 image"),
-        (object_xml(box=(1, 1, 9, HEIGHT + 2)), "cat", "outside the 40 x 30 image"),
+        (object_xml().replace("</object>", "<name>dog</name></object>"), "cat", "has more than one name"),
+        (object_xml(box=("1</xmin><xmin>2", 1, 9, 9)), "cat", "has more than one xmin"),
+        (object_xml(box=(-9, 1, 9, 9)), "cat", "outside the 40 x 30 image"),
+        (object_xml(box=(31, 21, 60, 40)), "cat", "outside the 40 x 30 image"),
+        (object_xml(box=(1, 1, "9e307", "9e307")), "cat", "outside the 40 x 30 image"),
         (object_xml(box=(9, 1, 8.5, 9)), "cat", "box xmin 9, ymin 1, xmax 8.5, ymax 9 has no area"),
         (object_xml(box=(WIDTH + 1, 1, WIDTH + 1, 9)), "cat", "has no area within"),
         (object_xml(box=(1, 0, 9, 0)), "cat", "has no area within"),
     ],
 )
-def test_bad_object_is_reported_or_skipped(tree, xml, class_name, message):
+def test_bad_object_is_reported_or_its_image_dropped(tree, xml, class_name, message):
     tree.add("a", object_xml("dog"), xml)
     tree.add("b", object_xml("dog"))
     (problem,) = tree.problems()
     assert str(problem).startswith(f"{tree.annotation('a')}: object 2 ({class_name or 'no class'}): ")
     assert message in problem.message
-    assert [len(record["annotations"]) for record in tree.load("skip_objects")] == [1, 1]
+    with pytest.raises(InvalidDatasetError):
+        tree.load("clip")
+    assert tree.ids_left("skip_objects") == tree.ids_left("skip_images") == ["b"]
+
+
+@pytest.mark.parametrize("box, bbox", [
+    ((-0.5, 1, 9, 9), [0, 0, 9, 9]),
+    ((1, -1, 9, 9), [0, 0, 9, 9]),
+    ((21, 1, WIDTH + 19, 9), [20, 0, WIDTH, 9]),
+    ((1, 1, 9, HEIGHT + 2), [0, 0, 9, HEIGHT]),
+])  # fmt: skip
+def test_boxes_that_stick_out_are_clipped_counted_or_reported(tree, box, bbox, caplog):
+    tree.add("a", object_xml("dog"), object_xml(box=box))
+    tree.add("b", object_xml("dog"))
+    for on_invalid in ("clip", "skip_objects"):
+        caplog.clear()
+        assert tree.load(on_invalid)[0]["annotations"][1]["bbox"] == bbox
+        assert "1 boxes stick out of their image and are clipped (1 images: a)" in caplog.text
+    assert "outside the 40 x 30 image" in tree.problems()[0].message
     assert tree.ids_left("skip_images") == ["b"]
 
 
@@ -217,7 +271,7 @@ HOSTILE = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("JPEGImages/a.jpg", None, "no image of this id with one of .jpg, .jpeg, .png, .bmp"),
+        ("JPEGImages/a.jpg", None, "no image of this id with one of .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp"),
         ("JPEGImages/a.jpg", "\xff\xd8 no jpeg", "not readable as an image"),
         ("JPEGImages/a.jpg", "", "not readable as an image"),
         ("Annotations/a.xml", None, "no such annotation"),
@@ -226,6 +280,12 @@ HOSTILE = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;
         ("Annotations/a.xml", HOSTILE, "EntitiesForbidden"),
         ("Annotations/a.xml", f"<annotation>{SIZE.format(30, 40)}</annotation>",
          "size is 30 x 40, but the picture's is 40 x 30"),
+        ("Annotations/a.xml", f"<annotation>{object_xml().replace('object>', 'Object>')}</annotation>",
+         "no <object> under <annotation>, but <Object>, <bndbox>, <xmin>: boxes in a structure that is not VOC's"),
+        ("Annotations/a.xml", f"<annotation><objects>{object_xml()}</objects></annotation>", "structure that is not"),
+        ("Annotations/a.xml", "<annotations><image><box label='cat'/></image></annotations>", "structure that is not"),
+        ("Annotations/a.xml", f"<annotation>{'<object/>' * 50_001}</annotation>", "50,001 objects are too many"),
+        ("Annotations/a.xml", " " * (9 << 20), "9,437,184 bytes are too many"),
     ],
 )  # fmt: skip
 def test_unusable_image_is_reported_or_skipped(tree, file, content, message):
@@ -276,9 +336,44 @@ def test_skipping_logs_counts_and_the_first_few_but_may_not_leave_nothing(tree, 
             tree.load(on_invalid)
     tree.add("a", *[object_xml("fish")] * 7)
     tree.add("c")
-    assert [record["annotations"] for record in tree.load("skip_objects")] == [[], []]
+    assert tree.ids_left("skip_objects") == ["c"]
     assert caplog.text.count("unknown class") == 4 and "... and 3 more" in caplog.text
-    assert "8 problems" in caplog.text and "drops 1 of 3 images; 7 objects were bad" in caplog.text
+    assert "8 problems" in caplog.text and "drops 2 of 3 images; 7 objects were bad" in caplog.text
+
+
+def test_a_namespace_changes_nothing(tree):
+    tree.add("a", object_xml())
+    plain = tree.load()
+    text = tree.annotation("a").read_text().replace("<annotation>", '<annotation xmlns="http://example.org/voc">')
+    tree.annotation("a").write_text(text)
+    assert tree.load() == plain and len(plain[0]["annotations"]) == 1
+    assert collect_class_names(tree.root) == ["cat"]
+
+
+def test_what_is_read_but_may_be_meant_otherwise_is_said_once(tree, caplog):
+    turn = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
+    tree.add("a", object_xml(extra=turn.format("12.5")), object_xml(extra=turn.format("0.0")))
+    tree.add("b")
+    tree.add("c")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tree.image("b"), exif=exif)
+    tree.image("c").unlink()
+    tree.image("c").symlink_to(tree.image("a"))
+    assert len(tree.load()) == 3
+    assert "1 images have boxes that CVAT's attributes rotate; they are read unrotated (1 images: a)" in caplog.text
+    assert "1 pictures are turned or mirrored by EXIF when read" in caplog.text and "(1 images: b)" in caplog.text
+    assert "1 pictures are one file under two image ids (1 images: a = c)" in caplog.text
+    assert len(caplog.records) == 3
+
+
+def test_a_file_that_waits_for_a_writer_is_not_opened(tree):
+    tree.add("a")
+    tree.add("b")
+    for file in (tree.annotation("a"), tree.image("b")):
+        file.unlink()
+        os.mkfifo(file)
+    assert ["no regular file" in problem.message for problem in tree.problems()] == [True, True]
 
 
 @pytest.mark.parametrize(

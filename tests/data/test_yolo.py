@@ -43,7 +43,7 @@ def write_yaml(root, content):
     (root / "data.yaml").write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
 
 
-def load(folder, split="train", on_invalid="error"):
+def load(folder, split="train", on_invalid="clip"):
     return load_yolo_dataset(folder / "data.yaml", split, NAMES, on_invalid)
 
 
@@ -78,7 +78,8 @@ def test_names_by_number_and_classes_of_ones_own(folder):
     with pytest.raises(InvalidDatasetError, match="class cat is not among the class names"):
         load_yolo_dataset(folder / "data.yaml", "train", ["dog"])
     records = load_yolo_dataset(folder / "data.yaml", "train", ["dog"], "skip_objects")
-    assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0], [0], []]
+    # The picture with a cat goes: it would be trained on as if there was none.
+    assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0], []]
 
 
 @pytest.mark.parametrize(
@@ -115,19 +116,26 @@ def test_code_in_a_data_yaml_does_not_run(folder):
         ("0 0.5 0.5 -0.2 -0.2", "box of class cat has no area"),
         ("0 nan 0.5 0.5 0.5", "not finite"),
         ("cat 0.5 0.5 0.5 0.5", "are not all numbers"),
+        ("0 0.9 0.5 0.5 0.5", None),
+        ("0 1.1 0.5 0.5 0.5", "outside the 64 x 48 image"),
         ("0 32 24 16 16", "outside the 64 x 48 image; numbers are to be shares"),
     ],
 )
 def test_a_bad_line_is_named_and_can_be_left_out(folder, line, message):
     (folder / "labels/train/c.txt").write_text(f"1 0.5 0.5 0.1 0.1\n{line}\n")
+    if message is None:  # most of the box is inside
+        assert [record["annotations"][-1]["bbox"][2] for record in load(folder)][2] == 64
+        message = "outside the 64 x 48 image"
+    else:
+        assert len(load(folder, on_invalid="skip_objects")) == 2 + ("0.5 0 0.5" in line)
     with pytest.raises(InvalidDatasetError, match=rf"c\.txt: line 2: .*{message}"):
-        load(folder)
+        load(folder, on_invalid="error")
     assert len(load(folder, on_invalid="skip_images")) == 2
 
 
 def test_missing_things_are_named(folder):
     (folder / "images/train/a.jpg").write_bytes(b"no picture")
-    with pytest.raises(InvalidDatasetError, match=r"a\.jpg: no readable picture"):
+    with pytest.raises(InvalidDatasetError, match=r"a\.jpg: not readable as an image"):
         load(folder)
     with pytest.raises(ValueError, match="no split 'test'; it has train, val"):
         load(folder, "test")

@@ -100,7 +100,7 @@ def test_what_was_left_out_is_not_judged(tmp_path):
     whole = COCOFileEvaluator("squares")
     content["annotations"] += [
         annotation(900, 10, [1, 1, 0, 5]),  # no area
-        annotation(901, 20, [1, 1, 5, 5], 4),  # no such category
+        annotation(901, 70, [1, 1, 5, 5], 4),  # no such category
         annotation(902, 30, [1, 1, 5, 5], ignore=1),
         annotation(903, 70, [1, 1, 5, 5]),
     ]
