@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 
 from ..baselines.registry import EARLY, METHODS, NOTHING, scoring_function
 from ..pruning import Selection
+from ..pruning.adapruner import number_to_keep
 from .proxy import Proxy
 from .proxy_statistics import ProxyEvidence
 from .selection_of_scores import selection_of_scores
@@ -23,9 +24,14 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> Select
     `seconds_here` are those it took, with what was known from another method before.
 
     Raises:
-        ValueError: the method gives scores that are no finite numbers.
+        ValueError: the method gives scores that are no finite numbers; before training, a ratio that keeps none or all,
+            or fewer images than there are classes to be kept (SCORING.CLASS_BALANCE).
     """
     needs = METHODS[method].needs
+    if not METHODS[method].sets_ratio and keep_ratio < 1:  # what arithmetic can tell is said before training
+        number_to_keep(len(proxy.records), keep_ratio)
+        nothing = np.zeros(len(proxy.records))
+        selection_of_scores(proxy.cfg, proxy.records, proxy.others, nothing, keep_ratio, method, {})
     start = perf_counter()
     if needs != NOTHING:
         proxy.train(needs)

@@ -191,6 +191,7 @@ def build_pruner(cfg: CfgNode, num_images: int, num_classes: int = 0) -> AdaPrun
             ),
             tolerance=mask.TOLERANCE,
             num_classes=num_classes,
+            seed=max(cfg.SEED, 0),
         )
     except ValueError as error:
         raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error

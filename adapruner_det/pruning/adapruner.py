@@ -99,6 +99,7 @@ class AdaPruner:
         tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is always allowed.
         device: where the logits live; `weights` returns its result there.
         num_classes: K of `class_counts`, for the loss scale "expected" alone.
+        seed: of the draw between samples that are tied at the threshold.
 
     Raises:
         ValueError: a setting that cannot work, named.
@@ -116,6 +117,7 @@ class AdaPruner:
         tolerance: float = 0.02,
         device: "torch.device | str" = "cpu",
         num_classes: int = 0,
+        seed: int = 0,
     ):
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
@@ -128,7 +130,7 @@ class AdaPruner:
         self.keep_ratio, self.objective = keep_ratio, objective
         self.total_steps, self.warmup_steps, self.alphas = total_steps, warmup_steps, tuple(alpha)
         self.tolerance = max(tolerance, 0.5 / num_samples)
-        self.mask = Mask(num_samples, device)
+        self.mask = Mask(num_samples, device, seed)
         self.alpha = alpha[0]
         self.step = 0
         self.num_tied = 0  # samples at the threshold that could only be parted by drawing
@@ -195,7 +197,7 @@ class AdaPruner:
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
 
-        Samples tied at the threshold are drawn from with a fixed seed; `num_tied` says how many there were.
+        Samples tied at the threshold are drawn from by the seed; `num_tied` says how many there were.
 
         Raises:
             RatioNotReachedError: pruning was too short for every sample to be seen, or for a penalty to bring the ratio

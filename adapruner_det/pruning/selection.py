@@ -16,6 +16,7 @@ from ..files import write_text
 RECORD = "selection.json"
 TABLE = "images.csv"
 FORMAT = 1
+_NAMED = 5  # so many are named in an error
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Selection:
         for i in candidates:
             groups[values[i]].append(i)
         kept = [k and score is None for k, score in zip(self.kept, self.scores)]
-        given = quotas(list(map(len, groups.values())), max(1, round(keep_ratio * len(candidates))))
+        sizes = list(map(len, groups.values()))
+        given = quotas(sizes, max(1, round(keep_ratio * len(candidates))), list(map(str, groups)))
         for own, places in zip(groups.values(), given):
             for i in own[:places]:
                 kept[i] = True
@@ -148,18 +150,18 @@ class Selection:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
 
 
-def quotas(sizes: Sequence[int], total: int) -> list[int]:
+def quotas(sizes: Sequence[int], total: int, names: Sequence[str] = ()) -> list[int]:
     """How many of each group to keep, `total` together: in proportion to its size, at least one, none of an empty one.
 
     Largest remainder (Hamilton's method): each group gets the whole part of its share, and the places left go to the
     largest fractions, the first among equals. A group whose share is below one gets one, and the rest is divided among
-    the others. Raises ValueError for more groups than samples to keep.
+    the others. Raises ValueError, with their names, for more groups than samples to keep.
     """
     sizes = np.array(sizes)
     given, free = np.zeros_like(sizes), sizes > 0
     if free.sum() > total:
         raise ValueError(
-            f"{free.sum()} groups cannot each keep a sample when {total} of {sizes.sum()} are to be kept: raise "
+            f"{free.sum()} groups{_some(names)} cannot each keep a sample when {total} of {sizes.sum()} are to be kept: raise "
             "keep_ratio, join groups, or do without (SCORING.CLASS_BALANCE False; in selection.py cut, --across-classes)"
         )
     while (small := free & (sizes * (total - given.sum()) < sizes[free].sum())).any():
@@ -171,6 +173,12 @@ def quotas(sizes: Sequence[int], total: int) -> list[int]:
         shares[np.argsort(-remainders, kind="stable")[: places - shares.sum()]] += 1
         given[free] = shares
     return given.tolist()
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, in brackets."""
+    shown = [name or "(no boxes)" for name in names[:_NAMED]]
+    return f" ({', '.join(shown)}{', ...' if len(names) > _NAMED else ''})" if names else ""
 
 
 def ratio_label(keep_ratio: float) -> str:

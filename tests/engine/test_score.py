@@ -207,6 +207,23 @@ def test_classes_are_held_to_the_ratio_if_asked(config, proxies):
     assert kept.count("dark") == kept.count("light") == EACH // 2
 
 
+@pytest.mark.parametrize(
+    "ratio, balance, message",
+    [
+        (0.99, False, "keep_ratio 0.99 of .* is all of them: use a ratio from"),
+        (0.01, False, "keep_ratio 0.01 of .* is none of them"),
+        (0.05, True, r"2 groups \(dark, light\) cannot each keep a sample"),
+    ],
+)
+def test_what_arithmetic_tells_of_a_ratio_is_said_before_training(
+    config, tmp_path, monkeypatch, ratio, balance, message
+):
+    monkeypatch.setattr(Proxy, "train", lambda *_: pytest.fail("it trains"))
+    proxy = Proxy(config(**{"SCORING.CLASS_BALANCE": balance}), 0, tmp_path)
+    with pytest.raises(ValueError, match=message):
+        select_by("high_loss", proxy, ratio, 0)
+
+
 @pytest.mark.parametrize("mode, kept", [("keep", True), ("drop", False)])
 def test_images_without_boxes_go_where_the_config_says(config, tmp_path, mode, kept):
     proxy = Proxy(config(DETECTION, **{"ADAPRUNER.EMPTY_IMAGES": mode}), 0, tmp_path)

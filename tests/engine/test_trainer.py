@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, write_voc_folder
+from conftest import ROOT, write_voc_folder, write_voc_image
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -329,6 +329,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_images(voc, config, m
         trainer.train()
 
 
+@pytest.mark.parametrize("preset", ["", "paper"])
+@pytest.mark.parametrize("copied", [["white"], ["white", "black"]])
+def test_a_class_of_copies_of_one_picture_is_pruned(tmp_path, voc, config, preset, copied):
+    voc("all")
+    folder = tmp_path / "voc"
+    for place, image_id in enumerate(IDS):
+        name = ("white", "black")[place % 2]
+        write_voc_image(folder, image_id, [(name, 4, 4, 30, 30)], brightness=128 if name in copied else 60 + 5 * place)
+    cfg = config()
+    if preset:
+        cfg.merge_from_list([part for k, v in PRESETS[preset].items() for part in (f"ADAPRUNER.{k}", v)])
+    train(cfg)
+    assert len(kept(cfg)) == 15
+
+
 WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOSS": False, "LR": 0.003}
 
 
@@ -341,9 +356,10 @@ WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOS
     ({"ADAPRUNER.WARMUP": 150.0}, "ADAPRUNER.WARMUP is 150.0; it is a share"),
     ({"ADAPRUNER.KEEP_RATIO": 80.0}, "settings of ADAPRUNER do not work: keep_ratio"),
     ({"ADAPRUNER.KEEP_RATIO": 0.99}, "keep_ratio 0.99 of 20 samples is all of them: use a ratio from 0.05 to 0.95"),
+    ({"ADAPRUNER.KEEP_RATIO": 0.02}, "keep_ratio 0.02 of 20 samples is none of them: use a ratio from 0.05 to 0.95"),
     ({"DATASETS.SELECTION": "some/folder"}, "DATASETS.SELECTION is set"),
     ({"MODEL.MASK_ON": True}, "18 of 20 images have objects without segmentation, such as .*img00"),
-    ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off.; got -1.0"),
+    ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off. and at most 1e.09; got -1.0"),
     ({"ADAPRUNER.CLASS_BALANCE": 11.0}, "class_balance is a power from 0 .off. to 10; got 11.0"),
     ({"ADAPRUNER.SOLVE_AT_END": True, "ADAPRUNER.MASK.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.SOLVE_AT_END False"),
     ({"ADAPRUNER.MASK.LR": 0.0}, "learning_rate is a number above 0"),
