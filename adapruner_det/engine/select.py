@@ -1,5 +1,6 @@
 """From statistics to a selection: after training, and again for another ratio."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,7 +51,8 @@ def settle(
     """
     decision = decide(statistics, weights, keep_ratio, seed)
     mask.replace(torch.from_numpy(decision.logits))
-    columns = {"final_loss": statistics.loss.tolist(), **columns_of(decision, statistics)}
+    final_loss = [value if math.isfinite(value) else None for value in statistics.loss.tolist()]
+    columns = {"final_loss": final_loss, **columns_of(decision, statistics)}
     return columns, {OBJECTIVE: {**asdict(weights), "seed": seed}, "reasons": counts_of(decision)}
 
 

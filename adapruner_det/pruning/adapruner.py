@@ -168,13 +168,16 @@ class AdaPruner:
             return torch.ones(index.shape, device=self.mask.logits.device)
         return self.mask.soft(index, self.alpha)
 
-    def update(self, index: Tensor, losses: Tensor, class_counts: Tensor | None = None) -> None:
+    def update(
+        self, index: Tensor, losses: Tensor, class_counts: Tensor | None = None, num_without_loss: int = 0
+    ) -> None:
         """Moves the mask by what the model's losses on a batch say; call it once a step.
 
         Args:
             index: identity of each sample, (B,) integers in [0, N). A sample may occur twice.
             losses: task loss of each, (B,), not negative.
             class_counts: for the loss scale "expected", objects of each class in each sample, (B, K).
+            num_without_loss: samples of the step that are left out, as their loss is not finite: they count as seen.
 
         Raises:
             IndexError, FloatingPointError, ValueError: an index outside [0, N); a loss that is not finite; a negative
@@ -185,14 +188,9 @@ class AdaPruner:
         _check_losses(index, losses)
         self._loss_scale.check(len(losses), class_counts)
         index = self.mask.checked(index)
-        self._loss_scale.add(losses, class_counts)
-        scaled = self._loss_scale.scaled(losses, class_counts)
-        grad_soft = self._grad_soft(scaled)
-        self._note_terms(index, losses, scaled)
-        if not self.warming_up and self.settled_at is None:
-            self._move(index, grad_soft)
-        self._mean_gradient.add(grad_soft)
-        self._advance(len(losses))
+        if len(losses):
+            self._learn(index, losses, class_counts)
+        self._advance(len(losses) + num_without_loss)
 
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
@@ -264,6 +262,15 @@ class AdaPruner:
             grad_soft = grad_soft + self.objective.selection_weight * selection_cost(losses)
         return grad_soft
 
+    def _learn(self, index: Tensor, losses: Tensor, class_counts: Tensor | None) -> None:
+        self._loss_scale.add(losses, class_counts)
+        scaled = self._loss_scale.scaled(losses, class_counts)
+        grad_soft = self._grad_soft(scaled)
+        self._note_terms(index, losses, scaled)
+        if not self.warming_up and self.settled_at is None:
+            self._move(index, grad_soft)
+        self._mean_gradient.add(grad_soft)
+
     def _note_terms(self, index: Tensor, losses: Tensor, scaled: Tensor) -> None:
         s = 1.0 if self.warming_up else self.mask.soft(index, self.alpha)
         self.last_terms = {
@@ -276,7 +283,7 @@ class AdaPruner:
         if self.objective.projects:
             # The multiplier of the constraint: what all samples have in common moves no sample past another, except by
             # how often it happened to be visited.
-            grad_soft = grad_soft - (self._mean_gradient.value() if self.step else grad_soft.mean())
+            grad_soft = grad_soft - (self._mean_gradient.value() if self._mean_gradient.known else grad_soft.mean())
         elif self.objective.compression:
             # Eq. 6 with r, the ratio kept, for ||s||_1 / N: see docs/method.md.
             grad_soft = grad_soft + 2 * self.compression_weight * (self._checked_ratio - self.keep_ratio)

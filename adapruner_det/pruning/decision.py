@@ -52,8 +52,8 @@ class Decision:
 
 
 def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int) -> Decision:
-    """Minimises E for one ratio; ValueError if that keeps none or all, FloatingPointError if statistics are not finite."""
-    statistics.check_finite()
+    """Minimises E for one ratio; ValueError if that keeps none or all, FloatingPointError as `Statistics.finite`."""
+    statistics = statistics.finite()
     keep = number_to_keep(len(statistics), keep_ratio)
     energy = energy_of(statistics, weights, keep_ratio, seed)
     logits = part_ties(minimise(energy, keep), keep, energy.own["random"])

@@ -4,7 +4,8 @@ N images, K classes, F features; boxes as in `matching`.
 """
 
 import io
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,15 @@ from .matching import Detections, Labels, check
 FILE = "statistics.npz"
 _LOSS = "loss:"  # before the name of a loss term, in the file
 _FORMAT = 1
+_NAMED = 5  # images, in a message
+_SHARE_WITHOUT_NUMBERS, _FEW = 0.01, 10  # of images, or so many if that is more, but half at most
+
+logger = logging.getLogger(__name__)
+
+
+def most_without_numbers(num_images: int) -> int:
+    """How many images may have losses that are not finite, while training or in the end, before a run is given up."""
+    return min(max(_FEW, int(_SHARE_WITHOUT_NUMBERS * num_images)), num_images // 2)
 
 
 @dataclass(frozen=True)
@@ -62,15 +72,30 @@ class Statistics:
         """(N,) float64, the sum of the terms."""
         return np.sum([values.astype(np.float64) for values in self.losses.values()], axis=0)
 
-    def check_finite(self) -> None:
-        """Raises FloatingPointError, with the images, for losses and features that are no number or negative losses."""
+    def finite(self) -> "Statistics":
+        """These; images with a negative loss, or one or features that are no number, have the medians of the others'.
+
+        They are named in a warning. Raises FloatingPointError, with the images, if they are too many.
+        """
         good = np.isfinite(self.loss) & (self.loss >= 0) & np.isfinite(self.features).all(axis=1)
-        if not good.all():
-            bad = [f"{self.datasets[i]} {self.ids[i]}" for i in np.flatnonzero(~good)[:5]]
+        bad = np.flatnonzero(~good)
+        if not len(bad):
+            return self
+        names = ", ".join(f"{self.datasets[i]} {self.ids[i]}" for i in bad[:_NAMED])
+        said = (
+            f"what the finished model says of {len(bad)} images is no number, or a negative loss (the first: {names})"
+        )
+        if len(bad) > most_without_numbers(len(self)):
             raise FloatingPointError(
-                f"what the finished model says of {np.sum(~good)} images is no number, or a negative loss (the first: "
-                f"{', '.join(bad)}): it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
+                f"{said}: it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
+        logger.warning(f"{said}; they are taken for usual images: look at them")
+
+        def usual(values: np.ndarray) -> np.ndarray:
+            return np.where(good.reshape(-1, *[1] * (values.ndim - 1)), values, np.median(values[good], axis=0))
+
+        losses = {name: usual(values).astype(np.float32) for name, values in self.losses.items()}
+        return replace(self, losses=losses, features=usual(self.features).astype(np.float32))
 
     @staticmethod
     def interleaved(parts: list["Statistics"]) -> "Statistics":

@@ -320,12 +320,44 @@ def test_training_on_a_selection_sees_what_it_keeps_and_nothing_else(voc, config
     assert {record["image_id"] for batch in batches for record in batch} == kept(pruning)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_images(voc, config, monkeypatch):
+def spoil(model, image_ids):
+    """Makes the losses of these images NaN, and the gradients of every batch they are in."""
+    sound = model.forward
+
+    def forward(data):
+        factors = torch.stack(
+            [(0 * model.weight[0]).log() if r["image_id"] in image_ids else torch.ones(()) for r in data]
+        )
+        return {name: values * (factors - 1 + 1) for name, values in sound(data).items()}
+
+    model.forward = forward
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_an_image_without_a_finite_loss_is_named_and_left_out(voc, config, caplog, amp):
+    voc("all")
+    cfg = config(**{"SOLVER.AMP.ENABLED": amp, "ADAPRUNER.WARMUP": 0.0})
+    seed_all_rng(1)
+    trainer = AdaPrunerTrainer(cfg)
+    spoil(trainer.model, {"img07"})
+    weight = trainer.model.weight
+    trainer.train()
+    assert [r.message.count("img07") for r in caplog.records if "is not finite" in r.message] == [1]
+    assert not caplog.text.count("img08") and weight.isfinite().all()
+    selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+    assert sum(selection.kept) == 15
+    at = selection.ids.index("img07")
+    assert [n > 0 for n in selection.columns["non_finite_losses"]] == [i == at for i in range(20)]
+    assert selection.columns["last_loss"][at] is None and selection.columns["visits"][at] == 0
+
+
+def test_too_many_images_without_a_finite_loss_end_the_run_with_their_names(voc, config):
     voc("all")
     trainer = AdaPrunerTrainer(config())
-    bad = lambda data: {"loss": torch.full((len(data),), float("nan"))}  # noqa: E731
-    monkeypatch.setattr(trainer._trainer, "forward", bad)
-    with pytest.raises(FloatingPointError, match=r"not finite.*data img\d\d"):
+    spoil(trainer.model, IDS)
+    with pytest.raises(
+        FloatingPointError, match=r"iteration 1: the losses of 1[1-2] of 20 images.*data img\d\d, .*BASE_LR"
+    ):
         trainer.train()
 
 
@@ -403,7 +435,7 @@ def test_the_mask_is_told_how_many_boxes_of_each_class_there_are(voc, config, mo
     monkeypatch.setattr(step.pruner, "update", lambda *batch: given.append(batch))
     data = next(step._data_loader_iter)
     step.losses(data)
-    ((index, _, class_counts),) = given
+    ((index, _, class_counts, _),) = given
     assert index.tolist() == [record["image_index"] for record in data] and class_counts.shape == (6, 2)
     for record, row in zip(data, class_counts.tolist()):
         classes = record["instances"].gt_classes

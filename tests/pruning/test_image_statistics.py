@@ -3,7 +3,7 @@ import pytest
 from made_up import statistics
 
 from adapruner_det.pruning.matching import Detections
-from adapruner_det.pruning.statistics import Statistics
+from adapruner_det.pruning.statistics import Statistics, most_without_numbers
 
 
 def flat(seen):
@@ -79,13 +79,23 @@ def test_what_does_not_fit_together_is_named(given, message):
 
 
 @pytest.mark.parametrize("kind, value", [("losses", np.nan), ("losses", -0.5), ("features", np.inf)])
-def test_images_of_which_the_model_says_no_number_are_named(kind, value):
+def test_images_of_which_the_model_says_no_number_are_named(kind, value, caplog):
     given = {"losses": {"loss": np.ones(40, np.float32)}, "features": np.ones((40, 2), np.float32)}[kind]
-    (given["loss"] if kind == "losses" else given)[[3, 30]] = value
-    message = "of 2 images is no number, or a negative loss .the first: data 003, data 030."
-    with pytest.raises(FloatingPointError, match=message):
-        statistics(**{kind: given}).check_finite()
-    statistics().check_finite()
+    values = given["loss"] if kind == "losses" else given
+    values[[3, 30]] = value
+    usual = statistics(**{kind: given}).finite()
+    assert "of 2 images is no number, or a negative loss (the first: data 003, data 030); they are" in caplog.text
+    assert (usual.loss if kind == "losses" else usual.features).tolist() == np.ones(values.shape).tolist()
+    values[20:] = value
+    with pytest.raises(
+        FloatingPointError, match="of 21 images is no number, .* .the first: data 003, data 020, .*diverged"
+    ):
+        statistics(**{kind: given}).finite()
+
+
+@pytest.mark.parametrize("images, most", [(2, 1), (19, 9), (20, 10), (999, 10), (5000, 50)])
+def test_how_many_images_may_be_without_numbers(images, most):
+    assert most_without_numbers(images) == most
 
 
 def test_without_crowds_there_are_none():
