@@ -1,6 +1,9 @@
 """Detectron2's DefaultTrainer on several processes without GPUs."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from types import FunctionType
 
 import torch
@@ -9,6 +12,8 @@ from detectron2.engine import DefaultTrainer, create_ddp_model
 from detectron2.utils import comm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = timedelta(days=30)  # with work that one process does for all
 
 
 def init_default_trainer(trainer: DefaultTrainer, cfg: CfgNode) -> None:
@@ -39,6 +44,21 @@ def synchronise_statistics(model: nn.Module) -> None:
         distributed.broadcast(buffer, src=0)
     if hasattr(model, "loss_normalizer"):
         model.loss_normalizer = comm.all_gather(model.loss_normalizer)[0]
+
+
+@contextmanager
+def patient_group() -> Iterator["distributed.ProcessGroup | None"]:
+    """A group for messages, at whose end all processes wait for the slowest, for days if need be.
+
+    Waiting in Detectron2's own groups ends after 30 minutes, and the run with it. None for a single process.
+    """
+    if comm.get_world_size() == 1:
+        yield None
+        return
+    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    yield group
+    distributed.barrier(group)
+    distributed.destroy_process_group(group)
 
 
 def leave_process_groups() -> None:

@@ -12,7 +12,7 @@ from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import summary, vanished_classes
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
-from .distributed import synchronise_statistics, unwrapped
+from .distributed import patient_group, synchronise_statistics, unwrapped
 from .select import selection_of_mask, settle, term_weights
 
 logger = logging.getLogger(__name__)
@@ -74,9 +74,12 @@ class AdaPrunerHook(HookBase):
             return
         self.trainer.pruner.finish()  # every process, so that all stop if it fails
         check_same_mask(self.trainer.pruner.mask.logits)
-        statistics = self._statistics() if self._solves else None
-        if not comm.is_main_process():
-            return
+        with patient_group() as group:
+            statistics = self._statistics(group) if self._solves else None
+            if comm.is_main_process():
+                self._write(statistics)
+
+    def _write(self, statistics: Statistics | None) -> None:
         self._say_how_the_ratio_came()
         selection = self._selection(statistics)
         write_selection(selection, self.folder, statistics)
@@ -114,13 +117,13 @@ class AdaPrunerHook(HookBase):
                 f"{error}. To do without: ADAPRUNER.SOLVE_AT_END False, and the mask stays as the training has left it"
             ) from error
 
-    def _statistics(self) -> Statistics | None:
+    def _statistics(self, group) -> Statistics | None:
         """What the model says of every image, each process asking about a part; None but in the main process."""
         start = time.perf_counter()
         model = unwrapped(self.trainer.model)
         synchronise_statistics(model)
         own = self.competing[comm.get_rank() :: comm.get_world_size()]
-        parts = comm.gather(self.trainer.task.statistics(self.trainer.cfg, model, own))
+        parts = comm.gather(self.trainer.task.statistics(self.trainer.cfg, model, own), group=group)
         seconds = time.perf_counter() - start
         logger.info(f"Asking the finished model about {len(self.competing)} images took {seconds:.1f} s")
         return Statistics.interleaved(parts) if parts else None
