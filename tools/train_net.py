@@ -11,7 +11,10 @@ from adapruner_det.engine.distributed import leave_process_groups
 def main(args):
     cfg, trainer = prepare(args)
     if trainer is not None:
-        return trainer.train()
+        try:
+            return trainer.train()
+        except FloatingPointError as problem:  # the losses have diverged: no fault of the program
+            raise SystemExit(f"train_net.py: error: {problem}") from problem
     model = AdaPrunerTrainer.build_model(cfg)
     DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     return AdaPrunerTrainer.test(cfg, model)
@@ -25,6 +28,7 @@ def prepare(args):
             return cfg, None
         trainer = AdaPrunerTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
+        trainer.check()
         return cfg, trainer
     # yacs asserts that a file or key exists; an extra that the config asks for may not be installed
     except (AssertionError, ImportError, KeyError, OSError, ValueError) as problem:

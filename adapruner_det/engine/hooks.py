@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 
+import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor
@@ -49,13 +50,19 @@ class AdaPrunerHook(HookBase):
         self.folder = folder
         self._seconds_before = 0.0
         self._start = time.perf_counter()
-        self._began = False
+        self._began = self._checked = False
 
-    def before_train(self):
-        check_replaceable(self.folder)  # not only when the work is done
-        self._start = time.perf_counter()
+    def check(self) -> None:
+        """What would fail when the work is done. Raises FileExistsError, ValueError."""
+        check_replaceable(self.folder)
         if comm.is_main_process() and self._solves:
             self._try_statistics()
+        self._checked = True
+
+    def before_train(self):
+        if not self._checked:
+            self.check()
+        self._start = time.perf_counter()
         self._began = True
 
     def after_step(self):
@@ -112,9 +119,15 @@ class AdaPrunerHook(HookBase):
         records = without_size[:1] or self.competing[:1]
         try:
             self.trainer.task.statistics(self.trainer.cfg, unwrapped(self.trainer.model), records)
-        except ValueError as error:
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # of whatever model, whatever it stumbles over
+            name, reason = self.trainer.cfg.MODEL.META_ARCHITECTURE, " ".join(str(error).split())
             raise ValueError(
-                f"{error}. To do without: ADAPRUNER.SOLVE_AT_END False, and the mask stays as the training has left it"
+                f"{name} fails on {records[0].get('file_name', records[0]['image_id'])}: "
+                f"{reason if isinstance(error, ValueError) else f'{type(error).__name__} {reason}'}. Another detector's "
+                "selection serves as well (configs/voc/prune_yolov3_tiny_R18.yaml). If it trains all the same: "
+                "ADAPRUNER.SOLVE_AT_END False, and the mask stays as the training has left it"
             ) from error
 
     def _statistics(self, group) -> Statistics | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
@@ -71,6 +73,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         cfg.DATASETS.SELECTION = args.selection
     if args.eval_only:
         _check_evaluation(cfg, args)
+    _check_device(cfg)
     set_num_classes(cfg)
     cfg.SEED = _seed(cfg, args.resume)
     cfg.freeze()
@@ -136,7 +139,8 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
         apply_preset(cfg, preset)
     with _advice(config_file):
         if config_file:
-            cfg.merge_from_file(config_file)
+            _check_config_file(config_file)
+            cfg.merge_from_file(config_file, allow_unsafe=False)
     _add_registered(cfg, register, opts)
     with _advice("the command line"):
         cfg.merge_from_list(opts)
@@ -153,6 +157,23 @@ def _advice(source: str) -> Iterator[None]:
             if re.search(rf"{re.escape(key)}\b", str(error)):
                 raise KeyError(f"{source} sets {key}, which is gone: {advice}") from error
         raise
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, RecursionError) as error:  # the last two: no mapping
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source} is no YAML config that can be read: {reason}") from error
+
+
+def _check_config_file(file: str) -> None:
+    if file.endswith(".py"):
+        raise ValueError(
+            f"{file} is a LazyConfig, which only Detectron2's lazyconfig_train_net.py reads: prune with a YAML config, "
+            "such as the one of this model in Detectron2's model zoo, and train the lazy one on the selection's lists"
+        )
+
+
+def _check_device(cfg: CfgNode) -> None:
+    device = cfg.MODEL.DEVICE
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"MODEL.DEVICE is {device}, but torch sees no GPU here: add MODEL.DEVICE cpu")
 
 
 def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:

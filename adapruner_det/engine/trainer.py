@@ -93,9 +93,14 @@ class AdaPrunerTrainer(DefaultTrainer):
         if self.pruning:
             keep_others = self.cfg.ADAPRUNER.EMPTY_IMAGES == "keep"
             folder = os.path.join(self.cfg.OUTPUT_DIR, "selection")
-            # after the timer, before whatever saves or writes
-            hooks.insert(1, AdaPrunerHook(self._records, self._others, keep_others, folder))
+            self._pruner_hook = AdaPrunerHook(self._records, self._others, keep_others, folder)
+            hooks.insert(1, self._pruner_hook)  # after the timer, before whatever saves or writes
         return hooks
+
+    def check(self) -> None:
+        """What a run can know before training, which `train` would say too: raises ValueError, FileExistsError."""
+        if self.pruning:
+            self._pruner_hook.check()
 
     @classmethod
     def build_model(cls, cfg):
@@ -205,6 +210,11 @@ def check_pruning(cfg: CfgNode) -> None:
             f"ADAPRUNER.WARMUP is {options.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
     term_weights(cfg)
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise ValueError(
+            "MODEL.LOAD_PROPOSALS: a detector that trains on proposals from files cannot prune: use a config with a "
+            "proposal generator, such as a Faster R-CNN's, and train this one on the selection"
+        )
     if options.SOLVE_AT_END and options.MASK.COMPRESSION_LOSS and options.MASK.RATIO_CONTROL == "penalty":
         raise ValueError(
             "ADAPRUNER.MASK.RATIO_CONTROL penalty leaves a mask that is not to be solved for again: add "

@@ -61,3 +61,22 @@ def test_a_single_data_set_is_evaluated_on_when_only_evaluating(folder, tmp_path
         run(*only, output=tmp_path / "out")
     with pytest.raises(ValueError, match="no data set to evaluate on"):
         run("--eval-only", "MODEL.WEIGHTS", "x.pth", *NOTHING, output=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("lazy.py", "model = 1", "lazy.py is a LazyConfig, .*prune with a YAML config"),
+        ("broken.yaml", "MODEL: [", "broken.yaml is no YAML config that can be read: .*line 1"),
+        ("text.yaml", "just words", "text.yaml is no YAML config"),
+        ("code.yaml", "OUTPUT_DIR: !!python/object/apply:os.system ['touch made']", "code.yaml is no YAML config"),
+        ("device.yaml", "MODEL: {DEVICE: cuda}", "torch sees no GPU here: add MODEL.DEVICE cpu"),
+    ],
+)
+def test_configs_that_cannot_be_used_are_refused_in_one_line(tmp_path, monkeypatch, name, text, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        run("--config-file", name, *NOTHING, output=tmp_path / "out")
+    assert "\n" not in str(refused.value) and not (tmp_path / "made").exists()

@@ -394,6 +394,8 @@ WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOS
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off. and at most 1e.09; got -1.0"),
     ({"ADAPRUNER.CLASS_BALANCE": 11.0}, "class_balance is a power from 0 .off. to 10; got 11.0"),
     ({"ADAPRUNER.SOLVE_AT_END": True, "ADAPRUNER.MASK.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.SOLVE_AT_END False"),
+    ({"MODEL.KEYPOINT_ON": True}, "data set data has none: set MODEL.KEYPOINT_ON False; a selection made by boxes serves"),
+    ({"MODEL.LOAD_PROPOSALS": True}, "MODEL.LOAD_PROPOSALS: .*use a config with a proposal generator"),
     ({"ADAPRUNER.MASK.LR": 0.0}, "learning_rate is a number above 0"),
     ({"ADAPRUNER.MASK.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected'"),
     ({f"ADAPRUNER.MASK.{key}": value for key, value in WEAK.items()},
@@ -407,10 +409,11 @@ def test_settings_that_cannot_work_are_refused_before_training(voc, config, over
 
 def test_a_model_that_cannot_be_asked_is_refused_before_training(voc, config):
     voc("all")
-    without = "BrightnessModel has no backbone.* To do without: ADAPRUNER.SOLVE_AT_END False"
+    without = "BrightnessModel has no backbone.* If it trains all the same: ADAPRUNER.SOLVE_AT_END False"
     trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.SOLVE_AT_END": True}))
-    with pytest.raises(ValueError, match=without):
-        trainer.train()
+    for refusing in (trainer.check, trainer.train):
+        with pytest.raises(ValueError, match=without):
+            refusing()
     assert trainer.iter == 0
     train(config())
     with pytest.raises(ValueError, match=without):  # nor of a finished run that is resumed
@@ -423,7 +426,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):
     hook = next(hook for hook in trainer._hooks if isinstance(hook, AdaPrunerHook))
     name = hook.competing[3]["file_name"]
     del hook.competing[3]["height"]
-    with pytest.raises(ValueError, match=f"{name} has no height .*. To do without: ADAPRUNER.SOLVE_AT_END False"):
+    with pytest.raises(ValueError, match=f"{name} has no height .* trains all the same: ADAPRUNER.SOLVE_AT_END False"):
         trainer.train()
     assert trainer.iter == 0
 
