@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..files import write_text
+from .names import as_cell
+from .record_check import check_record
 
 RECORD = "selection.json"
 TABLE = "images.csv"
@@ -127,12 +129,17 @@ class Selection:
         }
         samples = {"dataset": self.datasets, "id": self.ids, "score": self.scores, "kept": kept, **self.columns}
         write_text(Path(folder) / RECORD, _dump(record, samples))
-        by_score = self.table().sort_values(["score", "id"], kind="stable")
+        by_score = self.table().sort_values(["score", "id"], kind="stable").map(as_cell)
         write_text(Path(folder) / TABLE, by_score.to_csv(index=False, lineterminator="\n"))
 
     @staticmethod
     def load(folder: "str | Path") -> "Selection":
-        """Reads what `save` wrote; FileNotFoundError or ValueError if it is missing, broken or of a newer format."""
+        """Reads what `save` wrote, or somebody edited.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is broken or of a newer format, or a value is of another kind than it has to be; names it.
+        """
         path = Path(folder) / RECORD
         if not path.is_file():
             raise FileNotFoundError(
@@ -143,10 +150,13 @@ class Selection:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["format"] > FORMAT:
                 raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+            check_record(record)
             samples = dict(record["samples"])
             known = [samples.pop(name) for name in ("dataset", "id", "score", "kept")]
             return Selection(*known, record["keep_ratio"], record["method"], samples, record["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise ValueError(f"{path} is not a selection this version can read: it lacks {error}") from error
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
 
 

@@ -21,6 +21,7 @@ _FORMAT = 1
 WHOLE_IMAGE = (0, 0, 1, 1)  # the box of a classification image
 _NAMED = 5  # images, in a message
 _SHARE_WITHOUT_NUMBERS, _FEW = 0.01, 10  # of images, or so many if that is more, but half at most
+_LARGEST = 2**36  # bytes of a file, unpacked
 _NOTHING = np.zeros((0, 0), np.float32)
 
 logger = logging.getLogger(__name__)
@@ -222,6 +223,37 @@ class Statistics:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["format"]) > _FORMAT:
                     raise ValueError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
-                return Statistics.of_arrays(dict(file))
+                if sum(member.file_size for member in file.zip.infolist()) > _LARGEST:
+                    raise ValueError("it unpacks to more than it can hold")
+                arrays = dict(file)
+                _check_arrays(arrays)
+                return Statistics.of_arrays(arrays)
         except Exception as error:  # a zip, a header, an array: whatever of it is broken
             raise ValueError(f"{path} is not a file of statistics this version can read: {error}") from error
+
+
+# Kinds of the arrays of a file (numpy's letters) and their number of dimensions; losses are as scores.
+_ARRAYS = {
+    **dict.fromkeys(("datasets", "ids", "class_names"), ("U", 1)),
+    **{"counts": ("iu", 2), "features": ("f", 2)},
+    **{f"{part}:boxes": ("f", 2) for part in ("labels", "found")},
+    **{f"{part}:{name}": ("iu", 1) for part in ("labels", "found") for name in ("classes", "images")},
+    **{"labels:crowds": ("b", 1), "found:scores": ("f", 1)},
+}
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError, with its name, for an array that is missing or has values that it cannot have."""
+    for name in (*_ARRAYS, *(name for name in arrays if name.startswith(_LOSS))):
+        kinds, dimensions = _ARRAYS.get(name, ("f", 1))
+        if name not in arrays:
+            raise ValueError(f"{name} is missing")
+        values = arrays[name]
+        if values.dtype.kind not in kinds or values.ndim != dimensions:
+            raise ValueError(f"{name} is an array of {values.dtype} with {values.ndim} dimensions")
+        if kinds == "iu" and values.size and values.min() < 0:
+            raise ValueError(f"{name} has values below 0")
+        if name.endswith((":boxes", ":scores")) and not np.isfinite(values).all():
+            raise ValueError(f"{name} has values that are no number")
+        if name.endswith(":classes") and values.size and values.max() >= len(arrays["class_names"]):
+            raise ValueError(f"{name} has {values.max()}, but there are {len(arrays['class_names'])} classes")

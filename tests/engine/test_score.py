@@ -233,7 +233,7 @@ def test_a_proxy_that_has_diverged_is_named_with_its_images(proxies, monkeypatch
         select("glister", proxy, 0.5, 0)
     seen = replace(proxy.adapter.labelled(proxy.records), features=features * np.nan)
     monkeypatch.setattr(Proxy, "cached", lambda *_: (seen.arrays(), 0.0))
-    with pytest.raises(FloatingPointError, match=f"of 24 images is no number.*diverged"):
+    with pytest.raises(FloatingPointError, match="of 24 images is no number.*diverged"):
         select("herding", proxy, 0.5, 0)
 
 
