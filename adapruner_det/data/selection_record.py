@@ -179,8 +179,8 @@ def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
         if not names or not counts.any(axis=1).all():
             raise ValueError(f"the selection's class_names {names} lack classes of its column {CLASS_COLUMN}")
         return {name: _images(own, kept) for name, own in zip(names, counts.T)}
-    if CLASSES_COLUMN not in selection.columns:
-        raise ValueError(f"the selection has neither the column {CLASS_COLUMN} nor {CLASSES_COLUMN}")
+    if None in selection.columns.get(CLASSES_COLUMN, [None]):
+        raise ValueError(f"the selection lacks the column {CLASS_COLUMN}, or values of {CLASSES_COLUMN}")
     counts = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
     if counts.shape[1] != len(names):
         raise ValueError(f"the selection counts boxes of {counts.shape[1]} classes, but has {len(names)} class_names")

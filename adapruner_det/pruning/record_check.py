@@ -1,5 +1,6 @@
 """Whether every value of a selection's record is of the kind it has to be: people edit it, or have it from elsewhere."""
 
+import json
 import math
 from typing import Any
 
@@ -46,7 +47,8 @@ def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
 
 
 def _check_provenance(provenance: dict[str, Any]) -> None:
-    """What is read again of it."""
+    """What is read again of it; the rest only has to be fit to be written again."""
+    json.dumps(provenance, allow_nan=False)
     for name, kind in {"class_names": list, "sources": dict, "objective": dict, "reasons": dict}.items():
         _check(f"provenance: {name}", provenance.get(name, kind()), kind)
     check_texts("provenance: class_names", provenance.get("class_names", []))
@@ -56,6 +58,8 @@ def _check_provenance(provenance: dict[str, Any]) -> None:
     for field in ("objective", "reasons"):
         for name, value in provenance.get(field, {}).items():
             _check(f"provenance: {field}, {name}", value, float)
+    if provenance.get("reasons") and "with_reason" not in provenance["reasons"]:
+        raise ValueError("provenance: reasons has no with_reason")
 
 
 def _kind(value: Any) -> type:

@@ -132,6 +132,8 @@ def test_missing_and_broken_records_are_named(tmp_path):
         ("provenance", None, [], r"provenance is \[\], not an object"),
         ("provenance", None, {"sources": {"a": {"format": "voc", "dirname": 3}}}, "sources, a 3 is no text"),
         ("provenance", None, {"class_names": ["cat\ndog"]}, "class_names 'cat.ndog' holds a line break"),
+        ("provenance", None, {"reasons": {"random": 1}}, "reasons has no with_reason"),
+        ("provenance", None, {"seconds": float("inf")}, "not JSON compliant"),
         ("dataset", 2, "/tmp/x", "data set '/tmp/x' cannot be part of a file name"),
         ("dataset", 2, "..", "data set '..' cannot be part"),
         ("dataset", 2, None, r"samples: dataset, row 3 \('3'\) is None, not text"),
