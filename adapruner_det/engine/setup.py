@@ -2,12 +2,13 @@
 
 import argparse
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
@@ -17,7 +18,9 @@ from detectron2.utils.logger import setup_logger
 from ..data import detection_registration as detection
 from ..data import image_registration as classification
 from ..data.registration import register_from_spec
+from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
+from .run_folder import enter
 
 FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
@@ -55,22 +58,29 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--selection", metavar="DIR", help="train only on what this selection keeps (same as DATASETS.SELECTION DIR)"
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start anew in an OUTPUT_DIR that holds another run, and replace it"
+    )
     return parser
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """The frozen config of a run, with its data sets registered, and Detectron2's default_setup done.
 
-    Every head gets the number of classes of the data; a seed is drawn if none is set.
+    Every head gets the number of classes of the data; a seed is drawn if none is set. Unless it only evaluates, the
+    process holds OUTPUT_DIR until it ends.
 
     Raises:
-        ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec.
+        ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec; OUTPUT_DIR belongs to
+            another run.
     """
     cfg = load_config(args.config_file, args.register, args.opts)
     if args.selection:
         cfg.DATASETS.SELECTION = args.selection
     if args.eval_only:
         _check_evaluation(cfg, args)
+    else:
+        _enter(cfg.OUTPUT_DIR, args)
     set_num_classes(cfg)
     cfg.SEED = _seed(cfg, args.resume)
     cfg.freeze()
@@ -111,6 +121,16 @@ class _Config(CfgNode):
             if isinstance(self._value(key), float) and re.fullmatch(r"[+-]?\d+", str(value)):
                 pairs[2 * at + 1] = float(value)
         super().merge_from_list(pairs)
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
+        """Detectron2's executes what tags like !!python/object name, unless told not to."""
+        try:
+            super().merge_from_file(cfg_filename, allow_unsafe=allow_unsafe)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{cfg_filename} is no config: {reason}. KEY: value lines are needed, without tags such as !!python/..."
+            ) from error
 
     def _value(self, key: str) -> Any:
         node = self
@@ -161,12 +181,26 @@ def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:
         cfg.DATASETS.TEST = cfg.DATASETS.TRAIN
     if not cfg.DATASETS.TEST:
         raise ValueError("--eval-only: DATASETS.TEST names no data set to evaluate on")
-    checkpoint = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
-    if not cfg.MODEL.WEIGHTS and not (args.resume and os.path.isfile(checkpoint)):
+    if not cfg.MODEL.WEIGHTS and not (args.resume and newest_checkpoint(cfg.OUTPUT_DIR)[0]):
         raise ValueError(
             "--eval-only: no weights to evaluate; name them, MODEL.WEIGHTS PATH, or use --resume with the "
             "OUTPUT_DIR of a training"
         )
+
+
+def _enter(folder: str, args: argparse.Namespace) -> None:
+    """The main process takes the folder for all; what is wrong with it ends all."""
+    if args.resume and args.overwrite:
+        raise ValueError("--resume goes on with what is in OUTPUT_DIR, --overwrite replaces it: use one of them")
+    problem = None
+    if comm.is_main_process():
+        try:
+            enter(folder, args.resume, args.overwrite)
+        except (OSError, ValueError) as error:
+            problem = str(error)
+    problem = comm.all_gather(problem)[0]
+    if problem:
+        raise ValueError(problem)
 
 
 def _add_registered(cfg: CfgNode, specs: Sequence[str], opts: Sequence[str]) -> None:
@@ -210,8 +244,12 @@ def _seed(cfg: CfgNode, resume: bool) -> int:
     """cfg.SEED, or a random one; resuming takes the one the run was started with."""
     if cfg.SEED >= 0:
         return cfg.SEED
-    written = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    if resume and os.path.isfile(written):
-        with open(written, encoding="utf-8") as f:
-            return CfgNode.load_cfg(f).SEED
-    return comm.shared_random_seed()
+    drawn = comm.shared_random_seed()
+    if not resume:
+        return drawn
+    try:
+        written = yaml.safe_load(Path(cfg.OUTPUT_DIR, "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        written = None  # the run was killed before or while it was written
+    noted = {**(written if isinstance(written, dict) else {}), **noted_settings(cfg.OUTPUT_DIR)}
+    return noted["SEED"] if isinstance(noted.get("SEED"), int) and noted["SEED"] >= 0 else drawn

@@ -258,7 +258,7 @@ def test_resuming_a_plain_training_as_pruning_is_refused(voc, config):
     voc("all")
     plain = {**YOLO, "ADAPRUNER.ENABLED": False, "SOLVER.MAX_ITER": 2}
     train(config(**plain))
-    with pytest.raises(ValueError, match="holds no mask"):
+    with pytest.raises(ValueError, match="ADAPRUNER.ENABLED was False, is True"):
         train(config(**YOLO), resume=True)
 
 
@@ -364,9 +364,6 @@ def test_a_model_that_cannot_be_asked_is_refused_before_training(voc, config):
     with pytest.raises(ValueError, match=without):
         trainer.train()
     assert trainer.iter == 0
-    train(config())
-    with pytest.raises(ValueError, match=without):  # nor of a finished run that is resumed
-        train(config(**{"ADAPRUNER.SOLVE_AT_END": True}), resume=True)
 
 
 def test_a_record_without_its_size_is_refused_before_training(voc, config):
