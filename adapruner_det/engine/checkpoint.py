@@ -84,7 +84,9 @@ class RunCheckpointer(DetectionCheckpointer):
         if suffix == ".pyth":
             weights = {k: v for k, v in content["model_state"].items() if not k.endswith("num_batches_tracked")}
             return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
-        if suffix == ".pkl" and not ("model" in content and "__author__" in content):
+        if suffix == ".pkl":
+            if "model" in content and "__author__" in content:
+                return content
             weights = {k: v for k, v in content.get("blobs", content).items() if not k.endswith("_momentum")}
             return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
         if "model" not in content:
@@ -119,6 +121,8 @@ def newest_checkpoint(folder: "str | Path") -> tuple["Path | None", str]:
     """
     folder = Path(folder)
     try:
+        if not (folder / POINTER).is_file():
+            raise FileNotFoundError
         named = (folder / POINTER).read_text(encoding="utf-8").strip()
         complaint = "" if named else f"{folder / POINTER} is empty"
     except (OSError, UnicodeDecodeError):

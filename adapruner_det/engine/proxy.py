@@ -25,12 +25,12 @@ from torch import nn
 from ..baselines.evidence import CLASSIFICATION, DETECTION, Dynamics
 from ..baselines.registry import EARLY, TRAINED
 from ..data.selection_record import fingerprint
-from ..files import write_bytes, write_text
+from ..files import sweep, write_bytes, write_text
 from .checkpoint import RunCheckpointer
 from .classification import ClassificationTask
 from .detection_statistics import found_boxes
 from .proxy_trainer import DYNAMICS, EARLY_WEIGHTS, LAST_WEIGHTS, ProxyTrainer
-from .run_folder import settings_of
+from .run_folder import WRITTEN, settings_of
 from .setup import set_num_classes
 from .tasks import task_of
 from .trainer import with_max_iter
@@ -232,6 +232,8 @@ class Proxy:
             except BlockingIOError:
                 print(f"waiting for another process that fills {self.folder}", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
+            for part in (self.folder, *self.folder.glob("network_*"), self.folder / EVIDENCE):
+                sweep(part, (*WRITTEN, "*.npz"))
             try:
                 yield
             finally:

@@ -13,15 +13,16 @@ from ..files import sweep
 from ..pruning.selection import RECORD
 from .checkpoint import CHECKPOINTS, POINTER
 
-LOCK, SELECTION = ".lock", "selection"
+LOCK, SELECTION = ".run.lock", "selection"
 WRITTEN = (SELECTION, POINTER, CHECKPOINTS, "early.pth", "dynamics.npz", "proxy.json")
 
 # Keys, or nodes they are in, that do not change what a resumed run does. What the data sets hold is known by its
 # fingerprint, and how long MAX_EPOCHS is by MAX_ITER.
 WITHOUT_EFFECT = (
-    "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE", "MODEL.WEIGHTS", "TEST",
-    "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
-    "DATALOADER.PROPOSAL_FILES_TEST", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.MAX_EPOCHS", "SCORING", "ADAPRUNER.PRESET",
+    "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE", "MODEL.WEIGHTS",
+    "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "DATALOADER.PROPOSAL_FILES_TEST",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.MAX_EPOCHS", "SCORING", "ADAPRUNER.PRESET",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
     sweep(folder, WRITTEN)
+    for tested in folder.glob("inference/*"):
+        sweep(tested, ("evaluation.json",))
     checkpoints = sorted(path for pattern in (POINTER, CHECKPOINTS) for path in folder.glob(pattern))
     selection = (folder / SELECTION / RECORD).is_file()
     if overwrite:
@@ -96,12 +99,13 @@ def check_settings(was: dict[str, Any], cfg: CfgNode) -> None:
 
 
 def _free(cfg: CfgNode) -> tuple[str, ...]:
-    """What may change: a plain training takes no setting of pruning but ENABLED, and may be made longer."""
+    """What may change; pruning asks the model as testing does, training does not, and may be made longer."""
     if cfg.ADAPRUNER.ENABLED:
         return WITHOUT_EFFECT
-    unused = tuple(f"ADAPRUNER.{key}" for key in cfg.ADAPRUNER if key != "ENABLED")
-    longer = () if "Cosine" in cfg.SOLVER.LR_SCHEDULER_NAME else ("SOLVER.MAX_ITER",)
-    return (*WITHOUT_EFFECT, *unused, *longer)
+    unused = [f"ADAPRUNER.{key}" for key in cfg.ADAPRUNER if key != "ENABLED"]
+    testing = [key for key in settings_of(cfg) if "_TEST" in key or key == "TEST.DETECTIONS_PER_IMAGE"]
+    longer = [] if "Cosine" in cfg.SOLVER.LR_SCHEDULER_NAME else ["SOLVER.MAX_ITER"]
+    return (*WITHOUT_EFFECT, *unused, *testing, *longer)
 
 
 def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from ..data import image_registration as classification
 from ..data.registration import register_from_spec
 from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
-from .run_folder import enter
+from .run_folder import check_settings, enter
 
 FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
@@ -84,6 +84,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
     set_num_classes(cfg)
     cfg.SEED = _seed(cfg, args.resume)
     cfg.freeze()
+    if args.resume and not args.eval_only and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
+        noted = noted_settings(cfg.OUTPUT_DIR)  # before config.yaml is written; the trainer compares all
+        check_settings({key: value for key, value in noted.items() if key != "SOLVER.MAX_ITER"}, cfg)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
     return cfg
