@@ -66,7 +66,7 @@ class StopSignals:
         if self._number is None:
             self._number, self._since = signum, now
             if not self.waits:
-                raise Stopped(signum, "nothing but whole checkpoints is left of what was going on")
+                raise Stopped(signum, "ended between steps; what was finished before is saved")
             if comm.is_main_process():
                 print("\nfinishing this step and saving; a second signal ends at once", file=sys.stderr, flush=True)
         elif now - self._since > _ONE:

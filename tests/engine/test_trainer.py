@@ -1,6 +1,8 @@
 """The trainer on data small enough to know each image's loss, and with a real detector."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -244,6 +246,16 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, options):
         Selection.load(parts.OUTPUT_DIR + "/selection")
     train(parts, resume=True)
     assert scores(parts) == scores(whole) and len(kept(parts)) == 15
+
+
+def test_a_final_checkpoint_that_is_half_there_is_written_again(voc, config):
+    voc("all")
+    cfg = config(**{"SOLVER.CHECKPOINT_PERIOD": 20})
+    train(cfg)
+    before, final = scores(cfg), Path(cfg.OUTPUT_DIR) / "model_final.pth"
+    os.truncate(final, final.stat().st_size // 2)
+    train(cfg, resume=True)  # from model_0000039.pth, where nothing is left to be trained
+    assert torch.load(final)["iteration"] == 39 and scores(cfg) == before
 
 
 def test_resuming_on_the_same_images_in_another_order_is_refused(voc, config):
