@@ -23,12 +23,22 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from adapruner_det.baselines.registry import EARLY, METHODS, TRAINED, Method, refusal
+from adapruner_det.baselines.registry import (
+    ADAPRUNER,
+    DETECTION,
+    EARLY,
+    METHODS,
+    TRAINED,
+    Method,
+    current_name,
+    refusal,
+)
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import summary, vanished_classes
 from adapruner_det.engine import load_config
 from adapruner_det.engine.proxy import Proxy, task_name
 from adapruner_det.engine.score import select_by
+from adapruner_det.engine.select import variant_of
 from adapruner_det.engine.stopping import Stopped, StopSignals
 
 PROXY = "proxy"
@@ -37,29 +47,32 @@ PROXY = "proxy"
 def table() -> str:
     """All methods, a line each."""
     rows = [
-        [name, method.summary, method.source, method.needs, _ratio(method), _yes(not method.not_for_detection)]
+        [
+            name,
+            method.summary,
+            method.source,
+            ", ".join(method.needs) or "nothing",
+            "score again" if method.looks_at_ratio else "cut",
+            "no" if method.not_for_detection else "yes",
+            _choices(name, method),
+        ]
         for name, method in METHODS.items()
     ]
-    notes = [refusal(name, "detection") for name, method in METHODS.items() if method.not_for_detection]
-    headers = ["method", "keeps the images", "proposed by", "proxy needed", "at another ratio", "for detection"]
+    reasons = [refusal(name, DETECTION, part) for name, method in METHODS.items() for part in ("", method.classes_only)]
+    notes = list(dict.fromkeys(filter(None, reasons)))
+    headers = ["method", "keeps the images", "proposed by", "looks at", "at another ratio", "for detection", "variants"]
     return "\n".join([tabulate(rows, headers=headers, tablefmt="github"), "", *notes])
 
 
-def _ratio(method: Method) -> str:
-    if method.sets_ratio:
-        return "sets it itself"
-    return "score again" if method.looks_at_ratio else "cut"
-
-
-def _yes(applies: bool) -> str:
-    return "yes" if applies else "no"
+def _choices(name: str, method: Method) -> str:
+    return f"SCORING.{name.upper()} {', '.join(method.variants)}" if method.variants else ""
 
 
 def open_proxy(args, folder) -> Proxy:
     """The proxy in a folder, or to be; a mistake in the command or in what it names ends the program."""
     try:
         cfg = load_config(args.config_file, args.register, args.opts)
-        reason = args.method != PROXY and refusal(args.method, task_name(cfg))
+        reason = args.method != PROXY and refusal(args.method, task_name(cfg), variant_of(args.method, cfg))
         if reason:
             raise SystemExit(reason)
         return Proxy(cfg, args.seed, folder)
@@ -70,8 +83,8 @@ def open_proxy(args, folder) -> Proxy:
 def score(args):
     check_replaceable(args.output)  # not only when the work is done
     proxy = open_proxy(args, args.proxy or Path(args.output).resolve().parent / f"proxy_seed{args.seed}")
-    selection = select_by(args.method, proxy, args.keep_ratio, args.seed)
-    write_selection(selection, args.output)
+    selection, statistics = select_by(args.method, proxy, args.keep_ratio, args.seed)
+    write_selection(selection, args.output, statistics if args.method == ADAPRUNER else None)
     print(f"{summary(selection)}\nwritten to {args.output}")
     for name in vanished_classes(selection):
         print(f"nothing of class {name} is kept: raise --keep-ratio, or set SCORING.CLASS_BALANCE True")
@@ -84,10 +97,17 @@ def train_proxy(args):
     print(f"the proxy is in {args.output}")
 
 
+def method_name(name: str) -> str:
+    try:
+        return current_name(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(error) from error
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "method", nargs="?", choices=[*METHODS, PROXY], metavar="METHOD",
+        "method", nargs="?", type=method_name, choices=[*METHODS, PROXY], metavar="METHOD",
         help="a method that --list shows, or proxy",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="show all methods")

@@ -33,16 +33,14 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 
-from adapruner_det.baselines.random_selection import METHOD, random_scores
-from adapruner_det.baselines.registry import METHODS
+from adapruner_det.baselines.registry import METHODS, RANDOM
 from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.selection_lists import write_selection
-from adapruner_det.data.selection_record import CLASS_COLUMN, summary
+from adapruner_det.data.selection_record import CLASS_COLUMN, cut_as_made, make_selection, summary
 from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
-from adapruner_det.engine.selection_of_scores import cut_as_made, selection_of_scores
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
@@ -74,7 +72,7 @@ def cut(args):
     selection = correct(selection, args.corrections)
     write_selection(selection, args.output, statistics)
     print(f"{summary(selection)}\nwritten to {args.output}")
-    if selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
+    if statistics is None and selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
         print(
             f"the scores of {selection.method} depend on the ratio they were made for: "
             f"score.py {selection.method} --keep-ratio {args.keep_ratio} may choose otherwise"
@@ -85,14 +83,16 @@ def random(args):
     cfg = load_config(args.config_file, args.register, args.opts)
     task = task_of(cfg)
     competing, others = task.split_competing(cfg, task.load_records(cfg))
-    selection = selection_of_scores(
-        cfg,
+    statistics = task.labelled(competing)
+    selection = make_selection(
         competing,
-        others,
-        random_scores(len(competing), args.seed),
-        args.keep_ratio,
-        METHOD,
-        {"seed": args.seed, "seconds": 0.0},
+        METHODS[RANDOM].score(statistics, args.keep_ratio, args.seed),
+        keep_ratio=args.keep_ratio,
+        method=RANDOM,
+        others=others,
+        keep_others=cfg.ADAPRUNER.EMPTY_IMAGES == "keep",
+        class_balance=cfg.SCORING.CLASS_BALANCE,
+        provenance={"seed": args.seed, "seconds": 0.0},
     )
     write_selection(selection, args.output)
     print(f"{summary(selection)}\nwritten to {args.output}")

@@ -1,86 +1,59 @@
 """Prototypes: how far an image lies from the nearest cluster of its like.
 
-Sorscher, Geirhos, Shekhar, Ganguli and Morcos, "Beyond neural scaling laws: beating power law scaling via
-data pruning" (2022): k-means in the embedding space of a network; the difficulty of an image is its cosine
-distance to the nearest centroid, its prototype. Which side to keep depends on how much data there is: the
-hard images (far) of an abundant set, the easy ones (near) of a scarce one.
+Sorscher, Geirhos, Shekhar, Ganguli and Morcos, "Beyond neural scaling laws: beating power law scaling via data pruning"
+(2022): k-means in the embedding space of a network; the difficulty of an image is its cosine distance to the nearest
+centroid, its prototype. Of an abundant set the hard images (far) are to be kept, of a scarce one the easy ones (near).
 
-Left open there, or otherwise here:
-- The features are those of the proxy, as for every other baseline, not of a self-supervised network.
-- They are scaled to length 1 before k-means, so that clusters and distance mean the same by "near".
-- There are as many clusters as classes, but at least MIN_CLUSTERS: a detector's images of one class would
-  have one prototype. The paper found ten times more or fewer to do as well.
-- It found balanced classes essential. Here each class keeps at least CLASS_SHARE of what it would keep if all
-  were cut alike; for classification only, where an image has one class.
+Left open there, or otherwise here: features are those of the proxy, not of a self-supervised network, and scaled to
+length 1. There are as many clusters as classes, but at least MIN_CLUSTERS (the paper found ten times more or fewer to
+do as well). Balanced classes, which it found essential, mean that each class keeps at least CLASS_SHARE of what it
+would keep if all were cut alike; for classification only, where an image has one class.
 
 N images, C classes, F features, k prototypes.
 """
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.cluster import KMeans
-from sklearn.preprocessing import normalize
 
-from .evidence import CLASSIFICATION, Evidence
+from ..pruning.statistics import Statistics
 
 # The paper gives no number. It keeps the hard images of CIFAR-10 (5,000 a class) and of ImageNet (about
 # 1,280); starting from a fifth of CIFAR-10 (1,000), by an account of it (The Batch, deeplearning.ai), the
-# easy ones do better. The limit agrees with these three: a rule made from them, not a measured one, with
-# little to say of images with many boxes.
+# easy ones do better. The limit is made from these three, not measured; for images with many boxes it says little.
 ABUNDANT_IMAGES_PER_CLASS = 1000
 CLASS_SHARE = 0.5
 MIN_CLUSTERS = 10
 
 
-def bnsl(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Far from the prototypes first in an abundant set, near to them first in a scarce one.
+def bnsl(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "auto") -> np.ndarray:
+    """Keeps the images nearest to a prototype, or farthest from it.
 
-    Abundant: more than ABUNDANT_IMAGES_PER_CLASS images a class (N / C) before pruning.
-
-    Returns:
-        (N,) float64, higher: keep.
+    Args:
+        variant: "hard": far first. "easy": near first. "auto": hard if there are more than ABUNDANT_IMAGES_PER_CLASS
+            images a class (N / C) before pruning. "supervised", for classification: the paper's "supervised
+            prototypes", the means of the classes, and the side as for "auto". The paper's own proposal needs no labels;
+            this one did at least as well there.
     """
-    return (bnsl_hard if is_abundant(evidence) else bnsl_easy)(evidence, keep_ratio, seed)
-
-
-def bnsl_hard(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Far from the prototypes first. Returns (N,) float64, higher: keep."""
-    return _balanced(_distances(evidence, seed), evidence, keep_ratio, seed)
-
-
-def bnsl_easy(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Near to the prototypes first. Returns (N,) float64, higher: keep."""
-    return _balanced(-_distances(evidence, seed), evidence, keep_ratio, seed)
-
-
-def bnsl_supervised(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """The paper's "supervised prototypes": the means of the classes. Side by regime. Classification only.
-
-    The paper's own proposal needs no labels and is the one above; this one needs them and did at least as
-    well there.
-
-    Returns:
-        (N,) float64, higher: keep.
-    """
-    distances = class_distances(evidence.features(), evidence.labels)
-    return _balanced(distances if is_abundant(evidence) else -distances, evidence, keep_ratio, seed)
-
-
-def is_abundant(evidence: Evidence) -> bool:
-    """Whether there are so many images a class that the hard ones are to be kept."""
-    return len(evidence.labels) > ABUNDANT_IMAGES_PER_CLASS * evidence.num_classes
+    abundant = len(statistics) > ABUNDANT_IMAGES_PER_CLASS * len(statistics.class_names)
+    if variant == "supervised":
+        distances = class_distances(statistics.features, statistics.classes)
+    else:
+        clusters = max(MIN_CLUSTERS, len(statistics.class_names))
+        distances = cluster_distances(statistics.features, clusters, seed)
+    hard = abundant if variant in ("auto", "supervised") else variant == "hard"
+    scores = distances if hard else -distances
+    if not statistics.classifies:
+        return scores
+    return guarantee_classes(scores, statistics.classes, CLASS_SHARE * keep_ratio, seed)
 
 
 def cluster_distances(features: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
-    """Cosine distance of each image to the nearest k-means centroid.
+    """Cosine distance (N,) float64 of each image, features (N, F), to the nearest of k centroids.
 
-    Args:
-        features: (N, F). A row of zeros points nowhere; its cosine with everything counts as 0.
-        num_clusters: k; N where there are fewer images.
-
-    Returns:
-        (N,) float64 in [0, 2].
+    A row of zeros points nowhere; its cosine with everything counts as 0.
     """
+    from sklearn.cluster import KMeans  # here: it takes a second, and most methods do without
+    from sklearn.preprocessing import normalize
+
     directions = normalize(features)
     # k-means starts from random positions in the list: in an order of its own, the result does not depend
     # on how the data set lists its images.
@@ -91,18 +64,9 @@ def cluster_distances(features: np.ndarray, num_clusters: int, seed: int) -> np.
 
 
 def class_distances(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cosine distance of each image to the mean of its own class.
+    """Cosine distance (N,) float64 of each image, features (N, F), to the mean of its class, even if another is nearer."""
+    from sklearn.preprocessing import normalize
 
-    To its own and not the nearest, since class and cluster are to be the same thing: an image of another
-    class's looks is hard.
-
-    Args:
-        features: (N, F).
-        labels: (N,) integers.
-
-    Returns:
-        (N,) float64 in [0, 2].
-    """
     directions = normalize(features)
     classes, members = np.unique(labels, return_inverse=True)
     means = np.stack([directions[labels == c].mean(axis=0) for c in classes])
@@ -110,34 +74,22 @@ def class_distances(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def guarantee_classes(scores: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Puts the best of each class before all others; within and after them the order stays.
+    """Ranks (N,) in (0, 1] of the scores, plus 1 for the best of each class.
 
     Args:
         scores: (N,), higher: keep.
         labels: (N,) integers.
-        share: of each class's images, rounded down, that come first.
+        share: of each class's images, rounded down, that get the 1.
         seed: decides between equal scores at that limit.
-
-    Returns:
-        (N,) float64: the rank of the score in (0, 1], the same for equal scores, plus 1 for those that come
-        first.
     """
+    from scipy.stats import rankdata
+
     ranks = rankdata(scores) / len(scores)
     order = np.lexsort((np.random.default_rng(seed).random(len(scores)), -ranks))
     for c in np.unique(labels):
         best_first = order[labels[order] == c]
         ranks[best_first[: int(share * len(best_first))]] += 1
     return ranks
-
-
-def _distances(evidence: Evidence, seed: int) -> np.ndarray:
-    return cluster_distances(evidence.features(), max(MIN_CLUSTERS, evidence.num_classes), seed)
-
-
-def _balanced(scores: np.ndarray, evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    if evidence.task != CLASSIFICATION:
-        return scores
-    return guarantee_classes(scores, evidence.labels, CLASS_SHARE * keep_ratio, seed)
 
 
 def _cosine_distance(similarities: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.lapack import dtrtri
 from tqdm import tqdm
 
-from .evidence import Evidence
-from .orders import class_by_class, scores_of_order
+from ..pruning.statistics import Statistics
+from .scores import class_by_class, scores_of_order
 
 # Added to the diagonal (0.5), so that duplicates leave the matrix invertible. Next to the smallest
 # eigenvalue of distinct images it is nothing: 0.026 for 5000 images of CIFAR-10.
@@ -26,29 +26,23 @@ _SAME_INPUT = 1e-12
 _COLUMNS, _IMAGES = 4096, 1024
 
 
-def cg_score(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images of each class whose removal would lower the complexity most, (N,) float64 in (0, 1].
+def cg_score(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
+    """Keeps the images of each class that add most to the complexity of the labels.
 
-    The complexity of n labelled images is y^T H^-1 y, which bounds the generalisation error of an
-    overparameterised two-layer ReLU network (Arora et al. 2019, "Fine-grained analysis of optimization
-    and generalization for overparameterized two-layer neural networks"). H is `relu_gram`, y is 1 for
-    the images of one class and -1 for others, and the score of an image is the complexity with it less
-    the one without it. Images are removed in ascending order of it. See `cg_scores` for many classes.
+    The complexity of n labelled images is y^T H^-1 y, which bounds the generalisation error of an overparameterised
+    two-layer ReLU network (Arora et al. 2019, "Fine-grained analysis of optimization and generalization for
+    overparameterized two-layer neural networks"). H is `relu_gram`, y is 1 for the images of one class and -1 for
+    others. The score of an image is the complexity with it less the one without it; see `cg_scores` for many classes.
 
-    The paper wants inputs of length 1 and does not say how pixels become inputs. Here each channel is
-    standardised by its mean and deviation over all images before, as in the data loaders of the
-    authors' code: lengths alone would leave all cosines near 1. As in that code each class is pruned by
-    itself: its gaps come from matrices of its own, and are not compared with those of others.
+    The paper wants inputs of length 1. As in the authors' code each channel is standardised over all images before, and
+    each class is pruned by itself.
 
-    Caveat: wrong labels and outliers score highest, hence are kept first. What the paper prunes is the
-    redundant end.
+    Caveat: wrong labels and outliers score highest, hence are kept first. What the paper prunes is the redundant end.
     """
-    images = evidence.pixels()
-    center, scale = channel_statistics(images)
-    places = images.shape[1] * images.shape[2]
-    center, scale = np.tile(center, places), np.tile(scale, places)
-    gaps = cg_scores(images.reshape(len(images), -1), evidence.labels, seed, center, scale)
-    return scores_of_order(class_by_class(evidence.labels, lambda of_class: np.argsort(-gaps[of_class]), seed))
+    images, labels = statistics.pixels, statistics.classes
+    center, scale = (np.tile(own, images.shape[1] * images.shape[2]) for own in channel_statistics(images))
+    gaps = cg_scores(images.reshape(len(images), -1), labels, seed, center, scale)
+    return scores_of_order(class_by_class(labels, lambda of_class: np.argsort(-gaps[of_class]), seed))
 
 
 def cg_scores(
@@ -58,27 +52,20 @@ def cg_scores(
     center: ArrayLike = 0.0,
     scale: ArrayLike = 1.0,
     draws: int = 3,
-    others_ratio: float = 1.0,
     class_images: int = 5000,
 ) -> np.ndarray:
     """Mean CG-score of each image over several random draws of images of other classes.
 
-    One matrix holds images of one class and `others_ratio` times as many of all others, drawn without
-    replacement; only the former get a score from it. The defaults are those of the authors' published
-    code (as many others as images of the class), but for two: it draws once unless told otherwise, and
-    knows no `class_images`, which bounds the matrix. On CIFAR-10 the scores of two draws have a rank
-    correlation of 0.73 in a class of 5000, so that means of three are worth their time. More others a
-    draw serve the same end at a higher price: time grows with the cube of their number.
-
-    With 5000 images of a class a matrix takes 18 s of one core and 2.4 GB; CIFAR-10 in three draws
-    makes 30 of them.
+    One matrix holds images of one class and as many of all others, drawn without replacement; only the former get a
+    score from it. So does the authors' published code, but that it draws once and does not bound the matrix. On
+    CIFAR-10 the scores of two draws have a rank correlation of 0.73, so that means of three are worth their time: 30
+    matrices, of 18 s of one core and 2.4 GB each.
 
     Args:
         inputs: (N, D) numbers, of any length.
         labels: (N,) integers.
         center, scale: what to subtract from the inputs, and then to divide them by; (D,) or one number.
         draws: how often other images are drawn.
-        others_ratio: number of other images, for one image of the class.
         class_images: a class with more images is dealt out at random, to several matrices.
 
     Returns:
@@ -87,7 +74,7 @@ def cg_scores(
     rng = np.random.default_rng(seed)
     totals = np.zeros(len(labels))
     center, scale = (np.broadcast_to(numbers, inputs.shape[1]) for numbers in (center, scale))
-    matrices = [pair for _ in range(draws) for pair in _deal(labels, rng, others_ratio, class_images)]
+    matrices = [pair for _ in range(draws) for pair in _deal(labels, rng, class_images)]
     for members, others in tqdm(matrices, "CG-score", unit="matrix", delay=5):
         gram = relu_gram(cosines(inputs[np.concatenate([others, members])], center, scale))
         y = np.repeat([-1.0, 1.0], [len(others), len(members)])
@@ -95,29 +82,24 @@ def cg_scores(
     return totals / draws
 
 
-def _deal(
-    labels: np.ndarray, rng: np.random.Generator, others_ratio: float, class_images: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _deal(labels: np.ndarray, rng: np.random.Generator, class_images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Deals each image to one matrix: its images of one class, and those of others drawn for it."""
     for label in np.unique(labels):
         of_class, not_of_class = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
         for members in np.array_split(rng.permutation(of_class), -(-len(of_class) // class_images)):
-            count = min(round(others_ratio * len(members)), len(not_of_class))
+            count = min(len(members), len(not_of_class))
             yield members, rng.choice(not_of_class, size=count, replace=False)
 
 
 def complexity_gaps(gram: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
-    """y^T H^-1 y less the same without image i, for each of the last `count` of n images.
+    """y^T H^-1 y less the same without image i, (count,), for each of the last `count` of n images.
 
-    By the Schur complement the gap is (H^-1 y)_i^2 / (H^-1)_ii. With H = L L^T the last rows of both need
-    the inverse of the last block of L alone, so one Cholesky decomposition does it for all.
+    By the Schur complement the gap is (H^-1 y)_i^2 / (H^-1)_ii. With H = L L^T the last rows of both need the inverse
+    of the last block of L alone, so one Cholesky decomposition does it for all.
 
     Args:
         gram: (n, n) float64, H, symmetric and positive definite. Overwritten.
         y: (n,) float64.
-
-    Returns:
-        (count,) float64, not negative.
     """
     # Transposed: LAPACK works in place on columns.
     lower = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
@@ -129,13 +111,8 @@ def complexity_gaps(gram: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
 def relu_gram(cosines: np.ndarray) -> np.ndarray:
     """H_ij = c_ij (pi - arccos c_ij) / (2 pi), c the cosines, plus a little on the diagonal.
 
-    It is the kernel of a wide two-layer ReLU network of which the first layer is trained.
-
-    Args:
-        cosines: (n, n) float64, symmetric. Overwritten.
-
-    Returns:
-        (n, n) float64, positive definite.
+    It is the kernel of a wide two-layer ReLU network of which the first layer is trained: (n, n), positive definite.
+    The cosines (n, n) float64 are overwritten.
     """
     kernel = torch.from_numpy(cosines)  # its arccos is five times as fast as NumPy's
     kernel.clamp_(-1, 1)
@@ -146,14 +123,7 @@ def relu_gram(cosines: np.ndarray) -> np.ndarray:
 
 
 def cosines(inputs: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Cosine of the angle between each two of n standardised inputs, (n, n) float64.
-
-    An input of zeros has the cosine 0 with all.
-
-    Args:
-        inputs: (n, D) numbers.
-        center, scale: (D,) floats, to subtract and then to divide by.
-    """
+    """Cosine of each two of n inputs (n, D) less `center` over `scale` (D,), (n, n) float64; 0 for an input of zeros."""
     products = np.zeros((len(inputs), len(inputs)))
     for start in range(0, inputs.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)
@@ -167,14 +137,7 @@ def cosines(inputs: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.nda
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all places of all images.
-
-    Args:
-        images: (N, H, W, C) numbers.
-
-    Returns:
-        two of (C,) float64; the deviation of a constant channel is given as 1, to be divided by.
-    """
+    """Mean and standard deviation (C,) of each channel of images (N, H, W, C); 1 for a channel that is constant."""
     sums, squares = np.zeros(images.shape[3]), np.zeros(images.shape[3])
     for start in range(0, len(images), _IMAGES):
         block = images[start : start + _IMAGES].astype(np.float64)
@@ -183,5 +146,4 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     places = images[..., 0].size
     mean = sums / places
     deviation = np.sqrt(np.maximum(squares / places - mean**2, 0))
-    deviation[deviation == 0] = 1
-    return mean, deviation
+    return mean, np.where(deviation == 0, 1, deviation)

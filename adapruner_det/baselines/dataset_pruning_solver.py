@@ -1,8 +1,8 @@
 """Sets of images whose influences nearly cancel: the discrete problems of Dataset Pruning.
 
-Solved by greedy growth and local search: both look at a pool of images at a time, for which all inner
-products are computed at once, so that a step within the pool costs next to nothing. N images, m of them
-removed, T images in a pool; an influence is a matrix of P x C numbers (dense vectors: P = D, C = 1).
+Greedy growth and local search look at a pool of images at a time, whose inner products are computed at once.
+
+N images, m of them removed, T images in a pool; an influence is a matrix of P x C numbers.
 """
 
 from copy import copy
@@ -20,19 +20,14 @@ PATIENCE = 3  # it ends after so many pools in a row that did not
 
 
 class Influences(NamedTuple):
-    """What removing each image does to the parameters: image i changes them by outer(left[i], right[i]).
+    """What removing each image does to the parameters: image i changes them by outer(left[i], right[i])."""
 
-    Attributes:
-        left: (N, P) float32.
-        right: (N, C) float32.
-    """
-
-    left: np.ndarray
-    right: np.ndarray
+    left: np.ndarray  # (N, P) float32
+    right: np.ndarray  # (N, C) float32
 
     @classmethod
     def of_vectors(cls, vectors: np.ndarray) -> "Influences":
-        """Influences given as vectors, (N, D)."""
+        """Influences given as vectors, (N, P)."""
         return cls(vectors, np.ones((len(vectors), 1), vectors.dtype))
 
     def __len__(self) -> int:
@@ -40,12 +35,12 @@ class Influences(NamedTuple):
 
     def squared_norms(self) -> np.ndarray:
         """(N,) float64."""
-        return _squares(self.left) * _squares(self.right)
+        left, right = (np.einsum("ij,ij->i", rows, rows, dtype=float) for rows in self)
+        return left * right
 
     def inner(self, matrix: np.ndarray) -> np.ndarray:
-        """The inner product of each with a matrix (P, C), (N,)."""
-        matrix = matrix.astype(self.left.dtype)
-        return np.einsum("nc,nc->n", self.left @ matrix, self.right).astype(float)
+        """The inner product of each with a matrix (P, C), (N,) float64."""
+        return np.einsum("nc,nc->n", self.left @ matrix.astype(self.left.dtype), self.right).astype(float)
 
     def gram(self, index: np.ndarray) -> np.ndarray:
         """The inner products among those at `index` (T,), (T, T) float64."""
@@ -58,10 +53,6 @@ class Influences(NamedTuple):
         for part in np.array_split(index, len(index) // 4096 + 1):
             total += self.left[part].astype(float).T @ self.right[part].astype(float)
         return total
-
-
-def _squares(rows: np.ndarray) -> np.ndarray:
-    return np.einsum("ij,ij->i", rows, rows, dtype=float)
 
 
 class Removal:
@@ -93,46 +84,37 @@ class Removal:
         return other
 
     def grow(self, count: int) -> np.ndarray:
-        """Removes `count` more images one by one, each time the one that leaves the shortest sum.
-
-        Chosen among the POOL images that were best when the pool was drawn.
+        """Removes `count` more images, each time the one of the pool that leaves the shortest sum.
 
         Returns:
             (count,) float64, the norm of the sum after each.
         """
-        norms = np.empty(count)
-        done = 0
+        norms: list[float] = []
         with tqdm(total=count, desc="Removing images", delay=5) as progress:
-            while done < count:
-                steps = self._grow_from_pool(min(STEPS, count - done))
-                norms[done : done + len(steps)] = steps
-                done += len(steps)
-                progress.update(len(steps))
-        return norms
+            while len(norms) < count:
+                images = self._next_of_pool(min(STEPS, count - len(norms)))
+                rest = self.order[self.size :]
+                self.order[self.size :] = np.concatenate([images, rest[~np.isin(rest, images)]])
+                self.size += len(images)
+                for image in images:
+                    self.total = self.total + np.outer(self.influences.left[image], self.influences.right[image])
+                    norms.append(self.norm)
+                progress.update(len(images))
+        return np.array(norms)
 
-    def _grow_from_pool(self, count: int) -> np.ndarray:
+    def _next_of_pool(self, count: int) -> np.ndarray:
         left = self.order[self.size :]
         change = (self._squared_norms + 2 * self.influences.inner(self.total))[left]
         if len(left) > POOL:
             best = np.argpartition(change, POOL - 1)[:POOL]
             left, change = left[best], change[best]
         gram = self.influences.gram(left)
-        chosen = []
+        chosen: list[int] = []
         for _ in range(min(count, len(left))):
             chosen.append(int(np.argmin(change)))
             change += 2 * gram[chosen[-1]]
             change[chosen[-1]] = np.inf
-        return self._append(left[chosen])
-
-    def _append(self, images: np.ndarray) -> np.ndarray:
-        rest = self.order[self.size :]
-        self.order[self.size :] = np.concatenate([images, rest[~np.isin(rest, images)]])
-        self.size += len(images)
-        norms = []
-        for image in images:
-            self.total = self.total + np.outer(self.influences.left[image], self.influences.right[image])
-            norms.append(self.norm)
-        return np.array(norms)
+        return left[chosen]
 
     def shrink(self, size: int) -> None:
         """Removes only the first `size` of the order."""
@@ -142,9 +124,8 @@ class Removal:
     def improve(self, goal: float = 0) -> None:
         """Swaps removed images for kept ones while that makes the sum shorter.
 
-        The best swap of a random pool is made until the pool has none; an image swapped in takes the
-        place of the other in the order. Ends when PATIENCE pools were of no use, after ROUNDS pools, or
-        when the norm is at most `goal`.
+        The best swap of a random pool is made until the pool has none; an image swapped in takes the place of the other
+        in the order. Ends when PATIENCE pools were of no use, after ROUNDS pools, or when the norm is at most `goal`.
         """
         idle = 0
         for _ in tqdm(range(ROUNDS), desc="Swapping images", delay=5):
@@ -155,33 +136,28 @@ class Removal:
             idle = 0 if self.norm**2 < (1 - LEAST_GAIN) * before**2 else idle + 1
 
     def _swap_in_pool(self) -> None:
-        half = POOL // 2
-        inside = self._rng.permutation(self.size)[:half]
-        outside = self.size + self._rng.permutation(len(self.order) - self.size)[:half]
+        inside = self._rng.permutation(self.size)[: POOL // 2]
+        outside = self.size + self._rng.permutation(len(self.order) - self.size)[: POOL // 2]
         images = self.order[np.concatenate([inside, outside])]
-        swaps = _swaps(self.influences.gram(images), self._inner(images), self.norm**2, len(inside))
+        left, right = self.influences.left[images], self.influences.right[images]
+        inner = np.einsum("tc,tc->t", left @ self.total, right)
+        swaps = best_swaps(self.influences.gram(images), inner, self.norm**2, len(inside))
         if swaps:
             out, new = np.transpose(swaps)
             self.total = self.total + self.influences.sum(images[new]) - self.influences.sum(images[out])
             self.order[inside[out]] = images[new]
             self.order[outside[new - len(inside)]] = images[out]
 
-    def _inner(self, images: np.ndarray) -> np.ndarray:
-        """Inner products of the influences of some images (T,) with the sum, (T,)."""
-        left, right = self.influences.left[images], self.influences.right[images]
-        return np.einsum("tc,tc->t", left @ self.total, right)
 
-
-def _swaps(gram: np.ndarray, inner: np.ndarray, square: float, inside: int) -> list[tuple[int, int]]:
+def best_swaps(gram: np.ndarray, inner: np.ndarray, square: float, inside: int) -> list[tuple[int, int]]:
     """The best swap again and again, until none makes the sum shorter; no image is swapped twice.
 
     Args:
         gram: (T, T), inner products; the first `inside` are removed, the others are not.
-        inner: (T,), inner products with the sum.
-        square: squared norm of the sum.
+        inner: (T,), inner products with the sum, whose squared norm is `square`.
 
     Returns:
-        Pairs of places in 0..T-1: the one that leaves the set, the one that takes its place.
+        Pairs of places: the one that leaves the set, the one that takes its place.
     """
     norms = np.diag(gram)
     distances = norms[:inside, None] + norms[None, inside:] - 2 * gram[:inside, inside:]
@@ -194,7 +170,7 @@ def _swaps(gram: np.ndarray, inner: np.ndarray, square: float, inside: int) -> l
         square += change[out, new]
         distances[out], distances[:, new] = np.inf, np.inf
         inner = inner + gram[inside + new] - gram[out]
-        swaps.append((out, inside + new))
+        swaps.append((int(out), inside + int(new)))
     return swaps
 
 
@@ -207,19 +183,11 @@ def smallest_sum(influences: Influences, count: int, seed: int) -> Removal:
 
 
 def largest_removable(influences: Influences, epsilon: float, seed: int = 0) -> Removal:
-    """The generalisation-guaranteed form: as many images as possible, their sum no longer than epsilon.
+    """The generalization-guaranteed form: as many images as possible, their sum no longer than epsilon >= 0.
 
-    At least one image is kept. Starts from the longest greedy removal within the bound and adds more,
-    half as many whenever the local search cannot get back under the bound.
-
-    Args:
-        epsilon: in the unit of the influences, the length of a change of the parameters.
-
-    Raises:
-        ValueError: epsilon is negative or not a number.
+    At least one image is kept. Starts from the longest greedy removal within the bound and adds more, half as many
+    whenever the local search cannot get back under the bound.
     """
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon bounds the length of a sum, so it is at least 0; got {epsilon}")
     removal = Removal(influences, seed)
     within = np.flatnonzero(removal.grow(len(influences) - 1) <= epsilon)
     removal.shrink(within[-1] + 1 if len(within) else 0)

@@ -7,42 +7,33 @@ N images, E visits of each or measurements.
 
 import numpy as np
 
-from .evidence import Evidence
+from ..pruning.statistics import Statistics
 
 # Counts are told apart down to here. Shares are float32: sums that ought to be equal are not quite.
 _DECIMALS = 6
 
 
-def forgetting(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images forgotten most often, (N,) float64.
+def forgetting(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
+    """Keeps the images forgotten most often while the proxy trained.
 
-    The paper removes images in ascending order of their forgetting count (`forgetting_counts`), the
-    unforgettable ones first. Ties are massive: on CIFAR-10 about a third of the images has the count 0
-    in the paper's trainings, more than half in short ones. The authors' code draws among them, and so
-    does the seed here. Ordered by their loss they would make another method of it: after 8 epochs it
-    would prune what `high_loss` prunes.
+    The paper removes images in ascending order of their forgetting count, the unforgettable ones first. Ties are
+    massive: on CIFAR-10 about a third of the images has the count 0. The authors' code draws among them, and so does
+    the seed here. Ordered by their loss they would make another method of it.
 
-    Caveat: images never learned, among them most of those with wrong labels, are kept first; at high
-    pruning rates keeping the hardest images does worse than keeping random ones (Sorscher et al. 2022,
-    "Beyond neural scaling laws: beating power law scaling via data pruning").
+    Caveat: images never learned are kept first, among them most of those with wrong labels. At high pruning rates
+    keeping the hardest images does worse than keeping random ones (Sorscher et al. 2022).
     """
-    counts = forgetting_counts(evidence.dynamics().correct)
+    counts = forgetting_counts(statistics.dynamics.correct)
     draw = np.random.default_rng((seed, len(counts)))  # not the one of random selection by the same seed
     return counts + 10.0**-_DECIMALS / 2 * draw.random(len(counts))
 
 
 def forgetting_counts(correct: np.ndarray) -> np.ndarray:
-    """Number of times each image was forgotten; E for one never learned.
+    """Number of times each image was forgotten; E for one never learned, as in the authors' code.
 
-    For 0 and 1 this is the paper's count: a forgetting event is a fall from right to wrong between two
-    visits in a row, so events are the falls summed up. An image that was never right has none, yet is
-    taken as the most forgettable: it counts E, as in the authors' code, more than any that was learned.
-
-    A detector's images are right to a share. What is summed is the same: a share falls by 1 / boxes
-    when a box is lost, and the share never reached stands for the boxes never found, which count E
-    each. So the number is the mean over the boxes of the count each would have had as an image of
-    its own, if boxes get lost in the order opposite to that in which they are found; one found while
-    another is lost goes unnoticed. The paper knows no shares: this form is ours.
+    A forgetting event is a fall from right to wrong between two visits in a row, so the count is the sum of the falls.
+    A detector's images are right to a share, which falls by 1 / boxes when a box is lost: the sum is the mean count of
+    the boxes, and those never found count E each. The paper knows no shares: this form is ours.
 
     Args:
         correct: (E, N) in [0, 1], NaN where an image was not visited: the visit is left out.

@@ -1,7 +1,6 @@
 """GLISTER: the images whose gradient step most lowers the loss of images held out.
 
-Killamsetty et al. 2021, "GLISTER: Generalization based Data Subset Selection for Efficient and Robust
-Learning".
+Killamsetty et al. 2021, "GLISTER: Generalization based Data Subset Selection for Efficient and Robust Learning".
 
 N images, F features, C classes, B = F + 1 inputs of the last layer, bias included.
 """
@@ -10,58 +9,41 @@ import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
 
-from .evidence import Evidence, LastLayer
-from .orders import scores_of_order
+from ..pruning.statistics import LastLayer, Statistics
+from .el2n import prediction_errors
+from .scores import scores_of_order
 
 
-def glister(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images chosen first by a greedy of the loss of held-out images, (N,) float64.
+def glister(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
+    """Keeps the images whose gradients lower the loss of held-out images most.
 
-    The paper chooses a set S of k images that minimises L_V(theta - eta sum_{i in S} g_i): the loss on
-    held-out images V after one gradient step on S. The greedy takes the images with the largest first-order
-    gain eta g_i . grad L_V(theta_S), in blocks, and after each block computes grad L_V anew at the theta_S
-    of all chosen so far; the g_i stay those at theta (`greedy_order`). Theta is the last layer alone,
-    as in the paper's approximation for deep networks.
+    The paper chooses a set S that minimises L_V(theta - eta sum_{i in S} g_i): the loss on held-out images V after one
+    gradient step on S. Theta is the last layer alone, as in its approximation for deep networks. All classes compete in
+    one greedy (`greedy_order`).
 
     Decided here:
-    - V is a tenth of the training images, stratified by class. It needs scores too: the same greedy
-      ranks it with the roles exchanged, the other nine tenths held out. Both orders are merged by the
-      share of its part that was chosen before an image, so any cut takes the same share of both.
-    - The proxy was trained on V as well. The paper refreshes the choice while it trains on the others
-      alone; here the choice is made once, for a trained proxy.
-    - eta, the learning rate in the paper, is that of the proxy's training for one image: the gradient
-      step on all images is as long as an epoch of plain SGD at its BASE_LR, without momentum and decay.
-      It must not be too small: with
-      steps that hardly move the parameters grad L_V stays what it is, and the classes that it favours at
-      first are chosen to the last image before others have their turn.
-    - All classes compete in one greedy, as in the paper.
+    - V is a tenth of the training images, stratified by class. The same greedy ranks V with the roles exchanged. Both
+      orders are merged by the share of its part that was chosen before an image.
+    - The proxy was trained on V as well, and the choice is made once; the paper refreshes it while it trains.
+    - eta is the learning rate of the proxy's training for one image. If it is too small grad L_V stays what it is, and
+      the classes that it favours at first are chosen to the last image before others have their turn.
 
-    Caveat: the gain of an image that the proxy fits is almost 0, so hard images come first as far as
-    they agree with held-out ones, easy ones follow, and those that contradict come last.
+    Caveat: the gain of an image that the proxy fits is almost 0, so hard images come first as far as they agree with
+    held-out ones, easy ones follow, and those that contradict come last.
     """
-    layer, labels = evidence.last_layer(), evidence.labels
+    layer, labels = statistics.last_layer, statistics.classes
     held_out, candidates = split(labels, seed)
     chosen = np.empty(len(labels))  # the share of an image's part that was chosen before it
     for part, other in ((candidates, held_out), (held_out, candidates)):
         # A tenth of the images has to move the parameters as far as the other nine do.
-        rate = evidence.image_learning_rate * len(labels) / len(part)
+        rate = statistics.image_learning_rate * len(labels) / len(part)
         order = greedy_order(_rows(layer, part), labels[part], _rows(layer, other), labels[other], rate)
         chosen[part[order]] = (np.arange(len(part)) + 0.5) / len(part)
     return scores_of_order(np.argsort(chosen, kind="stable"))
 
 
 def split(labels: np.ndarray, seed: int, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a share of the images apart, of each class as nearly that share as whole images allow.
-
-    Args:
-        labels: (N,) integers.
-
-    Returns:
-        the images set apart, at least one, and the others, both in random order.
-
-    Raises:
-        ValueError: there are fewer than two images.
-    """
+    """Sets a share of the images apart, stratified: those, at least one, and the others, both in random order."""
     if len(labels) < 2:
         raise ValueError(f"GLISTER holds some images out: it needs two at least, not {len(labels)}")
     rng = np.random.default_rng(seed)
@@ -81,20 +63,18 @@ def greedy_order(
     rate: float,
     rounds: int = 300,
 ) -> np.ndarray:
-    """The order in which N candidates are chosen, by their gain on M held-out images.
+    """The order (N,) in which candidates are chosen, by their gain on M held-out images.
 
-    Time is O(rounds (N + M) C F).
+    The gain is of first order, eta g_i . grad L_V(theta_S). After each block of candidates grad L_V is computed anew at
+    the theta_S of all chosen so far; the g_i stay those at theta. Time is O(rounds (N + M) C F).
 
     Args:
         candidates, held_out: the last layer of N and of M images.
         labels, held_out_labels: (N,) and (M,) integers in [0, C).
         rate: eta, what the gradient of one chosen image is multiplied by.
         rounds: number of blocks that the candidates are chosen in. N rounds: one by one.
-
-    Returns:
-        (N,) int64, a permutation; of equal gains the first candidate comes first.
     """
-    inputs, errors = _with_bias(candidates.features), prediction_errors(candidates.probabilities, labels)
+    inputs, errors = _with_bias(candidates.features), prediction_errors(candidates.probabilities.astype(float), labels)
     held_out_inputs = _with_bias(held_out.features)
     # The softmax takes any logits that differ from the layer's own by a number an image.
     logits = np.log(np.maximum(held_out.probabilities, np.finfo(np.float32).tiny), dtype=np.float64)
@@ -109,24 +89,6 @@ def greedy_order(
         moved += errors[order[-1]].T @ inputs[order[-1]]
         remaining = np.delete(remaining, best)
     return np.concatenate(order)
-
-
-def prediction_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """p - y, y the label as one-hot vector: the gradient of the cross-entropy on the logits.
-
-    Args:
-        probabilities: (N, C).
-        labels: (N,) integers in [0, C).
-
-    Returns:
-        (N, C) float64.
-    """
-    errors = probabilities.astype(np.float64)
-    images = np.arange(len(errors))
-    errors[images, labels] = 0
-    # p_y - 1, as the sum of the others: next to 1 a float32 has too few digits to tell images apart.
-    errors[images, labels] = -errors.sum(axis=1)
-    return errors
 
 
 def _with_bias(features: np.ndarray) -> np.ndarray:

@@ -1,13 +1,12 @@
 """Herding: the images whose running mean follows the mean of their class.
 
-Welling, "Herding dynamical weights to learn" (2009); Chen, Welling and Smola, "Super-samples from kernel
-herding" (2010); the form used here is the one of iCaRL (Rebuffi et al., "iCaRL: Incremental classifier and
-representation learning", 2017). With mu the mean of a class and S the images chosen so far, the next is
+Welling, "Herding dynamical weights to learn" (2009); Chen, Welling and Smola, "Super-samples from kernel herding"
+(2010); the form used here is the one of iCaRL (Rebuffi et al., "iCaRL: Incremental classifier and representation
+learning", 2017). With mu the mean of a class and S the images chosen so far, the next is
 
     argmin_x || mu - (x + sum_S x_j) / (|S| + 1) ||
 
-which is the greedy herding of Chen et al. wherever all features are equally long. Features are taken as they
-are, not scaled to one length (iCaRL scales them; the other papers leave it open).
+Features are taken as they are, not scaled to one length (iCaRL scales them; the other papers leave it open).
 
 N images, n images of one class, F features.
 """
@@ -15,58 +14,34 @@ N images, n images of one class, F features.
 import numpy as np
 from tqdm import tqdm
 
-from .evidence import CLASSIFICATION, Evidence
-from .orders import class_by_class, scores_of_order
+from ..pruning.statistics import Statistics
+from .scores import class_by_class, scores_of_order
 
 
-def herding(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Nearest to the mean of the class, class by class. The order serves every ratio.
+def herding(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "nearest") -> np.ndarray:
+    """Keeps the images that are together nearest to the mean of their class.
 
-    For detection all images are one class: an image has boxes of several classes, and its pooled features
-    describe all of them, so the mean of "its" class would be the mean of a mixture.
+    The score is their place in the order of choice. For detection all images are one class: an image has boxes of
+    several classes, and its features describe all of them.
 
-    Returns:
-        (N,) float64, higher: keep. The classes are interleaved: whatever the cut, each keeps the share of
-        its images that all keep, to within one image.
+    Args:
+        variant: "nearest", or "farthest": what the library DeepCore calls herding (Guo, Zhao and Bai, "DeepCore: A
+            comprehensive library for coreset selection in deep learning", 2022). Its published code takes the argmax
+            where herding takes the argmin, and comparisons that took "Herding" from there have this one.
     """
-    return _scores(evidence, seed, farthest=False)
-
-
-def herding_farthest(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """What the library DeepCore calls herding: the image that takes the running mean FARTHEST from mu.
-
-    Guo, Zhao and Bai, "DeepCore: A comprehensive library for coreset selection in deep learning" (2022).
-    Its published code takes the argmax of the distance where herding takes the argmin: first the image
-    farthest from the mean, then others on the same side of it. Published comparisons that took "Herding"
-    from that library have this one. Class by class as there (its `balance`), detection as one class.
-
-    Returns:
-        As `herding`.
-    """
-    return _scores(evidence, seed, farthest=True)
-
-
-def _scores(evidence: Evidence, seed: int, farthest: bool) -> np.ndarray:
-    features = evidence.features()
-    one_class = np.zeros(len(features), dtype=np.int64)
-    labels = evidence.labels if evidence.task == CLASSIFICATION else one_class
+    features = statistics.features
+    labels = statistics.classes if statistics.classifies else np.zeros(len(features), np.int64)
     with tqdm(total=len(features), desc="Herding", unit="image", delay=5) as progress:
-        order = class_by_class(labels, lambda of_class: herding_order(features[of_class], farthest, progress), seed)
+        order = class_by_class(
+            labels, lambda members: herding_order(features[members], variant == "farthest", progress), seed
+        )
     return scores_of_order(order)
 
 
-def herding_order(features: np.ndarray, farthest: bool = False, progress: tqdm = None) -> np.ndarray:
-    """The order in which herding chooses the images of one class, all n of them.
+def herding_order(features: np.ndarray, farthest: bool = False, progress: tqdm | None = None) -> np.ndarray:
+    """The order (n,) in which herding chooses the images of one class, features (n, F); of equal ones the first first.
 
     Takes about 2/3 n^2 F multiplications, and memory for 2 n F numbers.
-
-    Args:
-        features: (n, F).
-        farthest: choose the image that takes the running mean farthest from mu instead.
-        progress: told of each image.
-
-    Returns:
-        (n,) int64, a permutation; of equal images the first comes first.
     """
     # With y = x - mu and R the sum of the chosen y, the distance is ||R + y|| / (|S| + 1), and R stays small
     # however many are chosen: nothing is lost in float32.
@@ -77,12 +52,11 @@ def herding_order(features: np.ndarray, farthest: bool = False, progress: tqdm =
         rows = centred[left]
         picks = _choose(rows, total, (len(left) + 1) // 2, -1.0 if farthest else 1.0, progress)
         order.append(left[picks])
-        # Half of the rows are done with; what follows looks only at the others.
-        left = np.delete(left, picks)
+        left = np.delete(left, picks)  # half of the rows are done with; what follows looks only at the others
     return np.concatenate(order) if order else left
 
 
-def _choose(rows: np.ndarray, total: np.ndarray, count: int, sign: float, progress: tqdm = None) -> list[int]:
+def _choose(rows: np.ndarray, total: np.ndarray, count: int, sign: float, progress: tqdm | None) -> list[int]:
     """The next `count` of the centred (n, F) rows; `total` (F,), the sum of the chosen, is updated."""
     cost = sign * np.einsum("ij,ij->i", rows, rows)
     picks = []

@@ -1,44 +1,23 @@
-"""Mean loss: how hard an image was to learn while the proxy trained, and its two sides.
-
-The simplest measure there is, a control for the others rather than one paper's method: the loss of
-each image at its visits, averaged over the whole training, so that it tells how soon the image was
-learned and how well.
-
-N images, E epochs.
-"""
+"""Mean loss: how hard an image was to learn. The simplest measure there is, a control rather than a paper's method."""
 
 import numpy as np
 
-from .evidence import Evidence
+from ..pruning.statistics import Statistics
 
 
-def high_loss(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images with the highest mean loss, (N,) float64.
+def mean_loss(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "high") -> np.ndarray:
+    """Keeps the images with the highest mean loss while the proxy trained, or with the lowest.
 
-    Caveat: wrong labels have high losses too, and of small selections the easy images make the better
-    ones (Sorscher et al. 2022, "Beyond neural scaling laws: beating power law scaling via data
-    pruning"). `low_loss` is the other side.
-    """
-    return mean_losses(evidence.dynamics().losses)
-
-
-def low_loss(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """Keeps the images with the lowest mean loss, (N,) float64. See `high_loss`."""
-    return -mean_losses(evidence.dynamics().losses)
-
-
-def mean_losses(losses: np.ndarray) -> np.ndarray:
-    """Mean over an image's visits.
+    Caveat: wrong labels have high losses too. Of small selections the easy images make the better ones (Sorscher et al.
+    2022, "Beyond neural scaling laws: beating power law scaling via data pruning").
 
     Args:
-        losses: (E, N), NaN where an image was not visited.
-
-    Returns:
-        (N,) float64.
+        variant: "high" or "low".
 
     Raises:
         ValueError: an image was never visited.
     """
+    losses = statistics.dynamics.losses
     visited = ~np.isnan(losses)
     visits = visited.sum(axis=0)
     if not visits.all():
@@ -47,4 +26,5 @@ def mean_losses(losses: np.ndarray) -> np.ndarray:
             f"the proxy never visited {len(never)} of {len(visits)} images, at positions "
             f"{never[:5].tolist()} first: train it for an epoch or more (SOLVER.MAX_ITER)"
         )
-    return np.sum(losses, axis=0, where=visited, dtype=np.float64) / visits
+    mean = np.sum(losses, axis=0, where=visited, dtype=np.float64) / visits
+    return -mean if variant == "low" else mean

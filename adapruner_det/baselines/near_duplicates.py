@@ -1,9 +1,8 @@
 """Near duplicates: of the two images that are most alike, one goes; again and again.
 
-No paper's method as it stands, but what anybody would try first on a set with video frames or copies in it.
-SemDeDup (Abbas et al., "SemDeDup: Data-efficient learning at web-scale through semantic deduplication", 2023)
-is the nearest relative: it finds its pairs within the clusters of k-means and prunes by a limit on the
-similarity, where here all pairs count and the ratio sets the limit.
+A control: what anybody would try first on a set with video frames or copies in it. SemDeDup (Abbas et al., "SemDeDup:
+Data-efficient learning at web-scale through semantic deduplication", 2023) finds its pairs within the clusters of
+k-means and prunes by a limit on the similarity, where here all pairs count and the ratio sets the limit.
 
 N images, F features, k neighbours in a list.
 """
@@ -14,21 +13,20 @@ import numpy as np
 from tqdm import tqdm
 
 from ..pruning.neighbors import nearest_neighbours, unit_vectors
-from .evidence import Evidence
+from ..pruning.statistics import Statistics
 
 NEIGHBOURS = 32
 LARGEST_DISTANCE = 2.0
 
 
-def near_duplicates(evidence: Evidence, keep_ratio: float, seed: int) -> np.ndarray:
-    """The distance at which each image is removed as one of the closest pair that is left.
+def near_duplicates(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
+    """Keeps the images least like another image that stays.
 
-    Labels play no part: two images that look alike to the proxy are alike, whatever is written on them.
+    The score is the distance at which an image is removed as one of the closest pair that is left.
 
-    Returns:
-        (N,) float64 in [0, 2], higher: keep. Of m copies of an image, m - 1 have 0.
+    Labels play no part. Of m copies of an image, m - 1 have the score 0.
     """
-    return removal_distances(evidence.features(), seed)
+    return removal_distances(statistics.features, seed)
 
 
 def removal_distances(features: np.ndarray, seed: int, neighbours: int = NEIGHBOURS) -> np.ndarray:
@@ -37,14 +35,11 @@ def removal_distances(features: np.ndarray, seed: int, neighbours: int = NEIGHBO
     Of the pair goes the one whose second neighbour is closer; between equals, the seed decides.
 
     Args:
-        features: (N, F); only their directions count. Rows of zeros are alike, and at right angles to all
-            others.
-        neighbours: k, the length of the lists of nearest images, at least 2. The time it takes depends on
-            it, the result does not.
+        features: (N, F); only their directions count. Rows of zeros are alike, and at right angles to all others.
+        neighbours: k, the length of the lists of nearest images, at least 2. It changes the time, not the result.
 
     Returns:
-        (N,) float64: cosine distances in [0, 2], never falling in the order of removal; 2 for the image that
-        is left.
+        (N,) float64: cosine distances in [0, 2], never falling in the order of removal; 2 for the image that is left.
     """
     lists = _NeighbourLists(unit_vectors(features), neighbours)
     lot = np.random.default_rng(seed).permutation(len(features))
@@ -66,7 +61,8 @@ def removal_distances(features: np.ndarray, seed: int, neighbours: int = NEIGHBO
             partner = others[0]
             goes = min((_second(lists, a, b), lot[a], a) for a, b in ((image, partner), (partner, image)))[-1]
             reached = removed_at[goes] = max(reached, distances[0])
-            lists.remove(goes)
+            lists.present[goes] = False
+            lists.count -= 1
             progress.update()
     return removed_at
 
@@ -74,8 +70,7 @@ def removal_distances(features: np.ndarray, seed: int, neighbours: int = NEIGHBO
 class _NeighbourLists:
     """The nearest of the images that are left, for each of them.
 
-    A list holds the k nearest of when it was made. Those removed since are skipped, and it is made anew when
-    they are too many, so the first that are left in it are always the nearest.
+    A list holds the k nearest of when it was made. It is made anew when too many of them have been removed.
 
     Attributes:
         count: images that are left.
@@ -98,10 +93,6 @@ class _NeighbourLists:
             self._renew()
             left = self.present[self._neighbours[image]]
         return self.distances[image, left], self._neighbours[image, left]
-
-    def remove(self, image: int) -> None:
-        self.present[image] = False
-        self.count -= 1
 
     def _renew(self) -> None:
         """Makes the lists anew that are used up, and with them, to be quicker, those that nearly are."""

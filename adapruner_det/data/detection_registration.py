@@ -1,4 +1,4 @@
-"""Registers users' own VOC and COCO data with Detectron2, from Python or from a command line's spec."""
+"""Registers users' own VOC, COCO and YOLO data with Detectron2, from Python or from a command line's spec."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from .coco import contiguous_ids, load_coco_dataset, read_categories
 from .registration import Format, check_same_metadata, find_path
 from .validation import PathLike, Record, check_on_invalid
 from .voc import collect_class_names, load_voc_dataset, read_image_set
+from .yolo import list_pictures, load_yolo_dataset, read_data_yaml
 
 
 def register_voc(
@@ -72,6 +73,29 @@ def register_coco(
     _register(name, metadata, partial(load_coco_dataset, json_file, image_root, classes, on_invalid))
 
 
+def register_yolo(
+    name: str, data_yaml: PathLike, split: str, class_names: Sequence[str] | None = None, on_invalid: str = "error"
+) -> None:
+    """Registers a split of a YOLO `data.yaml`; its labels are read when Detectron2 first asks for them.
+
+    Arguments are those of `load_yolo_dataset`; without `class_names`, those of the file are taken.
+
+    Raises:
+        ValueError, FileNotFoundError: as `register_coco`.
+    """
+    check_on_invalid(on_invalid)
+    data_yaml = os.fspath(data_yaml)
+    classes = read_data_yaml(data_yaml).class_names if class_names is None else list(class_names)
+    metadata = {
+        "thing_classes": classes,
+        "data_yaml": data_yaml,
+        "split": split,
+        "on_invalid": on_invalid,
+        "evaluator_type": "pascal_voc",
+    }
+    _register(name, metadata, partial(load_yolo_dataset, data_yaml, split, classes, on_invalid))
+
+
 def _register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record]]) -> None:
     classes = metadata["thing_classes"]
     if not classes or len(set(classes)) < len(classes):
@@ -100,6 +124,15 @@ def _register_coco_spec(name: str, description: str, on_invalid: str) -> None:
     register_coco(name, json_file, image_root, class_names, on_invalid)
 
 
+def _register_yolo_spec(name: str, description: str, on_invalid: str) -> None:
+    data_yaml, split, class_names = _three_parts(description, "data.yaml or SPLIT")
+    data_yaml = find_path(data_yaml)
+    if os.path.isdir(data_yaml):
+        data_yaml = os.path.join(data_yaml, "data.yaml")
+    list_pictures(read_data_yaml(data_yaml), split)
+    register_yolo(name, data_yaml, split, class_names, on_invalid)
+
+
 def _three_parts(description: str, first_two: str) -> tuple[str, str, list[str] | None]:
     parts = [part.strip() for part in description.split(":")]
     if len(parts) not in (2, 3) or not all(parts):
@@ -115,4 +148,5 @@ FORMATS = {
     "coco": Format(
         "NAME=coco:FILE.json:IMAGE_DIR or NAME=coco:FILE.json:IMAGE_DIR:class1,class2,...", _register_coco_spec
     ),
+    "yolo": Format("NAME=yolo:data.yaml:SPLIT or NAME=yolo:data.yaml:SPLIT:class1,class2,...", _register_yolo_spec),
 }

@@ -2,19 +2,20 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..files import write_text
+from ..files import new_folder, write_text
 from ..pruning import Selection
 from .coco import coco_content
-from .detection_registration import register_coco, register_voc
+from .detection_registration import register_coco, register_voc, register_yolo
 from .pruned_datasets import filter_records, pruned_name
 from .selection_lists import write_coco_json, write_ids
 from .selection_record import source_of
 from .validation import Record
+from .yolo import label_lines, read_data_yaml, write_data_yaml
 
 LoadDataset = Callable[[str], list[Record]]
 
@@ -23,7 +24,7 @@ def export_selection(selection: Selection, form: str, folder: "str | Path", load
     """Writes <data set>_<method>_<ratio>.txt or .json for each data set of a selection; returns the paths.
 
     Args:
-        form: of EXPORTS. "yolo" is an absolute image path a line, as darknet and ultralytics read it; "voc" a file name
+        form: of EXPORTS. "yolo" is an absolute image path a line, and a `data.yaml` beside it; "voc" a file name
             without ending a line, as in ImageSets/Main; "ids" an image id a line.
         load: the records of a registered data set by its name; not called where ids are enough.
 
@@ -34,7 +35,7 @@ def export_selection(selection: Selection, form: str, folder: "str | Path", load
 
 
 def register_sources(selection: Selection) -> None:
-    """Registers the selection's VOC and COCO data sets that are not registered, from where they lay.
+    """Registers the selection's VOC, COCO and YOLO data sets that are not registered, from where they lay.
 
     Raises:
         ValueError, FileNotFoundError: they lie there no more.
@@ -42,15 +43,40 @@ def register_sources(selection: Selection) -> None:
     class_names = selection.provenance.get("class_names")
     for name, source in selection.provenance.get("sources", {}).items():
         source = dict(source)
-        readers: dict[str, Callable[..., None]] = {"voc": register_voc, "coco": register_coco}
+        readers: dict[str, Callable[..., None]] = {"voc": register_voc, "coco": register_coco, "yolo": register_yolo}
         register = readers.get(source.pop("format"))
         if name not in DatasetCatalog and register:
             register(name, class_names=class_names, **source)
 
 
 def _write_yolo(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
-    files = (os.path.abspath(record["file_name"]) for record in _kept_records(selection, dataset, load))
-    return _write_lines(selection, dataset, folder, files)
+    """The list, and a `data.yaml` beside it that Ultralytics trains on as it is.
+
+    Where the data has no labels in YOLO's form, these are written beside links to the pictures.
+    """
+    records = _kept_records(selection, dataset, load)
+    path = _write_lines(selection, dataset, folder, (os.path.abspath(record["file_name"]) for record in records))
+    metadata = MetadataCatalog.get(dataset)
+    source = read_data_yaml(metadata.data_yaml) if metadata.get("data_yaml") else None
+    train = path if source else _link_pictures(records, folder / path.stem)
+    write_data_yaml(path.with_suffix(".yaml"), train, metadata.thing_classes, source)
+    return path
+
+
+def _link_pictures(records: Sequence[Record], folder: Path) -> Path:
+    """Makes `images` with links to the pictures, and `labels` beside it; returns the first."""
+    digits = len(str(len(records)))
+    with new_folder(folder) as beside:
+        for name in ("images", "labels"):
+            (beside / name).mkdir()
+        for number, record in enumerate(records):
+            picture = Path(os.path.abspath(record["file_name"]))
+            name = f"{number:0{digits}d}_{picture.name}"  # pictures of several folders may have one name
+            (beside / "images" / name).symlink_to(picture)
+            write_text(
+                (beside / "labels" / name).with_suffix(".txt"), "".join(f"{line}\n" for line in label_lines(record))
+            )
+    return folder / "images"
 
 
 def _write_voc(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:

@@ -33,31 +33,22 @@ OWN = {
 logger = logging.getLogger(__name__)
 
 
-def kept_in_order(selection: Selection, dataset: str) -> list[str]:
-    """The ids kept of a data set, in its order."""
-    rows = zip(selection.datasets, selection.ids, selection.kept)
-    return [image_id for name, image_id, keep in rows if name == dataset and keep]
-
-
 def write_ids(selection: Selection, dataset: str, folder: "str | Path") -> Path:
     """Writes <data set>_<method>_<ratio>.txt, an id a line, and returns its path.
 
     The lists of VOC data sets can be copied into the ImageSets/Main of their folder.
     """
     path = Path(folder) / f"{pruned_name(dataset, selection)}.txt"
-    write_text(path, "".join(f"{image_id}\n" for image_id in kept_in_order(selection, dataset)))
+    rows = zip(selection.datasets, selection.ids, selection.kept)
+    write_text(path, "".join(f"{image_id}\n" for name, image_id, keep in rows if name == dataset and keep))
     return path
 
 
 def write_coco_json(selection: Selection, dataset: str, json_file: "str | Path", folder: "str | Path") -> Path:
-    """Writes <data set>_<method>_<ratio>.json: `json_file` without the images that were pruned.
-
-    Their annotations go with them; all else stays as it is, in its order. Images that the selection
-    does not know (those that DATASETS.ON_INVALID left out) are left out too.
+    """Writes <data set>_<method>_<ratio>.json: `json_file` with the kept images alone, all else in its order.
 
     Raises:
-        FileNotFoundError: there is no `json_file` any more.
-        ValueError: it is no COCO file, or lacks images of the selection.
+        FileNotFoundError, ValueError: `json_file` is gone, is no COCO file, or lacks images of the selection.
     """
     content = read_coco_json(json_file)
     try:
@@ -73,11 +64,10 @@ def write_coco_json(selection: Selection, dataset: str, json_file: "str | Path",
 
 
 def write_lists(selection: Selection, folder: "str | Path") -> None:
-    """Writes for each data set what its own format wants, into `folder`.
+    """Writes for each data set what its own format wants: a list in ImageSets/Main, a COCO JSON, or a list of ids.
 
-    VOC: a list in ImageSets/Main. COCO: a JSON file in annotations, made from the one the data set was
-    registered with; a list of ids in lists instead, and a warning, where that file is gone or has
-    changed, for the selection must not be lost over it. Others: a list of ids in lists.
+    Where a COCO JSON is gone or has changed a list of ids takes its place, with a warning: the selection must not be
+    lost.
     """
     sources = selection.provenance.get("sources", {})
     for dataset in selection.dataset_names():
@@ -102,15 +92,10 @@ def check_replaceable(folder: "str | Path") -> None:
 
 
 def write_selection(selection: Selection, folder: "str | Path", statistics: Statistics | None = None) -> None:
-    """Writes the file of record, the CSV and the lists into `folder`, all of them or none.
+    """Writes the file of record, the CSV, the lists and the statistics it was solved from, all of them or none.
 
     A selection that lies there is replaced, and a warning says so; files in it that are not its own stay.
-
-    Args:
-        statistics: what the selection was solved from, to be kept beside it.
-
-    Raises:
-        FileExistsError: `folder` holds something else, which is left alone.
+    FileExistsError if `folder` holds something else, which is left alone.
     """
     folder = Path(folder)
     check_replaceable(folder)

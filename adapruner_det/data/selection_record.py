@@ -3,7 +3,7 @@
 import hashlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import detectron2
@@ -22,49 +22,64 @@ FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given
 RAREST_COLUMN = "rarest_class"  # of a detection image: one of them, or NO_BOXES
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
 # format, metadata that tells where it is: paths and other strings
-SOURCES = (("coco", ("json_file", "image_root"), ()), ("voc", ("dirname",), ("split",)))
+SOURCES = (
+    ("coco", ("json_file", "image_root"), ()),
+    ("voc", ("dirname",), ("split",)),
+    ("yolo", ("data_yaml",), ("split",)),
+)
 NO_BOXES = ""  # stands in class counts for images without boxes
 
 
 def make_selection(
     records: Sequence[dict],
     scores: "Sequence[float | None]",
-    kept: Sequence[bool],
+    kept: "Sequence[bool] | None" = None,
     *,
     keep_ratio: float,
     method: str,
-    columns: "dict[str, Sequence[Any]] | None" = None,
+    others: Sequence[dict] = (),
+    keep_others: bool = False,
+    class_balance: bool = False,
+    columns: "Mapping[str, Sequence[Any]] | None" = None,
     provenance: "dict[str, Any] | None" = None,
 ) -> Selection:
     """The selection of N images, with the class or the boxes of each, and a digest of these.
 
     Args:
         records: N dataset dicts with `dataset_name` (see `load_records`).
-        scores: N numbers, higher means keep; None where the image did not compete.
-        kept: N booleans.
+        scores: N finite numbers, higher means keep; None where the image did not compete.
+        kept: N booleans; None for those with the highest scores.
+        others: further records, that did not compete.
+        keep_others: whether those stay.
+        class_balance: hold each class to the ratio, if `kept` is None.
         columns: further columns of N values.
-        provenance: further facts on how it was made.
+        provenance: further facts on how it was made; comparisons need `seconds`.
+
+    Raises:
+        ValueError: a score is no finite number, or there are too few images to keep one of each class.
     """
+    _check_scores(records, scores, method)
+    everything, nothing = [*records, *others], [None] * len(others)
     class_names = list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
-    names = list(dict.fromkeys(record["dataset_name"] for record in records))
-    digests = [annotations_digest(record, class_names) for record in records]
-    return Selection(
-        datasets=[record["dataset_name"] for record in records],
-        ids=[str(record["image_id"]) for record in records],
-        scores=list(scores),
-        kept=list(kept),
+    names = list(dict.fromkeys(record["dataset_name"] for record in everything))
+    facts = dict(provenance or {}) if kept is not None else {**(provenance or {}), "class_balance": class_balance}
+    selection = Selection(
+        datasets=[record["dataset_name"] for record in everything],
+        ids=[str(record["image_id"]) for record in everything],
+        scores=[None if score is None else float(score) for score in scores] + nothing,
+        kept=[*([True] * len(records) if kept is None else map(bool, kept)), *([keep_others] * len(others))],
         keep_ratio=keep_ratio,
         method=method,
         columns={
-            **_first_columns(records, class_names),
-            **(columns or {}),
-            **_last_columns(records, class_names),
-            ANNOTATIONS_COLUMN: digests,
+            **_first_columns(everything, class_names),
+            **{name: list(values) + nothing for name, values in (columns or {}).items()},
+            **_last_columns(everything, class_names),
+            ANNOTATIONS_COLUMN: [annotations_digest(record, class_names) for record in everything],
         },
         provenance={
-            **(provenance or {}),
+            **facts,
             "class_names": class_names,
-            "fingerprints": {name: fingerprint([r for r in records if r["dataset_name"] == name]) for name in names},
+            "fingerprints": {name: fingerprint([r for r in everything if r["dataset_name"] == name]) for name in names},
             "sources": {name: source_of(name) for name in names},
             "versions": {
                 "adapruner_det": __version__,
@@ -74,15 +89,32 @@ def make_selection(
             },
         },
     )
+    return cut_as_made(selection, keep_ratio) if kept is None else selection
+
+
+def cut_as_made(selection: Selection, keep_ratio: float, across_classes: bool = False) -> Selection:
+    """Cut at a ratio, each class by itself if the selection was made so (CLASS_BALANCE).
+
+    Args:
+        across_classes: all classes together, however it was made.
+    """
+    balanced = selection.provenance.get("class_balance", False) and not across_classes
+    column = CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
+    return selection.cut(keep_ratio, column if balanced else None)
+
+
+def _check_scores(records: Sequence[dict], scores: "Sequence[float | None]", method: str) -> None:
+    bad = [i for i, score in enumerate(scores) if score is not None and not np.isfinite(score)]
+    if bad or len(scores) != len(records):
+        ids = [records[i]["image_id"] for i in bad[:5]]
+        raise ValueError(
+            f"{method} gave {len(scores)} scores for {len(records)} images, {len(bad)} of them no "
+            f"finite numbers (images {ids})"
+        )
 
 
 def source_of(dataset_name: str) -> dict[str, str]:
-    """Where a registered data set comes from, for those who make lists of it later.
-
-    Returns:
-        {"format": "coco", "json_file", "image_root"}, {"format": "voc", "dirname", "split"} (absolute
-        paths), both with "on_invalid", or {"format": "other"}.
-    """
+    """Where a registered data set comes from: the metadata that SOURCES names, "on_invalid" and the format, or "other"."""
     known = MetadataCatalog.get(dataset_name).as_dict()
     for name, paths, others in SOURCES:
         if all(known.get(key) for key in (*paths, *others)):
@@ -92,13 +124,9 @@ def source_of(dataset_name: str) -> dict[str, str]:
     return {"format": "other"}
 
 
-def _classifies(records: Sequence[dict]) -> bool:
-    return "category_id" in records[0]
-
-
 def _first_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
     """What people want to see of each image beside its score."""
-    if not _classifies(records):
+    if "category_id" not in records[0]:
         crowds = [sum(map(_is_crowd, record.get("annotations", []))) for record in records]
         boxes = [len(record.get("annotations", [])) - own for record, own in zip(records, crowds)]
         return {"boxes": boxes, **({"crowds": crowds} if any(crowds) else {})}
@@ -109,7 +137,7 @@ def _first_columns(records: Sequence[dict], class_names: list[str]) -> dict[str,
 
 
 def _last_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
-    if _classifies(records):
+    if "category_id" in records[0]:
         return {}
     counts = [_boxes_by_class(record, len(class_names)) for record in records]
     named = [*class_names, NO_BOXES]
@@ -117,10 +145,8 @@ def _last_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, 
 
 
 def _boxes_by_class(record: dict, num_classes: int) -> list[int]:
-    counts = [0] * num_classes
-    for annotation in record.get("annotations", []):
-        counts[annotation["category_id"]] += not _is_crowd(annotation)
-    return counts
+    classes = [a["category_id"] for a in record.get("annotations", []) if not _is_crowd(a)]
+    return np.bincount(np.array(classes, int), minlength=num_classes).tolist()
 
 
 def _is_crowd(annotation: dict) -> bool:
@@ -138,38 +164,24 @@ def fingerprint(records: Sequence[dict]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def class_column(selection: Selection) -> str:
-    """The column with the class that SCORING.CLASS_BALANCE counts an image for."""
-    return CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
-
-
 def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
-    """Images of each class before and after pruning; for detection, boxes too.
+    """Images of each class before and after pruning; for detection boxes too, and NO_BOXES among the classes.
 
     Returns:
-        {class: {"images", "kept_images"}}, for detection also "boxes" and "kept_boxes", with NO_BOXES
-        among the classes.
+        {class: {"images", "kept_images"}}, for detection also "boxes" and "kept_boxes".
     """
-    names = selection.provenance["class_names"]
-    kept = np.array(selection.kept, dtype=bool)
+    names, kept = list(selection.provenance["class_names"]), np.array(selection.kept, dtype=bool)
     if CLASS_COLUMN in selection.columns:
-        number = {name: i for i, name in enumerate(names)}
-        classes = np.array([number[name] for name in selection.columns[CLASS_COLUMN]], dtype=int)
-        before, after = (np.bincount(c, minlength=len(names)) for c in (classes, classes[kept]))
-        return {name: {"images": int(b), "kept_images": int(a)} for name, b, a in zip(names, before, after)}
-    boxes = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
-    boxes = np.concatenate([boxes, boxes.sum(axis=1, keepdims=True) == 0], axis=1)
-    counts = {
-        name: {
-            "images": int((column > 0).sum()),
-            "kept_images": int((column[kept] > 0).sum()),
-            "boxes": int(column.sum()),
-            "kept_boxes": int(column[kept].sum()),
-        }
-        for name, column in zip([*names, NO_BOXES], boxes.T)
-    }
-    counts[NO_BOXES].update(boxes=0, kept_boxes=0)
-    return counts
+        counts = np.array(selection.columns[CLASS_COLUMN])[:, None] == np.array(names)
+        return {name: _images(own, kept) for name, own in zip(names, counts.T)}
+    counts = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
+    boxes = {name: {"boxes": int(own.sum()), "kept_boxes": int(own[kept].sum())} for name, own in zip(names, counts.T)}
+    found = {name: {**_images(own, kept), **boxes[name]} for name, own in zip(names, counts.T)}
+    return {**found, NO_BOXES: {**_images(counts.sum(axis=1) == 0, kept), "boxes": 0, "kept_boxes": 0}}
+
+
+def _images(counts: np.ndarray, kept: np.ndarray) -> dict[str, int]:
+    return {"images": int((counts > 0).sum()), "kept_images": int((counts[kept] > 0).sum())}
 
 
 def vanished_classes(selection: Selection) -> list[str]:
@@ -181,40 +193,22 @@ def vanished_classes(selection: Selection) -> list[str]:
     ]
 
 
-def label_noise(selection: Selection) -> dict[str, float] | None:
-    """How a selection treats the images that were given a wrong class, of those with a score.
-
-    Returns:
-        None unless it has both flipped and clean images, else {"flipped", "clean": how many,
-        "flipped_pruned", "clean_pruned": the share of each that was pruned, "auc": the probability
-        that a flipped image has a lower score than a clean one, equal scores counting half}.
-    """
+def _label_noise_line(selection: Selection) -> str:
+    """What became of the images with a wrong class, of those with a score. Equal scores count half in the AUC."""
+    if FLIPPED_COLUMN not in selection.columns:
+        return ""
     from sklearn.metrics import roc_auc_score  # here, since few selections need it
 
-    marks = selection.columns.get(FLIPPED_COLUMN, [])
-    scored = [(m, k, s) for m, k, s in zip(marks, selection.kept, selection.scores) if s is not None]
-    if len({mark for mark, _, _ in scored}) < 2:
-        return None
-    flipped, kept, scores = map(np.array, zip(*scored))
-    flipped, kept = flipped.astype(bool), kept.astype(bool)
-    return {
-        "flipped": int(flipped.sum()),
-        "clean": int((~flipped).sum()),
-        "flipped_pruned": float((~kept[flipped]).mean()),
-        "clean_pruned": float((~kept[~flipped]).mean()),
-        "auc": float(roc_auc_score(flipped, -scores)),
-    }
-
-
-def _label_noise_line(selection: Selection) -> str:
-    found = label_noise(selection)
-    if found is None:
+    scored = selection.table().dropna(subset="score")
+    flipped = scored[FLIPPED_COLUMN] == 1
+    if flipped.nunique() < 2:
         return ""
+    pruned = 1 - scored["kept"].groupby(flipped).mean()
     return (
-        "\nwrong labels: {flipped_pruned:.1%} of {flipped:,} flipped images pruned, {clean_pruned:.1%} of "
-        "{clean:,} clean ones; a flipped image has the lower score of the two with probability (AUC) "
-        "{auc:.3f}"
-    ).format(**found)
+        f"\nwrong labels: {pruned[True]:.1%} of {flipped.sum():,} flipped images pruned, {pruned[False]:.1%} of "
+        f"{(~flipped).sum():,} clean ones; a flipped image has the lower score of the two with probability (AUC) "
+        f"{roc_auc_score(flipped, -scored['score']):.3f}"
+    )
 
 
 def _reasons_line(selection: Selection) -> str:

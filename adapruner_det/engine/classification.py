@@ -5,22 +5,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.build import check_metadata_consistency
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..data.image_batches import evaluation_batches, labels_of, pixel_statistics, training_batches
+from ..data.image_batches import evaluation_batches, pixel_statistics, training_batches
 from ..data.images import read_images
 from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
 from ..data.sampling import ResumableSampler
 from ..evaluation.accuracy import ClassificationEvaluator
-from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import Statistics
-from .classification_statistics import last_layer_of
+from . import classification_statistics
 
 # So many images, evenly spread over the data, tell their mean and deviation well enough.
 _STATISTICS_IMAGES = 10_000
@@ -78,27 +76,16 @@ class ClassificationTask:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
 
     @staticmethod
+    def labelled(records: list[dict]) -> Statistics:
+        return classification_statistics.labelled(records)
+
+    @staticmethod
     def class_counts(records: list[dict]) -> Tensor:
-        num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
-        return F.one_hot(labels_of(records), num_classes).to(torch.int16)
+        return torch.from_numpy(classification_statistics.labelled(records).counts)
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
-        features, probabilities = last_layer_of(cfg, model, records)
-        labels, images = labels_of(records).numpy(), np.arange(len(records))
-        right = np.maximum(probabilities[images, labels], np.finfo(np.float32).tiny)
-        box = np.tile(np.float32([0, 0, 1, 1]), (len(records), 1))  # the whole image
-        seen = probabilities.argmax(axis=1)
-        return Statistics(
-            datasets=[record["dataset_name"] for record in records],
-            ids=[str(record["image_id"]) for record in records],
-            losses={"loss_cls": -np.log(right)},
-            counts=ClassificationTask.class_counts(records).numpy(),
-            features=features,
-            labels=Labels(box, labels, images, np.zeros(len(records), bool)),
-            found=Detections(box, probabilities[images, seen], seen, images),
-            class_names=list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
-        )
+        return classification_statistics.statistics_of(cfg, model, records)
 
     @staticmethod
     def image_indices(batch: dict) -> Tensor:

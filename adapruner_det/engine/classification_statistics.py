@@ -1,20 +1,47 @@
-"""What a classifier tells other pruning methods of the images it was trained on.
+"""What a classifier says of the images it was trained on.
 
 N images, C classes, F features, B images of a batch.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..baselines.grand import full_gradient_norms
-from ..data.image_batches import evaluation_batches
+from ..data.image_batches import evaluation_batches, labels_of
 from ..data.images import read_images
 from ..modeling.image_classifier import ImageClassifier
+from ..pruning.matching import Detections, Labels
+from ..pruning.statistics import WHOLE_IMAGE, LastLayer, Statistics
+
+_AT_A_TIME = 16  # images whose gradients are held together
+
+
+def labelled(records: list[dict]) -> Statistics:
+    """What is known of N images before a model has seen them: an image is one box."""
+    boxes = np.tile(np.float32(WHOLE_IMAGE), (len(records), 1))
+    return Statistics.of_labels(
+        [record["dataset_name"] for record in records],
+        [str(record["image_id"]) for record in records],
+        Labels(boxes, labels_of(records).numpy(), np.arange(len(records))),
+        list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
+    )
+
+
+def statistics_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> Statistics:
+    """What a trained classifier says of N images, not augmented; it is left as it was."""
+    known, (features, probabilities) = labelled(records), last_layer_of(cfg, model, records)
+    images, seen = np.arange(len(records)), probabilities.argmax(axis=1)
+    right = np.maximum(probabilities[images, known.labels.classes], np.finfo(np.float32).tiny)
+    found = Detections(known.labels.boxes, probabilities[images, seen], seen, images)
+    return replace(known, losses={"loss_cls": -np.log(right)}, features=features, found=found)
 
 
 def pixels_of(cfg: CfgNode, records: list[dict]) -> np.ndarray:
@@ -23,11 +50,11 @@ def pixels_of(cfg: CfgNode, records: list[dict]) -> np.ndarray:
 
 
 @torch.no_grad()
-def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """What the last layer gets and says, images not augmented: (N, F) features, (N, C) probabilities.
+def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> LastLayer:
+    """What the last layer gets and says, images not augmented.
 
-    Both float32. The network runs in the precision of the config; the last layer in float32, so that
-    the probabilities are those of these very features.
+    The network runs in the precision of the config; the last layer in float32, so that the probabilities are those of
+    these very features.
 
     Args:
         model: put into evaluation mode for the time.
@@ -39,18 +66,29 @@ def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> 
         seen = seen.float()
         features.append(seen.cpu().numpy())
         probabilities.append(model.head(seen).softmax(1).cpu().numpy())
-    return np.concatenate(features), np.concatenate(probabilities)
+    return LastLayer(np.concatenate(features), np.concatenate(probabilities))
 
 
 def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> np.ndarray:
-    """Norm of the gradient of each image's loss on all parameters, images not augmented: (N,) float32.
+    """Norm of the gradient of each image's loss on all trained parameters, images not augmented: (N,) float32.
 
     In float32 throughout, whatever the config's precision: what is compared are small differences.
     """
-    norms = [
-        full_gradient_norms(model, batch["images"], batch["labels"], lambda images: {"images": images})
-        for batch in _batches(cfg, model, records, "Gradients")
-    ]
+    parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+
+    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(model, parameters, ({"images": image[None]},))
+        return F.cross_entropy(logits, label[None])
+
+    def norm(image: Tensor, label: Tensor) -> Tensor:
+        gradients = grad(loss)(parameters, image, label)
+        return sum(gradient.square().sum() for gradient in gradients.values()).sqrt()
+
+    norms = []
+    for batch in _batches(cfg, model, records, "Gradients"):
+        images, labels = (batch[key].to(model.device) for key in ("images", "labels"))
+        images = images.contiguous(memory_format=torch.channels_last)  # as vmap cannot bring them there
+        norms.append(vmap(norm, chunk_size=_AT_A_TIME)(images, labels).cpu().numpy())
     return np.concatenate(norms)
 
 

@@ -159,6 +159,15 @@ def add_adapruner_config(cfg: CN) -> None:
     # Gradients that GraNd takes the norm of: "full" (of all parameters), "last_layer", or "auto": full for small
     # classifiers.
     cfg.SCORING.GRAND = "auto"
+    # Forms of methods; their docstrings in baselines/ explain them. "auto", "easy", "hard", or for classification
+    # "supervised":
+    cfg.SCORING.BNSL = "auto"
+    # "nearest" or "farthest":
+    cfg.SCORING.HERDING = "nearest"
+    # "cardinality", or "generalization", which sets the ratio itself:
+    cfg.SCORING.DATASET_PRUNING = "cardinality"
+    # "high" or "low":
+    cfg.SCORING.MEAN_LOSS = "high"
     # Hold every class to the ratio; an image with boxes of several counts for the one that the fewest images have.
     cfg.SCORING.CLASS_BALANCE = False
 

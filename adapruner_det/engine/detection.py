@@ -5,7 +5,7 @@ import os
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from detectron2.data import DatasetMapper, build_detection_test_loader, build_detection_train_loader
 from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from ..data.mapper import quick
 from ..data.sampling import ResumableSampler
 from ..evaluation.voc_ap import build_evaluator
 from ..pruning.statistics import Statistics
-from .detection_statistics import boxes_of_records, detections_of, losses_and_features_of
+from . import detection_statistics
 
 
 class DetectionTask:
@@ -72,28 +72,17 @@ class DetectionTask:
         return read_image(record["file_name"], format="RGB")
 
     @staticmethod
+    def labelled(records: list[dict]) -> Statistics:
+        return detection_statistics.labelled(records)
+
+    @staticmethod
     def class_counts(records: list[dict]) -> Tensor:
         """Boxes of each class, without crowds: their losses are what an image's loss is made of."""
-        num_classes = len(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
-        counts = torch.zeros(len(records), num_classes, dtype=torch.int16)
-        for own, record in zip(counts.numpy(), records):
-            for annotation in record.get("annotations", []):
-                own[annotation["category_id"]] += not annotation.get("iscrowd", 0)
-        return counts
+        return torch.from_numpy(detection_statistics.labelled(records).counts)
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
-        losses, features = losses_and_features_of(cfg, model, records)
-        return Statistics(
-            datasets=[record["dataset_name"] for record in records],
-            ids=[str(record["image_id"]) for record in records],
-            losses={name: values.numpy() for name, values in losses.items()},
-            counts=DetectionTask.class_counts(records).numpy(),
-            features=features,
-            labels=boxes_of_records(records),
-            found=detections_of(cfg, model, records),
-            class_names=list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes),
-        )
+        return detection_statistics.statistics_of(cfg, model, records)
 
     @staticmethod
     def image_indices(batch: list[dict]) -> Tensor:

@@ -1,21 +1,23 @@
 """What happens to the images while the proxy trains.
 
-N images, E epochs, B images of a batch, S measurements.
+N images, E epochs, B images of a batch.
 """
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from ..baselines.evidence import Dynamics
+from ..pruning.statistics import Dynamics
+
+_NOT_VISITED = 2  # beside 0 for wrong and 1 for right: a byte each, since the checkpoints hold it
 
 
 class DynamicsRecorder:
     """Loss of each image at its visits, whether it was right, and what was measured in between.
 
-    A visit counts for the epoch that its number says: the first one is in row 0. Visits beyond the
-    last epoch, of a run that is no whole number of epochs long, are left out; NaN stands for a visit
-    that did not take place.
+    The first visit of an image is in row 0. Visits beyond the last epoch, of a run that is no whole number of epochs
+    long, are left out; NaN stands for a visit that did not take place.
 
     Args:
         num_images: N.
@@ -26,13 +28,16 @@ class DynamicsRecorder:
     def __init__(self, num_images: int, epochs: int, answers: bool):
         self.visits = torch.zeros(num_images, dtype=torch.int32)
         self.losses = torch.full((epochs, num_images), float("nan"))
-        # A byte each, 2 for no visit: the checkpoints hold it.
-        self.correct = torch.full((epochs if answers else 0, num_images), 2, dtype=torch.uint8)
+        self.correct = torch.full((epochs if answers else 0, num_images), _NOT_VISITED, dtype=torch.uint8)
         self.measured: list[Tensor] = []
 
     def add(self, index: Tensor, losses: Tensor, correct: Tensor | None = None) -> None:
-        """Notes a batch: identities (B,), losses (B,), and (B,) bool where there are answers."""
-        epoch = self.visits[index].long() + earlier_in_batch(index)
+        """Notes a batch: identities (B,), losses (B,), and (B,) bool where there are answers.
+
+        A batch that reaches over the end of an epoch may hold an image twice.
+        """
+        earlier = pd.Series(0, index.numpy()).groupby(level=0).cumcount()
+        epoch = self.visits[index].long() + torch.tensor(earlier.tolist())
         self.visits.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
         known = epoch < len(self.losses)
         place = epoch[known], index[known]
@@ -49,33 +54,19 @@ class DynamicsRecorder:
         if self.measured:
             return Dynamics(self.losses.numpy(), torch.stack(self.measured).numpy())
         correct = self.correct.numpy().astype(np.float32)
-        return Dynamics(self.losses.numpy(), np.where(correct == 2, np.float32("nan"), correct))
+        return Dynamics(self.losses.numpy(), np.where(correct == _NOT_VISITED, np.float32("nan"), correct))
 
     def state_dict(self) -> dict:
         return {
             "visits": self.visits.clone(),
             "losses": self.losses.clone(),
             "correct": self.correct.clone(),
-            "measured": [shares.clone() for shares in self.measured],
+            "measured": list(self.measured),
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self.visits = state["visits"].clone()
-        self.losses = state["losses"].clone()
-        self.correct = state["correct"].clone()
-        self.measured = [shares.clone() for shares in state["measured"]]
-
-
-def earlier_in_batch(index: Tensor) -> Tensor:
-    """How often each entry has occurred before in a vector of integers, (B,) long.
-
-    A batch that reaches over the end of an epoch may hold an image twice.
-    """
-    order = torch.argsort(index, stable=True)
-    ordered = index[order]
-    earlier = torch.empty_like(order)
-    earlier[order] = torch.arange(len(index)) - torch.searchsorted(ordered, ordered)
-    return earlier
+        self.visits, self.losses, self.correct = (state[name].clone() for name in ("visits", "losses", "correct"))
+        self.measured = list(state["measured"])
 
 
 def num_epochs(iterations: int, batch_size: int, num_images: int) -> int:

@@ -4,16 +4,18 @@ import hashlib
 import logging
 import time
 
+import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor
 
+from ..baselines.registry import ADAPRUNER
 from ..data.selection_lists import check_replaceable, write_selection
-from ..data.selection_record import summary, vanished_classes
+from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
 from .distributed import synchronise_statistics, unwrapped
-from .select import selection_of_mask, settle, term_weights
+from .select import scores_by
 
 logger = logging.getLogger(__name__)
 
@@ -130,14 +132,18 @@ class AdaPrunerHook(HookBase):
         columns, facts = {}, {}
         if statistics is not None:
             start = time.perf_counter()
-            columns, facts = settle(mask, statistics, term_weights(cfg), cfg.ADAPRUNER.KEEP_RATIO, cfg.SEED)
+            found = scores_by(ADAPRUNER, cfg, statistics, cfg.ADAPRUNER.KEEP_RATIO, cfg.SEED)
+            mask.replace(torch.from_numpy(found.values))
+            columns, facts = found.columns, found.facts
             logger.info(f"Solving for the mask took {time.perf_counter() - start:.1f} s")
-        return selection_of_mask(
-            mask,
+        return make_selection(
             self.competing,
-            self.others,
-            self.keep_others,
+            mask.logits.tolist(),
+            mask.hard().tolist(),
+            others=self.others,
+            keep_others=self.keep_others,
             keep_ratio=cfg.ADAPRUNER.KEEP_RATIO,
+            method=ADAPRUNER,
             columns={**columns, **self.trainer.visits.columns()},
             provenance={
                 "seed": cfg.SEED,

@@ -1,7 +1,7 @@
 """The proxy: networks trained on all images, in a folder, with what was found out about the images.
 
-One goes to the end; SCORING.NETWORKS in all train up to the early point. What is computed with them is
-kept in the folder, so that it is computed once for all methods and ratios.
+One goes to the end; SCORING.NETWORKS in all train up to the early point. What is computed with them is kept in the
+folder, so that it is computed once for all methods and ratios.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from detectron2.modeling import build_model
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
-from ..baselines.evidence import CLASSIFICATION, DETECTION, Dynamics
-from ..baselines.registry import EARLY, TRAINED
+from ..baselines.registry import CLASSIFICATION, DETECTION, EARLY, METHODS, TRAINED
 from ..data.selection_record import fingerprint
 from ..files import sweep, write_bytes, write_text
+from ..pruning.statistics import Dynamics
 from .checkpoint import RunCheckpointer
 from .classification import ClassificationTask
 from .detection_statistics import found_boxes
@@ -35,7 +35,7 @@ from .setup import set_num_classes
 from .tasks import task_of
 from .trainer import with_max_iter
 
-IDENTITY, EVIDENCE, LOCK = "proxy.json", "evidence", ".lock"
+IDENTITY, STATISTICS, LOCK = "proxy.json", "statistics", ".lock"
 GRADIENTS = ("auto", "full", "last_layer")
 
 # Keys (or the nodes they are in) that the networks do not depend on; what the data sets hold is known by
@@ -45,6 +45,7 @@ _WITHOUT_EFFECT = (
     "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
     "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.CHECKPOINT_PERIOD",
     "SCORING.NETWORKS", "SCORING.GRAND", "SCORING.CLASS_BALANCE",
+    *(f"SCORING.{name.upper()}" for name, method in METHODS.items() if method.variants),
 )  # fmt: skip
 
 Arrays = dict[str, np.ndarray]
@@ -58,10 +59,9 @@ class Proxy:
     """A proxy in its folder, there already or to be trained.
 
     Attributes:
-        task: CLASSIFICATION or DETECTION.
+        task, adapter: CLASSIFICATION or DETECTION, and the `engine.tasks.Task` for it.
         cfg: what it trains by, frozen.
-        records: the N images that compete, in the order of all that is known of them.
-        others: those that do not.
+        records, others: the N images that compete, in the order of all that is known of them; those that do not.
 
     Args:
         cfg: of the run that would prune; it names the data.
@@ -76,12 +76,11 @@ class Proxy:
     def __init__(self, cfg: CfgNode, seed: int, folder: "str | Path"):
         self.folder = Path(folder)
         cfg = _proxy_config(cfg, seed, self.folder)
-        self._task = task_of(cfg)
-        self.task = task_name(cfg)
-        self.records, self.others = self._task.split_competing(cfg, self._task.load_records(cfg))
+        self.adapter, self.task = task_of(cfg), task_name(cfg)
+        self.records, self.others = self.adapter.split_competing(cfg, self.adapter.load_records(cfg))
         self.cfg = with_max_iter(cfg, len(self.records))
         self._check_settings()
-        self._fingerprint = fingerprint(self.records)
+        self._identity = {"fingerprint": fingerprint(self.records), "config": proxy_settings(self.cfg)}
         self._check_identity()
 
     def train(self, need: str) -> None:
@@ -96,7 +95,7 @@ class Proxy:
         with self._locked():
             for network in networks:
                 if not self._done(network, need):
-                    self._write_identity()
+                    write_text(self.folder / IDENTITY, json.dumps(self._identity, indent=1) + "\n")
                     self._train(network, to_the_end=need == TRAINED)
 
     def seconds(self, need: str) -> float:
@@ -122,13 +121,15 @@ class Proxy:
 
     def cached(self, name: str, compute: Callable[[], Arrays]) -> tuple[Arrays, float]:
         """What `compute` gives, kept in the folder under a name, and the seconds that it took then."""
-        path = self.folder / EVIDENCE / f"{name}.npz"
+        path = self.folder / STATISTICS / f"{name}.npz"
         if not path.is_file():
             with self._locked():
                 if not path.is_file():
                     start = perf_counter()
                     arrays = compute()
-                    _save(path, {**arrays, "seconds": np.array(perf_counter() - start)})
+                    content = io.BytesIO()
+                    np.savez(content, **arrays, seconds=np.array(perf_counter() - start))
+                    write_bytes(path, content.getvalue())
         arrays = _load(path)
         return arrays, arrays.pop("seconds").item()
 
@@ -163,26 +164,19 @@ class Proxy:
                     f"{self.folder} holds a training that is no proxy: name another folder, --proxy DIR"
                 )
             return
-        written = json.loads(path.read_text(encoding="utf-8"))
-        ours = self._identity()
+        written, ours = json.loads(path.read_text(encoding="utf-8")), self._identity["config"]
         differing = [
-            f"{key} {ours['config'][key]!r}, there {value!r}"
+            f"{key} {ours[key]!r}, there {value!r}"
             for key, value in written["config"].items()
-            if key in ours["config"] and ours["config"][key] != value
+            if key in ours and ours[key] != value
         ]
-        if written["fingerprint"] != ours["fingerprint"]:
+        if written["fingerprint"] != self._identity["fingerprint"]:
             differing.insert(0, "other images, or other annotations or classes of them")
         if differing:
             raise ProxyMismatchError(
                 f"{self.folder} holds a proxy of other data or settings: {'; '.join(differing)}. Name "
                 "another folder, --proxy DIR, or use the data and settings it was trained with"
             )
-
-    def _identity(self) -> dict[str, Any]:
-        return {"fingerprint": self._fingerprint, "config": proxy_settings(self.cfg)}
-
-    def _write_identity(self) -> None:
-        write_text(self.folder / IDENTITY, json.dumps(self._identity(), indent=1) + "\n")
 
     def _folder_of(self, network: int) -> Path:
         return self.folder if network == 0 else self.folder / f"network_{network}"
@@ -200,8 +194,7 @@ class Proxy:
         cfg.freeze()
         default_setup(cfg, argparse.Namespace())
         setup_logger(cfg.OUTPUT_DIR, name="adapruner_det")
-        measure = found_boxes if self.task == DETECTION else None
-        trainer = ProxyTrainer(cfg, measure, to_the_end)
+        trainer = ProxyTrainer(cfg, found_boxes if self.task == DETECTION else None, to_the_end)
         trainer.resume_or_load(resume=True)
         trainer.train()
 
@@ -265,12 +258,6 @@ def _proxy_config(cfg: CfgNode, seed: int, folder: Path) -> CfgNode:
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
     return cfg
-
-
-def _save(path: Path, arrays: Arrays) -> None:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    write_bytes(path, content.getvalue())
 
 
 def _load(path: Path) -> Arrays:

@@ -38,23 +38,12 @@ class RecordingStep(MixedPrecisionTrainer):
         task: how to read a batch.
         recorder: what keeps the record.
         answers: tells which images of the last batch were right; None if they cannot be right or wrong.
+        options: as for `MixedPrecisionTrainer`.
     """
 
-    def __init__(
-        self,
-        model,
-        data_loader,
-        optimizer,
-        task: Task,
-        recorder: DynamicsRecorder,
-        answers: AnswersInTraining | None,
-        mixed_precision: bool = False,
-        seed: int | None = None,
-    ):
-        super().__init__(model, data_loader, optimizer, mixed_precision, seed)
-        self.task = task
-        self.recorder = recorder
-        self.answers = answers
+    def __init__(self, *options, task: Task, recorder: DynamicsRecorder, answers: AnswersInTraining | None):
+        super().__init__(*options)
+        self.task, self.recorder, self.answers = task, recorder, answers
 
     def losses(self, data: Any) -> dict[str, Tensor]:
         per_image = {name: values.float() for name, values in self.forward(data).items()}
@@ -93,23 +82,14 @@ class ProxyTrainer(AdaPrunerTrainer):
         return self.task.split_competing(cfg, self.task.load_records(cfg))
 
     def _build_step(self, cfg: CfgNode) -> RecordingStep:
-        model, loader = self._trainer.model, self._trainer.data_loader
+        model, loader, optimizer = self._trainer.model, self._trainer.data_loader, self._trainer.optimizer
         return_per_image_losses(unwrapped(model))
         answers = AnswersInTraining(unwrapped(model)) if self._measure is None else None
-        images = len(self._records)
-        epochs = num_epochs(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, images)
-        recorder = DynamicsRecorder(images, epochs, answers is not None)
+        epochs = num_epochs(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, len(self._records))
         seed = cfg.SEED if cfg.SEED >= 0 else None
-        return RecordingStep(
-            model,
-            loader,
-            self._trainer.optimizer,
-            self.task,
-            recorder,
-            answers,
-            cfg.SOLVER.AMP.ENABLED,
-            seed,
-        )
+        recorder = DynamicsRecorder(len(self._records), epochs, answers is not None)
+        options = (model, loader, optimizer, cfg.SOLVER.AMP.ENABLED, seed)
+        return RecordingStep(*options, task=self.task, recorder=recorder, answers=answers)
 
     @property
     def recorder(self) -> DynamicsRecorder:
@@ -144,11 +124,13 @@ class ProxyHook(HookBase):
 
     def after_step(self):
         cfg, done = self.trainer.cfg, self.trainer.iter + 1
+        model = unwrapped(self.trainer.model)
         if done == early_iteration(cfg, len(self.records)):
-            self._save_early_weights()
+            content = io.BytesIO()
+            torch.save({"model": model.state_dict(), "seconds": self._seconds()}, content)
+            write_bytes(Path(cfg.OUTPUT_DIR) / EARLY_WEIGHTS, content.getvalue())
         if self.measure and done in measuring_iterations(cfg):
             start = time.perf_counter()
-            model = unwrapped(self.trainer.model)
             self.trainer.recorder.measure(self.measure(cfg, model, self.records))
             self._measuring += time.perf_counter() - start
 
@@ -156,16 +138,9 @@ class ProxyHook(HookBase):
         if self.trainer.iter < self.trainer.cfg.SOLVER.MAX_ITER:
             return  # stopped early, or by an exception
         content = io.BytesIO()
-        losses, correct = self.trainer.recorder.dynamics()
         seconds = {"seconds": self._seconds(), "measuring_seconds": self._measuring}
-        np.savez_compressed(content, losses=losses, correct=correct, **seconds)
+        np.savez_compressed(content, **self.trainer.recorder.dynamics()._asdict(), **seconds)
         write_bytes(Path(self.trainer.cfg.OUTPUT_DIR) / DYNAMICS, content.getvalue())
-
-    def _save_early_weights(self) -> None:
-        content = io.BytesIO()
-        state = unwrapped(self.trainer.model).state_dict()
-        torch.save({"model": state, "seconds": self._seconds()}, content)
-        write_bytes(Path(self.trainer.cfg.OUTPUT_DIR) / EARLY_WEIGHTS, content.getvalue())
 
     def _seconds(self) -> float:
         """Of training, over all attempts, without the measurements."""

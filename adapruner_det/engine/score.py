@@ -1,66 +1,78 @@
-"""From a method's name to its selection."""
+"""From a method's name to its selection, by a proxy."""
 
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from detectron2.config import CfgNode
 
-from ..baselines.registry import EARLY, METHODS, NOTHING, scoring_function
+from ..baselines.registry import ADAPRUNER, EARLY, METHODS
+from ..data.selection_record import make_selection
 from ..pruning import Selection
+from ..pruning.statistics import Statistics
 from .proxy import Proxy
-from .proxy_statistics import ProxyEvidence
-from .selection_of_scores import selection_of_scores
+from .proxy_statistics import gradients_of, statistics_by
+from .select import scores_by, variant_of
 
 
-def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> Selection:
-    """The selection of a method of the registry; trains what of the proxy it needs and is not there.
+def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[Selection, Statistics]:
+    """The selection of a method of the registry, and what it went by; trains what of the proxy it needs and is not there.
 
-    One that sets the ratio itself keeps the images with scores above 0, whatever share that is.
-
-    Its provenance has the seconds the method would have taken alone: those of the proxy's training as
-    far as it needs it, of what it asks of the trained networks, and its own; `seconds_of` has the parts.
-    `seconds_here` are those it took, with what was known from another method before.
+    Its provenance has the seconds the method would have taken alone: those of the proxy's training as far as it needs
+    it, of what it asks of the trained networks, and its own; `seconds_of` has the parts. `seconds_here` are those it
+    took, with what was known from another method before.
 
     Raises:
-        ValueError: the method gives scores that are no finite numbers.
+        ValueError: a setting that cannot be, before any work; the method gives scores that are no finite numbers.
     """
-    needs = METHODS[method].needs
+    entry, cfg = METHODS[method], proxy.cfg
+    variant = variant_of(method, cfg)
+    if method == ADAPRUNER and cfg.SCORING.CLASS_BALANCE:
+        raise ValueError(
+            "SCORING.CLASS_BALANCE holds classes to the ratio, which AdaPruner weighs by a term of its own"
+        )
     start = perf_counter()
-    if needs != NOTHING:
-        proxy.train(needs)
-    evidence = ProxyEvidence(proxy)
-    scores, parts = _scores(method, evidence, keep_ratio, seed)
-    seconds_here = perf_counter() - start
-    if METHODS[method].sets_ratio:
-        keep_ratio = max(1, np.count_nonzero(scores > 0)) / len(scores)
-    if needs != NOTHING:
-        parts = {"proxy": proxy.seconds(needs), **parts}
-    provenance = {
-        "seed": seed,
-        "seconds": round(sum(parts.values()), 1),
-        "seconds_here": round(seconds_here, 1),
-        "seconds_of": {name: round(seconds, 2) for name, seconds in parts.items()},
-        "settings": {**_settings(proxy.cfg, needs), **evidence.settings},
-        "config": proxy.cfg.dump(),
-    }
-    return selection_of_scores(proxy.cfg, proxy.records, proxy.others, scores, keep_ratio, method, provenance)
+    for training in entry.trainings:
+        proxy.train(training)
+    statistics, parts = statistics_by(proxy, entry.needs)
+    known = perf_counter()
+    scores = scores_by(method, cfg, statistics, keep_ratio, seed)
+    parts[method] = perf_counter() - known
+    if entry.trainings:
+        parts = {"proxy": sum(map(proxy.seconds, entry.trainings)), **parts}
+    if variant and variant == entry.sets_ratio:
+        keep_ratio = max(1, np.count_nonzero(scores.values > 0)) / len(statistics)
+    selection = make_selection(
+        proxy.records,
+        scores.values.tolist(),
+        keep_ratio=keep_ratio,
+        method=method,
+        others=proxy.others,
+        keep_others=cfg.ADAPRUNER.EMPTY_IMAGES == "keep",
+        class_balance=cfg.SCORING.CLASS_BALANCE,
+        columns=scores.columns,
+        provenance={
+            "seed": seed,
+            "seconds": round(sum(parts.values()), 1),
+            "seconds_here": round(perf_counter() - start, 1),
+            "seconds_of": {name: round(seconds, 2) for name, seconds in parts.items()},
+            "settings": _settings(method, proxy),
+            **scores.facts,
+            "config": cfg.dump(),
+        },
+    )
+    return selection, statistics
 
 
-def _scores(method: str, evidence: ProxyEvidence, keep_ratio: float, seed: int) -> tuple[np.ndarray, dict[str, float]]:
-    """(scores (N,), seconds of each piece of evidence and of the method itself)."""
-    function = scoring_function(method)  # first: importing is none of the method's work
-    start = perf_counter()
-    scores = function(evidence, keep_ratio, seed)
-    own = perf_counter() - start - evidence.waited
-    return scores, {**evidence.costs, method: own}
-
-
-def _settings(cfg: CfgNode, needs: str) -> dict[str, Any]:
+def _settings(method: str, proxy: Proxy) -> dict[str, Any]:
     """The settings of the proxy that count for a method."""
-    if needs == NOTHING:
-        return {}
-    options = {"max_iter": cfg.SOLVER.MAX_ITER, "proxy_seed": cfg.SEED}
-    if needs == EARLY:
-        options.update(early=cfg.SCORING.EARLY, networks=cfg.SCORING.NETWORKS)
-    return options
+    entry, options = METHODS[method], proxy.cfg.SCORING
+    settings: dict[str, Any] = {}
+    if entry.trainings:
+        settings.update(max_iter=proxy.cfg.SOLVER.MAX_ITER, proxy_seed=proxy.cfg.SEED)
+    if EARLY in entry.trainings:
+        settings.update(early=options.EARLY, networks=options.NETWORKS)
+    if "gradient_norms" in entry.needs:
+        settings["gradients"] = gradients_of(proxy)
+    if entry.variants:
+        settings["variant"] = variant_of(method, proxy.cfg)
+    return settings

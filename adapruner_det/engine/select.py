@@ -1,23 +1,24 @@
-"""From statistics to a selection: after training, and again for another ratio."""
+"""From statistics to scores, by a method of the registry with its options; and to a selection at another ratio."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from detectron2.config import CfgNode
 
-from ..data.selection_record import make_selection
+from ..baselines.adapruner import OBJECTIVE, adapruner
+from ..baselines.registry import ADAPRUNER, METHODS
+from ..baselines.scores import Scores
 from ..pruning import Selection
-from ..pruning.decision import columns_of, counts_of, decide
 from ..pruning.energy import TermWeights
-from ..pruning.mask import Mask
 from ..pruning.statistics import Statistics
 
-METHOD = "adapruner"
-OBJECTIVE = "objective"  # in a record's provenance: the weights of the terms, and the seed of the draw
+# Where the config has the weight of each term of E.
+_WEIGHT_KEYS = {
+    field.name: "MASK.SELECTION_WEIGHT" if field.name == "selection_weight" else field.name.upper()
+    for field in fields(TermWeights)
+}
 
 
 def term_weights(cfg: CfgNode) -> TermWeights:
@@ -26,61 +27,35 @@ def term_weights(cfg: CfgNode) -> TermWeights:
     Raises:
         ValueError: a weight that cannot be, by its key.
     """
-    options = cfg.ADAPRUNER
+    values = {**cfg.ADAPRUNER, "MASK.SELECTION_WEIGHT": cfg.ADAPRUNER.MASK.SELECTION_WEIGHT}
     try:
-        return TermWeights(
-            difficulty=options.DIFFICULTY,
-            label_errors=options.LABEL_ERRORS,
-            redundancy=options.REDUNDANCY,
-            random=options.RANDOM,
-            class_balance=options.CLASS_BALANCE,
-            selection_weight=options.MASK.SELECTION_WEIGHT,
-        )
+        return TermWeights(**{name: values[key] for name, key in _WEIGHT_KEYS.items()})
     except ValueError as error:
         raise ValueError(f"ADAPRUNER: {error}") from error
 
 
-def settle(
-    mask: Mask, statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int
-) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """Brings the mask to rest at the minimum of E.
+def variant_of(method: str, cfg: CfgNode) -> str:
+    """The variant of a method that SCORING.<METHOD> asks for; empty if there are none.
 
-    Returns:
-        Columns for the record, and facts for its provenance.
+    Raises:
+        ValueError: no such variant.
     """
-    decision = decide(statistics, weights, keep_ratio, seed)
-    mask.replace(torch.from_numpy(decision.logits))
-    columns = {"final_loss": statistics.loss.tolist(), **columns_of(decision, statistics)}
-    return columns, {OBJECTIVE: {**asdict(weights), "seed": seed}, "reasons": counts_of(decision)}
+    variants = METHODS[method].variants
+    if not variants:
+        return ""
+    asked = cfg.SCORING[method.upper()]
+    if asked not in variants:
+        raise ValueError(f"SCORING.{method.upper()} is {asked!r}; it can be {', '.join(variants)}")
+    return asked
 
 
-def selection_of_mask(
-    mask: Mask,
-    competing: list[dict],
-    others: list[dict],
-    keep_others: bool,
-    *,
-    keep_ratio: float,
-    columns: dict[str, list[Any]],
-    provenance: dict[str, Any],
-) -> Selection:
-    """What the mask says: the images with a logit above zero stay, and the logit is the score.
-
-    Args:
-        competing: the records the mask is over, N.
-        others: records that do not compete; they have no score and nothing in `columns`.
-        keep_others: whether those stay.
-    """
-    nothing = [None] * len(others)
-    return make_selection(
-        competing + others,
-        mask.logits.tolist() + nothing,
-        mask.hard().tolist() + [keep_others] * len(others),
-        keep_ratio=keep_ratio,
-        method=METHOD,
-        columns={name: list(values) + nothing for name, values in columns.items()},
-        provenance=provenance,
-    )
+def scores_by(method: str, cfg: CfgNode, statistics: Statistics, keep_ratio: float, seed: int) -> Scores:
+    """What a method of the registry makes of statistics, with the options that the config has for it."""
+    options: dict[str, Any] = {"variant": variant_of(method, cfg)} if METHODS[method].variants else {}
+    if method == ADAPRUNER:
+        options = {"weights": term_weights(cfg)}
+    scores = METHODS[method].score(statistics, keep_ratio, seed, **options)
+    return scores if isinstance(scores, Scores) else Scores(scores)
 
 
 def is_solved(selection: Selection) -> bool:
@@ -97,68 +72,55 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
         changes: KEY VALUE pairs of terms to weigh otherwise, such as ("ADAPRUNER.RANDOM", "0").
 
     Raises:
-        FileNotFoundError, ValueError: as `Selection.load` and `Statistics.load`; statistics of other images; a key
-            that is no term's.
+        FileNotFoundError, ValueError: as `Selection.load` and `Statistics.load`; statistics of other images; a key that
+            is no term's.
     """
     selection, statistics = Selection.load(folder), Statistics.load(folder)
-    place = _places(selection, statistics, folder)
+    others = _num_others(selection, statistics, folder)
     weights = {**selection.provenance[OBJECTIVE]}
     seed = weights.pop("seed")
-    weights.update(_changed(weights, changes))
-    unknown = weights.keys() - vars(TermWeights()).keys()
+    unknown = weights.keys() - _WEIGHT_KEYS.keys()
     if unknown:
         raise ValueError(f"{folder}: its terms {', '.join(sorted(unknown))} are unknown to this version: prune anew")
-    mask = Mask(len(statistics))
-    columns, facts = settle(mask, statistics, TermWeights(**weights), keep_ratio, seed)
-    scores, kept = np.array(selection.scores, object), np.array(selection.kept, bool)
-    scores[place], kept[place] = mask.logits.tolist(), mask.hard().numpy()
-    solved = replace(
+    solved = adapruner(statistics, keep_ratio, seed, TermWeights(**{**weights, **_changed(changes)}))
+    again = replace(
         selection,
-        scores=scores.tolist(),
-        kept=kept.tolist(),
+        scores=solved.values.tolist() + [None] * others,
+        kept=[*(solved.values > 0).tolist(), *selection.kept[len(statistics) :]],
         keep_ratio=keep_ratio,
         columns={
             **selection.columns,
-            **{name: _spread(values, place, len(selection)) for name, values in columns.items()},
+            **{name: list(values) + [None] * others for name, values in solved.columns.items()},
         },
-        provenance={**selection.provenance, **facts, "solved_again_from": selection.keep_ratio},
+        provenance={**selection.provenance, **solved.facts, "solved_again_from": selection.keep_ratio},
     )
-    return solved, statistics
+    return again, statistics
 
 
-def _changed(weights: dict[str, float], pairs: Sequence[str]) -> dict[str, float]:
-    keys = {f"ADAPRUNER.{name.upper()}": name for name in weights if name != "selection_weight"}
-    keys["ADAPRUNER.MASK.SELECTION_WEIGHT"] = "selection_weight"
+def _changed(pairs: Sequence[str]) -> dict[str, float]:
+    """The weights that KEY VALUE pairs set, by name of the term."""
+    names = {f"ADAPRUNER.{key}": name for name, key in _WEIGHT_KEYS.items()}
     if len(pairs) % 2:
         raise ValueError(f"KEY VALUE pairs are needed; {pairs[-1]} has no value")
     changed = {}
     for key, value in zip(pairs[::2], pairs[1::2]):
-        if key not in keys:
+        if key not in names:
             raise ValueError(
-                f"{key} is no term that can be weighed otherwise without training; those are {', '.join(keys)}"
+                f"{key} is no term that can be weighed otherwise without training; those are {', '.join(names)}"
             )
         try:
-            changed[keys[key]] = float(value)
+            changed[names[key]] = float(value)
         except ValueError:
             raise ValueError(f"{key} is a number, not {value!r}") from None
     return changed
 
 
-def _places(selection: Selection, statistics: Statistics, folder: "str | Path") -> list[int]:
-    """Where the images of the statistics stand in the selection."""
-    at = {key: i for i, key in enumerate(zip(selection.datasets, selection.ids))}
-    keys = list(zip(statistics.datasets, statistics.ids))
-    competing = {key for key, score in zip(at, selection.scores) if score is not None}
-    if competing != set(keys):
+def _num_others(selection: Selection, statistics: Statistics, folder: "str | Path") -> int:
+    """How many images stand behind those of the statistics in the selection, because they did not compete."""
+    competing = [key for *key, score in zip(selection.datasets, selection.ids, selection.scores) if score is not None]
+    if competing != list(map(list, zip(statistics.datasets, statistics.ids))):
         raise ValueError(
-            f"the statistics in {folder} are of {len(keys)} images, its selection chose among {len(competing)}, and they "
-            "are not the same: one of the two files is from elsewhere"
+            f"the statistics in {folder} are of {len(statistics)} images, its selection chose among {len(competing)}, "
+            "and they are not the same: one of the two files is from elsewhere"
         )
-    return [at[key] for key in keys]
-
-
-def _spread(values: list[Any], place: list[int], length: int) -> list[Any | None]:
-    spread: list[Any | None] = [None] * length
-    for at, value in zip(place, values):
-        spread[at] = value
-    return spread
+    return len(selection) - len(competing)

@@ -6,9 +6,10 @@ from detectron2.config import CfgNode
 
 from ..engine import load_config
 from ..engine.proxy import proxy_settings, task_name
+from ..engine.select import variant_of
 from ..engine.trainer import check_pruning
 from .experiment import Experiment, Stage
-from .methods import ADAPRUNER, needs_proxy, refusals
+from .methods import ADAPRUNER, needs_proxy, refusal_of_form, refusals
 
 
 def check(experiment: Experiment) -> None:
@@ -29,9 +30,13 @@ def check(experiment: Experiment) -> None:
     reasons = refusals(dict.fromkeys(bases.values()), task_name(selecting))
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
-    for variant in (name for name in experiment.variants if needs_proxy(bases[name])):
-        own, shared = (proxy_settings(cfg) for cfg in (load_stage(experiment.selecting_stage(variant)), selecting))
-        if differing := [key for key in own if own[key] != shared.get(key)]:
+    for variant in experiment.variants:
+        cfg = load_stage(experiment.selecting_stage(variant))
+        if reason := refusal_of_form(bases[variant], variant_of(bases[variant], cfg), task_name(selecting)):
+            raise ValueError(f"variants: {variant}: {reason}")
+        own, shared = proxy_settings(cfg), proxy_settings(selecting)
+        differing = [key for key in own if own[key] != shared.get(key)]
+        if needs_proxy(bases[variant]) and differing:
             raise ValueError(
                 f"variants: {variant}: {', '.join(differing)} cannot differ, as the proxy that all methods look at "
                 "depends on it; make a comparison of its own, with this in --prune-opts"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import NamedTuple
 
+from ..baselines.registry import current_name
 from .methods import ADAPRUNER, DRAWN, METHODS, RANDOM, looks_at_ratio
 
 FULL = "full"
@@ -228,7 +229,7 @@ def _check_ratios(name: str, ratios: Sequence[float]) -> None:
 def _check_choice(name: str, given: Sequence[str], known: Sequence[str]) -> None:
     for value in given:
         if value not in known:
-            raise ValueError(f"{name}: {value!r} is none of {', '.join(known)}{nearest(value, known)}")
+            raise ValueError(f"{name}: {current_name(value)!r} is none of {', '.join(known)}{nearest(value, known)}")
 
 
 def _check_once(name: str, values: Collection) -> None:

@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from ..baselines.registry import current_name
 from .experiment import PAIRS, Experiment, nearest
 from .methods import ADAPRUNER, METHODS
 
@@ -175,7 +176,7 @@ def _named_variants(texts: Sequence[str]) -> Options:
     for name, text in _named(texts).items():
         words = shlex.split(text)
         method = words.pop(0) if len(words) % 2 else ADAPRUNER
-        if method not in METHODS:
+        if current_name(method) not in METHODS:
             raise ValueError(f"{text!r} is neither KEY VALUE pairs nor these behind one of {', '.join(METHODS)}")
         variants[name] = {"opts": words, "method": method}
     return variants

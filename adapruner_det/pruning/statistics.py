@@ -1,11 +1,13 @@
-"""What a finished model says of every image of a data set, in one file.
+"""What a finished model says of every image of a data set, in one file: what pruning methods go by.
 
 N images, K classes, F features; boxes as in `matching`.
 """
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,28 @@ from .matching import Detections, Labels, check
 FILE = "statistics.npz"
 _LOSS = "loss:"  # before the name of a loss term, in the file
 _FORMAT = 1
+WHOLE_IMAGE = (0, 0, 1, 1)  # the box of a classification image
+_NOTHING = np.zeros((0, 0), np.float32)
+
+
+class LastLayer(NamedTuple):
+    """What the last, linear layer of a classifier sees and says, images not augmented."""
+
+    features: np.ndarray  # (N, F) float32, its input
+    probabilities: np.ndarray  # (N, K) float32, the softmax of its output
+
+
+class Dynamics(NamedTuple):
+    """What happened to the images while a network trained, one row an epoch; NaN where an image was not visited.
+
+    Attributes:
+        losses: (E, N) float32, the loss of each image at its visit in each epoch, before the step.
+        correct: (E', N) float32. Classification: 1 where the image was classified right at that visit, else 0
+            (E' = E). Detection: the share of its boxes that were found, measured E' times.
+    """
+
+    losses: np.ndarray
+    correct: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -23,11 +47,18 @@ class Statistics:
 
     Attributes:
         datasets, ids: N strings each; together the identity of an image.
-        losses: (N,) float32 by name of the loss term, of the finished model, images not augmented.
+        losses: (N,) float32 by name of the loss term, of the finished model, images not augmented; empty if no model
+            was asked.
         counts: (N, K) int, labelled objects of each class, crowds not counted.
         features: (N, F) float32, what the model sees in an image as a whole; (N, 0) if it has none.
         labels, found: what is labelled and what the model detects; for classification an image is one box.
         class_names: K strings.
+        last_layer, dynamics: of the finished classifier, and of its training. These and what follows are empty
+            but for the methods that need them (`baselines.registry.Method.needs`), and in no file.
+        early: the last layers of classifiers early in their training.
+        gradient_norms: (M, N) float32, of each image's loss, by M networks early in their training.
+        pixels: (N, H, W, 3) uint8 RGB, of classification images.
+        image_learning_rate: what training multiplied the gradient of one image by.
     """
 
     datasets: list[str]
@@ -38,12 +69,18 @@ class Statistics:
     labels: Labels
     found: Detections
     class_names: list[str]
+    last_layer: LastLayer = LastLayer(_NOTHING, _NOTHING)
+    dynamics: Dynamics = Dynamics(_NOTHING, _NOTHING)
+    early: Sequence[LastLayer] = ()
+    gradient_norms: np.ndarray = field(default_factory=lambda: _NOTHING)
+    pixels: np.ndarray = field(default_factory=lambda: _NOTHING)
+    image_learning_rate: float = 0.0
 
     def __post_init__(self):
         lengths = {"datasets": len(self.datasets), "counts": len(self.counts), "features": len(self.features)}
         lengths.update({f"loss {name}": len(values) for name, values in self.losses.items()})
         wrong = {name: length for name, length in lengths.items() if length != len(self.ids)}
-        if wrong or not self.losses:
+        if wrong:
             raise ValueError(f"statistics of {len(self.ids)} images need one value an image of each kind: {wrong}")
         if not self.class_names or self.counts.shape[1] != len(self.class_names):
             raise ValueError(
@@ -62,6 +99,19 @@ class Statistics:
         """(N,) float64, the sum of the terms."""
         return np.sum([values.astype(np.float64) for values in self.losses.values()], axis=0)
 
+    @property
+    def classifies(self) -> bool:
+        """Whether each image has one class, as for classification; for detection it has boxes."""
+        boxes = self.labels.boxes
+        return len(boxes) == len(self) and bool((boxes == WHOLE_IMAGE).all())
+
+    @property
+    def classes(self) -> np.ndarray:
+        """(N,) the class of each image; ValueError where images have boxes."""
+        if not self.classifies:
+            raise ValueError("an image with boxes has no one class")
+        return self.labels.classes
+
     def check_finite(self) -> None:
         """Raises FloatingPointError, with the images, for losses and features that are no number or negative losses."""
         good = np.isfinite(self.loss) & (self.loss >= 0) & np.isfinite(self.features).all(axis=1)
@@ -71,6 +121,15 @@ class Statistics:
                 f"what the finished model says of {np.sum(~good)} images is no number, or a negative loss (the first: "
                 f"{', '.join(bad)}): it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
+
+    @staticmethod
+    def of_labels(datasets: list[str], ids: list[str], labels: Labels, class_names: list[str]) -> "Statistics":
+        """What is known of images before a model has seen them."""
+        counts = np.zeros((len(ids), len(class_names)), np.int16)
+        single = slice(None) if labels.crowds is None else ~labels.crowds
+        np.add.at(counts, (labels.images[single], labels.classes[single]), 1)
+        nothing = Detections(np.zeros((0, 4), np.float32), *(np.zeros(0, kind) for kind in (np.float32, int, int)))
+        return Statistics(datasets, ids, {}, counts, np.zeros((len(ids), 0), np.float32), labels, nothing, class_names)
 
     @staticmethod
     def interleaved(parts: list["Statistics"]) -> "Statistics":
@@ -100,14 +159,30 @@ class Statistics:
 
     def save(self, folder: "str | Path") -> None:
         """Writes `statistics.npz` into the folder: whole or not at all."""
+        content = io.BytesIO()
+        np.savez_compressed(content, **self.arrays())
+        write_bytes(Path(folder) / FILE, content.getvalue())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `save` writes, by name."""
         arrays = {f"{_LOSS}{name}": values for name, values in self.losses.items()}
         for part in ("labels", "found"):
             arrays.update({f"{part}:{name}": values for name, values in getattr(self, part)._asdict().items()})
         for name in ("datasets", "ids", "class_names"):
             arrays[name] = np.array(getattr(self, name), dtype=np.str_)
-        content = io.BytesIO()
-        np.savez_compressed(content, format=np.array(_FORMAT), counts=self.counts, features=self.features, **arrays)
-        write_bytes(Path(folder) / FILE, content.getvalue())
+        return {"format": np.array(_FORMAT), "counts": self.counts, "features": self.features, **arrays}
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, np.ndarray]) -> "Statistics":
+        """The inverse of `arrays`."""
+        return Statistics(
+            **{name: arrays[name].tolist() for name in ("datasets", "ids", "class_names")},
+            losses={name[len(_LOSS) :]: arrays[name] for name in arrays if name.startswith(_LOSS)},
+            counts=arrays["counts"],
+            features=arrays["features"],
+            labels=Labels(*(arrays[f"labels:{name}"] for name in Labels._fields)),
+            found=Detections(*(arrays[f"found:{name}"] for name in Detections._fields)),
+        )
 
     @staticmethod
     def load(folder: "str | Path") -> "Statistics":
@@ -122,13 +197,6 @@ class Statistics:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["format"]) > _FORMAT:
                     raise ValueError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
-                return Statistics(
-                    **{name: file[name].tolist() for name in ("datasets", "ids", "class_names")},
-                    losses={name[len(_LOSS) :]: file[name] for name in file.files if name.startswith(_LOSS)},
-                    counts=file["counts"],
-                    features=file["features"],
-                    labels=Labels(*(file[f"labels:{name}"] for name in Labels._fields)),
-                    found=Detections(*(file[f"found:{name}"] for name in Detections._fields)),
-                )
+                return Statistics.of_arrays(dict(file))
         except Exception as error:  # a zip, a header, an array: whatever of it is broken
             raise ValueError(f"{path} is not a file of statistics this version can read: {error}") from error

@@ -68,32 +68,12 @@ def test_closed_form_is_leaving_one_out():
 def test_scores_are_gaps_of_one_class_against_the_others():
     """With all other images in every draw nothing is left to chance."""
     rng = np.random.default_rng(2)
-    inputs, labels = rng.standard_normal((24, 5)), np.arange(24) % 3
-    scores = cg_scores(inputs, labels, seed=0, draws=2, others_ratio=2)
+    inputs, labels = rng.standard_normal((24, 5)), np.arange(24) % 2
+    scores = cg_scores(inputs, labels, seed=0, draws=2)
     gram = relu_gram(plain_cosines(inputs))
-    for label in range(3):
+    for label in range(2):
         gaps = brute_force_gaps(gram, np.where(labels == label, 1.0, -1.0))
         assert scores[labels == label] == pytest.approx(gaps[labels == label], rel=1e-6)
-
-
-def test_mislabelled_image_has_the_highest_score():
-    inputs, labels = two_clusters()
-    labels[7] = 1
-    assert np.argmax(cg_scores(inputs, labels, seed=0)) == 7
-
-
-def test_outlier_scores_above_its_class():
-    inputs, labels = two_clusters(noise=0.02)
-    inputs[3] = [0, 0, 0, 0, 0, 1]
-    scores = cg_scores(inputs, labels, seed=0)
-    assert np.argmax(scores[labels == 0]) == 3
-
-
-def test_permuted_images_have_permuted_scores():
-    inputs, labels = two_clusters()
-    order = np.random.default_rng(3).permutation(len(labels))
-    scores = cg_scores(inputs, labels, seed=0, draws=1)  # all images of either class are drawn
-    assert cg_scores(inputs[order], labels[order], seed=5, draws=1) == pytest.approx(scores[order], rel=1e-6)
 
 
 def test_duplicates():
@@ -112,25 +92,6 @@ def test_all_images_the_same():
     assert np.isfinite(cg_scores(inputs, np.arange(400) % 2, seed=0)).all()
 
 
-def test_seed_decides_which_others_are_drawn():
-    rng = np.random.default_rng(4)
-    inputs, labels = rng.standard_normal((40, 6)), np.arange(40) % 4
-    scores = cg_scores(inputs, labels, seed=0)
-    assert np.array_equal(scores, cg_scores(inputs, labels, seed=0))
-    assert not np.allclose(scores, cg_scores(inputs, labels, seed=1))
-
-
-def test_draws_are_averaged():
-    """Sixteen draws vary a quarter as much as one, about the same mean."""
-    rng = np.random.default_rng(5)
-    inputs, labels = rng.standard_normal((40, 6)), np.arange(40) % 4
-    of_one, of_many = (
-        np.array([cg_scores(inputs, labels, seed, draws=draws) for seed in range(8)]) for draws in (1, 16)
-    )
-    assert of_many.std(axis=0).mean() < of_one.std(axis=0).mean() / 2.5
-    assert of_many.mean() == pytest.approx(of_one.mean(), rel=0.1)
-
-
 def test_large_class_is_dealt_out_to_several_matrices(monkeypatch):
     inputs, labels = two_clusters(size=25)
     sizes = []
@@ -141,8 +102,8 @@ def test_large_class_is_dealt_out_to_several_matrices(monkeypatch):
 
     monkeypatch.setattr("adapruner_det.baselines.cg_score.complexity_gaps", record)
     labels[7] = 1
-    scores = cg_scores(inputs, labels, seed=0, draws=1, others_ratio=2, class_images=10)
-    assert sorted(sizes) == [(24, 8)] * 4 + [(27, 9)] * 2  # of 24 and 26 images
+    scores = cg_scores(inputs, labels, seed=0, draws=1, class_images=10)
+    assert sorted(sizes) == [(16, 8)] * 4 + [(18, 9)] * 2  # of 24 and 26 images
     assert np.argmax(scores) == 7 and (scores > 0).all()
 
 
@@ -150,16 +111,6 @@ def test_classes_of_one_image_and_a_single_class():
     inputs, _ = two_clusters(size=2)
     assert (cg_scores(inputs, np.arange(4), seed=0) > 0).all()
     assert (cg_scores(inputs, np.zeros(4, int), seed=0) > 0).all()
-
-
-def test_columns_come_in_blocks(monkeypatch):
-    inputs = np.random.default_rng(6).integers(0, 256, (9, 23), dtype=np.uint8)
-    center, scale = np.linspace(100, 150, 23), np.linspace(1, 2, 23)
-    standardised = (inputs - center) / scale
-    expected = standardised @ standardised.T
-    expected /= np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
-    monkeypatch.setattr("adapruner_det.baselines.cg_score._COLUMNS", 5)
-    assert cosines(inputs, center, scale) == pytest.approx(expected)
 
 
 def test_channel_statistics(monkeypatch):
@@ -177,7 +128,7 @@ def test_classes_are_pruned_each_by_itself():
     labels = np.repeat([0, 1], 30)
     pictures = np.where(labels[:, None, None, None] == 0, rng.integers(0, 256, (60, 4, 4, 3)), 128)
     pictures = (pictures + rng.integers(0, 4, pictures.shape)).clip(0, 255).astype(np.uint8)
-    scores = cg_score(SimpleNamespace(pixels=lambda: pictures, labels=labels), 0.5, 0)
+    scores = cg_score(SimpleNamespace(pixels=pictures, classes=labels), 0.5, 0)
     gaps = cg_scores(pictures.reshape(60, -1), labels, 0, *(np.tile(n, 16) for n in channel_statistics(pictures)))
     for label in (0, 1):
         mine = labels == label
@@ -185,19 +136,3 @@ def test_classes_are_pruned_each_by_itself():
         assert (mine & (scores > np.median(scores))).sum() == 15
     best = np.argsort(-gaps)[:30]
     assert (labels[best] == 0).sum() != 15  # what one cut through all gaps would keep
-
-
-def test_pixels_are_standardised_by_channel():
-    """Neither brightness nor contrast of a channel matters: scores stay where one is dimmed."""
-    rng = np.random.default_rng(8)
-    images = rng.integers(0, 120, (20, 4, 4, 3)).astype(np.uint8)
-    labels = np.arange(20) % 2
-    brighter = images.copy()
-    brighter[..., 2] = 2 * brighter[..., 2] + 11
-    scores, of_brighter = (
-        cg_score(SimpleNamespace(pixels=lambda array=array: array, labels=labels), 0.5, 0)
-        for array in (images, brighter)
-    )
-    assert scores.shape == (20,) and scores.dtype == np.float64
-    assert of_brighter == pytest.approx(scores)
-    assert not np.allclose(scores, cg_scores(images.reshape(20, -1), labels, seed=0))

@@ -11,9 +11,9 @@ from adapruner_det.data.detection_records import NumberedRecords
 from adapruner_det.data.detection_registration import register_voc
 from adapruner_det.data.mapper import in_a_row, quick
 from adapruner_det.data.sampling import ResumableSampler
-from adapruner_det.engine import detection_statistics as evidence
 from adapruner_det.engine import load_config
 from adapruner_det.engine.detection import DetectionTask
+from adapruner_det.engine.detection_statistics import batches_of
 
 
 @pytest.mark.parametrize("image_format", ["BGR", "RGB", "L", "YUV-BT.601"])
@@ -45,7 +45,7 @@ def test_pillow_gets_bytes_in_a_row(tmp_path, clean_catalogs, monkeypatch, crop)
     records = DetectionTask.load_records(cfg)
     next(iter(DetectionTask.train_loader(cfg, records, ResumableSampler(3, seed=0))))
     next(iter(DetectionTask.test_loader(cfg, "data")))
-    evidence._mapper(cfg)(records[0])
+    next(batches_of(cfg, records[:1], "Images"))
     assert got == [True] * 5
 
 

@@ -1,5 +1,3 @@
-import contextlib
-import io
 import json
 import logging
 
@@ -8,9 +6,7 @@ from coco_files import annotation, coco_content, write_coco
 from conftest import write_voc_folder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-from pycocotools.coco import COCO
 
-from adapruner_det.data.coco_json import only_images
 from adapruner_det.data.detection_records import load_dataset
 from adapruner_det.data.detection_registration import register_coco, register_voc
 from adapruner_det.data.pruned_datasets import SelectionMismatchError, annotations_digest, check_fits
@@ -55,18 +51,9 @@ def test_the_json_loses_the_pruned_images_and_nothing_else(squares, tmp_path):
     assert after["images"] == [i for i in before["images"] if i["id"] in (10, 30)]
     assert after["annotations"] == [a for a in before["annotations"] if a["image_id"] in (10, 30)]
     assert not (tmp_path / "selection/ImageSets").exists()
-    with contextlib.redirect_stdout(io.StringIO()):
-        api = COCO(str(path))
-    assert sorted(api.imgs) == [10, 30] and len(api.anns) == len(after["annotations"])
-
-
-def test_the_json_trains_on_what_the_selection_keeps(squares, tmp_path):
-    selection = select("20", "30")
-    write_selection(selection, tmp_path / "selection")
-    (path,) = (tmp_path / "selection/annotations").iterdir()
     register_coco("pruned", path, tmp_path / "squares/images")
-    kept = [record for record in DatasetCatalog.get("squares") if record["image_id"] in (20, 30)]
-    assert DatasetCatalog.get("pruned") == kept
+    kept = [record for record in DatasetCatalog.get("squares") if record["image_id"] in (10, 30)]
+    assert DatasetCatalog.get("pruned") == kept  # trains on what the selection keeps
 
 
 def test_each_data_set_is_written_in_its_own_format(squares, tmp_path):
@@ -146,12 +133,6 @@ def test_a_json_that_is_gone_or_has_changed_costs_no_selection(squares, tmp_path
     assert not (tmp_path / "again").exists()
 
 
-def test_missing_ids_are_named():
-    content = {"images": [{"id": i} for i in range(9)], "annotations": [], "categories": []}
-    with pytest.raises(ValueError, match=r"7 images are not in it \(10, 11, 12, 13, 14, \.\.\.\)"):
-        only_images(content, {*map(str, range(10, 17)), "1"})
-
-
 def test_crowds_have_a_column_of_their_own_and_are_no_boxes(squares):
     selection = select("10")
     at = selection.ids.index("10")
@@ -160,11 +141,6 @@ def test_crowds_have_a_column_of_their_own_and_are_no_boxes(squares):
     assert selection.columns["crowds"] == [int(i == "10") for i in selection.ids]
     boxes = sum(c["boxes"] for c in class_counts(selection).values())
     assert boxes == sum(selection.columns["boxes"])
-
-
-def test_without_crowds_there_is_no_such_column(tmp_path):
-    register_coco("plain", write_coco(tmp_path, coco_content()), tmp_path / "images")
-    assert "crowds" not in select(names=["plain"]).columns
 
 
 def test_a_box_that_becomes_a_crowd_is_a_change(squares):

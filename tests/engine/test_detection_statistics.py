@@ -16,19 +16,16 @@ from test_yolov3_tiny import small_config
 from torch import nn
 from torch.nn import functional as F
 
+from adapruner_det.engine.detection_gradients import gradient_norms_of, last_layers
 from adapruner_det.engine.detection_statistics import (
     boxes_of_records,
     detections_of,
-    features_of,
     found_boxes,
-    gradient_norms_of,
-    labels_of_records,
-    last_layers,
     losses_and_features_of,
-    objects_of_records,
-    share_found,
+    shares_found,
 )
 from adapruner_det.modeling.per_image import return_per_image_losses
+from adapruner_det.pruning.matching import Detections, Labels
 
 SIZES = [(64, 48), (40, 100), (64, 48), (64, 48), (50, 70)]  # height, width
 BOXES = [[(0, 4, 6, 30, 40)], [(1, 2, 2, 20, 30), (2, 30, 5, 62, 33)], [], [(2, 8, 8, 40, 60)],
@@ -188,95 +185,61 @@ def assert_same(before, after):
         assert value == after[name], name
 
 
-# Features
+# Losses and features
+
+
+def features_of(cfg, model, records):
+    return_per_image_losses(model)
+    return losses_and_features_of(cfg, model, records)[1]
 
 
 def test_features_are_mean_colours_without_the_padding(plain_records):
-    features = features_of(config(), Toy(), plain_records)
-    expected = [[1, 0, 0], [0, 2, 0], [0.5, 0.5, 1]]
-    np.testing.assert_allclose(features, expected, rtol=1e-6)
-    assert features.dtype == np.float32
-
-
-@pytest.mark.parametrize("name", NUM_FEATURES)
-def test_features_are_those_of_the_image_alone(name, records):
-    """The batches have two images; the order is not that of the sizes."""
-    cfg, model = config(name), build(name)
-    features = features_of(cfg, model, records)
-    assert features.shape == (5, NUM_FEATURES[name]) and features.dtype == np.float32
-    model.eval()
-    shapes = model.backbone.output_shape()
-    coarsest = max(shapes.values(), key=lambda shape: shape.stride)
-    for i in range(len(records)):
-        with torch.no_grad():
-            maps = model.backbone(model.preprocess_image([as_input(cfg, records[i])]).tensor)
-        (own,) = maps[{id(shape): name for name, shape in shapes.items()}[id(coarsest)]]
-        rows, columns = (int(np.ceil(side / coarsest.stride)) for side in SIZES[i])
-        expected = own[:, :rows, :columns].mean((1, 2)).numpy()
-        np.testing.assert_allclose(features[i], expected, rtol=1e-4, atol=1e-5 * abs(expected).max())
-
-
-def test_test_time_resolution(plain_records):
-    cfg = config()
-    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TRAIN = 40, (80,)
-    seen = []
+    """Of a model that takes its images one at a time, too: there is nothing that makes its losses."""
     toy = Toy()
-    toy.backbone.register_forward_hook(lambda module, inputs, maps: seen.append(inputs[0].shape))
-    features_of(cfg, toy, plain_records)
-    # 12 x 20 becomes 40 x 67 and 40 x 8 becomes 200 x 40, each padded to 32.
-    assert seen == [(2, 3, 96, 64), (1, 3, 64, 224)]
+    return_per_image_losses(toy)
+    losses, features = losses_and_features_of(config(), toy, plain_records)
+    np.testing.assert_allclose(features, [[1, 0, 0], [0, 2, 0], [0.5, 0.5, 1]], rtol=1e-6)
+    assert features.dtype == np.float32 and len(*losses.values()) == 3
 
 
 def test_mixed_precision_is_that_of_the_config(records):
     exact, mixed = (features_of(config(amp=amp), build("yolo"), records) for amp in (False, True))
     assert mixed.dtype == np.float32
-    error = np.linalg.norm(mixed - exact) / np.linalg.norm(exact)
-    assert 1e-5 < error < 0.02
+    assert 1e-5 < np.linalg.norm(mixed - exact) / np.linalg.norm(exact) < 0.02
     norms = [gradient_norms_of(config(amp=amp), build("yolo"), records) for amp in (False, True)]
     np.testing.assert_allclose(*norms, rtol=0.05)
     assert (norms[0] != norms[1]).all()
 
 
 def test_model_without_backbone_is_named():
-    with pytest.raises(ValueError, match="Linear has no backbone and no preprocess_image"):
-        features_of(config(), nn.Linear(1, 1), [])
-    with pytest.raises(ValueError, match="Linear has no backbone and no preprocess_image"):
-        gradient_norms_of(config(), nn.Linear(1, 1), [])
+    for look in (losses_and_features_of, gradient_norms_of):
+        with pytest.raises(ValueError, match="Linear has no backbone and no preprocess_image"):
+            look(config(), nn.Linear(1, 1), [])
 
 
 # Gradients
 
 
-def test_gradient_norm_of_a_linear_function(plain_records):
-    toy = Toy()
-    with torch.no_grad():
-        toy.head["output"].weight[:] = torch.tensor([[1.0, -1.0, 0.5]])
-        toy.head["output"].bias[:] = 0.25
-    norms = gradient_norms_of(config(), toy, plain_records)
-    # |error| times the length of (colour, 1); there are 1, 2 and 0 boxes
-    expected = [0.25 * 2**0.5, 3.75 * 5**0.5, 0.75 * 2.5**0.5]
-    np.testing.assert_allclose(norms, expected, rtol=1e-5)
-    assert norms.dtype == np.float32
-
-
-@pytest.mark.parametrize("name", ["yolo", "faster_rcnn_fpn", "retinanet", "fcos"])
-def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name, records):
-    """Batches of two images and of one; the native model gets one image at a time."""
+@pytest.mark.parametrize("name", NUM_FEATURES)
+def test_losses_and_features_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name, records):
+    """Batches of two images and of one, not in the order of the sizes; the native model gets one image at a time."""
     cfg, model = config(name), build(name)
     native = copy.deepcopy(model)
     return_per_image_losses(model)
     before = state_of(model)
     found, features = losses_and_features_of(cfg, model, records)
     assert_same(before, state_of(model))
-    np.testing.assert_allclose(features, features_of(cfg, model, records), rtol=1e-3, atol=1e-5)
+    assert features.shape == (5, NUM_FEATURES[name]) and features.dtype == np.float32
     native.train()
     for module in native.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+    coarsest, shape = max(native.backbone.output_shape().items(), key=lambda item: item[1].stride)
     for i, record in enumerate(records):
         torch.manual_seed(max(cfg.SEED, 0))
         with torch.no_grad(), EventStorage(1):
             expected = native([as_input(cfg, record)])
+            maps = native.backbone(native.preprocess_image([as_input(cfg, record)]).tensor)
         share = 1.0
         if name in ("retinanet", "fcos"):  # natively by a mean that moves, here by a half of where it starts
             share = native.loss_normalizer / ({"retinanet": 100, "fcos": 300}[name] / 2)
@@ -284,14 +247,9 @@ def test_losses_are_those_of_the_image_alone_by_a_model_that_stays_as_it_is(name
         assert expected.keys() == found.keys()
         for term, value in expected.items():
             assert float(found[term][i]) == pytest.approx(share * float(value), rel=1e-3, abs=1e-5), (i, term)
-
-
-def test_features_of_a_model_that_takes_its_images_one_at_a_time(plain_records):
-    toy = Toy()
-    return_per_image_losses(toy)
-    losses, features = losses_and_features_of(config(), toy, plain_records)
-    np.testing.assert_allclose(features, features_of(config(), toy, plain_records), rtol=1e-6)
-    assert len(features) == len(plain_records) == len(*losses.values())
+        rows, columns = (int(np.ceil(side / shape.stride)) for side in SIZES[i])
+        own = maps[coarsest][0, :, :rows, :columns].mean((1, 2)).numpy()
+        np.testing.assert_allclose(features[i], own, rtol=1e-3, atol=1e-5 * abs(own).max())
 
 
 def norms_by_backward(name, model, record):
@@ -327,18 +285,6 @@ def test_gradient_norms_are_those_of_plain_autograd(name, records):
     assert len(last_layers(model)) == 2 * len(LAST_LAYERS[name])  # a weight and a bias each
 
 
-@pytest.mark.parametrize("name", ["yolo", "faster_rcnn_fpn", "retinanet"])
-def test_what_is_said_of_an_image_depends_on_no_other(name, records):
-    model = build(name)
-    if name == "retinanet":
-        model.loss_normalizer = 40.0
-    norms = gradient_norms_of(config(name), model, records)
-    order = [3, 0, 4]
-    fewer = gradient_norms_of(config(name), model, [records[i] for i in order])
-    np.testing.assert_allclose(fewer, norms[order], rtol=1e-4)
-    assert len(set(norms.tolist())) == 5
-
-
 def test_what_is_drawn_at_random_is_drawn_again(plain_records):
     class Gambler(Toy):
         def forward(self, batch):
@@ -360,14 +306,9 @@ def test_the_model_stays_as_it_was(name, records):
     model.eval()
     model.head.train() if hasattr(model, "head") else model.roi_heads.train()
     before = state_of(model)
-    for look in (features_of, gradient_norms_of, found_boxes):
+    for look in (gradient_norms_of, found_boxes):
         look(cfg, model, records[:2])
         assert_same(dict(before), state_of(model))
-
-
-@pytest.mark.parametrize("name", ["yolo", "faster_rcnn_fpn", "retinanet"])
-def test_a_model_with_per_image_losses_has_the_same_norms(name, records):
-    cfg, model = config(name), build(name)
     norms = gradient_norms_of(cfg, model, records[:3])
     return_per_image_losses(model)
     np.testing.assert_allclose(gradient_norms_of(cfg, model, records[:3]), norms, rtol=1e-4)
@@ -410,70 +351,15 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_share_found(name):
+def test_share_of_boxes_found(name):
     rows, expected = FOUND[name]
-    truth = np.array([A, B], np.float64)
-    assert share_found(truth, np.array([0, 0]), detections(*rows), iou=0.5) == expected
-
-
-def test_found_boxes(tmp_path):
-    image = np.zeros((30, 30, 3), np.uint8)
-    crowd = {"bbox": [0, 0, 5, 5], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1}
-    boxes = {"half": [(0, *A), (1, 12, 12, 28, 28)], "empty": [], "ghost": [], "faint": [(0, *A)],
-             "xywh": [(2, *A)]}  # fmt: skip
-    records = [make_record(tmp_path / f"{name}.png", image, own) for name, own in boxes.items()]
-    records[1]["annotations"] = [crowd]
-    records[4]["annotations"][0].update(bbox=[2, 3, 10, 20], bbox_mode=BoxMode.XYWH_ABS)
-    said = {
-        "half": detections((0.9, 0, *A), (0.8, 0, 12, 12, 28, 28)),
-        "empty": detections((0.1, 0, *A)),
-        "ghost": detections((0.9, 0, *A)),
-        "faint": detections((0.1, 0, *A)),
-        "xywh": detections((0.5, 2, 2, 3, 12, 23)),
-    }
-    shares = found_boxes(config(), Toy(said), records)
-    assert shares.dtype == np.float32
-    assert shares.tolist() == [0.5, 1, 0, 0, 1]
-    assert found_boxes(config(), Toy(said), records, score=0.05).tolist() == [0.5, 0, 0, 1, 1]
-    assert found_boxes(config(), Toy(said), records, score=0.6).tolist() == [0.5, 1, 0, 0, 0]
-
-
-@pytest.mark.parametrize("amp", [False, True])
-@pytest.mark.parametrize("name", ["yolo", "faster_rcnn_fpn", "retinanet", "fcos"])
-def test_detectors_find_what_they_say_they_do(name, amp, records):
-    """Their own detections as ground truth: all are found, in the pixels of the original image."""
-    cfg, model = config(name, amp=amp), build(name)
-    cfg.INPUT.MIN_SIZE_TEST = 96
-    model.eval()
-    model.test_score_thresh = 0.0  # dense detectors that know nothing yet are sure of nothing
-    truth = copy.deepcopy(records[:1])
-    with torch.no_grad():
-        image = cv2.imread(truth[0]["file_name"])
-        image = torch.as_tensor(cv2.resize(image, (96, 128)).transpose(2, 0, 1).copy())
-        (output,) = model([{"image": image, "height": 64, "width": 48}])
-    own = output["instances"]
-    own = own[own.pred_boxes.area() > 4][:3]
-    assert len(own)
-    truth[0]["annotations"] = [
-        {"bbox": box.tolist(), "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(cls), "iscrowd": 0}
-        for box, cls in zip(own.pred_boxes.tensor, own.pred_classes)
-    ]
-    (share,) = found_boxes(cfg, model, truth, score=0.0)
-    # In bfloat16 the scores of a random network are equal, so others of its boxes suppress each other.
-    assert 0 <= share <= 1 if amp else share == 1
-
-
-# Labels
-
-
-def test_labels():
-    crowd = {"category_id": 0, "iscrowd": 1}
-    of = lambda *classes: {"annotations": [{"category_id": cls} for cls in classes]}
-    records = [of(2, 1, 1), of(2, 1), of(), {}, {"annotations": [crowd, crowd, {"category_id": 2}]}]
-    labels = labels_of_records(records, num_classes=3)
-    assert labels.tolist() == [1, 1, 3, 3, 2] and labels.dtype == np.int64
-    with pytest.raises(ValueError, match=r"a.png has boxes of the classes \[1, 3\], but there are 3"):
-        labels_of_records([{**of(3, 1), "file_name": "a.png"}], num_classes=3)
+    rows = sorted(rows, key=lambda row: -row[0])
+    images = np.ones(len(rows), int)  # the second image; the first has neither boxes nor detections
+    own = detections(*rows)
+    found = Detections(own.pred_boxes.tensor.numpy(), own.scores.numpy(), own.pred_classes.numpy(), images)
+    labels = Labels(np.array([A, B, A], float), np.zeros(3, int), np.ones(3, int), np.array([False, False, True]))
+    shares = shares_found(labels, found, 2)
+    assert shares.tolist() == [1, expected] and shares.dtype == np.float32
 
 
 # All that is detected
@@ -517,6 +403,13 @@ def test_detections_are_in_pixels_of_the_original_image(records):
         np.testing.assert_allclose(found.boxes[:, 2:].max(axis=0), SIZES[0][::-1], atol=0.01)
 
 
+def test_boxes_found_are_those_above_a_score(plain_records):
+    toy = Toy({"0": detections((0.9, 0, *BOXES[0][0][1:])), "1": detections((0.1, 1, 2, 2, 20, 30)), "2": detections()})
+    toy.test_score_thresh = 0.5
+    shares = found_boxes(config(), toy, plain_records)
+    assert shares.tolist() == [1, 0, 1] and shares.dtype == np.float32
+
+
 def test_detections_by_falling_score(plain_records):
     found = {
         "0": detections((0.3, 1, *A), (0.9, 0, *B), (0.01, 0, *A)),
@@ -538,14 +431,6 @@ def test_model_without_a_threshold_is_named(plain_records):
         detections_of(config(), Toy(), plain_records)
 
 
-def test_a_model_that_fails_gets_its_threshold_back(plain_records):
-    toy = Toy({})
-    toy.test_score_thresh = 0.5
-    with pytest.raises(KeyError):
-        detections_of(config(), toy, plain_records)
-    assert toy.test_score_thresh == 0.5
-
-
 def test_boxes_of_records(records):
     crowd = {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2, "iscrowd": 1}
     own = boxes_of_records([{}, records[1], {"annotations": [crowd]}])
@@ -553,14 +438,3 @@ def test_boxes_of_records(records):
     assert own.classes.tolist() == [1, 2, 2] and own.images.tolist() == [1, 1, 2]
     assert own.crowds.tolist() == [False, False, True]
     assert boxes_of_records([]).boxes.shape == (0, 4)
-
-
-def test_objects_are_counted_by_class_and_by_coco_s_sizes():
-    def box(cls, width, height, **more):
-        return {"category_id": cls, "bbox": [5, 5, 5 + width, 5 + height], "bbox_mode": BoxMode.XYXY_ABS, **more}
-
-    boxes = [box(0, 31, 32), box(0, 32, 32), box(2, 96, 95), box(2, 96, 96), box(2, 300, 200), box(1, 9, 9, iscrowd=1)]
-    in_other_mode = {**box(1, 0, 0), "bbox": [5, 5, 40, 40], "bbox_mode": BoxMode.XYWH_ABS}
-    counts = objects_of_records([{"annotations": boxes}, {}, {"annotations": [in_other_mode]}], num_classes=3)
-    assert counts[0].tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 2]]
-    assert not counts[1].any() and counts[2].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]

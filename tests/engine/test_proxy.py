@@ -93,10 +93,11 @@ def test_further_networks_have_other_seeds_and_stop_early(config, tmp_path):
     assert proxy.seconds(EARLY) == pytest.approx(sum(early))
 
 
-def test_what_is_there_is_not_trained_again(trained, config, monkeypatch):
+def test_what_is_there_is_not_trained_again_and_serves_every_ratio_and_method(trained, config, monkeypatch):
     monkeypatch.setattr(ProxyTrainer, "__init__", lambda *args: pytest.fail("it trains"))
-    for need in (EARLY, TRAINED):
-        Proxy(config(), 1, trained.folder).train(need)
+    Proxy(config(), 1, trained.folder).train(EARLY)
+    settings = {"ADAPRUNER.KEEP_RATIO": 0.3, "DATALOADER.NUM_WORKERS": 2, "SCORING.NETWORKS": 3, "SCORING.BNSL": "hard"}
+    Proxy(config(**settings), 1, trained.folder).train(TRAINED)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +113,6 @@ def test_what_is_there_is_not_trained_again(trained, config, monkeypatch):
 def test_a_proxy_of_something_else_is_refused(trained, config, seed, settings, message):
     with pytest.raises(ProxyMismatchError, match=message):
         Proxy(config(**settings), seed, trained.folder)
-
-
-def test_a_proxy_serves_every_ratio_and_device(trained, config):
-    settings = {"ADAPRUNER.KEEP_RATIO": 0.3, "DATALOADER.NUM_WORKERS": 2, "SCORING.NETWORKS": 3}
-    Proxy(config(**settings), 1, trained.folder)
 
 
 def test_a_proxy_of_other_pictures_is_refused(trained, config, folders):

@@ -2,14 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
-from detectron2.data import DatasetCatalog
 from test_trainer import IDS, YOLO, config, kept, scores, train, voc  # noqa: F401
 
-from adapruner_det.data.records import checked_records
-from adapruner_det.engine.select import is_solved, selection_of_mask, solve_again
+from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.pruning import Selection
-from adapruner_det.pruning.mask import Mask
 from adapruner_det.pruning.statistics import Statistics
 
 SOLVED = {**YOLO, "ADAPRUNER.SOLVE_AT_END": True, "INPUT.MIN_SIZE_TEST": 48}
@@ -87,17 +83,7 @@ def test_images_that_did_not_compete_stay_where_they_are(voc, config):  # noqa: 
     assert sum(cut.kept) == 2 + 9
 
 
-def test_what_the_mask_says_is_the_selection(voc):  # noqa: F811
-    records = checked_records("data", DatasetCatalog.get(voc("all")))
-    for seed in (0, 1):
-        mask = Mask(20)
-        mask.replace(torch.from_numpy(np.random.default_rng(seed).normal(size=20)))
-        selection = selection_of_mask(mask, records, [], False, keep_ratio=0.5, columns={}, provenance={})
-        assert selection.scores == mask.logits.tolist()
-        assert selection.kept == [logit > 0 for logit in mask.logits.tolist()]
-
-
-def test_other_finished_logits_are_another_selection(voc, config, monkeypatch):  # noqa: F811
+def test_the_finished_logits_are_the_selection(voc, config, monkeypatch):  # noqa: F811
     voc("all")
     logits = np.linspace(-1, 1, 20)
     decide = "adapruner_det.pruning.decision.minimise"

@@ -405,8 +405,8 @@ def test_the_mask_is_told_how_many_boxes_of_each_class_there_are(voc, config, mo
 
 def test_crowds_are_no_boxes(voc):
     record = {**DatasetCatalog.get(voc("all"))[0], "dataset_name": "data"}
-    one = {"category_id": 1, "iscrowd": 0}
-    record["annotations"] = [one, one, {**one, "iscrowd": 1}, {"category_id": 0}]
+    one = {"category_id": 1, "iscrowd": 0, "bbox": [0, 0, 9, 9], "bbox_mode": 0}
+    record["annotations"] = [one, one, {**one, "iscrowd": 1}, {**one, "category_id": 0}]
     assert DetectionTask.class_counts([record]).tolist() == [[1, 2]]
 
 

@@ -126,7 +126,7 @@ def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
 
 def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(data, tmp_path):
     def fingerprints(**options):
-        runs = runs_of(tmp_path, "random", "adapruner", "high_loss", **options)
+        runs = runs_of(tmp_path, "random", "adapruner", "mean_loss", **options)
         return {name: run.fingerprint for name, run in runs.items()}
 
     def changed(**options):
@@ -134,7 +134,7 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
 
     first = fingerprints()
     of_adapruner = {selection_run("adapruner", 0.8, 0), training("adapruner")}
-    of_proxy = {proxy_run(0), *(selection_run("high_loss", ratio, 0) for ratio in (0.8, 1)), training("high_loss")}
+    of_proxy = {proxy_run(0), *(selection_run("mean_loss", ratio, 0) for ratio in (0.8, 1)), training("mean_loss")}
     of_random = {selection_run("random", 0.8, 0), training("random")}
     assert first.keys() == of_adapruner | of_proxy | of_random | {FULL_RUN}
     assert not changed()
@@ -221,10 +221,10 @@ def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
 
 
 def test_a_variant_of_a_method_looks_at_the_proxy_of_all(tmp_path):
-    by_class = Variant(["SCORING.CLASS_BALANCE", "True"], "high_loss")
-    runs = runs_of(tmp_path, "random", "high_loss", variants={"by class": by_class})
-    other, usual = (runs[selection_run(method, 1.0, 0)] for method in ("by class", "high_loss"))
-    assert other.command[2] == usual.command[2] == "high_loss" and other.after == usual.after == (proxy_run(0),)
+    by_class = Variant(["SCORING.CLASS_BALANCE", "True"], "mean_loss")
+    runs = runs_of(tmp_path, "random", "mean_loss", variants={"by class": by_class})
+    other, usual = (runs[selection_run(method, 1.0, 0)] for method in ("by class", "mean_loss"))
+    assert other.command[2] == usual.command[2] == "mean_loss" and other.after == usual.after == (proxy_run(0),)
     assert [*other.command[-2:]] == by_class.opts and other.fingerprint != usual.fingerprint
     assert runs[training("by class")].after == (selection_run("by class", 0.8, 0),)
     assert runs[selection_run("by class", 0.8, 0)].after == (other.name,)
@@ -310,10 +310,9 @@ def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_p
     assert before.items() < after.items()
 
 
-def test_every_method_can_be_compared_but_those_that_set_the_ratio_themselves():
-    fixed = {name: method for name, method in registry.METHODS.items() if not method.sets_ratio}
-    assert set(METHODS) == {*fixed, "adapruner"} and "dataset_pruning_guaranteed" not in fixed
-    looking = {name for name, method in fixed.items() if method.needs != "nothing"}
+def test_every_method_can_be_compared():
+    assert set(METHODS) == set(registry.METHODS)
+    looking = {name for name, method in registry.METHODS.items() if method.trainings}
     assert {name for name in METHODS if needs_proxy(name)} == looking - {"adapruner"}
 
 
@@ -328,9 +327,14 @@ def test_every_method_can_be_compared_but_those_that_set_the_ratio_themselves():
             for names in ("()", "('bccd_test', 'bccd_trainval')")
         ),
         (
-            {"variants": {"x": Variant(["SOLVER.BASE_LR", "0.5"], "high_loss")}},
+            {"variants": {"x": Variant(["SOLVER.BASE_LR", "0.5"], "mean_loss")}},
             "variants: x: SOLVER.BASE_LR cannot differ",
         ),
+        (
+            {"variants": {"x": Variant(["SCORING.BNSL", "supervised"], "bnsl")}},
+            r"variants: x: bnsl \(supervised\) does not",
+        ),
+        ({"variants": {"x": Variant([], "bnsl_hard")}}, "bnsl_hard is now bnsl with SCORING.BNSL hard"),
         ({"variants": {"x": Variant([], "el2n")}}, "methods: el2n does not apply to detection: an image"),
         ({"methods": ["el2n", "glister"]}, "methods: el2n does not apply .*; glister does not apply"),
     ],

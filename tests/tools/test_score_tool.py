@@ -42,11 +42,11 @@ def test_a_method_trains_its_proxy_as_far_as_it_needs_it_and_selects(pictures, r
         "max_iter": 10, "proxy_seed": 3, "early": 0.25, "networks": 3
     }  # fmt: skip
 
-    trained = (proxy / "early.pth").stat().st_mtime_ns, (proxy / "evidence/early_0.npz").stat().st_mtime_ns
+    trained = (proxy / "early.pth").stat().st_mtime_ns, (proxy / "statistics/early_0.npz").stat().st_mtime_ns
     out = run_tool("score.py", "el2n", *common, "0.5", "--output", tmp_path / "b/selection",
                    "--proxy", proxy, *SETTINGS)  # fmt: skip
     assert "Starting training" not in out
-    after = (proxy / "early.pth").stat().st_mtime_ns, (proxy / "evidence/early_0.npz").stat().st_mtime_ns
+    after = (proxy / "early.pth").stat().st_mtime_ns, (proxy / "statistics/early_0.npz").stat().st_mtime_ns
     half = Selection.load(tmp_path / "b/selection")
     assert after == trained and half.scores == selection.scores and sum(half.kept) == 10
 
@@ -81,15 +81,16 @@ def test_a_method_that_does_not_apply_is_refused_with_its_reason(run_tool, tmp_p
 def test_the_list_has_every_method_and_every_reason():
     shown = load_script(ROOT / "tools/score.py").table()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if "|" in line]
-    assert [row[0] for row in rows[2:]] == list(METHODS)
-    for name, summary, source, needs, ratio, detection in rows[2:]:
-        method = METHODS[name]
-        assert (summary, source, needs) == (method.summary, method.source, method.needs)
-        assert detection == ("no" if method.not_for_detection else "yes")
-        assert method.not_for_detection in shown
-        assert (ratio == "cut") == (not method.looks_at_ratio)
-    assert {row[0]: row[4:] for row in rows}["dataset_pruning_guaranteed"] == ["sets it itself", "no"]
-    assert {row[0]: row[4:] for row in rows}["bnsl"] == ["score again", "yes"]
+    by_name = {row[0]: row for row in rows[2:]}
+    assert list(by_name) == list(METHODS)
+    for name, method in METHODS.items():
+        _, summary, source, needs, ratio, detection, variants = by_name[name]
+        assert (summary, source) == (method.summary, method.source)
+        assert needs == (", ".join(method.needs) or "nothing")
+        assert detection == ("no" if method.not_for_detection else "yes") and method.not_for_detection in shown
+        assert (ratio == "cut") == (not method.looks_at_ratio) and all(own in variants for own in method.variants)
+    assert "bnsl (supervised) does not apply to detection" in shown
+    assert by_name["bnsl"][4:] == ["score again", "yes", "SCORING.BNSL auto, easy, hard, supervised"]
 
 
 def test_what_the_config_gets_wrong_is_told_in_a_line(tmp_path, run_tool):
@@ -112,6 +113,7 @@ def test_what_the_config_gets_wrong_is_told_in_a_line(tmp_path, run_tool):
         (("proxy", "--keep-ratio", "0.5", "--output", "x", "--config-file", "c"), "proxy takes neither"),
         (("el2n", "--keep-ratio", "0.5", "--output", "x", "--sed", "1"), "unrecognized arguments: --sed"),
         (("el2m", "--keep-ratio", "0.5", "--output", "x"), "invalid choice: 'el2m'"),
+        (("low_loss", "--keep-ratio", "0.5"), "low_loss is now mean_loss with SCORING.MEAN_LOSS low"),
     ],
 )
 def test_a_bad_command_is_explained(monkeypatch, capsys, arguments, message):

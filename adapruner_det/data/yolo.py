@@ -1,0 +1,303 @@
+"""Reads YOLO data sets, as Ultralytics trains on them: a `data.yaml`, pictures, and a text file of labels beside each.
+
+A label is a line `class x y width height`, the box's centre and size over those of the picture, or `class x1 y1 x2 y2 ...`,
+a polygon. The labels of `a/images/b.jpg` are in `a/labels/b.txt`; a picture without such a file is background.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from detectron2.structures import BoxMode
+from tqdm import tqdm
+
+from ..files import write_text
+from .validation import (
+    LOGGED_LINES,
+    UNREADABLE,
+    Findings,
+    PathLike,
+    Problem,
+    Record,
+    check_on_invalid,
+    find_box_fault,
+    first_lines,
+    picture_size,
+)
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SPLITS = ("train", "val", "test")
+
+logger = logging.getLogger(__name__)
+
+
+class YOLOFile(NamedTuple):
+    """What a `data.yaml` says."""
+
+    path: Path
+    root: Path  # what its paths are relative to
+    splits: dict[str, list[str]]
+    class_names: list[str]
+
+
+def read_data_yaml(path: PathLike) -> YOLOFile:
+    """Reads a `data.yaml`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no YAML, or lacks splits or the names of the classes.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no data.yaml: it has no 'names'")
+    splits = {split: _entries(path, split, content[split]) for split in SPLITS if content.get(split)}
+    if not splits:
+        raise ValueError(f"{path} names no pictures: 'train', 'val' and 'test' are missing")
+    given = content.get("path") or "."
+    if not isinstance(given, str):
+        raise ValueError(f"{path}: 'path' is {given!r}, no folder")
+    return YOLOFile(path, _root(path, given), splits, _class_names(path, content))
+
+
+def _root(path: Path, given: str) -> Path:
+    """The folder meant by `path`: as given, beside the file, or among Detectron2's data sets; else the file's own."""
+    datasets = Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
+    places = [
+        path.parent / given,
+        datasets / given,
+        path.parent,
+    ]  # an absolute one takes the place of what is before it
+    return next((place for place in places if place.is_dir()), path.parent)
+
+
+def _entries(path: Path, split: str, entry: Any) -> list[str]:
+    entries = entry if isinstance(entry, list) else [entry]
+    if not all(isinstance(one, str) for one in entries):
+        raise ValueError(f"{path}: '{split}' is {entry!r}; it can be a folder, a text file, or a list of these")
+    return entries
+
+
+def _class_names(path: Path, content: dict[str, Any]) -> list[str]:
+    names = content.get("names")
+    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
+        names = [names.get(number) for number in range(max(names, default=-1) + 1)]
+    if (
+        not isinstance(names, list)
+        or not names
+        or any(name is None or isinstance(name, (dict, list)) for name in names)
+    ):
+        raise ValueError(
+            f"{path}: 'names' is to be a list of class names, or numbers from 0 and names; it is {names!r}"
+        )
+    if content.get("nc") not in (None, len(names)):
+        raise ValueError(f"{path}: 'nc' is {content['nc']!r}, but there are {len(names)} names")
+    return [str(name) for name in names]
+
+
+def list_pictures(file: YOLOFile, split: str) -> list[Path]:
+    """The pictures of a split, each once: those of its folders, sorted, or of its text files, in their order.
+
+    Raises:
+        FileNotFoundError: a folder or text file is not there.
+        ValueError: there is no such split, or it has no picture.
+    """
+    if split not in file.splits:
+        raise ValueError(f"{file.path} has no split {split!r}; it has {', '.join(file.splits)}")
+    found: list[Path] = []
+    for entry in file.splits[split]:
+        place = _find(file, entry)
+        if place.is_dir():
+            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in PICTURES)
+        elif place.suffix.lower() in PICTURES:
+            found.append(place)
+        else:
+            found += _listed(file, place)
+    if not found:
+        raise ValueError(f"{file.path}: split {split!r} ({', '.join(file.splits[split])}) has no picture")
+    return list(dict.fromkeys(found))
+
+
+def _find(file: YOLOFile, entry: str) -> Path:
+    """A path of the file, where it is. Roboflow's `../train/images` is meant from the file's own folder."""
+    entry = entry.replace("\\", "/")
+    places = [file.root / entry, file.path.parent / entry, file.path.parent / entry.removeprefix("../")]
+    for place in places:
+        if place.exists():
+            return Path(os.path.normpath(place))
+    raise FileNotFoundError(f"{file.path} names {entry}, but there is no {places[0]}")
+
+
+def _listed(file: YOLOFile, text: Path) -> list[Path]:
+    try:
+        lines = text.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{text} is no list of pictures: {error}") from error
+    lines = [line.strip().replace("\\", "/") for line in lines if line.strip()]
+    return [_picture(file, text, line) for line in lines]
+
+
+def _picture(file: YOLOFile, text: Path, line: str) -> Path:
+    """`./` is meant from the list's own folder, else from the root; that of the two which is there."""
+    own, root = text.parent / line, file.root / line
+    first, second = (own, root) if line.startswith("./") else (root, own)
+    return Path(os.path.normpath(second if second.is_file() and not first.is_file() else first))
+
+
+def label_file(picture: Path) -> Path:
+    """Where the labels of a picture are: the last folder `images` of its path becomes `labels`."""
+    parts = list(picture.parts)
+    places = [at for at, part in enumerate(parts[:-1]) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def load_yolo_dataset(
+    data_yaml: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "error"
+) -> list[Record]:
+    """Loads a split as Detectron2's dataset dicts.
+
+    Boxes that stick out of the picture by rounding are clipped. A line that is there twice counts once.
+
+    Args:
+        on_invalid: what to do about problems, see `load_voc_dataset`.
+
+    Returns:
+        one dict an image: file_name, image_id (its path below the root), height, width and annotations, each with
+            category_id, bbox, bbox_mode (XYXY_ABS), iscrowd 0 and, for polygons, segmentation.
+
+    Raises:
+        InvalidDatasetError: there are problems and `on_invalid` is "error", or no image is left.
+        ValueError, FileNotFoundError: as `read_data_yaml` and `list_pictures`.
+    """
+    check_on_invalid(on_invalid)
+    file = read_data_yaml(data_yaml)
+    pictures = list_pictures(file, split)
+    numbers = {number: place for place, number in _wanted(file, class_names)}
+    findings, records = Findings(), []
+    for picture in tqdm(pictures, f"Labels of {split}", unit="image", delay=5):
+        image_id = os.path.relpath(picture, file.root).replace(os.sep, "/")
+        try:
+            width, height = picture_size(os.fspath(picture))
+        except UNREADABLE as error:
+            findings.add(image_id, Problem(os.fspath(picture), f"no readable picture: {error}"), unusable=True)
+            continue
+        record = {"file_name": os.fspath(picture), "image_id": image_id, "height": height, "width": width}
+        records.append(
+            {**record, "annotations": _annotations(picture, (width, height), file, numbers, image_id, findings)}
+        )
+    _warn_of_no_labels(file, records, split)
+    where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
+    return findings.usable(records, len(pictures), where, on_invalid)
+
+
+def _wanted(file: YOLOFile, class_names: Sequence[str]) -> Iterable[tuple[int, int]]:
+    """(place in `class_names`, number in the file) of each class that is wanted."""
+    for place, name in enumerate(class_names):
+        if name in file.class_names:
+            yield place, file.class_names.index(name)
+
+
+def _annotations(
+    picture: Path, size: tuple[int, int], file: YOLOFile, numbers: dict[int, int], image_id: str, findings: Findings
+) -> list[Record]:
+    labels = label_file(picture)
+    try:
+        lines = labels.read_text(encoding="utf-8-sig").splitlines() if labels.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        findings.add(image_id, Problem(os.fspath(labels), f"no readable labels: {error}"), unusable=True)
+        return []
+    annotations: list[Record] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        line = " ".join(line.split())
+        if not line or line in seen:
+            continue
+        seen.add(line)
+        try:
+            cls, annotation = _read_line(line, size, file.class_names)
+        except ValueError as error:
+            findings.add(image_id, Problem(os.fspath(labels), f"line {number}: {error}"), bad_object=True)
+            continue
+        if cls in numbers:
+            annotations.append({"category_id": numbers[cls], **annotation})
+        else:
+            message = f"line {number}: class {file.class_names[cls]} is not among the class names"
+            findings.add(image_id, Problem(os.fspath(labels), message), bad_object=True)
+    return annotations
+
+
+def _read_line(line: str, size: tuple[int, int], names: Sequence[str]) -> tuple[int, Record]:
+    """The class number and the annotation of a line; ValueError says what is wrong with it."""
+    try:
+        values = np.array([float(word) for word in line.split()])
+    except ValueError:
+        raise ValueError(f"{line[:80]!r} are not all numbers") from None
+    cls, rest = values[0], values[1:]
+    if not np.isfinite(values).all():
+        raise ValueError(f"{line[:80]!r} holds a number that is not finite")
+    if cls != int(cls) or not 0 <= cls < len(names):
+        raise ValueError(f"class {line.split()[0]} is none of the {len(names)} classes, 0 to {len(names) - 1}")
+    if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
+        raise ValueError(f"has {len(rest)} numbers behind the class; a box has 4, a polygon an even number from 6 on")
+    polygon = len(rest) != 4
+    points = rest.reshape(-1, 2) * size if polygon else (rest.reshape(2, 2)[0] + np.outer((-0.5, 0.5), rest[2:])) * size
+    edges = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+    fault = find_box_fault(edges, *size)
+    if not polygon and (rest[2] <= 0 or rest[3] <= 0):
+        fault = "has no area"
+    if fault:
+        hint = "; numbers are to be shares of the picture's width and height" if np.abs(rest).max() > 1.5 else ""
+        raise ValueError(f"box of class {names[int(cls)]} {fault}{hint}")
+    clipped = np.clip(points, 0, size)
+    box = [*clipped.min(axis=0).tolist(), *clipped.max(axis=0).tolist()]
+    segmentation = {"segmentation": [clipped.flatten().tolist()]} if polygon else {}
+    return int(cls), {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, **segmentation}
+
+
+def _warn_of_no_labels(file: YOLOFile, records: Sequence[Record], split: str) -> None:
+    """Pictures without a file of labels are background; where that is most of them, the folder may be missing."""
+    lacking = [label_file(Path(record["file_name"])) for record in records if not record["annotations"]]
+    lacking = [labels for labels in lacking if not labels.is_file()]
+    if lacking and len(lacking) > len(records) / 2:
+        shown = "\n".join(first_lines(lacking, LOGGED_LINES))
+        logger.warning(
+            f"{file.path}: {len(lacking)} of {len(records)} pictures of {split!r} have no labels and count as background:\n{shown}"
+        )
+
+
+def label_lines(record: Record) -> list[str]:
+    """The lines of labels of a dataset dict: boxes, without crowds, which YOLO's form does not know."""
+    lines = []
+    for annotation in record.get("annotations", []):
+        if not annotation.get("iscrowd", 0):
+            box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+            left, top, right, bottom = np.clip(box, 0, (record["width"], record["height"]) * 2).tolist()
+            centre = ((left + right) / 2 / record["width"], (top + bottom) / 2 / record["height"])
+            size = ((right - left) / record["width"], (bottom - top) / record["height"])
+            lines.append(" ".join([str(annotation["category_id"]), *(f"{value:.6f}" for value in (*centre, *size))]))
+    return lines
+
+
+def write_data_yaml(path: Path, train: Path, class_names: Sequence[str], source: YOLOFile | None) -> None:
+    """Writes a `data.yaml` whose training pictures are `train`; `val` and `test` are those of the source.
+
+    Without a source `val` is `train`, with a remark, for Ultralytics does not train without one.
+    """
+    content: dict[str, Any] = {"path": os.path.abspath(source.root if source else path.parent)}
+    content["train"] = os.path.abspath(train)
+    for split in ("val", "test"):
+        if source and split in source.splits:
+            content[split] = [os.path.abspath(_find(source, entry)) for entry in source.splits[split]]
+    remark = "" if "val" in content else "# val: name the pictures to evaluate on here; these are those trained on\n"
+    content.setdefault("val", content["train"])
+    content["names"] = dict(enumerate(class_names))
+    write_text(path, remark + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

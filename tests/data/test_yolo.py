@@ -1,0 +1,167 @@
+"""YOLO data in, and a selection as YOLO data out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import write_voc_folder
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from adapruner_det.data.detection_registration import FORMATS, register_voc
+from adapruner_det.data.export import export_selection
+from adapruner_det.data.registration import register_from_spec
+from adapruner_det.data.validation import InvalidDatasetError
+from adapruner_det.data.yolo import label_file, list_pictures, load_yolo_dataset, read_data_yaml
+from adapruner_det.pruning import Selection
+
+NAMES = ["cat", "dog"]
+LABELS = {"a": "0 0.5 0.5 0.5 0.25\n1 0.25 0.25 0.5 0.5\n", "b": "1 0.1 0.1 0.9 0.1 0.5 0.8\n", "c": None}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of 64 x 48: two boxes, a polygon, and none."""
+    return write_yolo(tmp_path / "set", LABELS)
+
+
+def write_yolo(root: Path, labels, **content) -> Path:
+    for name, text in labels.items():
+        picture = root / "images/train" / f"{name}.jpg"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(picture)
+        label_file(picture).parent.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            label_file(picture).write_text(text)
+    write_yaml(root, content)
+    return root
+
+
+def write_yaml(root, content):
+    content = {"path": str(root), "train": "images/train", "val": "images/train", "names": NAMES, **content}
+    (root / "data.yaml").write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+
+
+def load(folder, split="train", on_invalid="error"):
+    return load_yolo_dataset(folder / "data.yaml", split, NAMES, on_invalid)
+
+
+def test_boxes_polygons_and_background(folder):
+    first, second, third = load(folder)
+    assert [record["image_id"] for record in (first, second, third)] == [f"images/train/{name}.jpg" for name in "abc"]
+    assert [(a["category_id"], a["bbox"]) for a in first["annotations"]] == [(0, [16, 18, 48, 30]), (1, [0, 0, 32, 24])]
+    (polygon,) = second["annotations"]
+    np.testing.assert_allclose(polygon["bbox"], [6.4, 4.8, 57.6, 38.4])
+    np.testing.assert_allclose(polygon["segmentation"], [[6.4, 4.8, 57.6, 4.8, 32, 38.4]])
+    assert third["annotations"] == [] and (first["width"], first["height"]) == (64, 48)
+
+
+@pytest.mark.parametrize(
+    "entry, expected",
+    [
+        ("list.txt", "ba"),
+        (["images/train/c.jpg", "list.txt"], "cba"),
+        ("../images/train", "abc"),
+        ("images\\train", "abc"),
+    ],
+)
+def test_pictures_are_found_as_ultralytics_and_roboflow_name_them(folder, entry, expected):
+    (folder / "list.txt").write_text("./images/train/b.jpg\nimages/train/a.jpg\n\nimages/train/b.jpg\n")
+    write_yaml(folder, {"path": None, "train": entry})
+    assert [p.stem for p in list_pictures(read_data_yaml(folder / "data.yaml"), "train")] == list(expected)
+
+
+def test_names_by_number_and_classes_of_ones_own(folder):
+    write_yaml(folder, {"names": {1: "dog", 0: "cat"}, "nc": 2})
+    assert read_data_yaml(folder / "data.yaml").class_names == NAMES
+    with pytest.raises(InvalidDatasetError, match="class cat is not among the class names"):
+        load_yolo_dataset(folder / "data.yaml", "train", ["dog"])
+    records = load_yolo_dataset(folder / "data.yaml", "train", ["dog"], "skip_objects")
+    assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0], [0], []]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"names": None}, "'names' is to be a list"),
+        ({"names": {0: "cat", 2: "dog"}}, "'names' is to be a list"),
+        ({"nc": 3}, "'nc' is 3, but there are 2 names"),
+        ({"train": None, "val": None}, "names no pictures"),
+        ({"train": {"a": 1}}, "'train' is .* it can be a folder"),
+        ({"path": 3}, "'path' is 3"),
+    ],
+)
+def test_a_data_yaml_that_cannot_be_meant_is_refused(folder, content, message):
+    write_yaml(folder, content)
+    with pytest.raises(ValueError, match=f"data.yaml.*{message}"):
+        read_data_yaml(folder / "data.yaml")
+
+
+def test_code_in_a_data_yaml_does_not_run(folder):
+    (folder / "data.yaml").write_text(f"names: !!python/object/apply:os.mkdir ['{folder / 'made'}']\n")
+    with pytest.raises(ValueError, match="is no YAML"):
+        read_data_yaml(folder / "data.yaml")
+    assert not (folder / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("0 0.5 0.5 0.5", "has 3 numbers behind the class"),
+        ("2 0.5 0.5 0.5 0.5", "class 2 is none of the 2 classes"),
+        ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is none"),
+        ("0 0.5 0.5 0 0.5", "box of class cat has no area"),
+        ("0 0.5 0.5 -0.2 -0.2", "box of class cat has no area"),
+        ("0 nan 0.5 0.5 0.5", "not finite"),
+        ("cat 0.5 0.5 0.5 0.5", "are not all numbers"),
+        ("0 32 24 16 16", "outside the 64 x 48 image; numbers are to be shares"),
+    ],
+)
+def test_a_bad_line_is_named_and_can_be_left_out(folder, line, message):
+    (folder / "labels/train/c.txt").write_text(f"1 0.5 0.5 0.1 0.1\n{line}\n")
+    with pytest.raises(InvalidDatasetError, match=rf"c\.txt: line 2: .*{message}"):
+        load(folder)
+    assert len(load(folder, on_invalid="skip_images")) == 2
+
+
+def test_missing_things_are_named(folder):
+    (folder / "images/train/a.jpg").write_bytes(b"no picture")
+    with pytest.raises(InvalidDatasetError, match=r"a\.jpg: no readable picture"):
+        load(folder)
+    with pytest.raises(ValueError, match="no split 'test'; it has train, val"):
+        load(folder, "test")
+    write_yaml(folder, {"train": "nowhere"})
+    with pytest.raises(FileNotFoundError, match=r"data\.yaml names nowhere"):
+        load(folder)
+
+
+def test_a_registered_set_prunes_into_a_data_yaml(folder, tmp_path, clean_catalogs):
+    assert register_from_spec(f"mine=yolo:{folder}:train", FORMATS) == "mine"
+    records = DatasetCatalog.get("mine")
+    ids = [record["image_id"] for record in records]
+    selection = Selection(["mine"] * 3, ids, [2.0, -1.0, 1.0], [True, False, True], 0.66, "adapruner")
+    (path,) = export_selection(
+        selection, "yolo", tmp_path / "out", lambda name: [dict(r, dataset_name=name) for r in records]
+    )
+    assert [Path(line).stem for line in path.read_text().splitlines()] == ["a", "c"]
+    pruned = load_yolo_dataset(path.with_suffix(".yaml"), "train", NAMES)
+    assert [record["annotations"] for record in pruned] == [records[0]["annotations"], []]
+    assert len(load_yolo_dataset(path.with_suffix(".yaml"), "val", NAMES)) == 3
+
+
+def test_labels_are_written_where_the_data_has_none(tmp_path, clean_catalogs):
+    write_voc_folder(tmp_path / "voc", {"all": ["i0", "i1", "i2"]}, empty=["i2"])
+    register_voc("boxes", tmp_path / "voc", "all")
+    records = DatasetCatalog.get("boxes")
+    selection = Selection(["boxes"] * 3, ["i0", "i1", "i2"], [1.0, -1.0, 2.0], [True, False, True], 0.66, "adapruner")
+    (path,) = export_selection(
+        selection, "yolo", tmp_path / "out", lambda name: [dict(r, dataset_name=name) for r in records]
+    )
+    names = MetadataCatalog.get("boxes").thing_classes
+    pruned = load_yolo_dataset(path.with_suffix(".yaml"), "train", names)
+    assert [len(record["annotations"]) for record in pruned] == [len(records[0]["annotations"]), 0]
+    for found, wanted in zip(pruned[0]["annotations"], records[0]["annotations"], strict=True):
+        assert found["category_id"] == wanted["category_id"]
+        np.testing.assert_allclose(found["bbox"], wanted["bbox"], atol=1e-3)
+    assert path.with_suffix(".yaml").read_text().startswith("# val: name the pictures")
