@@ -225,7 +225,7 @@ class Proxy:
             except BlockingIOError:
                 print(f"waiting for another process that fills {self.folder}", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
-            for part in (self.folder, *self.folder.glob("network_*"), self.folder / EVIDENCE):
+            for part in (self.folder, *self.folder.glob("network_*"), self.folder / STATISTICS):
                 sweep(part, (*WRITTEN, "*.npz"))
             try:
                 yield
