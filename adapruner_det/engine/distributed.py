@@ -1,7 +1,10 @@
 """Detectron2's DefaultTrainer on several processes without GPUs."""
 
 import gc
-from collections.abc import Iterator
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FunctionType
@@ -9,8 +12,10 @@ from types import FunctionType
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, create_ddp_model
+from detectron2.engine import launch as launch_of_detectron2
 from detectron2.utils import comm
 from torch import distributed, nn
+from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE = timedelta(days=30)  # with work that one process does for all
@@ -31,6 +36,35 @@ def init_default_trainer(trainer: DefaultTrainer, cfg: CfgNode) -> None:
 
 def _create_ddp_model_on_cpu(model, **options):
     return create_ddp_model(model, device_ids=None, **options)
+
+
+def launch(main: Callable, args) -> None:
+    """Detectron2's; signals reach all processes it starts, and their exit status is the command's.
+
+    Args:
+        args: of Detectron2's argument parser; handed to `main`.
+    """
+    if args.num_gpus > 1 or args.num_machines > 1:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, _pass_on)
+    try:
+        launch_of_detectron2(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessExitedException as error:
+        if error.exit_code < 0:
+            raise SystemExit(f"error: a process was ended by {error.signal_name}") from error
+        raise SystemExit(error.exit_code) from error
+
+
+def _pass_on(signum: int, frame) -> None:
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signum)
 
 
 def synchronise_statistics(model: nn.Module) -> None:

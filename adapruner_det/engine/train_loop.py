@@ -12,7 +12,6 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor
 
-from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner
 from ..pruning.statistics import most_without_numbers
 from .distributed import unwrapped
@@ -134,7 +133,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     Args:
         pruner: the mask over `records`, by their `image_index`.
         task: how to read a batch.
-        records: what the loader draws from. A checkpoint of other images is refused.
+        records: what the loader draws from.
         class_counts: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
     """
 
@@ -154,7 +153,6 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         self.pruner = pruner
         self.task = task
         self.records = records
-        self.identity = fingerprint(records)
         self.class_counts = class_counts
         self.visits = Visits(pruner.num_samples)
 
@@ -213,7 +211,6 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         return {
             **super().state_dict(),
             "pruner": self.pruner.state_dict(),
-            "identity": self.identity,
             "visits": self.visits.state_dict(),
         }
 
@@ -222,12 +219,6 @@ class AdaPrunerStep(MixedPrecisionTrainer):
             raise ValueError(
                 "the checkpoint holds no mask: it is from a training without ADAPRUNER.ENABLED; start "
                 "the pruning run in another OUTPUT_DIR"
-            )
-        if state_dict["identity"] != self.identity:
-            raise ValueError(
-                "the checkpoint's mask is for other images, other annotations, or the same images in "
-                "another order than DATASETS.TRAIN gives now: resume with the data the run was started "
-                "with, or start a new run in another OUTPUT_DIR"
             )
         super().load_state_dict(state_dict)
         self.pruner.load_state_dict(state_dict["pruner"])

@@ -62,7 +62,8 @@ def test_two_processes_resume_and_evaluate(both, voc, run_tool):
     """Training on the selection, stopped and resumed, ends in the same evaluation by one process."""
     _, _, output = both
     arguments = ("--register", f"data=voc:{voc}:train", "--register", f"data_test=voc:{voc}:test")
-    train = (*arguments, "--selection", output / "two/selection", *TINY, "OUTPUT_DIR", output / "train")
+    train = (*arguments, "--selection", output / "two/selection", *TINY, "OUTPUT_DIR", output / "train",
+             "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR")  # fmt: skip
     run_tool("train_net.py", "--num-gpus", "2", *train, "SOLVER.MAX_ITER", "4", OMP_NUM_THREADS="1")
     out = run_tool("train_net.py", "--num-gpus", "2", "--resume", *train, "SOLVER.MAX_ITER", "8",
                    OMP_NUM_THREADS="1")  # fmt: skip
