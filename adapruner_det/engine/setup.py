@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import detectron2
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -22,6 +23,8 @@ from ..data.registration import register_from_spec
 from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
 from .run_folder import check_settings, enter
+
+_ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 
 FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
@@ -127,14 +130,22 @@ class _Config(CfgNode):
                 pairs[2 * at + 1] = float(value)
         super().merge_from_list(pairs)
 
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """What tags like !!python/object name is executed in files that came with Detectron2 alone, whatever is asked.
+
+        Its RetinaNets work their anchors out so.
+        """
+        return super().load_yaml_with_base(filename, Path(filename).resolve().is_relative_to(_ZOO.resolve()))
+
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
-        """Detectron2's executes what tags like !!python/object name, unless told not to."""
         try:
-            super().merge_from_file(cfg_filename, allow_unsafe=allow_unsafe)
+            super().merge_from_file(cfg_filename, allow_unsafe)
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"{cfg_filename} is no config: {reason}. KEY: value lines are needed, without tags such as !!python/..."
+                f"{cfg_filename} is no config: {reason}. KEY: value lines are needed, with values written out, not "
+                "tags such as !!python/..., which would be executed"
             ) from error
 
     def _value(self, key: str) -> Any:

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import ROOT, write_voc_folder
+from detectron2 import model_zoo
 from detectron2.data import DatasetCatalog
 
 from adapruner_det.engine import argument_parser, load_config, setup
@@ -79,6 +82,15 @@ def test_configs_run_no_code_and_what_is_no_config_is_refused(tmp_path, content,
     with pytest.raises(ValueError, match=f"config.yaml is no config.*{reason}|config.yaml {reason}") as refused:
         load_config(str(path))
     assert "\n" not in str(refused.value) and not (tmp_path / "run").exists()
+
+
+def test_configs_of_detectron2_are_read_whatever_they_work_out_also_as_the_base_of_others(tmp_path):
+    zoo = model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+    (tmp_path / "mine.yaml").write_text(f"_BASE_: {zoo}")
+    assert load_config(str(tmp_path / "mine.yaml")).MODEL.ANCHOR_GENERATOR.SIZES[0][0] == 32
+    (tmp_path / "copy.yaml").write_text(Path(zoo).parents[1].joinpath("Base-RetinaNet.yaml").read_text())
+    with pytest.raises(ValueError, match="values written out"):
+        load_config(str(tmp_path / "copy.yaml"))
 
 
 def test_a_drawn_seed_is_taken_from_the_checkpoint_whatever_config_yaml_has_become(tmp_path):
