@@ -1,5 +1,6 @@
 """AdaPruner: the mask that is the minimum of E, given what a finished model says (pruning/energy.py has E)."""
 
+import math
 from dataclasses import asdict
 
 from ..pruning.decision import columns_of, counts_of, decide
@@ -24,8 +25,9 @@ def adapruner(statistics: Statistics, keep_ratio: float, seed: int, weights: Ter
     """
     weights = weights or TermWeights()
     decision = decide(statistics, weights, keep_ratio, seed)
+    final_loss = [loss if math.isfinite(loss) else None for loss in statistics.loss.tolist()]
     return Scores(
         decision.logits,
-        {"final_loss": statistics.loss.tolist(), **columns_of(decision, statistics)},
+        {"final_loss": final_loss, **columns_of(decision, statistics)},
         {OBJECTIVE: {**asdict(weights), "seed": seed}, "reasons": counts_of(decision)},
     )

@@ -17,6 +17,7 @@ the end override the config; those of SCORING are for these methods alone.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from tabulate import tabulate
@@ -37,6 +38,7 @@ from adapruner_det.engine import load_config
 from adapruner_det.engine.proxy import Proxy, task_name
 from adapruner_det.engine.score import select_by
 from adapruner_det.engine.select import variant_of
+from adapruner_det.engine.stopping import Stopped, StopSignals
 
 PROXY = "proxy"
 
@@ -147,12 +149,16 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     try:
-        if arguments.list:
-            print(table())
-        elif arguments.method == PROXY:
-            train_proxy(arguments)
-        else:
-            score(arguments)
+        with StopSignals().caught():
+            if arguments.list:
+                print(table())
+            elif arguments.method == PROXY:
+                train_proxy(arguments)
+            else:
+                score(arguments)
+    except Stopped as stopped:
+        stopped.tell("score.py", sys.argv)
+        raise
     except (AssertionError, FloatingPointError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
         raise SystemExit(f"score.py: error: {message}") from problem

@@ -1,30 +1,36 @@
 """Prunes, trains and evaluates detectors: `--help` shows the commands."""
 
-from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.engine import launch
+import sys
+from functools import partial
 
 from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # first: it quiets imports
-from adapruner_det.engine.distributed import leave_process_groups
+from adapruner_det.engine.checkpoint import RunCheckpointer
+from adapruner_det.engine.distributed import launch, leave_process_groups
+from adapruner_det.engine.stopping import Stopped, StopSignals
 
 
 def run(args):
-    cfg, trainer = prepare(args)
-    if trainer is not None:
-        return trainer.train()
-    model = AdaPrunerTrainer.build_model(cfg)
-    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-    return AdaPrunerTrainer.test(cfg, model)
+    try:
+        with StopSignals().caught():
+            return prepare(args)()
+    except Stopped as stopped:
+        again = [word for word in sys.argv if word != "--overwrite"]
+        going_on = [] if args.resume or args.eval_only else ["--resume"]
+        stopped.tell("train_net.py", [again[0], *going_on, *again[1:]])
+        raise
 
 
 def prepare(args):
-    """The config and, unless --eval-only, the trainer; a mistake in the command or the data ends the program."""
+    """What is to be done: training or, with --eval-only, testing. A mistake in the command or the data ends the program."""
     try:
         cfg = setup(args)
         if args.eval_only:
-            return cfg, None
+            model = AdaPrunerTrainer.build_model(cfg)
+            RunCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+            return partial(AdaPrunerTrainer.test, cfg, model)
         trainer = AdaPrunerTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
-        return cfg, trainer
+        return trainer.train
     # yacs asserts that a file or key exists; an extra that the config asks for may not be installed
     except (AssertionError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
@@ -38,15 +44,7 @@ def main_of_each_process(args):
 
 
 def main() -> None:
-    args = argument_parser().parse_args()
-    launch(
-        main_of_each_process,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    launch(main_of_each_process, argument_parser().parse_args())
 
 
 if __name__ == "__main__":

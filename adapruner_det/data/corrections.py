@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..pruning import Selection
+from ..pruning.names import from_cell
 
 CORRECTED_COLUMN = "corrected"  # "keep" or "prune" where a person has chosen, else ""
 _COLUMNS = ("dataset", "id", "kept")
@@ -48,7 +49,9 @@ def correct(selection: Selection, path: "str | Path | None") -> Selection:
     chosen = {key: word == "keep" for key, word in zip(keys, words) if word}
     if path is not None:
         chosen.update(read_corrections(path))
-    unknown = [f"{name} of {dataset}" for dataset, name in sorted(chosen.keys() - set(keys))]
+    known = set(keys)
+    chosen = {key if key in known else tuple(map(from_cell, key)): kept for key, kept in chosen.items()}
+    unknown = [f"{name} of {dataset}" for dataset, name in sorted(chosen.keys() - known)]
     if unknown:
         raise ValueError(f"{path} names images that are not in the selection: {_some(unknown)}")
     if not chosen:

@@ -3,7 +3,7 @@
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -76,8 +76,18 @@ def _with_good_pictures(name: str, records: list[Record], on_invalid: str) -> li
     return findings.usable(records, len(records), f"data set {name}")
 
 
-def check_masks(records: list[Record]) -> None:
-    """Raises ValueError for an object without segmentation: Detectron2 would not say where it stumbled."""
+def check_keypoints(names: Sequence[str]) -> None:
+    """Raises ValueError for a data set whose keypoints have no names; those registered here have none."""
+    for name in names:
+        if not MetadataCatalog.get(name).get("keypoint_names"):
+            raise ValueError(
+                f"MODEL.KEYPOINT_ON trains on keypoints, but data set {name} has none: set MODEL.KEYPOINT_ON False; a "
+                "selection made by boxes serves a keypoint detector as well"
+            )
+
+
+def check_masks(records: list[Record], mask_format: str) -> None:
+    """Raises ValueError for an object without a segmentation, or with one of another format: Detectron2 names neither."""
 
     def lacks_mask(annotation: Record) -> bool:
         return not annotation.get("segmentation") and not annotation.get("iscrowd")
@@ -87,6 +97,16 @@ def check_masks(records: list[Record]) -> None:
         raise ValueError(
             f"MODEL.MASK_ON trains on masks, but {len(lacking)} of {len(records)} images have objects "
             f"without segmentation, such as {lacking[0]['file_name']}: add masks, or set MODEL.MASK_ON False"
+        )
+
+    def has_rle(annotation: Record) -> bool:
+        return isinstance(annotation.get("segmentation"), dict) and not annotation.get("iscrowd")
+
+    rle = [record for record in records if any(map(has_rle, record.get("annotations", [])))]
+    if rle and mask_format != "bitmask":
+        raise ValueError(
+            f"{len(rle)} of {len(records)} images have masks as RLE, such as {rle[0]['file_name']}, and INPUT.MASK_FORMAT "
+            f"is {mask_format}: add INPUT.MASK_FORMAT bitmask"
         )
 
 

@@ -46,7 +46,12 @@ def register_sources(selection: Selection) -> None:
         readers: dict[str, Callable[..., None]] = {"voc": register_voc, "coco": register_coco, "yolo": register_yolo}
         register = readers.get(source.pop("format"))
         if name not in DatasetCatalog and register:
-            register(name, class_names=class_names, **source)
+            try:
+                register(name, class_names=class_names, **source)
+            except TypeError as error:
+                raise ValueError(
+                    f"the selection's record says of data set {name} what no reader knows: {error}"
+                ) from error
 
 
 def _write_yolo(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
+from ..pruning.names import check_names, check_texts
 from .pruned_datasets import apply_selection
 from .validation import Record
 
@@ -14,7 +16,8 @@ def checked_records(name: str, dicts: list[Record]) -> list[Record]:
     """The dicts with their `dataset_name`, so that (dataset_name, image_id) is an image's identity.
 
     Raises:
-        ValueError: no image in it, or an id twice.
+        ValueError: no image in it, or an id twice; a name that cannot be part of a file name; an id or class with a
+            line break or control characters.
     """
     if not dicts:
         raise ValueError(f"data set {name} holds no image")
@@ -22,6 +25,9 @@ def checked_records(name: str, dicts: list[Record]) -> list[Record]:
     twice = [image_id for image_id, count in times.most_common(5) if count > 1]
     if twice:
         raise ValueError(f"data set {name}: image ids that occur more than once: {twice}")
+    check_names("data set", [name])
+    check_texts(f"data set {name}: image id", (str(record["image_id"]) for record in dicts))
+    check_texts(f"data set {name}: class", MetadataCatalog.get(name).get("thing_classes") or ())
     return [{**record, "dataset_name": name} for record in dicts]
 
 

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
-from ..pruning.selection import RECORD
+from ..pruning.selection import RECORD, TABLE
+from ..pruning.statistics import FILE as STATISTICS
 from ..pruning.statistics import Statistics
 from .coco_json import only_images, read_coco_json
 from .pruned_datasets import pruned_name
@@ -16,6 +18,17 @@ from .selection_record import class_counts
 VOC_LISTS = Path("ImageSets") / "Main"
 COCO_FILES = Path("annotations")
 ID_LISTS = Path("lists")
+# What the tools put into a selection's folder, besides lists by the name of its data sets; it goes with the selection.
+OWN = {
+    RECORD,
+    TABLE,
+    STATISTICS,
+    "images.png",
+    "report.html",
+    "thumbnails",
+    "doubtful_labels.csv",
+    "doubtful_labels.json",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +94,8 @@ def check_replaceable(folder: "str | Path") -> None:
 def write_selection(selection: Selection, folder: "str | Path", statistics: Statistics | None = None) -> None:
     """Writes the file of record, the CSV, the lists and the statistics it was solved from, all of them or none.
 
-    A selection that lies there is replaced; FileExistsError if `folder` holds something else, which is left alone.
+    A selection that lies there is replaced, and a warning says so; files in it that are not its own stay.
+    FileExistsError if `folder` holds something else, which is left alone.
     """
     folder = Path(folder)
     check_replaceable(folder)
@@ -91,3 +105,27 @@ def write_selection(selection: Selection, folder: "str | Path", statistics: Stat
         write_lists(selection, beside)
         if statistics is not None:
             statistics.save(beside)
+        if (folder / RECORD).is_file():
+            kept = _keep_foreign_files(folder, beside)
+            logger.warning(
+                f"{folder}: the selection there is replaced" + (f"; {kept} other files stay" if kept else "")
+            )
+
+
+def _keep_foreign_files(folder: Path, beside: Path) -> int:
+    """Copies to `beside` what is not the selection's own in `folder`; returns the number of files."""
+    try:
+        old = Selection.load(folder)
+        lists = {pruned_name(dataset, old) for dataset in old.dataset_names()}
+    except (OSError, ValueError):
+        lists = set()  # damaged: what cannot be told from foreign files stays
+    kept = 0
+    for path in folder.rglob("*"):
+        own = path.relative_to(folder)
+        known = own.parts[0] in OWN or not lists.isdisjoint({*own.parts, own.stem})
+        if known or (path.is_dir() and not path.is_symlink()) or (beside / own).exists():
+            continue
+        (beside / own).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, beside / own, follow_symlinks=False)
+        kept += 1
+    return kept

@@ -169,12 +169,21 @@ def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
 
     Returns:
         {class: {"images", "kept_images"}}, for detection also "boxes" and "kept_boxes".
+
+    Raises:
+        ValueError: the record's classes do not fit its class_names.
     """
-    names, kept = list(selection.provenance["class_names"]), np.array(selection.kept, dtype=bool)
+    names, kept = list(selection.provenance.get("class_names", [])), np.array(selection.kept, dtype=bool)
     if CLASS_COLUMN in selection.columns:
         counts = np.array(selection.columns[CLASS_COLUMN])[:, None] == np.array(names)
+        if not names or not counts.any(axis=1).all():
+            raise ValueError(f"the selection's class_names {names} lack classes of its column {CLASS_COLUMN}")
         return {name: _images(own, kept) for name, own in zip(names, counts.T)}
+    if None in selection.columns.get(CLASSES_COLUMN, [None]):
+        raise ValueError(f"the selection lacks the column {CLASS_COLUMN}, or values of {CLASSES_COLUMN}")
     counts = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
+    if counts.shape[1] != len(names):
+        raise ValueError(f"the selection counts boxes of {counts.shape[1]} classes, but has {len(names)} class_names")
     boxes = {name: {"boxes": int(own.sum()), "kept_boxes": int(own[kept].sum())} for name, own in zip(names, counts.T)}
     found = {name: {**_images(own, kept), **boxes[name]} for name, own in zip(names, counts.T)}
     return {**found, NO_BOXES: {**_images(counts.sum(axis=1) == 0, kept), "boxes": 0, "kept_boxes": 0}}

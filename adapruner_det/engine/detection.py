@@ -30,7 +30,9 @@ class DetectionTask:
     def load_records(cfg: CfgNode) -> list[dict]:
         records = training_data.load_records(cfg)
         if cfg.MODEL.MASK_ON:
-            training_data.check_masks(records)
+            training_data.check_masks(records, cfg.INPUT.MASK_FORMAT)
+        if cfg.MODEL.KEYPOINT_ON:
+            training_data.check_keypoints(cfg.DATASETS.TRAIN)
         return records
 
     @staticmethod

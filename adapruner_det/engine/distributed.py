@@ -1,14 +1,24 @@
 """Detectron2's DefaultTrainer on several processes without GPUs."""
 
 import gc
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from types import FunctionType
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, create_ddp_model
+from detectron2.engine import launch as launch_of_detectron2
 from detectron2.utils import comm
 from torch import distributed, nn
+from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = timedelta(days=30)  # with work that one process does for all
 
 
 def init_default_trainer(trainer: DefaultTrainer, cfg: CfgNode) -> None:
@@ -28,6 +38,35 @@ def _create_ddp_model_on_cpu(model, **options):
     return create_ddp_model(model, device_ids=None, **options)
 
 
+def launch(main: Callable, args) -> None:
+    """Detectron2's; signals reach all processes it starts, and their exit status is the command's.
+
+    Args:
+        args: of Detectron2's argument parser; handed to `main`.
+    """
+    if args.num_gpus > 1 or args.num_machines > 1:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, _pass_on)
+    try:
+        launch_of_detectron2(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessExitedException as error:
+        if error.exit_code < 0:
+            raise SystemExit(f"error: a process was ended by {error.signal_name}") from error
+        raise SystemExit(error.exit_code) from error
+
+
+def _pass_on(signum: int, frame) -> None:
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signum)
+
+
 def synchronise_statistics(model: nn.Module) -> None:
     """Gives every process the main one's running statistics, of BatchNorm and of RetinaNet's and FCOS's losses.
 
@@ -39,6 +78,21 @@ def synchronise_statistics(model: nn.Module) -> None:
         distributed.broadcast(buffer, src=0)
     if hasattr(model, "loss_normalizer"):
         model.loss_normalizer = comm.all_gather(model.loss_normalizer)[0]
+
+
+@contextmanager
+def patient_group() -> Iterator["distributed.ProcessGroup | None"]:
+    """A group for messages, at whose end all processes wait for the slowest, for days if need be.
+
+    Waiting in Detectron2's own groups ends after 30 minutes, and the run with it. None for a single process.
+    """
+    if comm.get_world_size() == 1:
+        yield None
+        return
+    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    yield group
+    distributed.barrier(group)
+    distributed.destroy_process_group(group)
 
 
 def leave_process_groups() -> None:

@@ -16,7 +16,7 @@ from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
 from ..report.page import write_report
-from .distributed import synchronise_statistics, unwrapped
+from .distributed import patient_group, synchronise_statistics, unwrapped
 from .select import scores_by
 
 logger = logging.getLogger(__name__)
@@ -53,13 +53,19 @@ class AdaPrunerHook(HookBase):
         self.folder = folder
         self._seconds_before = 0.0
         self._start = time.perf_counter()
-        self._began = False
+        self._began = self._checked = False
 
-    def before_train(self):
-        check_replaceable(self.folder)  # not only when the work is done
-        self._start = time.perf_counter()
+    def check(self) -> None:
+        """What would fail when the work is done. Raises FileExistsError, ValueError."""
+        check_replaceable(self.folder)
         if comm.is_main_process() and self._solves:
             self._try_statistics()
+        self._checked = True
+
+    def before_train(self):
+        if not self._checked:
+            self.check()
+        self._start = time.perf_counter()
         self._began = True
 
     def after_step(self):
@@ -78,9 +84,12 @@ class AdaPrunerHook(HookBase):
             return
         self.trainer.pruner.finish()  # every process, so that all stop if it fails
         check_same_mask(self.trainer.pruner.mask.logits)
-        statistics = self._statistics() if self._solves else None
-        if not comm.is_main_process():
-            return
+        with patient_group() as group:
+            statistics = self._statistics(group) if self._solves else None
+            if comm.is_main_process():
+                self._write(statistics)
+
+    def _write(self, statistics: Statistics | None) -> None:
         self._say_how_the_ratio_came()
         selection = self._selection(statistics)
         write_selection(selection, self.folder, statistics)
@@ -125,18 +134,24 @@ class AdaPrunerHook(HookBase):
         records = without_size[:1] or self.competing[:1]
         try:
             self.trainer.task.statistics(self.trainer.cfg, unwrapped(self.trainer.model), records)
-        except ValueError as error:
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # of whatever model, whatever it stumbles over
+            name, reason = self.trainer.cfg.MODEL.META_ARCHITECTURE, " ".join(str(error).split())
             raise ValueError(
-                f"{error}. To do without: ADAPRUNER.SOLVE_AT_END False, and the mask stays as the training has left it"
+                f"{name} fails on {records[0].get('file_name', records[0]['image_id'])}: "
+                f"{reason if isinstance(error, ValueError) else f'{type(error).__name__} {reason}'}. Another detector's "
+                "selection serves as well (configs/voc/prune_yolov3_tiny_R18.yaml). If it trains all the same: "
+                "ADAPRUNER.SOLVE_AT_END False, and the mask stays as the training has left it"
             ) from error
 
-    def _statistics(self) -> Statistics | None:
+    def _statistics(self, group) -> Statistics | None:
         """What the model says of every image, each process asking about a part; None but in the main process."""
         start = time.perf_counter()
         model = unwrapped(self.trainer.model)
         synchronise_statistics(model)
         own = self.competing[comm.get_rank() :: comm.get_world_size()]
-        parts = comm.gather(self.trainer.task.statistics(self.trainer.cfg, model, own))
+        parts = comm.gather(self.trainer.task.statistics(self.trainer.cfg, model, own), group=group)
         seconds = time.perf_counter() - start
         logger.info(f"Asking the finished model about {len(self.competing)} images took {seconds:.1f} s")
         return Statistics.interleaved(parts) if parts else None

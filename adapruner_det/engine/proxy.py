@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.modeling import build_model
@@ -26,11 +24,13 @@ from torch import nn
 
 from ..baselines.registry import CLASSIFICATION, DETECTION, EARLY, METHODS, TRAINED
 from ..data.selection_record import fingerprint
-from ..files import write_bytes, write_text
+from ..files import sweep, write_bytes, write_text
 from ..pruning.statistics import Dynamics
+from .checkpoint import RunCheckpointer
 from .classification import ClassificationTask
 from .detection_statistics import found_boxes
 from .proxy_trainer import DYNAMICS, EARLY_WEIGHTS, LAST_WEIGHTS, ProxyTrainer
+from .run_folder import WRITTEN, settings_of
 from .setup import set_num_classes
 from .tasks import task_of
 from .trainer import with_max_iter
@@ -208,11 +208,11 @@ class Proxy:
         path = self._folder_of(network) / EARLY_WEIGHTS
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: the proxy has not been trained up to there")
-        return torch.load(path, map_location="cpu")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
     def _network(self, weights: Path) -> nn.Module:
         model = build_model(self.cfg)
-        DetectionCheckpointer(model).load(str(weights))
+        RunCheckpointer(model).load(str(weights))
         return model.eval()
 
     @contextmanager
@@ -225,6 +225,8 @@ class Proxy:
             except BlockingIOError:
                 print(f"waiting for another process that fills {self.folder}", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
+            for part in (self.folder, *self.folder.glob("network_*"), self.folder / STATISTICS):
+                sweep(part, (*WRITTEN, "*.npz"))
             try:
                 yield
             finally:
@@ -235,7 +237,7 @@ class Proxy:
 def proxy_settings(cfg: CfgNode) -> dict[str, Any]:
     """The settings that a proxy depends on, by their keys joined with dots."""
     nodes = tuple(f"{key}." for key in _WITHOUT_EFFECT)
-    return {key: value for key, value in _flat(yaml.safe_load(cfg.dump())) if not f"{key}.".startswith(nodes)}
+    return {key: value for key, value in settings_of(cfg).items() if not f"{key}.".startswith(nodes)}
 
 
 def task_name(cfg: CfgNode) -> str:
@@ -256,15 +258,6 @@ def _proxy_config(cfg: CfgNode, seed: int, folder: Path) -> CfgNode:
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
     return cfg
-
-
-def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(KEY.OF.LEAF, value) of nested dicts."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _load(path: Path) -> Arrays:

@@ -58,8 +58,7 @@ def _finished_model(proxy: Proxy, known: Statistics) -> Part:
         return proxy.adapter.statistics(proxy.cfg, model, proxy.records).arrays()
 
     arrays, seconds = proxy.cached("finished_model", compute)
-    found = Statistics.of_arrays(arrays)
-    found.check_finite()
+    found = Statistics.of_arrays(arrays).finite()
     return {"losses": found.losses, "features": found.features, "found": found.found}, seconds
 
 

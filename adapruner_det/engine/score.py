@@ -8,6 +8,7 @@ import numpy as np
 from ..baselines.registry import ADAPRUNER, EARLY, METHODS
 from ..data.selection_record import make_selection
 from ..pruning import Selection
+from ..pruning.adapruner import number_to_keep
 from ..pruning.statistics import Statistics
 from .proxy import Proxy
 from .proxy_statistics import gradients_of, statistics_by
@@ -22,7 +23,8 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[
     took, with what was known from another method before.
 
     Raises:
-        ValueError: a setting that cannot be, before any work; the method gives scores that are no finite numbers.
+        ValueError: before any work, a setting that cannot be, a ratio that keeps none or all, fewer images than classes
+            that each keep one (SCORING.CLASS_BALANCE); afterwards, scores that are no finite numbers.
     """
     entry, cfg = METHODS[method], proxy.cfg
     variant = variant_of(method, cfg)
@@ -30,6 +32,10 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[
         raise ValueError(
             "SCORING.CLASS_BALANCE holds classes to the ratio, which AdaPruner weighs by a term of its own"
         )
+    if keep_ratio < 1 and not (variant and variant == entry.sets_ratio):
+        number_to_keep(len(proxy.records), keep_ratio)
+        equal, balanced = [0.0] * len(proxy.records), cfg.SCORING.CLASS_BALANCE
+        make_selection(proxy.records, equal, keep_ratio=keep_ratio, method=method, class_balance=balanced)
     start = perf_counter()
     for training in entry.trainings:
         proxy.train(training)

@@ -12,7 +12,7 @@ from ..baselines.registry import ADAPRUNER, METHODS
 from ..baselines.scores import Scores
 from ..pruning import Selection
 from ..pruning.energy import TermWeights
-from ..pruning.statistics import Statistics
+from ..pruning.statistics import FILE, Statistics
 
 # Where the config has the weight of each term of E.
 _WEIGHT_KEYS = {
@@ -82,7 +82,10 @@ def solve_again(folder: "str | Path", keep_ratio: float, changes: Sequence[str] 
     unknown = weights.keys() - _WEIGHT_KEYS.keys()
     if unknown:
         raise ValueError(f"{folder}: its terms {', '.join(sorted(unknown))} are unknown to this version: prune anew")
-    solved = adapruner(statistics, keep_ratio, seed, TermWeights(**{**weights, **_changed(changes)}))
+    try:
+        solved = adapruner(statistics, keep_ratio, seed, TermWeights(**{**weights, **_changed(changes)}))
+    except FloatingPointError as error:
+        raise ValueError(f"{Path(folder) / FILE}: {error}") from error
     again = replace(
         selection,
         scores=solved.values.tolist() + [None] * others,

@@ -2,12 +2,15 @@
 
 import argparse
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import detectron2
+import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
@@ -17,7 +20,11 @@ from detectron2.utils.logger import setup_logger
 from ..data import detection_registration as detection
 from ..data import image_registration as classification
 from ..data.registration import register_from_spec
+from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
+from .run_folder import check_settings, enter
+
+_ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 
 FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
@@ -55,25 +62,36 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--selection", metavar="DIR", help="train only on what this selection keeps (same as DATASETS.SELECTION DIR)"
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start anew in an OUTPUT_DIR that holds another run, and replace it"
+    )
     return parser
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """The frozen config of a run, with its data sets registered, and Detectron2's default_setup done.
 
-    Every head gets the number of classes of the data; a seed is drawn if none is set.
+    Every head gets the number of classes of the data; a seed is drawn if none is set. Unless it only evaluates, the
+    process holds OUTPUT_DIR until it ends.
 
     Raises:
-        ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec.
+        ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec; OUTPUT_DIR belongs to
+            another run.
     """
     cfg = load_config(args.config_file, args.register, args.opts)
     if args.selection:
         cfg.DATASETS.SELECTION = args.selection
+    _check_device(cfg)
     if args.eval_only:
         _check_evaluation(cfg, args)
+    else:
+        _enter(cfg.OUTPUT_DIR, args)
     set_num_classes(cfg)
     cfg.SEED = _seed(cfg, args.resume)
     cfg.freeze()
+    if args.resume and not args.eval_only and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
+        noted = noted_settings(cfg.OUTPUT_DIR)  # before config.yaml is written; the trainer compares all
+        check_settings({key: value for key, value in noted.items() if key != "SOLVER.MAX_ITER"}, cfg)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
     return cfg
@@ -112,6 +130,24 @@ class _Config(CfgNode):
                 pairs[2 * at + 1] = float(value)
         super().merge_from_list(pairs)
 
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """What tags like !!python/object name is executed in files that came with Detectron2 alone, whatever is asked.
+
+        Its RetinaNets work their anchors out so.
+        """
+        return super().load_yaml_with_base(filename, Path(filename).resolve().is_relative_to(_ZOO.resolve()))
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
+        try:
+            super().merge_from_file(cfg_filename, allow_unsafe)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{cfg_filename} is no config: {reason}. KEY: value lines are needed, with values written out, not "
+                "tags such as !!python/..., which would be executed"
+            ) from error
+
     def _value(self, key: str) -> Any:
         node = self
         for part in key.split("."):
@@ -136,6 +172,7 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
         apply_preset(cfg, preset)
     with _advice(config_file):
         if config_file:
+            _check_config_file(config_file)
             cfg.merge_from_file(config_file)
     _add_registered(cfg, register, opts)
     with _advice("the command line"):
@@ -155,18 +192,46 @@ def _advice(source: str) -> Iterator[None]:
         raise
 
 
+def _check_config_file(file: str) -> None:
+    if file.endswith(".py"):
+        raise ValueError(
+            f"{file} is a LazyConfig, which only Detectron2's lazyconfig_train_net.py reads: prune with a YAML config, "
+            "such as the one of this model in Detectron2's model zoo, and train the lazy one on the selection's lists"
+        )
+
+
+def _check_device(cfg: CfgNode) -> None:
+    device = cfg.MODEL.DEVICE
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"MODEL.DEVICE is {device}, but torch sees no GPU here: add MODEL.DEVICE cpu")
+
+
 def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:
     """--eval-only takes a single registered data set as the one to evaluate on."""
     if len(args.register) == 1 and not cfg.DATASETS.TEST:
         cfg.DATASETS.TEST = cfg.DATASETS.TRAIN
     if not cfg.DATASETS.TEST:
         raise ValueError("--eval-only: DATASETS.TEST names no data set to evaluate on")
-    checkpoint = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
-    if not cfg.MODEL.WEIGHTS and not (args.resume and os.path.isfile(checkpoint)):
+    if not cfg.MODEL.WEIGHTS and not (args.resume and newest_checkpoint(cfg.OUTPUT_DIR)[0]):
         raise ValueError(
             "--eval-only: no weights to evaluate; name them, MODEL.WEIGHTS PATH, or use --resume with the "
             "OUTPUT_DIR of a training"
         )
+
+
+def _enter(folder: str, args: argparse.Namespace) -> None:
+    """The main process takes the folder for all; what is wrong with it ends all."""
+    if args.resume and args.overwrite:
+        raise ValueError("--resume goes on with what is in OUTPUT_DIR, --overwrite replaces it: use one of them")
+    problem = None
+    if comm.is_main_process():
+        try:
+            enter(folder, args.resume, args.overwrite)
+        except (OSError, ValueError) as error:
+            problem = str(error)
+    problem = comm.all_gather(problem)[0]
+    if problem:
+        raise ValueError(problem)
 
 
 def _add_registered(cfg: CfgNode, specs: Sequence[str], opts: Sequence[str]) -> None:
@@ -210,8 +275,12 @@ def _seed(cfg: CfgNode, resume: bool) -> int:
     """cfg.SEED, or a random one; resuming takes the one the run was started with."""
     if cfg.SEED >= 0:
         return cfg.SEED
-    written = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    if resume and os.path.isfile(written):
-        with open(written, encoding="utf-8") as f:
-            return CfgNode.load_cfg(f).SEED
-    return comm.shared_random_seed()
+    drawn = comm.shared_random_seed()
+    if not resume:
+        return drawn
+    try:
+        written = yaml.safe_load(Path(cfg.OUTPUT_DIR, "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        written = None  # the run was killed before or while it was written
+    noted = {**(written if isinstance(written, dict) else {}), **noted_settings(cfg.OUTPUT_DIR)}
+    return noted["SEED"] if isinstance(noted.get("SEED"), int) and noted["SEED"] >= 0 else drawn

@@ -1,6 +1,7 @@
 """One training step: Detectron2's, in mixed precision on any device, and AdaPruner's."""
 
 import copy
+import logging
 import math
 import time
 from typing import Any
@@ -11,10 +12,12 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor
 
-from ..data.selection_record import fingerprint
 from ..pruning import AdaPruner
+from ..pruning.statistics import most_without_numbers
 from .distributed import unwrapped
 from .tasks import Task
+
+logger = logging.getLogger(__name__)
 
 
 class MixedPrecisionTrainer(SimpleTrainer):
@@ -43,7 +46,11 @@ class MixedPrecisionTrainer(SimpleTrainer):
         self.optimizer.zero_grad()
         sum(losses.values()).backward()
         self._write_metrics(losses, data_time)
+        self.before_optimizer_step()
         self.optimizer.step()
+
+    def before_optimizer_step(self) -> None:
+        """For what has to be known of the gradients; without gradients the optimizer moves nothing."""
 
     def losses(self, data: Any) -> dict[str, Tensor]:
         """The scalars whose sum is minimised."""
@@ -84,6 +91,7 @@ class Visits:
         self.visits = torch.zeros(num_images, dtype=torch.int32)
         self.last_loss = torch.full((num_images,), float("nan"))
         self.term_sums: dict[str, Tensor] = {}
+        self.non_finite = torch.zeros(num_images, dtype=torch.int32)  # visits with a loss that is no number
 
     def add(self, index: Tensor, names: list[str], terms: Tensor) -> None:
         """Notes a batch: identities (B,), names of T loss terms, their values (B, T)."""
@@ -102,6 +110,8 @@ class Visits:
             **{f"mean_{name}": sums / self.visits for name, sums in terms.items()},
         }
         known = {name: [None if math.isnan(v) else v for v in values.tolist()] for name, values in columns.items()}
+        if self.non_finite.any():
+            known["non_finite_losses"] = self.non_finite.tolist()
         return {"visits": self.visits.tolist(), **known}
 
     def state_dict(self) -> dict:
@@ -117,10 +127,13 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     The model has to return one value an image for each loss term. Every process applies the updates
     of all processes, in rank order, so that all hold the same mask.
 
+    An image whose loss is not finite is named, and left out of the step: neither its mask nor the model moves by it.
+    After so many images as `most_without_numbers` says the run ends.
+
     Args:
         pruner: the mask over `records`, by their `image_index`.
         task: how to read a batch.
-        records: what the loader draws from. A checkpoint of other images is refused.
+        records: what the loader draws from.
         class_counts: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
     """
 
@@ -140,7 +153,6 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         self.pruner = pruner
         self.task = task
         self.records = records
-        self.identity = fingerprint(records)
         self.class_counts = class_counts
         self.visits = Visits(pruner.num_samples)
 
@@ -148,31 +160,57 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         index = self.task.image_indices(data)
         per_image = {name: values.float() for name, values in self.forward(data).items()}
         weights = self.pruner.weights(index).to(self.device)
-        terms = torch.stack([values.detach() for values in per_image.values()], dim=1)
-        self._learn(index, list(per_image), terms.cpu())
+        terms = torch.stack([values.detach() for values in per_image.values()], dim=1).cpu()
+        self._learn(index, list(per_image), terms)
+        finite = terms.sum(dim=1).isfinite().to(self.device)
+        if not finite.all():
+            per_image = {name: torch.where(finite, values, 0.0) for name, values in per_image.items()}
         return {name: (weights * values).mean() for name, values in per_image.items()}
 
     def _learn(self, own: Tensor, names: list[str], terms: Tensor) -> None:
         """Moves the mask by the losses of all processes: (B,) own indices, (B, terms) losses."""
         index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((own, terms))))
+        finite = terms.sum(dim=1).isfinite()
+        without_loss, index, terms = index[~finite], index[finite], terms[finite]
+        self._all_finite = not len(without_loss)
+        if not self._all_finite:
+            self._note_non_finite(without_loss)
         class_counts = None if self.class_counts is None else self.class_counts[index]
-        try:
-            self.pruner.update(index, terms.sum(dim=1), class_counts)
-        except FloatingPointError as error:
-            records = (self.records[i] for i in own.tolist())
-            images = ", ".join(f"{record['dataset_name']} {record['image_id']}" for record in records)
-            raise FloatingPointError(
-                f"{error}. Images of this process's batch: {images}. A lower SOLVER.BASE_LR or "
-                "SOLVER.CLIP_GRADIENTS usually helps"
-            ) from error
+        self.pruner.update(index, terms.sum(dim=1), class_counts, len(without_loss))
         self.visits.add(index, names, terms)
+
+    def _note_non_finite(self, index: Tensor) -> None:
+        """Names the images `index` (B,); raises FloatingPointError, with all of them, once they are too many."""
+        counts = self.visits.non_finite
+        new = [i for i in index.unique().tolist() if not counts[i]]
+        counts.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+        for i in new:
+            logger.warning(
+                f"iteration {self.iter}: the loss of {self._name(i)} is not finite; its mask stays as it is, and the step "
+                "does without it"
+            )
+        found = counts.nonzero().flatten().tolist()
+        if len(found) > most_without_numbers(len(counts)):
+            raise FloatingPointError(
+                f"iteration {self.iter}: the losses of {len(found)} of {len(counts)} images have not been finite: "
+                f"{', '.join(map(self._name, found))}. If these images are sound, a lower SOLVER.BASE_LR or "
+                "SOLVER.CLIP_GRADIENTS usually helps"
+            )
+
+    def _name(self, i: int) -> str:
+        return f"{self.records[i]['dataset_name']} {self.records[i]['image_id']}"
+
+    def before_optimizer_step(self) -> None:
+        """Throws the gradients away where an image without a finite loss has spoilt them, though its loss counts 0."""
+        gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
+        if not self._all_finite and not all(bool(gradient.isfinite().all()) for gradient in gradients):
+            self.optimizer.zero_grad()
 
     def state_dict(self):
         """As without pruning, and the pruner's state with what it remembers of each image."""
         return {
             **super().state_dict(),
             "pruner": self.pruner.state_dict(),
-            "identity": self.identity,
             "visits": self.visits.state_dict(),
         }
 
@@ -181,12 +219,6 @@ class AdaPrunerStep(MixedPrecisionTrainer):
             raise ValueError(
                 "the checkpoint holds no mask: it is from a training without ADAPRUNER.ENABLED; start "
                 "the pruning run in another OUTPUT_DIR"
-            )
-        if state_dict["identity"] != self.identity:
-            raise ValueError(
-                "the checkpoint's mask is for other images, other annotations, or the same images in "
-                "another order than DATASETS.TRAIN gives now: resume with the data the run was started "
-                "with, or start a new run in another OUTPUT_DIR"
             )
         super().load_state_dict(state_dict)
         self.pruner.load_state_dict(state_dict["pruner"])

@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import weakref
+from contextlib import nullcontext
 
 import torch
 from detectron2.config import CfgNode
@@ -13,12 +15,16 @@ from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 
 from ..data.sampling import ResumableSampler
+from ..data.selection_record import fingerprint
 from ..modeling.per_image import return_per_image_losses
 from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
+from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
+from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
+from .stopping import Stopped, StopSignals, held_back
 from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer, Visits
 
@@ -32,7 +38,8 @@ class AdaPrunerTrainer(DefaultTrainer):
 
     What a step does is in `train_loop`, what a run leaves in `hooks`, what is special to detection
     or classification in `tasks`. With a seed (SEED >= 0) all that is random depends on the seed and
-    the iteration alone, so that a resumed run does what an uninterrupted one does.
+    the iteration alone, so that a resumed run does what an uninterrupted one does. SIGTERM and Ctrl-C
+    end a run when the step is finished and saved.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -56,6 +63,8 @@ class AdaPrunerTrainer(DefaultTrainer):
         self.cfg = cfg
         self.task.adapt_model(unwrapped(self.model), self._records)
         self._trainer = self._build_step(cfg)
+        self._images = fingerprint(self._records)
+        self._signals = StopSignals()
 
     def _choose_records(self, cfg: CfgNode) -> tuple[list[dict], list[dict]]:
         """(what to train on, the rest). With pruning, the first compete for their place."""
@@ -87,15 +96,76 @@ class AdaPrunerTrainer(DefaultTrainer):
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
         self._sampler.start = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
+        if resume and self.start_iter >= self.max_iter and final_is_missing(self.cfg.OUTPUT_DIR, self.iter):
+            self.checkpointer.save(FINAL, iteration=self.iter)  # killed before or while it was written
+
+    def state_dict(self):
+        """As Detectron2's, and what the run was started with."""
+        return {**super().state_dict(), "settings": settings_of(self.cfg), "images": self._images}
+
+    def load_state_dict(self, state_dict):
+        """
+        Raises:
+            ValueError: the run was started with other settings or on other images.
+        """
+        if "settings" not in state_dict:
+            logger.warning("The checkpoint is of a version that noted no settings: make sure that they are the same")
+        check_settings(state_dict.get("settings", {}), self.cfg)
+        if state_dict.get("images", self._images) != self._images:
+            raise ValueError(
+                f"the run in {self.cfg.OUTPUT_DIR} was started on other images, other annotations, or the same images in "
+                "another order than DATASETS.TRAIN gives now: resume with the data the run was started with, or start "
+                "a new run in another OUTPUT_DIR"
+            )
+        super().load_state_dict(state_dict)
+
+    def train(self):
+        with self._signals.caught():
+            return super().train()
+
+    def run_step(self):
+        first, self._signals.waits = not self._signals.waits, True
+        with held_back() if first else nullcontext():  # the first starts the data loader's workers
+            super().run_step()
+
+    def after_step(self):
+        super().after_step()
+        if self.iter + 1 < self.max_iter:
+            self._stop_if_asked()
+
+    def after_train(self):
+        asked, self._signals.waits = self._signals.waits, False
+        if asked and self.iter >= self.max_iter:
+            self._stop_if_asked()  # in the last step, which has been saved
+        if self.iter + 1 < self.max_iter or not self._signals.received:
+            super().after_train()
+
+    def _stop_if_asked(self) -> None:
+        """Saves and leaves, if one of the processes has got a signal; at the same step in all of them."""
+        signum = self._signals.agreed()
+        if signum is None:
+            return
+        done = min(self.iter + 1, self.max_iter)
+        if done < self.max_iter:
+            self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+        comm.synchronize()  # nobody ends while another saves
+        raise Stopped(signum, f"{done} of {self.max_iter} iterations are done and saved in {self.cfg.OUTPUT_DIR}")
 
     def build_hooks(self):
+        # In place of Detectron2's, which DefaultTrainer has made just before.
+        self.checkpointer = RunCheckpointer(self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         hooks = super().build_hooks()
         if self.pruning:
             keep_others = self.cfg.ADAPRUNER.EMPTY_IMAGES == "keep"
-            folder = os.path.join(self.cfg.OUTPUT_DIR, "selection")
-            # after the timer, before whatever saves or writes
-            hooks.insert(1, AdaPrunerHook(self._records, self._others, keep_others, folder))
+            folder = os.path.join(self.cfg.OUTPUT_DIR, SELECTION)
+            self._pruner_hook = AdaPrunerHook(self._records, self._others, keep_others, folder)
+            hooks.insert(1, self._pruner_hook)  # after the timer, before whatever saves or writes
         return hooks
+
+    def check(self) -> None:
+        """What a run can know before training, which `train` would say too: raises ValueError, FileExistsError."""
+        if self.pruning:
+            self._pruner_hook.check()
 
     @classmethod
     def build_model(cls, cfg):
@@ -191,6 +261,7 @@ def build_pruner(cfg: CfgNode, num_images: int, num_classes: int = 0) -> AdaPrun
             ),
             tolerance=mask.TOLERANCE,
             num_classes=num_classes,
+            seed=max(cfg.SEED, 0),
         )
     except ValueError as error:
         raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
@@ -204,6 +275,11 @@ def check_pruning(cfg: CfgNode) -> None:
             f"ADAPRUNER.WARMUP is {options.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
     term_weights(cfg)
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise ValueError(
+            "MODEL.LOAD_PROPOSALS: a detector that trains on proposals from files cannot prune: use a config with a "
+            "proposal generator, such as a Faster R-CNN's, and train this one on the selection"
+        )
     if options.SOLVE_AT_END and options.MASK.COMPRESSION_LOSS and options.MASK.RATIO_CONTROL == "penalty":
         raise ValueError(
             "ADAPRUNER.MASK.RATIO_CONTROL penalty leaves a mask that is not to be solved for again: add "

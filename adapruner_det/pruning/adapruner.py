@@ -99,6 +99,7 @@ class AdaPruner:
         tolerance: epsilon, how far the kept ratio may end from `keep_ratio`; half a sample is always allowed.
         device: where the logits live; `weights` returns its result there.
         num_classes: K of `class_counts`, for the loss scale "expected" alone.
+        seed: of the draw between samples that are tied at the threshold.
 
     Raises:
         ValueError: a setting that cannot work, named.
@@ -116,6 +117,7 @@ class AdaPruner:
         tolerance: float = 0.02,
         device: "torch.device | str" = "cpu",
         num_classes: int = 0,
+        seed: int = 0,
     ):
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
@@ -128,7 +130,7 @@ class AdaPruner:
         self.keep_ratio, self.objective = keep_ratio, objective
         self.total_steps, self.warmup_steps, self.alphas = total_steps, warmup_steps, tuple(alpha)
         self.tolerance = max(tolerance, 0.5 / num_samples)
-        self.mask = Mask(num_samples, device)
+        self.mask = Mask(num_samples, device, seed)
         self.alpha = alpha[0]
         self.step = 0
         self.num_tied = 0  # samples at the threshold that could only be parted by drawing
@@ -166,13 +168,16 @@ class AdaPruner:
             return torch.ones(index.shape, device=self.mask.logits.device)
         return self.mask.soft(index, self.alpha)
 
-    def update(self, index: Tensor, losses: Tensor, class_counts: Tensor | None = None) -> None:
+    def update(
+        self, index: Tensor, losses: Tensor, class_counts: Tensor | None = None, num_without_loss: int = 0
+    ) -> None:
         """Moves the mask by what the model's losses on a batch say; call it once a step.
 
         Args:
             index: identity of each sample, (B,) integers in [0, N). A sample may occur twice.
             losses: task loss of each, (B,), not negative.
             class_counts: for the loss scale "expected", objects of each class in each sample, (B, K).
+            num_without_loss: samples of the step that are left out, as their loss is not finite: they count as seen.
 
         Raises:
             IndexError, FloatingPointError, ValueError: an index outside [0, N); a loss that is not finite; a negative
@@ -183,19 +188,14 @@ class AdaPruner:
         _check_losses(index, losses)
         self._loss_scale.check(len(losses), class_counts)
         index = self.mask.checked(index)
-        self._loss_scale.add(losses, class_counts)
-        scaled = self._loss_scale.scaled(losses, class_counts)
-        grad_soft = self._grad_soft(scaled)
-        self._note_terms(index, losses, scaled)
-        if not self.warming_up and self.settled_at is None:
-            self._move(index, grad_soft)
-        self._mean_gradient.add(grad_soft)
-        self._advance(len(losses))
+        if len(losses):
+            self._learn(index, losses, class_counts)
+        self._advance(len(losses) + num_without_loss)
 
     def finish(self) -> Tensor:
         """Ends pruning and binarises the mask: which samples are kept, (N,) bool.
 
-        Samples tied at the threshold are drawn from with a fixed seed; `num_tied` says how many there were.
+        Samples tied at the threshold are drawn from by the seed; `num_tied` says how many there were.
 
         Raises:
             RatioNotReachedError: pruning was too short for every sample to be seen, or for a penalty to bring the ratio
@@ -262,6 +262,15 @@ class AdaPruner:
             grad_soft = grad_soft + self.objective.selection_weight * selection_cost(losses)
         return grad_soft
 
+    def _learn(self, index: Tensor, losses: Tensor, class_counts: Tensor | None) -> None:
+        self._loss_scale.add(losses, class_counts)
+        scaled = self._loss_scale.scaled(losses, class_counts)
+        grad_soft = self._grad_soft(scaled)
+        self._note_terms(index, losses, scaled)
+        if not self.warming_up and self.settled_at is None:
+            self._move(index, grad_soft)
+        self._mean_gradient.add(grad_soft)
+
     def _note_terms(self, index: Tensor, losses: Tensor, scaled: Tensor) -> None:
         s = 1.0 if self.warming_up else self.mask.soft(index, self.alpha)
         self.last_terms = {
@@ -274,7 +283,7 @@ class AdaPruner:
         if self.objective.projects:
             # The multiplier of the constraint: what all samples have in common moves no sample past another, except by
             # how often it happened to be visited.
-            grad_soft = grad_soft - (self._mean_gradient.value() if self.step else grad_soft.mean())
+            grad_soft = grad_soft - (self._mean_gradient.value() if self._mean_gradient.known else grad_soft.mean())
         elif self.objective.compression:
             # Eq. 6 with r, the ratio kept, for ||s||_1 / N: see docs/method.md.
             grad_soft = grad_soft + 2 * self.compression_weight * (self._checked_ratio - self.keep_ratio)

@@ -52,11 +52,11 @@ class Decision:
 
 
 def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed: int) -> Decision:
-    """Minimises E for one ratio; ValueError if that keeps none or all, FloatingPointError if statistics are not finite."""
-    statistics.check_finite()
+    """Minimises E for one ratio; ValueError if that keeps none or all, FloatingPointError as `Statistics.finite`."""
+    statistics = statistics.finite()
     keep = number_to_keep(len(statistics), keep_ratio)
     energy = energy_of(statistics, weights, keep_ratio, seed)
-    logits = minimise(energy, keep)
+    logits = part_ties(minimise(energy, keep), keep, energy.own["random"])
     if not np.isfinite(logits).all():
         raise FloatingPointError(
             "what speaks against some image is no number: the statistics hold boxes or scores that are none"
@@ -65,6 +65,21 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     told = shares["difficulty"] + shares["label_errors"] + shares["redundancy"]
     num_with_reason = int((told > (weights.random or TermWeights.random)).sum())
     return Decision(logits, shares, _reasons(logits, shares), *_most_similar(energy, logits > 0), num_with_reason)
+
+
+def part_ties(logits: np.ndarray, keep: int, draw: np.ndarray) -> np.ndarray:
+    """The logits (N,) with exactly `keep` above zero: of those that are zero the ones with the lowest draw (N,) stay.
+
+    They are zero where rounding has swallowed the draw: copies of one picture beside terms of a very large weight.
+    """
+    tied = np.flatnonzero(logits == 0)
+    missing = keep - np.count_nonzero(logits > 0)
+    if missing:
+        drawn = tied[np.argsort(draw[tied], kind="stable")]
+        logits = logits.copy()
+        logits[drawn] = -np.finfo(np.float32).tiny
+        logits[drawn[:missing]] = np.finfo(np.float32).tiny
+    return logits
 
 
 def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray]) -> list[str]:

@@ -32,6 +32,7 @@ NORM = 2.0  # p
 NORMS = 1.0, NORM, 8.0  # those that `annealing` goes by on its way
 NEIGHBOURS = 32  # k
 CLASS_COVERAGE = 1.0  # what speaks for the one of a class that stays first, beyond all else that tells images apart
+_MOST = 1e9  # that a term weighs: beyond it rounding would decide
 _BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
 _SMALLEST = 1e-4  # redundancy below it is none
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
@@ -63,8 +64,8 @@ class TermWeights:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} is a weight of at least 0 (off); got {value}")
+            if not 0 <= value <= _MOST:
+                raise ValueError(f"{name} is a weight of at least 0 (off) and at most {_MOST:.0e}; got {value}")
         if self.class_balance > 10:
             raise ValueError(f"class_balance is a power from 0 (off) to 10; got {self.class_balance}")
         if not self.selection_weight:

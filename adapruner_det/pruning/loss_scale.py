@@ -33,6 +33,10 @@ class RunningMean:
             self.previous = self.sum / self.count
         self.sum, self.count = 0.0, 0
 
+    @property
+    def known(self) -> bool:
+        return not math.isnan(self.value())
+
     def value(self) -> float:
         """Before an epoch has ended, the mean so far; NaN if nothing was seen."""
         if not math.isnan(self.previous):

@@ -15,8 +15,9 @@ class Mask:
     `step` costs O(batch) whatever N is; only `project`, `walk_back`, `hard` and the state touch all N.
     """
 
-    def __init__(self, num_samples: int, device: "torch.device | str" = "cpu"):
+    def __init__(self, num_samples: int, device: "torch.device | str" = "cpu", seed: int = 0):
         self.logits = torch.full((num_samples,), INITIAL_LOGIT, device=device)
+        self.seed = seed  # of the draw between tied samples
         self.num_kept = num_samples
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class Mask:
     def project(self, num_kept: int) -> int:
         """Shifts all logits by one number so that exactly the `num_kept` highest are above zero.
 
-        Samples tied at the threshold are drawn from with a fixed seed: those drawn get the smallest logit above zero,
+        Samples tied at the threshold are drawn from by the seed: those drawn get the smallest logit above zero,
         the others the largest below.
 
         Returns:
@@ -83,7 +84,7 @@ class Mask:
             return 0
         tied = (self.logits == highest_out).nonzero().flatten()
         self.logits.sub_(highest_out)
-        drawn = torch.randperm(len(tied), generator=torch.Generator().manual_seed(0))[:missing]
+        drawn = torch.randperm(len(tied), generator=torch.Generator().manual_seed(self.seed))[:missing]
         self.logits[tied] = -_TIE_GAP
         self.logits[tied[drawn.to(tied.device)]] = _TIE_GAP
         return len(tied)

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..files import write_text
+from .names import as_cell
+from .record_check import check_record
 
 RECORD = "selection.json"
 TABLE = "images.csv"
 FORMAT = 1
+_NAMED = 5  # so many are named in an error
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class Selection:
         for i in candidates:
             groups[values[i]].append(i)
         kept = [k and score is None for k, score in zip(self.kept, self.scores)]
-        given = quotas(list(map(len, groups.values())), max(1, round(keep_ratio * len(candidates))))
+        sizes = list(map(len, groups.values()))
+        given = quotas(sizes, max(1, round(keep_ratio * len(candidates))), list(map(str, groups)))
         for own, places in zip(groups.values(), given):
             for i in own[:places]:
                 kept[i] = True
@@ -125,12 +129,17 @@ class Selection:
         }
         samples = {"dataset": self.datasets, "id": self.ids, "score": self.scores, "kept": kept, **self.columns}
         write_text(Path(folder) / RECORD, _dump(record, samples))
-        by_score = self.table().sort_values(["score", "id"], kind="stable")
+        by_score = self.table().sort_values(["score", "id"], kind="stable").map(as_cell)
         write_text(Path(folder) / TABLE, by_score.to_csv(index=False, lineterminator="\n"))
 
     @staticmethod
     def load(folder: "str | Path") -> "Selection":
-        """Reads what `save` wrote; FileNotFoundError or ValueError if it is missing, broken or of a newer format."""
+        """Reads what `save` wrote, or somebody edited.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is broken or of a newer format, or a value is of another kind than it has to be; names it.
+        """
         path = Path(folder) / RECORD
         if not path.is_file():
             raise FileNotFoundError(
@@ -141,25 +150,28 @@ class Selection:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["format"] > FORMAT:
                 raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+            check_record(record)
             samples = dict(record["samples"])
             known = [samples.pop(name) for name in ("dataset", "id", "score", "kept")]
             return Selection(*known, record["keep_ratio"], record["method"], samples, record["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise ValueError(f"{path} is not a selection this version can read: it lacks {error}") from error
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
 
 
-def quotas(sizes: Sequence[int], total: int) -> list[int]:
+def quotas(sizes: Sequence[int], total: int, names: Sequence[str] = ()) -> list[int]:
     """How many of each group to keep, `total` together: in proportion to its size, at least one, none of an empty one.
 
     Largest remainder (Hamilton's method): each group gets the whole part of its share, and the places left go to the
     largest fractions, the first among equals. A group whose share is below one gets one, and the rest is divided among
-    the others. Raises ValueError for more groups than samples to keep.
+    the others. Raises ValueError, with their names, for more groups than samples to keep.
     """
     sizes = np.array(sizes)
     given, free = np.zeros_like(sizes), sizes > 0
     if free.sum() > total:
         raise ValueError(
-            f"{free.sum()} groups cannot each keep a sample when {total} of {sizes.sum()} are to be kept: raise "
+            f"{free.sum()} groups{_some(names)} cannot each keep a sample when {total} of {sizes.sum()} are to be kept: raise "
             "keep_ratio, join groups, or do without (SCORING.CLASS_BALANCE False; in selection.py cut, --across-classes)"
         )
     while (small := free & (sizes * (total - given.sum()) < sizes[free].sum())).any():
@@ -171,6 +183,12 @@ def quotas(sizes: Sequence[int], total: int) -> list[int]:
         shares[np.argsort(-remainders, kind="stable")[: places - shares.sum()]] += 1
         given[free] = shares
     return given.tolist()
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, in brackets."""
+    shown = [name or "(no boxes)" for name in names[:_NAMED]]
+    return f" ({', '.join(shown)}{', ...' if len(names) > _NAMED else ''})" if names else ""
 
 
 def ratio_label(keep_ratio: float) -> str:

@@ -4,8 +4,9 @@ N images, K classes, F features; boxes as in `matching`.
 """
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,17 @@ FILE = "statistics.npz"
 _LOSS = "loss:"  # before the name of a loss term, in the file
 _FORMAT = 1
 WHOLE_IMAGE = (0, 0, 1, 1)  # the box of a classification image
+_NAMED = 5  # images, in a message
+_SHARE_WITHOUT_NUMBERS, _FEW = 0.01, 10  # of images, or so many if that is more, but half at most
+_LARGEST = 2**36  # bytes of a file, unpacked
 _NOTHING = np.zeros((0, 0), np.float32)
+
+logger = logging.getLogger(__name__)
+
+
+def most_without_numbers(num_images: int) -> int:
+    """How many images may have losses that are not finite, while training or in the end, before a run is given up."""
+    return min(max(_FEW, int(_SHARE_WITHOUT_NUMBERS * num_images)), num_images // 2)
 
 
 class LastLayer(NamedTuple):
@@ -112,15 +123,30 @@ class Statistics:
             raise ValueError("an image with boxes has no one class")
         return self.labels.classes
 
-    def check_finite(self) -> None:
-        """Raises FloatingPointError, with the images, for losses and features that are no number or negative losses."""
+    def finite(self) -> "Statistics":
+        """These; images with a negative loss, or one or features that are no number, have the medians of the others'.
+
+        They are named in a warning. Raises FloatingPointError, with the images, if they are too many.
+        """
         good = np.isfinite(self.loss) & (self.loss >= 0) & np.isfinite(self.features).all(axis=1)
-        if not good.all():
-            bad = [f"{self.datasets[i]} {self.ids[i]}" for i in np.flatnonzero(~good)[:5]]
+        bad = np.flatnonzero(~good)
+        if not len(bad):
+            return self
+        names = ", ".join(f"{self.datasets[i]} {self.ids[i]}" for i in bad[:_NAMED])
+        said = (
+            f"what the finished model says of {len(bad)} images is no number, or a negative loss (the first: {names})"
+        )
+        if len(bad) > most_without_numbers(len(self)):
             raise FloatingPointError(
-                f"what the finished model says of {np.sum(~good)} images is no number, or a negative loss (the first: "
-                f"{', '.join(bad)}): it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
+                f"{said}: it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
+        logger.warning(f"{said}; they are taken for usual images: look at them")
+
+        def usual(values: np.ndarray) -> np.ndarray:
+            return np.where(good.reshape(-1, *[1] * (values.ndim - 1)), values, np.median(values[good], axis=0))
+
+        losses = {name: usual(values).astype(np.float32) for name, values in self.losses.items()}
+        return replace(self, losses=losses, features=usual(self.features).astype(np.float32))
 
     @staticmethod
     def of_labels(datasets: list[str], ids: list[str], labels: Labels, class_names: list[str]) -> "Statistics":
@@ -197,6 +223,37 @@ class Statistics:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["format"]) > _FORMAT:
                     raise ValueError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
-                return Statistics.of_arrays(dict(file))
+                if sum(member.file_size for member in file.zip.infolist()) > _LARGEST:
+                    raise ValueError("it unpacks to more than it can hold")
+                arrays = dict(file)
+                _check_arrays(arrays)
+                return Statistics.of_arrays(arrays)
         except Exception as error:  # a zip, a header, an array: whatever of it is broken
             raise ValueError(f"{path} is not a file of statistics this version can read: {error}") from error
+
+
+# Kinds of the arrays of a file (numpy's letters) and their number of dimensions; losses are as scores.
+_ARRAYS = {
+    **dict.fromkeys(("datasets", "ids", "class_names"), ("U", 1)),
+    **{"counts": ("iu", 2), "features": ("f", 2)},
+    **{f"{part}:boxes": ("f", 2) for part in ("labels", "found")},
+    **{f"{part}:{name}": ("iu", 1) for part in ("labels", "found") for name in ("classes", "images")},
+    **{"labels:crowds": ("b", 1), "found:scores": ("f", 1)},
+}
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError, with its name, for an array that is missing or has values that it cannot have."""
+    for name in (*_ARRAYS, *(name for name in arrays if name.startswith(_LOSS))):
+        kinds, dimensions = _ARRAYS.get(name, ("f", 1))
+        if name not in arrays:
+            raise ValueError(f"{name} is missing")
+        values = arrays[name]
+        if values.dtype.kind not in kinds or values.ndim != dimensions:
+            raise ValueError(f"{name} is an array of {values.dtype} with {values.ndim} dimensions")
+        if kinds == "iu" and values.size and values.min() < 0:
+            raise ValueError(f"{name} has values below 0")
+        if name.endswith((":boxes", ":scores")) and not np.isfinite(values).all():
+            raise ValueError(f"{name} has values that are no number")
+        if name.endswith(":classes") and values.size and values.max() >= len(arrays["class_names"]):
+            raise ValueError(f"{name} has {values.max()}, but there are {len(arrays['class_names'])} classes")

@@ -15,6 +15,7 @@ from ..data.coco import coco_content
 from ..files import write_text
 from ..pruning.label_errors import suspicious_boxes
 from ..pruning.matching import iou
+from ..pruning.names import as_cell
 from ..pruning.statistics import Statistics
 
 CSV, COCO = "doubtful_labels.csv", "doubtful_labels.json"
@@ -97,5 +98,5 @@ def write_lists(
     suggestions = [own for image in by_image.values() for own in image["annotations"]]
     for annotation, suggestion in zip(content["annotations"], suggestions):
         annotation["attributes"] = suggestion["attributes"]
-    write_text(folder / CSV, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    write_text(folder / CSV, pd.DataFrame(rows).map(as_cell).to_csv(index=False, lineterminator="\n"))
     write_text(folder / COCO, json.dumps(content))

@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from adapruner_det.engine import AdaPrunerTrainer, load_config  # isort: skip  # first: it quiets imports
-from detectron2.checkpoint import DetectionCheckpointer
 
+from adapruner_det.engine.checkpoint import RunCheckpointer
 from adapruner_det.engine.setup import set_num_classes
 from adapruner_det.files import write_bytes
 
@@ -49,7 +49,7 @@ def main():
         raise SystemExit("a config of an ImageClassifier is needed, and its weights: MODEL.WEIGHTS PATH")
     set_num_classes(cfg)
     model = AdaPrunerTrainer.build_model(cfg)
-    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    RunCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     name = args.dataset or cfg.DATASETS.TRAIN[0]
     features, labels, ids = embed_dataset(cfg, model, name)
     content = io.BytesIO()

@@ -29,6 +29,12 @@ def test_choices_are_kept_and_told_from_the_methods(tmp_path):
     assert corrected.provenance["corrected"] == 2 and selection().kept == [True, True, False, False]
 
 
+def test_ids_may_be_as_the_table_has_them(tmp_path):
+    own = Selection(["a"] * 3, ["=1", "'=1", "2"], [3.0, 2.0, 1.0], [True, True, False], 0.5, "el2n")
+    assert list(correct(own, written(tmp_path, HEADER + "a,=1,0\na,2,1\n")).kept) == [False, True, True]
+    assert list(correct(own, written(tmp_path, HEADER + "a,''=1,0\na,2,1\n")).kept) == [True, False, True]
+
+
 def test_a_cut_does_not_undo_them_and_a_later_file_may(tmp_path):
     corrected = correct(selection(), written(tmp_path, HEADER + "a,1,0\na,3,1\n"))
     cut = correct(corrected.cut(0.25), None)

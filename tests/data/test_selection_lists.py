@@ -190,3 +190,18 @@ def test_a_digest_does_not_hang_on_the_last_bits():
     boxes = {"bbox": [x, 0, xmax - x, 5], "bbox_mode": 1}, {"bbox": [x, 0, xmax, 5], "bbox_mode": 0}
     digests = {annotations_digest({"annotations": [{**box, "category_id": 0}]}, ["c"]) for box in boxes}
     assert len(digests) == 1
+
+
+def test_replacing_a_selection_is_said_and_costs_no_foreign_file(tmp_path, squares, caplog):
+    folder = tmp_path / "selection"
+    write_selection(select("10", "30"), folder)
+    foreign = ("notes.txt", "mine/deep.txt", "lists/other_0.50.txt")
+    for name in (*foreign, "images.png", "thumbnails/1.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "link").symlink_to("nowhere")
+    write_selection(select("10", "20", "30").cut(0.25), folder)
+    assert all((folder / name).read_text() == name for name in foreign) and (folder / "link").is_symlink()
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {*foreign, "link"}
+    assert left == {"selection.json", "images.csv", "annotations/squares_adapruner_0.25.json"}  # of the new one alone
+    assert "the selection there is replaced; 4 other files stay" in caplog.text

@@ -25,3 +25,18 @@ def test_wrong_labels_that_were_pruned_are_counted():
 @pytest.mark.parametrize("flipped", [None, [0, 0], [1, 1]])
 def test_nothing_is_said_where_there_is_nothing_to_tell_apart(flipped):
     assert "wrong labels" not in summary(select([0.0, 1.0], [False, True], flipped))
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({"class": ["cat", "dog"]}, r"class_names \['cat'\] lack classes of its column class"),
+        ({"boxes_by_class": [[1, 2], [0, 1]]}, "counts boxes of 2 classes, but has 1 class_names"),
+        ({"boxes_by_class": [[1], None]}, "lacks the column class, or values of boxes_by_class"),
+        ({}, "lacks the column class, or values of boxes_by_class"),
+    ],
+)
+def test_columns_that_do_not_fit_the_classes_are_refused(columns, message):
+    known = {"class_names": ["cat"]}
+    with pytest.raises(ValueError, match=message):
+        summary(Selection(["pets"] * 2, ["0", "1"], [1.0, 2.0], [True, False], 0.5, "adapruner", columns, known))

@@ -1,7 +1,9 @@
 """Two processes prune as one does, by the command a user would type."""
 
 import json
+import time
 import weakref
+from datetime import timedelta
 from importlib import import_module
 
 import numpy as np
@@ -11,7 +13,7 @@ from conftest import write_voc_folder
 from detectron2.utils import comm
 
 from adapruner_det.engine import hooks
-from adapruner_det.engine.distributed import leave_process_groups, synchronise_statistics
+from adapruner_det.engine.distributed import leave_process_groups, patient_group, synchronise_statistics
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -61,7 +63,8 @@ def test_two_processes_resume_and_evaluate(both, voc, run_tool):
     """Training on the selection, stopped and resumed, ends in the same evaluation by one process."""
     _, _, output = both
     arguments = ("--register", f"data=voc:{voc}:train", "--register", f"data_test=voc:{voc}:test")
-    train = (*arguments, "--selection", output / "two/selection", *TINY, "OUTPUT_DIR", output / "train")
+    train = (*arguments, "--selection", output / "two/selection", *TINY, "OUTPUT_DIR", output / "train",
+             "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR")  # fmt: skip
     run_tool("train_net.py", "--num-gpus", "2", *train, "SOLVER.MAX_ITER", "4", OMP_NUM_THREADS="1")
     out = run_tool("train_net.py", "--num-gpus", "2", "--resume", *train, "SOLVER.MAX_ITER", "8",
                    OMP_NUM_THREADS="1")  # fmt: skip
@@ -94,6 +97,24 @@ def _synchronised(rank, folder):
 def test_running_statistics_become_those_of_the_main_process_and_no_group_is_left(tmp_path):
     torch.multiprocessing.spawn(_synchronised, (tmp_path,), nprocs=2)
     assert [(tmp_path / rank).read_text() for rank in "01"] == [str([2.0, 2.0, 2.0, 10.0, None, None])] * 2
+
+
+def _waited(rank, folder):
+    """One of two processes whose messages may take a second, of which the main one works for three."""
+    options = {"rank": rank, "world_size": 2, "timeout": timedelta(seconds=1)}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", **options)
+    with patient_group():  # a barrier alone fails here
+        if rank == 0:
+            time.sleep(3)
+            (folder / "selection").write_text("written")
+    comm.synchronize()
+    (folder / str(rank)).write_text((folder / "selection").read_text())
+    leave_process_groups()
+
+
+def test_the_others_wait_for_the_main_process_as_long_as_it_writes(tmp_path):
+    torch.multiprocessing.spawn(_waited, (tmp_path,), nprocs=2)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["written"] * 2
 
 
 def test_each_process_of_train_net_leaves_its_groups_when_it_is_done(monkeypatch):

@@ -231,9 +231,9 @@ def test_a_proxy_that_has_diverged_is_named_with_its_images(proxies, monkeypatch
     bad = re.escape(proxy.records[5]["image_id"])
     with pytest.raises(ValueError, match=f"last_layer of 1 of 24 images .*{bad}.*diverged"):
         select("glister", proxy, 0.5, 0)
-    seen = replace(proxy.adapter.labelled(proxy.records), features=features)
+    seen = replace(proxy.adapter.labelled(proxy.records), features=features * np.nan)
     monkeypatch.setattr(Proxy, "cached", lambda *_: (seen.arrays(), 0.0))
-    with pytest.raises(FloatingPointError, match=f"{bad}.*diverged"):
+    with pytest.raises(FloatingPointError, match="of 24 images is no number.*diverged"):
         select("herding", proxy, 0.5, 0)
 
 
@@ -247,6 +247,23 @@ def test_classes_are_held_to_the_ratio_if_asked(proxies):
     selection = select("mean_loss", proxies(CLASSIFICATION, [TRAINED], **{"SCORING.CLASS_BALANCE": True}), 0.5, 0)
     kept = [name for name, keep in zip(selection.columns["class"], selection.kept) if keep]
     assert kept.count("dark") == kept.count("light") == EACH // 2
+
+
+@pytest.mark.parametrize(
+    "ratio, balance, message",
+    [
+        (0.99, False, "keep_ratio 0.99 of .* is all of them: use a ratio from"),
+        (0.01, False, "keep_ratio 0.01 of .* is none of them"),
+        (0.05, True, r"2 groups \(dark, light\) cannot each keep a sample"),
+    ],
+)
+def test_what_arithmetic_tells_of_a_ratio_is_said_before_training(
+    config, tmp_path, monkeypatch, ratio, balance, message
+):
+    monkeypatch.setattr(Proxy, "train", lambda *_: pytest.fail("it trains"))
+    proxy = Proxy(config(**{"SCORING.CLASS_BALANCE": balance}), 0, tmp_path)
+    with pytest.raises(ValueError, match=message):
+        select_by("mean_loss", proxy, ratio, 0)
 
 
 @pytest.mark.parametrize("mode, kept", [("keep", True), ("drop", False)])

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
+import torch
 from conftest import ROOT, write_voc_folder
+from detectron2 import model_zoo
 from detectron2.data import DatasetCatalog
 
-from adapruner_det.engine import argument_parser, setup
+from adapruner_det.engine import argument_parser, load_config, setup
 
 NOTHING = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
 
@@ -61,3 +65,59 @@ def test_a_single_data_set_is_evaluated_on_when_only_evaluating(folder, tmp_path
         run(*only, output=tmp_path / "out")
     with pytest.raises(ValueError, match="no data set to evaluate on"):
         run("--eval-only", "MODEL.WEIGHTS", "x.pth", *NOTHING, output=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ("SEED: !!python/object/apply:os.mkdir [{folder}/run]", "could not determine a constructor"),
+        ("SEED: [1", "is no config: while parsing"),
+        ("", "is no config"),
+        ("- 1", "is no config"),
+    ],
+)
+def test_configs_run_no_code_and_what_is_no_config_is_refused(tmp_path, content, reason):
+    path = tmp_path / "config.yaml"
+    path.write_text(content.format(folder=tmp_path))
+    with pytest.raises(ValueError, match=f"config.yaml is no config.*{reason}|config.yaml {reason}") as refused:
+        load_config(str(path))
+    assert "\n" not in str(refused.value) and not (tmp_path / "run").exists()
+
+
+def test_configs_of_detectron2_are_read_whatever_they_work_out_also_as_the_base_of_others(tmp_path):
+    zoo = model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+    (tmp_path / "mine.yaml").write_text(f"_BASE_: {zoo}")
+    assert load_config(str(tmp_path / "mine.yaml")).MODEL.ANCHOR_GENERATOR.SIZES[0][0] == 32
+    (tmp_path / "copy.yaml").write_text(Path(zoo).parents[1].joinpath("Base-RetinaNet.yaml").read_text())
+    with pytest.raises(ValueError, match="values written out"):
+        load_config(str(tmp_path / "copy.yaml"))
+
+
+def test_a_drawn_seed_is_taken_from_the_checkpoint_whatever_config_yaml_has_become(tmp_path):
+    first = run(*NOTHING, output=tmp_path).SEED
+    torch.save({"iteration": 1, "model": {}, "trainer": {"settings": {"SEED": first}}}, tmp_path / "model_0000001.pth")
+    for content in ("", "SEED: 5", "SEED: [", "5"):
+        (tmp_path / "config.yaml").write_text(content)
+        assert run("--resume", *NOTHING, output=tmp_path).SEED == first
+    with pytest.raises(ValueError, match="holds another run"):
+        run(*NOTHING, output=tmp_path)
+    with pytest.raises(ValueError, match=f"SEED was {first}, is {first + 1}"):
+        run("--resume", *NOTHING, "SEED", first + 1, output=tmp_path)
+    with pytest.raises(ValueError, match="--overwrite replaces it: use one of them"):
+        run("--resume", "--overwrite", *NOTHING, output=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("lazy.py", "model = 1", "lazy.py is a LazyConfig, .*prune with a YAML config"),
+        ("device.yaml", "MODEL: {DEVICE: cuda}", "torch sees no GPU here: add MODEL.DEVICE cpu"),
+    ],
+)
+def test_configs_that_cannot_be_used_are_refused_in_one_line(tmp_path, monkeypatch, name, text, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        run("--config-file", name, *NOTHING, output=tmp_path / "out")
+    assert "\n" not in str(refused.value)

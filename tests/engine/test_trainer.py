@@ -1,12 +1,14 @@
 """The trainer on data small enough to know each image's loss, and with a real detector."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, write_voc_folder
+from conftest import ROOT, write_voc_folder, write_voc_image
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -246,6 +248,16 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, options):
     assert scores(parts) == scores(whole) and len(kept(parts)) == 15
 
 
+def test_a_final_checkpoint_that_is_half_there_is_written_again(voc, config):
+    voc("all")
+    cfg = config(**{"SOLVER.CHECKPOINT_PERIOD": 20})
+    train(cfg)
+    before, final = scores(cfg), Path(cfg.OUTPUT_DIR) / "model_final.pth"
+    os.truncate(final, final.stat().st_size // 2)
+    train(cfg, resume=True)  # from model_0000039.pth, where nothing is left to be trained
+    assert torch.load(final)["iteration"] == 39 and scores(cfg) == before
+
+
 def test_resuming_on_the_same_images_in_another_order_is_refused(voc, config):
     voc("all")
     train(config())
@@ -258,7 +270,7 @@ def test_resuming_a_plain_training_as_pruning_is_refused(voc, config):
     voc("all")
     plain = {**YOLO, "ADAPRUNER.ENABLED": False, "SOLVER.MAX_ITER": 2}
     train(config(**plain))
-    with pytest.raises(ValueError, match="holds no mask"):
+    with pytest.raises(ValueError, match="ADAPRUNER.ENABLED was False, is True"):
         train(config(**YOLO), resume=True)
 
 
@@ -320,13 +332,60 @@ def test_training_on_a_selection_sees_what_it_keeps_and_nothing_else(voc, config
     assert {record["image_id"] for batch in batches for record in batch} == kept(pruning)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_images(voc, config, monkeypatch):
+def spoil(model, image_ids):
+    """Makes the losses of these images NaN, and the gradients of every batch they are in."""
+    sound = model.forward
+
+    def forward(data):
+        factors = torch.stack(
+            [(0 * model.weight[0]).log() if r["image_id"] in image_ids else torch.ones(()) for r in data]
+        )
+        return {name: values * (factors - 1 + 1) for name, values in sound(data).items()}
+
+    model.forward = forward
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_an_image_without_a_finite_loss_is_named_and_left_out(voc, config, caplog, amp):
+    voc("all")
+    cfg = config(**{"SOLVER.AMP.ENABLED": amp, "ADAPRUNER.WARMUP": 0.0})
+    seed_all_rng(1)
+    trainer = AdaPrunerTrainer(cfg)
+    spoil(trainer.model, {"img07"})
+    weight = trainer.model.weight
+    trainer.train()
+    assert [r.message.count("img07") for r in caplog.records if "is not finite" in r.message] == [1]
+    assert not caplog.text.count("img08") and weight.isfinite().all()
+    selection = Selection.load(cfg.OUTPUT_DIR + "/selection")
+    assert sum(selection.kept) == 15
+    at = selection.ids.index("img07")
+    assert [n > 0 for n in selection.columns["non_finite_losses"]] == [i == at for i in range(20)]
+    assert selection.columns["last_loss"][at] is None and selection.columns["visits"][at] == 0
+
+
+def test_too_many_images_without_a_finite_loss_end_the_run_with_their_names(voc, config):
     voc("all")
     trainer = AdaPrunerTrainer(config())
-    bad = lambda data: {"loss": torch.full((len(data),), float("nan"))}  # noqa: E731
-    monkeypatch.setattr(trainer._trainer, "forward", bad)
-    with pytest.raises(FloatingPointError, match=r"not finite.*data img\d\d"):
+    spoil(trainer.model, IDS)
+    with pytest.raises(
+        FloatingPointError, match=r"iteration 1: the losses of 1[1-2] of 20 images.*data img\d\d, .*BASE_LR"
+    ):
         trainer.train()
+
+
+@pytest.mark.parametrize("preset", ["", "paper"])
+@pytest.mark.parametrize("copied", [["white"], ["white", "black"]])
+def test_a_class_of_copies_of_one_picture_is_pruned(tmp_path, voc, config, preset, copied):
+    voc("all")
+    folder = tmp_path / "voc"
+    for place, image_id in enumerate(IDS):
+        name = ("white", "black")[place % 2]
+        write_voc_image(folder, image_id, [(name, 4, 4, 30, 30)], brightness=128 if name in copied else 60 + 5 * place)
+    cfg = config()
+    if preset:
+        cfg.merge_from_list([part for k, v in PRESETS[preset].items() for part in (f"ADAPRUNER.{k}", v)])
+    train(cfg)
+    assert len(kept(cfg)) == 15
 
 
 WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOSS": False, "LR": 0.003}
@@ -341,11 +400,14 @@ WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOS
     ({"ADAPRUNER.WARMUP": 150.0}, "ADAPRUNER.WARMUP is 150.0; it is a share"),
     ({"ADAPRUNER.KEEP_RATIO": 80.0}, "settings of ADAPRUNER do not work: keep_ratio"),
     ({"ADAPRUNER.KEEP_RATIO": 0.99}, "keep_ratio 0.99 of 20 samples is all of them: use a ratio from 0.05 to 0.95"),
+    ({"ADAPRUNER.KEEP_RATIO": 0.02}, "keep_ratio 0.02 of 20 samples is none of them: use a ratio from 0.05 to 0.95"),
     ({"DATASETS.SELECTION": "some/folder"}, "DATASETS.SELECTION is set"),
     ({"MODEL.MASK_ON": True}, "18 of 20 images have objects without segmentation, such as .*img00"),
-    ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off.; got -1.0"),
+    ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off. and at most 1e.09; got -1.0"),
     ({"ADAPRUNER.CLASS_BALANCE": 11.0}, "class_balance is a power from 0 .off. to 10; got 11.0"),
     ({"ADAPRUNER.SOLVE_AT_END": True, "ADAPRUNER.MASK.RATIO_CONTROL": "penalty"}, "add ADAPRUNER.SOLVE_AT_END False"),
+    ({"MODEL.KEYPOINT_ON": True}, "data set data has none: set MODEL.KEYPOINT_ON False; a selection made by boxes serves"),
+    ({"MODEL.LOAD_PROPOSALS": True}, "MODEL.LOAD_PROPOSALS: .*use a config with a proposal generator"),
     ({"ADAPRUNER.MASK.LR": 0.0}, "learning_rate is a number above 0"),
     ({"ADAPRUNER.MASK.LOSS_SCALE": "median"}, "'median'; it can be 'mean' or 'none' or 'expected'"),
     ({f"ADAPRUNER.MASK.{key}": value for key, value in WEAK.items()},
@@ -359,14 +421,12 @@ def test_settings_that_cannot_work_are_refused_before_training(voc, config, over
 
 def test_a_model_that_cannot_be_asked_is_refused_before_training(voc, config):
     voc("all")
-    without = "BrightnessModel has no backbone.* To do without: ADAPRUNER.SOLVE_AT_END False"
+    without = "BrightnessModel has no backbone.* If it trains all the same: ADAPRUNER.SOLVE_AT_END False"
     trainer = AdaPrunerTrainer(config(**{"ADAPRUNER.SOLVE_AT_END": True}))
-    with pytest.raises(ValueError, match=without):
-        trainer.train()
+    for refusing in (trainer.check, trainer.train):
+        with pytest.raises(ValueError, match=without):
+            refusing()
     assert trainer.iter == 0
-    train(config())
-    with pytest.raises(ValueError, match=without):  # nor of a finished run that is resumed
-        train(config(**{"ADAPRUNER.SOLVE_AT_END": True}), resume=True)
 
 
 def test_a_record_without_its_size_is_refused_before_training(voc, config):
@@ -375,7 +435,7 @@ def test_a_record_without_its_size_is_refused_before_training(voc, config):
     hook = next(hook for hook in trainer._hooks if isinstance(hook, AdaPrunerHook))
     name = hook.competing[3]["file_name"]
     del hook.competing[3]["height"]
-    with pytest.raises(ValueError, match=f"{name} has no height .*. To do without: ADAPRUNER.SOLVE_AT_END False"):
+    with pytest.raises(ValueError, match=f"{name} has no height .* trains all the same: ADAPRUNER.SOLVE_AT_END False"):
         trainer.train()
     assert trainer.iter == 0
 
@@ -387,7 +447,7 @@ def test_the_mask_is_told_how_many_boxes_of_each_class_there_are(voc, config, mo
     monkeypatch.setattr(step.pruner, "update", lambda *batch: given.append(batch))
     data = next(step._data_loader_iter)
     step.losses(data)
-    ((index, _, class_counts),) = given
+    ((index, _, class_counts, _),) = given
     assert index.tolist() == [record["image_index"] for record in data] and class_counts.shape == (6, 2)
     for record, row in zip(data, class_counts.tolist()):
         classes = record["instances"].gt_classes

@@ -50,6 +50,29 @@ def test_why_an_image_goes():
     assert counts["with_reason"] == (told > 0.2).sum() >= 2
 
 
+def copies(num_others, losses):
+    """Two classes; all 20 images of the second are copies of one picture."""
+    classes = np.repeat([0, 1], [num_others, 20])
+    plain = statistics(len(classes), classes=classes)
+    features = plain.features.copy()
+    features[num_others:] = 1.0
+    found = plain.found._replace(boxes=plain.found.boxes + 5, scores=np.full(len(classes), 0.99), classes=1 - classes)
+    return statistics(len(classes), classes=classes, features=features, losses={"loss": losses}, found=found)
+
+
+@pytest.mark.parametrize("num_others", [20, 0])
+@pytest.mark.parametrize("largest", [1.0, 1e30])
+@pytest.mark.parametrize("weights", [{}, {"difficulty": 1e9}, {"redundancy": 1e9}, {"label_errors": 1e9, "random": 0}])
+def test_images_that_are_all_alike_are_drawn_from_by_the_seed(num_others, largest, weights):
+    losses = np.ones(num_others + 20, np.float32)
+    losses[0] = largest  # beside it, rounding swallows all that tells the others apart
+    for keep_ratio in (0.1, 0.5, 0.9):
+        kept = [decide(copies(num_others, losses), TermWeights(**weights), keep_ratio, s).logits > 0 for s in range(3)]
+        assert [stays.sum() for stays in kept] == [round(keep_ratio * len(losses))] * 3
+        assert (kept[0] != kept[1]).any() or (kept[0] != kept[2]).any()
+        assert all(stays[1:num_others].any() or not num_others or keep_ratio < 0.5 for stays in kept)
+
+
 def test_of_many_copies_those_that_go_name_the_one_that_stays():
     """The nearest image may have gone as well."""
     one_class, copies = np.zeros(60, int), np.arange(10, 16)

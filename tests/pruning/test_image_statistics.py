@@ -3,7 +3,7 @@ import pytest
 from made_up import statistics
 
 from adapruner_det.pruning.matching import Detections
-from adapruner_det.pruning.statistics import Statistics
+from adapruner_det.pruning.statistics import Statistics, most_without_numbers
 
 
 def flat(seen):
@@ -78,14 +78,50 @@ def test_what_does_not_fit_together_is_named(given, message):
         statistics(**given)
 
 
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("loss:loss", lambda a: np.full(40, "x"), "loss:loss is an array of <U1"),
+        ("counts", lambda a: a.astype(float), "counts is an array of float64 with 2 dimensions"),
+        ("counts", lambda a: a - 1, "counts has values below 0"),
+        ("features", lambda a: a[:, 0], "features is an array of float32 with 1 dimensions"),
+        ("ids", lambda a: np.arange(40), "ids is an array of int64"),
+        ("labels:boxes", lambda a: a * np.nan, "labels:boxes has values that are no number"),
+        ("labels:classes", lambda a: a + 5, "labels:classes has 6, but there are 2 classes"),
+        ("found:scores", lambda a: a.astype(str), "found:scores is an array of <U32"),
+        ("found:images", lambda a: a[:3], "detections need as many boxes"),
+        ("labels:crowds", lambda a: None, "labels:crowds is an array of object|Object arrays cannot be loaded"),
+        ("class_names", None, "class_names is missing"),
+    ],
+)
+def test_arrays_that_cannot_be_are_refused_with_the_file_s_name(tmp_path, name, change, message):
+    arrays = statistics().arrays()
+    before = arrays.pop(name)
+    if change:
+        arrays[name] = change(before)
+    np.savez(tmp_path / "statistics.npz", **arrays)
+    with pytest.raises(ValueError, match=f"statistics.npz is not a file of .* can read: ({message})"):
+        Statistics.load(tmp_path)
+
+
 @pytest.mark.parametrize("kind, value", [("losses", np.nan), ("losses", -0.5), ("features", np.inf)])
-def test_images_of_which_the_model_says_no_number_are_named(kind, value):
+def test_images_of_which_the_model_says_no_number_are_named(kind, value, caplog):
     given = {"losses": {"loss": np.ones(40, np.float32)}, "features": np.ones((40, 2), np.float32)}[kind]
-    (given["loss"] if kind == "losses" else given)[[3, 30]] = value
-    message = "of 2 images is no number, or a negative loss .the first: data 003, data 030."
-    with pytest.raises(FloatingPointError, match=message):
-        statistics(**{kind: given}).check_finite()
-    statistics().check_finite()
+    values = given["loss"] if kind == "losses" else given
+    values[[3, 30]] = value
+    usual = statistics(**{kind: given}).finite()
+    assert "of 2 images is no number, or a negative loss (the first: data 003, data 030); they are" in caplog.text
+    assert (usual.loss if kind == "losses" else usual.features).tolist() == np.ones(values.shape).tolist()
+    values[20:] = value
+    with pytest.raises(
+        FloatingPointError, match="of 21 images is no number, .* .the first: data 003, data 020, .*diverged"
+    ):
+        statistics(**{kind: given}).finite()
+
+
+@pytest.mark.parametrize("images, most", [(2, 1), (19, 9), (20, 10), (999, 10), (5000, 50)])
+def test_how_many_images_may_be_without_numbers(images, most):
+    assert most_without_numbers(images) == most
 
 
 def test_without_crowds_there_are_none():

@@ -59,6 +59,15 @@ def test_samples_that_are_all_tied_are_parted_too(num_kept):
     assert mask.project(num_kept) == 4 and int(mask.hard().sum()) == mask.num_kept == num_kept
 
 
+def test_the_seed_draws_between_tied_samples():
+    drawn = []
+    for seed in range(3):
+        mask = Mask(20, seed=seed)
+        mask.project(10)
+        drawn.append(tuple(mask.hard().tolist()))
+    assert len(set(drawn)) == 3
+
+
 @pytest.mark.parametrize("num_kept", [-1, 0, 4, 5])
 def test_a_projection_keeps_some_and_not_all(num_kept):
     mask = Mask(4)

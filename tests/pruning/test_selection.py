@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from adapruner_det.pruning import Selection
+from adapruner_det.pruning.names import from_cell
 from adapruner_det.pruning.selection import quotas, ratio_label
 
 
@@ -67,7 +68,7 @@ def test_a_balanced_cut_holds_every_class_to_the_ratio():
     whole = of_scores([float(i) for i in range(10)], animal=["cat"] * 6 + ["dog"] * 4)  # every dog above every cat
     assert whole.cut(0.5).kept_ids("a") == set("56789")
     assert whole.cut(0.5, "animal").kept_ids("a") == set("34589")
-    with pytest.raises(ValueError, match="2 groups cannot each keep a sample when 1 of 10"):
+    with pytest.raises(ValueError, match=r"2 groups \(cat, dog\) cannot each keep a sample when 1 of 10"):
         whole.cut(0.1, "animal")
 
 
@@ -119,6 +120,65 @@ def test_missing_and_broken_records_are_named(tmp_path):
         (tmp_path / "selection.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             Selection.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "field, row, value, message",
+    [
+        ("method", None, "../../up", "method '../../up' cannot be part of a file name: .*no slash"),
+        ("method", None, 7, "method is 7, not text"),
+        ("keep_ratio", None, "0.5", "keep_ratio is '0.5', not a number"),
+        ("keep_ratio", None, 2.0, "keep_ratio is 2.0, no share"),
+        ("provenance", None, [], r"provenance is \[\], not an object"),
+        ("provenance", None, {"sources": {"a": {"format": "voc", "dirname": 3}}}, "sources, a 3 is no text"),
+        ("provenance", None, {"class_names": ["cat\ndog"]}, "class_names 'cat.ndog' holds a line break"),
+        ("provenance", None, {"reasons": {"random": 1}}, "reasons has no with_reason"),
+        ("provenance", None, {"seconds": float("inf")}, "not JSON compliant"),
+        ("dataset", 2, "/tmp/x", "data set '/tmp/x' cannot be part of a file name"),
+        ("dataset", 2, "..", "data set '..' cannot be part"),
+        ("dataset", 2, None, r"samples: dataset, row 3 \('3'\) is None, not text"),
+        ("id", 1, 7, r"samples: id, row 2 \(7\) is 7, not text"),
+        ("id", 1, "a\nb", r"row 2 .* 'a.nb' holds a line break"),
+        ("id", 1, "\x1b[31m", r"row 2 .* '.x1b.31m' holds a line break or a control character"),
+        ("kept", 1, "yes", r"samples: kept, row 2 \('2'\) is 'yes', not true or false"),
+        ("kept", 1, 1, "kept, row 2 .* is 1, not true or false"),
+        ("score", 0, "high", r"samples: score, row 1 \('1'\) is 'high', not a number"),
+        ("score", 0, float("inf"), "score, row 1 .* is inf, not a number"),
+        ("score", slice(None), [None] * 5, "no image has a score"),
+        ("boxes", 4, "four", r"samples: boxes, row 5 \('x'\) is 'four', not a number"),
+        ("counts", 1, [1], r"counts, row 2 .* is \[1\], not a list of 2 whole numbers"),
+        ("counts", 1, [1, -2], r"counts, row 2 .* not a list of 2 whole numbers of at least 0"),
+    ],
+)
+def test_edited_records_are_refused_by_field_and_row(tmp_path, field, row, value, message):
+    make(columns={"boxes": [3, 1, 2, 0, 4], "counts": [[1, 2]] * 5}).save(tmp_path)
+    record = json.loads((tmp_path / "selection.json").read_text())
+    if row is None:
+        record[field] = value
+    else:
+        record["samples"][field][row] = value
+    (tmp_path / "selection.json").write_text(json.dumps(record))
+    with pytest.raises(
+        ValueError, match=f"selection.json is not a selection this version can read: .*{message}"
+    ) as refused:
+        Selection.load(tmp_path)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "[]", "7", '{"format": "1"}', '{"format": 1, "samples": 3}', "\x00"])
+def test_records_of_another_structure_are_refused(tmp_path, text):
+    (tmp_path / "selection.json").write_text(text)
+    with pytest.raises(ValueError, match="selection.json is not a selection this version can read"):
+        Selection.load(tmp_path)
+
+
+def test_cells_that_a_spreadsheet_would_run_begin_with_an_apostrophe(tmp_path):
+    ids = ["=1+1", "+1", "-1", "@a", "'=x", "plain"]
+    of_scores([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0], ids, reason=["=cmd|' /C calc'!A0"] * 6).save(tmp_path)
+    table = pd.read_csv(tmp_path / "images.csv", dtype={"id": str})
+    assert table["id"].tolist() == ["'=1+1", "'+1", "'-1", "'@a", "''=x", "plain"] and table["score"][0] == -1.0
+    assert set(table["reason"]) == {"'=cmd|' /C calc'!A0"}
+    assert list(map(from_cell, table["id"])) == ids and Selection.load(tmp_path).ids == ids
 
 
 @pytest.mark.parametrize("ratio", [0, 1.5, -0.1])

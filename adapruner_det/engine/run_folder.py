@@ -1,0 +1,117 @@
+"""OUTPUT_DIR belongs to one run: a lock, a refusal to replace another's work, and the settings a run is resumed with."""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from detectron2.config import CfgNode
+
+from ..files import sweep
+from ..pruning.selection import RECORD
+from .checkpoint import CHECKPOINTS, POINTER
+
+LOCK, SELECTION = ".run.lock", "selection"
+WRITTEN = (SELECTION, POINTER, CHECKPOINTS, "early.pth", "dynamics.npz", "proxy.json")
+
+# Keys, or nodes they are in, that do not change what a resumed run does. What the data sets hold is known by its
+# fingerprint, and how long MAX_EPOCHS is by MAX_ITER.
+WITHOUT_EFFECT = (
+    "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE", "MODEL.WEIGHTS",
+    "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "DATALOADER.PROPOSAL_FILES_TEST",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.MAX_EPOCHS", "SCORING", "ADAPRUNER.PRESET",
+)  # fmt: skip
+
+logger = logging.getLogger(__name__)
+_held: dict[Path, IO] = {}  # locks of this process; closing a file would give its lock up
+
+
+def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
+    """Makes `folder` the OUTPUT_DIR of this process, until it ends.
+
+    Raises:
+        ValueError: another run is going on there, or lies there and is neither to be resumed nor overwritten.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"OUTPUT_DIR {folder} is a file: name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    _lock(folder)
+    sweep(folder, WRITTEN)
+    for tested in folder.glob("inference/*"):
+        sweep(tested, ("evaluation.json",))
+    checkpoints = sorted(path for pattern in (POINTER, CHECKPOINTS) for path in folder.glob(pattern))
+    selection = (folder / SELECTION / RECORD).is_file()
+    if overwrite:
+        for path in (*checkpoints, folder / "metrics.json"):
+            path.unlink(missing_ok=True)
+        return
+    if resume and (checkpoints or not selection):
+        return
+    if checkpoints or selection:
+        what = " and ".join(["another run"] * bool(checkpoints) + ["a finished selection"] * selection)
+        going_on = "" if resume else "go on with it by --resume, "
+        raise ValueError(f"{folder} holds {what}: {going_on}name another OUTPUT_DIR, or replace it with --overwrite")
+
+
+def _lock(folder: Path) -> None:
+    """Record locks: children of this process do not hold them, and a killed process has none."""
+    path = (folder / LOCK).resolve()
+    if path in _held:
+        return
+    file = open(path, "a")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ValueError(
+            f"{folder} is in use by another run: wait for it, stop it, or name another OUTPUT_DIR"
+        ) from error
+    _held[path] = file
+
+
+def settings_of(cfg: CfgNode) -> dict[str, Any]:
+    """All settings, by their keys joined with dots."""
+    return dict(_flat(yaml.safe_load(cfg.dump())))
+
+
+def check_settings(was: dict[str, Any], cfg: CfgNode) -> None:
+    """
+    Raises:
+        ValueError: a run started with the settings `was` would end otherwise with those of `cfg`; all are named.
+    """
+    ours = settings_of(cfg)
+    differing = [key for key in was if key in ours and was[key] != ours[key]]
+    free = {key for key in differing if f"{key}.".startswith(tuple(f"{node}." for node in _free(cfg)))}
+    said = {key: f"{key} was {was[key]!r}, is {ours[key]!r}" for key in differing}
+    refused = [said[key] for key in differing if key not in free]
+    if refused:
+        raise ValueError(
+            f"--resume with other settings than the run in {cfg.OUTPUT_DIR} was started with: {'; '.join(refused)}. "
+            "Use those again, or start a new run in another OUTPUT_DIR"
+        )
+    if free:
+        changed = "; ".join(said[key] for key in differing if key in free)
+        logger.info(f"Resuming with other settings, which do not change what has been trained: {changed}")
+
+
+def _free(cfg: CfgNode) -> tuple[str, ...]:
+    """What may change; pruning asks the model as testing does, training does not, and may be made longer."""
+    if cfg.ADAPRUNER.ENABLED:
+        return WITHOUT_EFFECT
+    unused = [f"ADAPRUNER.{key}" for key in cfg.ADAPRUNER if key != "ENABLED"]
+    testing = [key for key in settings_of(cfg) if "_TEST" in key or key == "TEST.DETECTIONS_PER_IMAGE"]
+    longer = [] if "Cosine" in cfg.SOLVER.LR_SCHEDULER_NAME else ["SOLVER.MAX_ITER"]
+    return (*WITHOUT_EFFECT, *unused, *testing, *longer)
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(KEY.OF.LEAF, value) of nested dicts."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

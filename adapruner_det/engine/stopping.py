@@ -1,0 +1,92 @@
+"""SIGTERM and Ctrl-C: the step is finished and saved before the process ends."""
+
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.util import Finalize
+
+from detectron2.utils import comm
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ONE = 1.0  # seconds in which signals are the same one, sent to a group and passed on by a parent
+
+
+class Stopped(SystemExit):
+    """A signal has ended a run; the exit status is the shell's, 128 and the signal's number."""
+
+    def __init__(self, signum: int, done: str):
+        super().__init__(128 + signum)
+        self.done = f"{signal.Signals(signum).name}: {done}"
+
+    def tell(self, tool: str, again: Sequence[str]) -> None:
+        """Prints, once for all processes, what is done and the command that goes on."""
+        if comm.is_main_process():
+            print(f"{tool}: {self.done}; go on with: {shlex.join(['python', *again])}", file=sys.stderr, flush=True)
+
+
+class StopSignals:
+    """Notes the first signal while steps are made; outside of steps it ends the run, as a second one does anywhere."""
+
+    def __init__(self):
+        self.waits = False
+        self._number: int | None = None
+        self._since = 0.0
+        self._process = os.getpid()
+
+    @contextmanager
+    def caught(self) -> Iterator["StopSignals"]:
+        if threading.current_thread() is not threading.main_thread():
+            yield self  # whoever owns the main thread owns the signals
+            return
+        before = [signal.signal(signum, self._receive) for signum in SIGNALS]
+        try:
+            yield self
+        finally:
+            for signum, handler in zip(SIGNALS, before):
+                signal.signal(signum, handler)
+
+    @property
+    def received(self) -> bool:
+        return self._number is not None
+
+    def agreed(self) -> int | None:
+        """The signal that any of the processes has noted, the same in all."""
+        return next((number for number in comm.all_gather(self._number) if number is not None), None)
+
+    def _receive(self, signum: int, frame) -> None:
+        if os.getpid() != self._process:  # a worker of a data loader, which its parent will end
+            return
+        now = time.monotonic()
+        if self._number is None:
+            self._number, self._since = signum, now
+            if not self.waits:
+                raise Stopped(signum, "ended between steps; what was finished before is saved")
+            if comm.is_main_process():
+                print("\nfinishing this step and saving; a second signal ends at once", file=sys.stderr, flush=True)
+        elif now - self._since > _ONE:
+            os._exit(128 + signum)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals wait until the block ends; processes started in it, such as data loader workers, never get them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        Finalize(None, _kill_workers, exitpriority=10)
+
+
+def _kill_workers() -> None:
+    """Before multiprocessing, at exit, asks workers to end by SIGTERM, which these never get, and waits for them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise for each
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

@@ -1,0 +1,40 @@
+"""Texts of unknown origin, before they become parts of file names, lines of lists and of terminals, or cells."""
+
+import re
+from collections.abc import Iterable
+
+# Control characters, line breaks, what turns the direction of writing, and what no file can hold.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_FORMULA = re.compile("'*[=+@-]")
+_LONGEST = 150  # bytes of a name that others are made of
+
+
+def check_texts(what: str, texts: Iterable[object]) -> None:
+    """Raises ValueError for the first that is no string or holds control characters or line breaks."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{what} {text!r:.100} is no text")
+        if _UNPRINTABLE.search(text):
+            raise ValueError(f"{what} {ascii(text):.100} holds a line break or a control character: rename it")
+
+
+def check_names(what: str, names: Iterable[object]) -> None:
+    """Raises ValueError for the first that cannot be part of a file name: paths are made of it."""
+    for name in names:
+        check_texts(what, [name])
+        assert isinstance(name, str)
+        if not name or name[0] == "." or set(name) & set("/\\") or len(name.encode()) > _LONGEST:
+            raise ValueError(
+                f"{what} {name!r:.100} cannot be part of a file name: it needs 1 to {_LONGEST} bytes, no dot at its start, no "
+                "slash and no back-slash"
+            )
+
+
+def as_cell(value: object) -> object:
+    """A value as spreadsheets may read it: text that they would take for a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def from_cell(text: str) -> str:
+    """What `as_cell` was given."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text

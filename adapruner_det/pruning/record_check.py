@@ -1,0 +1,71 @@
+"""Whether every value of a selection's record is of the kind it has to be: people edit it, or have it from elsewhere."""
+
+import json
+import math
+from typing import Any
+
+from .names import check_names, check_texts
+
+_KINDS = {bool: "true or false", str: "text", float: "a number", list: "a list", dict: "an object"}
+
+
+def check_record(record: dict[str, Any]) -> None:
+    """Raises ValueError, with the field and the row, or KeyError for a field that is missing."""
+    for name, kind in {"samples": dict, "keep_ratio": float, "method": str, "provenance": dict}.items():
+        _check(name, record[name], kind)
+    if not 0 < record["keep_ratio"] <= 1:
+        raise ValueError(f"keep_ratio is {record['keep_ratio']}, no share above 0 and at most 1")
+    check_names("method", [record["method"]])
+    samples = record["samples"]
+    ids = samples["id"]
+    check_texts("samples: the column", samples)
+    _check("samples: id", ids, list)
+    for name, column in samples.items():
+        _check(f"samples: {name}", column, list)
+        _check_column(name, column, ids)
+    check_names("data set", dict.fromkeys(samples["dataset"]))
+    if not any(score is not None for score in samples["score"]):
+        raise ValueError("no image has a score")
+    _check_provenance(record["provenance"])
+
+
+def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
+    """Texts without line breaks; numbers; true or false; or lists of so many whole numbers each."""
+    fixed = {"dataset": str, "id": str, "kept": bool, "score": float}
+    known = [value for value in column if value is not None]
+    kind = fixed.get(name) or (_kind(known[0]) if known else str)
+    length = len(known[0]) if kind is list else 0
+    for row, value in enumerate(column):
+        if value is None and name not in ("dataset", "id", "kept"):
+            continue
+        where = f"samples: {name}, row {row + 1} ({ids[row] if row < len(ids) else 'no id'!r:.80})"
+        _check(where, value, kind)
+        if kind is str:
+            check_texts(where, [value])
+        elif kind is list and (len(value) != length or any(type(v) is not int or v < 0 for v in value)):
+            raise ValueError(f"{where} is {value!r:.80}, not a list of {length} whole numbers of at least 0")
+
+
+def _check_provenance(provenance: dict[str, Any]) -> None:
+    """What is read again of it; the rest only has to be fit to be written again."""
+    json.dumps(provenance, allow_nan=False)
+    for name, kind in {"class_names": list, "sources": dict, "objective": dict, "reasons": dict}.items():
+        _check(f"provenance: {name}", provenance.get(name, kind()), kind)
+    check_texts("provenance: class_names", provenance.get("class_names", []))
+    for name, source in provenance.get("sources", {}).items():
+        _check(f"provenance: sources, {name}", source, dict)
+        check_texts(f"provenance: sources, {name}", [source["format"], *source, *source.values()])
+    for field in ("objective", "reasons"):
+        for name, value in provenance.get(field, {}).items():
+            _check(f"provenance: {field}, {name}", value, float)
+    if provenance.get("reasons") and "with_reason" not in provenance["reasons"]:
+        raise ValueError("provenance: reasons has no with_reason")
+
+
+def _kind(value: Any) -> type:
+    return float if type(value) is int else type(value)
+
+
+def _check(where: str, value: Any, kind: type) -> None:
+    if _kind(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise ValueError(f"{where} is {value!r:.80}, not {_KINDS[kind]}")
