@@ -366,7 +366,7 @@ def write_again(folder: Path) -> None:
 
 def override(file: Path) -> None:
     key, _, value = file.read_text("utf-8").partition(" ")
-    cfg = load_config("configs/bccd/prune_yolov3_tiny_R18.yaml", [], [key, value])
+    cfg = load_config("configs/Base-YOLOv3-Tiny-R18.yaml", [], [key, value])
     check_pruning(cfg)
 
 
@@ -424,7 +424,7 @@ def write_other_formats(boxes: Path, json_file: Path, yolo: Path) -> None:
 
 def odd_override(_: bytes, draw: random.Random) -> bytes:
     """A key of the config with an odd value, as on a command line."""
-    cfg = load_config("configs/bccd/prune_yolov3_tiny_R18.yaml")
+    cfg = load_config("configs/Base-YOLOv3-Tiny-R18.yaml")
     keys = [f"{a}.{b}" for a in ("ADAPRUNER", "SOLVER", "DATASETS", "INPUT", "SCORING") for b in cfg[a]]
     return f"{draw.choice(keys)} {draw.choice((*ODD, '0.8', '80', '(1, 2)', 'True', 'adam', '[', '{'))}".encode()
 

@@ -11,6 +11,9 @@ from detectron2.config import CfgNode
 
 from ..files import sweep
 from ..pruning.selection import RECORD
+from ..report.doubtful_labels import COCO, CSV
+from ..report.page import PAGE
+from ..report.thumbnails import FOLDER as THUMBNAILS
 from .checkpoint import CHECKPOINTS, POINTER
 
 LOCK, SELECTION = ".run.lock", "selection"
@@ -41,6 +44,7 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
     sweep(folder, WRITTEN)
+    sweep(folder / SELECTION, (PAGE, THUMBNAILS, CSV, COCO))
     for tested in folder.glob("inference/*"):
         sweep(tested, ("evaluation.json",))
     checkpoints = sorted(path for pattern in (POINTER, CHECKPOINTS) for path in folder.glob(pattern))
