@@ -70,7 +70,7 @@ def test_two_runs_do_not_go_on_in_one_folder(tmp_path):
 
 def test_what_dead_runs_left_is_swept_and_nothing_else(tmp_path):
     dead = (".selection.x1.tmp/half.json", ".model_0000004.pth.77.tmp", ".last_checkpoint.77.tmp",
-            "inference/data/.evaluation.json.77.tmp", "selection/.thumbnails.x3.tmp/0.jpg")  # fmt: skip
+            "inference/data/.evaluation.json.77.tmp", ".selection.old.y2.tmp/selection/.thumbnails.x3.tmp/0.jpg")  # fmt: skip
     alive = (".other.x.tmp/selection.json", "notes.tmp", "selection.tmp", "inference/data/evaluation.json")
     fill(tmp_path, *dead, *alive, ".selection.old.y2.tmp/selection/selection.json")
     enter(tmp_path, resume=True, overwrite=True)
