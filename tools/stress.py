@@ -438,11 +438,8 @@ def one_input(kind: Kind, folder: Path, content: bytes) -> str:
         kind.read(folder)
     except OURS as problem:
         message = str(problem.code if isinstance(problem, SystemExit) else problem)
-        return (
-            "refused"
-            if Path(kind.file).name.split(".")[0] in message
-            else f"refused, file not named ({type(problem).__name__})"
-        )
+        name = content.decode().split(" ")[0].split(".")[-1] if kind.file == "override" else Path(kind.file).stem
+        return "refused" if name in message else f"refused, {name} not named ({type(problem).__name__})"
     except Exception as problem:
         return f"TRACEBACK {type(problem).__name__}"
     return "read"

@@ -167,7 +167,7 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
     """The defaults, or those of a preset, with everything that was set explicitly on top."""
     cfg = get_cfg()
     add_adapruner_config(cfg)
-    cfg = _Config(cfg)
+    cfg, defaults = _Config(cfg), cfg.clone()
     if preset:
         apply_preset(cfg, preset)
     with _advice(config_file):
@@ -177,7 +177,17 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
     _add_registered(cfg, register, opts)
     with _advice("the command line"):
         cfg.merge_from_list(opts)
+    _refuse_none(cfg, defaults)
     return cfg
+
+
+def _refuse_none(cfg: CfgNode, defaults: CfgNode, node: str = "") -> None:
+    """Raises ValueError for a key without a value where there is to be one: yacs takes None for every key."""
+    for key, value in defaults.items():
+        if isinstance(value, CfgNode):
+            _refuse_none(cfg[key], value, f"{node}{key}.")
+        elif cfg[key] is None and value is not None:
+            raise ValueError(f"{node}{key} has no value; it is a {type(value).__name__}, such as {value!r}")
 
 
 @contextmanager

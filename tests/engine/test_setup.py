@@ -121,3 +121,8 @@ def test_configs_that_cannot_be_used_are_refused_in_one_line(tmp_path, monkeypat
     with pytest.raises(ValueError, match=message) as refused:
         run("--config-file", name, *NOTHING, output=tmp_path / "out")
     assert "\n" not in str(refused.value)
+
+
+def test_a_key_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="ADAPRUNER.LABEL_ERRORS has no value; it is a float, such as 1.0"):
+        load_config(opts=["ADAPRUNER.LABEL_ERRORS", "None"])
