@@ -439,7 +439,7 @@ def one_input(kind: Kind, folder: Path, content: bytes) -> str:
     except OURS as problem:
         message = str(problem.code if isinstance(problem, SystemExit) else problem)
         name = content.decode().split(" ")[0].split(".")[-1] if kind.file == "override" else Path(kind.file).stem
-        return "refused" if name in message else f"refused, {name} not named ({type(problem).__name__})"
+        return "refused" if name.lower() in message.lower() else f"refused, {name} not named ({type(problem).__name__})"
     except Exception as problem:
         return f"TRACEBACK {type(problem).__name__}"
     return "read"
