@@ -51,6 +51,7 @@ def fitness(statistics: Statistics, epochs: float, classifies: bool) -> Fitness:
         ap, precision, recall, score = float((found.classes == labels.classes).mean()), None, None, 0.0
     else:
         confirmed = confirmed_ones(labels, found, len(statistics))
+        assert labels.crowds is not None  # Statistics sees to it
         labelled = np.bincount(labels.classes[~labels.crowds.astype(bool)], minlength=len(statistics.class_names))
         of_class = [found.classes == cls for cls in range(len(labelled))]
         aps = [_ap(confirmed[own], found.scores[own], num) for own, num in zip(of_class, labelled) if num]
@@ -104,7 +105,7 @@ def costs(path: "str | Path") -> tuple[list[str], list[dict[str, Any]]]:
 def balance(
     kept: np.ndarray,
     class_names: Sequence[str],
-    classes: Sequence[np.ndarray],
+    classes: Sequence[Sequence[int] | np.ndarray],
     boxes: "Sequence[np.ndarray] | None",
     sources: Sequence[str],
 ) -> list[dict[str, Any]]:
