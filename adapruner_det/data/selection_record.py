@@ -132,7 +132,7 @@ def _first_columns(records: Sequence[Record], class_names: list[str]) -> dict[st
         crowds = [sum(map(_is_crowd, record.get("annotations", []))) for record in records]
         boxes = [len(record.get("annotations", [])) - own for record, own in zip(records, crowds)]
         return {"boxes": boxes, **({"crowds": crowds} if any(crowds) else {})}
-    columns = {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
+    columns: dict[str, list[Any]] = {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
     if any(FLIPPED_COLUMN in record for record in records):
         columns[FLIPPED_COLUMN] = [int(record.get(FLIPPED_COLUMN, False)) for record in records]
     return columns

@@ -48,7 +48,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         self._parts: list[pd.DataFrame] = []
 
     def process(self, inputs: dict, outputs: Tensor):

@@ -127,14 +127,14 @@ def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, 
     parts: list[tuple[np.ndarray, ...]] = []
     offset = 0
     for image_id, gt in truth.items():
-        boxes, scores, classes = predictions.get(image_id, NO_PREDICTIONS)
+        found = predictions.get(image_id, NO_PREDICTIONS)
         # NaN where neither box has an area, which exceeds no threshold
-        iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(gt.boxes)).numpy()
-        iou = np.where(classes[:, None] == gt.classes[None, :], iou, 0.0)
+        iou = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(gt.boxes)).numpy()
+        iou = np.where(found.classes[:, None] == gt.classes[None, :], iou, 0.0)
         iou = np.pad(iou, ((0, 0), (0, 1)))  # N x M + 1: with no box at all, there is something to choose from
         best = iou.argmax(axis=1)
         ignored = np.append(gt.ignored, False)[best]
-        parts.append((scores, classes, iou[np.arange(len(best)), best], best + offset, ignored))
+        parts.append((found.scores, found.classes, iou[np.arange(len(best)), best], best + offset, ignored))
         offset += len(gt.boxes)
     return Matches(*(np.concatenate(column) for column in zip(*parts)))
 
@@ -216,7 +216,7 @@ class VOCEvaluator(DatasetEvaluator):
         self._truth = ground_truth(dataset_name)
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         self._predictions: list[tuple[str, ImagePredictions]] = []
 
     def process(self, inputs, outputs):
