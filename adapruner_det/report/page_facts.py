@@ -54,9 +54,9 @@ def fitness(statistics: Statistics, epochs: float, classifies: bool) -> Fitness:
         assert labels.crowds is not None  # Statistics sees to it
         labelled = np.bincount(labels.classes[~labels.crowds.astype(bool)], minlength=len(statistics.class_names))
         of_class = [found.classes == cls for cls in range(len(labelled))]
-        aps = [_ap(confirmed[own], found.scores[own], num) for own, num in zip(of_class, labelled) if num]
+        aps = [_ap(confirmed[own], found.scores[own], int(num)) for own, num in zip(of_class, labelled) if num]
         ap = float(np.mean(aps)) if aps else 0.0
-        precision, recall, score = _best(confirmed, found.scores, max(1, labelled.sum()))
+        precision, recall, score = _best(confirmed, found.scores, max(1, int(labelled.sum())))
     young = ap < LEAST_AP or (0 < epochs < FEW_EPOCHS and ap < LEAST_AP_YOUNG)
     return Fitness(ap, precision, recall, score, young)
 
