@@ -113,12 +113,12 @@ def hessian(layer: LastLayer, damping: float) -> np.ndarray:
     """Of the mean cross-entropy and damping/2 ||theta||^2, (P C, P C); parameters as (P, C), flattened."""
     inputs, probabilities = _in_float64(layer)
     num_inputs, num_classes = inputs.shape[1], probabilities.shape[1]
-    result = np.empty((num_inputs, num_classes, num_inputs, num_classes))
+    blocks = np.empty((num_inputs, num_classes, num_inputs, num_classes))
     for i in range(num_classes):
         for j in range(i, num_classes):
             curvature = probabilities[:, i] * ((i == j) - probabilities[:, j]) / len(inputs)
-            result[:, i, :, j] = result[:, j, :, i] = (inputs * curvature[:, None]).T @ inputs
-    result = result.reshape(num_inputs * num_classes, -1)
+            blocks[:, i, :, j] = blocks[:, j, :, i] = (inputs * curvature[:, None]).T @ inputs
+    result = blocks.reshape(num_inputs * num_classes, -1)
     result[np.diag_indices_from(result)] += damping
     return result
 

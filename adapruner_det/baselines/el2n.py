@@ -21,7 +21,7 @@ def el2n(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     or little is kept, as the paper itself finds. They are kept here, as in its main experiments.
     """
     errors = [prediction_errors(layer.probabilities, statistics.classes) for layer in statistics.early]
-    return np.mean([np.linalg.norm(own, axis=1) for own in errors], axis=0, dtype=np.float64)
+    return np.asarray(np.mean([np.linalg.norm(own, axis=1) for own in errors], axis=0, dtype=np.float64))
 
 
 def prediction_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

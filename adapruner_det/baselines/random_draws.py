@@ -46,6 +46,7 @@ def random_stratified(statistics: Statistics, keep_ratio: float, seed: int) -> n
 def objects_by_size(statistics: Statistics) -> np.ndarray:
     """How many objects of each class are small, medium and large, (N, C, 3) int64. Crowds do not count."""
     labels = statistics.labels
+    assert labels.crowds is not None  # Statistics sees to it
     widths, heights = (labels.boxes[:, 2:] - labels.boxes[:, :2]).T
     place = np.column_stack([labels.images, labels.classes, np.digitize(widths * heights, SIZES)])[
         np.logical_not(labels.crowds)

@@ -50,7 +50,7 @@ def correct(selection: Selection, path: "str | Path | None") -> Selection:
     if path is not None:
         chosen.update(read_corrections(path))
     known = set(keys)
-    chosen = {key if key in known else tuple(map(from_cell, key)): kept for key, kept in chosen.items()}
+    chosen = {key if key in known else (from_cell(key[0]), from_cell(key[1])): kept for key, kept in chosen.items()}
     unknown = [f"{name} of {dataset}" for dataset, name in sorted(chosen.keys() - known)]
     if unknown:
         raise ValueError(f"{path} names images that are not in the selection: {_some(unknown)}")

@@ -7,6 +7,7 @@ on the CPU.
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from torch.utils.data import DataLoader
 from .augmentation import Augmentation
 from .images import read_images
 from .sampling import ResumableSampler
+from .validation import Record
 
 
-def labels_of(records: list[dict]) -> Tensor:
+def labels_of(records: list[Record]) -> Tensor:
     """`category_id` of each record, (N,) long."""
     return torch.tensor([record["category_id"] for record in records], dtype=torch.long)
 
@@ -50,7 +52,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def training_batches(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> Iterator[dict]:
+def training_batches(cfg: CfgNode, records: list[Record], sampler: ResumableSampler) -> Iterator[Record]:
     """Endless batches; the images stay in the host's memory, and a batch at a time goes to the device.
 
     What is done to an image depends on SEED, the iteration and the image's place in the batch of all
@@ -72,7 +74,7 @@ def training_batches(cfg: CfgNode, records: list[dict], sampler: ResumableSample
     fill = pixel_statistics(images.numpy())[0].round() if augmentation.cutout else torch.zeros(3)
     fill = fill.to(device)
 
-    def batches() -> Iterator[dict]:
+    def batches() -> Iterator[Record]:
         drawn = iter(sampler)
         while True:
             draws_and_index = torch.tensor(list(itertools.islice(drawn, batch_size // world_size)))
@@ -89,7 +91,7 @@ def training_batches(cfg: CfgNode, records: list[dict], sampler: ResumableSample
     return batches()
 
 
-def evaluation_batches(cfg: CfgNode, records: list[dict], share: bool = True) -> DataLoader:
+def evaluation_batches(cfg: CfgNode, records: list[Record], share: bool = True) -> DataLoader[Any]:
     """All images once and as they are, in batches with "image_ids" (list of str) besides; the last may be smaller.
 
     Args:
@@ -99,7 +101,7 @@ def evaluation_batches(cfg: CfgNode, records: list[dict], share: bool = True) ->
     own, device = [records[i] for i in index], torch.device(cfg.MODEL.DEVICE)
     images, labels = torch.from_numpy(read_images(own, cfg.INPUT.IMAGE_SIZE)), labels_of(own)
 
-    def batch(part: list[int]) -> dict:
+    def batch(part: list[int]) -> Record:
         return {
             "images": send(images[part], device).permute(0, 3, 1, 2),
             "labels": send(labels[part], device),
@@ -108,4 +110,5 @@ def evaluation_batches(cfg: CfgNode, records: list[dict], share: bool = True) ->
         }
 
     # A generator of its own, so that the order of what torch draws elsewhere stays as it is.
-    return DataLoader(range(len(own)), cfg.SOLVER.IMS_PER_BATCH, collate_fn=batch, generator=torch.Generator())
+    images_of: Any = range(len(own))  # any sequence will do
+    return DataLoader(images_of, cfg.SOLVER.IMS_PER_BATCH, collate_fn=batch, generator=torch.Generator())

@@ -13,7 +13,7 @@ import torchvision.datasets
 
 from .image_folders import load_images_dataset
 from .images import drop_unreadable
-from .validation import InvalidDatasetError, PathLike, Problem, check_on_invalid
+from .validation import InvalidDatasetError, PathLike, Problem, Record, check_on_invalid
 
 TINY_IMAGENET = "tiny-imagenet-200"
 # torchvision's class -> the folder it looks for below its root.
@@ -54,9 +54,9 @@ def read_torchvision(kind: str, root: PathLike, split: str) -> torchvision.datas
     return dataset
 
 
-def load_torchvision_dataset(kind: str, root: PathLike, split: str) -> list[dict]:
+def load_torchvision_dataset(kind: str, root: PathLike, split: str) -> list[Record]:
     """The records of `read_torchvision`; an image's id is its index in the official files, from "0"."""
-    dataset = read_torchvision(kind, root, split)
+    dataset = read_torchvision(kind, root, split)  # type: ignore[arg-type]  # every path is hashable
     images = np.asarray(dataset.data)
     if images.ndim == 3:  # grey
         images = np.broadcast_to(images[..., None], (*images.shape, 3))
@@ -94,7 +94,7 @@ def read_tiny_imagenet_classes(root: PathLike) -> dict[str, str]:
     return {wnid: name if names.count(name) == 1 else f"{name} ({wnid})" for wnid, name in zip(wnids, names)}
 
 
-def load_tiny_imagenet(root: PathLike, split: str, on_invalid: str = "error") -> list[dict]:
+def load_tiny_imagenet(root: PathLike, split: str, on_invalid: str = "error") -> list[Record]:
     """The records of the official tree: train by class and name, val in the order of val_annotations.txt.
 
     An image's id is its path below train/ or val/, with forward slashes; its class the place in wnids.txt.

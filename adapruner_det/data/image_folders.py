@@ -15,7 +15,7 @@ from textwrap import shorten
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from .images import drop_unreadable, open_archive
-from .validation import PathLike, check_on_invalid
+from .validation import PathLike, Record, check_on_invalid
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def find_class_names(path: PathLike, class_names: Sequence[str] | None = None) -
     return _choose_classes(path, _list_below(path, class_names), class_names)
 
 
-def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> list[dict]:
+def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> list[Record]:
     """Lists the pictures of a folder of class folders, or of a zip archive of them, and reads their headers.
 
     Files without a picture's ending are passed over, with a warning; so are classes that have no folder.
@@ -131,7 +131,7 @@ def _list_below(path: PathLike, class_names: Sequence[str] | None) -> Tree:
 
 
 def _walk(root: PathLike) -> Iterator[str]:
-    def refuse(error: OSError):
+    def refuse(error: OSError) -> None:
         raise error  # os.walk would pass a folder over that it cannot read, and its images with it
 
     for here, folders, files in os.walk(root, followlinks=True, onerror=refuse):

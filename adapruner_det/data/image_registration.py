@@ -22,10 +22,10 @@ from .image_datasets import (
 )
 from .image_folders import find_class_names, load_images_dataset
 from .registration import Format, check_same_metadata, find_path
-from .validation import check_on_invalid
+from .validation import Record, check_on_invalid
 
 
-def _register(name: str, load: Callable[[], list[dict]], classes: list[str], on_invalid: str, **further: str) -> None:
+def _register(name: str, load: Callable[[], list[Record]], classes: list[str], on_invalid: str, **further: str) -> None:
     check_on_invalid(on_invalid)
     metadata = {"thing_classes": classes, "evaluator_type": "classification", "on_invalid": on_invalid, **further}
     if name in DatasetCatalog:

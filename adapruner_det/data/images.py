@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import IO
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from .pictures import depth_fault
-from .validation import InvalidDatasetError, PathLike, Problem, raise_or_warn
+from .validation import InvalidDatasetError, PathLike, Problem, Record, raise_or_warn
 
 _CHUNK = 128  # images a thread reads at a time
 _THREADS = min(4, os.cpu_count() or 1)  # decoding leaves Python's lock for large pictures only
@@ -29,7 +30,7 @@ _JPEG_START = b"\xff\xd8\xff"
 _PROGRESS = {"delay": 2, "leave": False, "mininterval": 0.1 if sys.stderr.isatty() else 30}
 
 
-def read_images(records: Sequence[dict], size: int) -> np.ndarray:
+def read_images(records: Sequence[Record], size: int) -> np.ndarray:
     """Reads the pictures of N records into memory: (N, size, size, 3) uint8 RGB.
 
     Those of another size are resized (shorter side, bicubic, antialiased) and cropped at the centre.
@@ -58,8 +59,8 @@ def read_images(records: Sequence[dict], size: int) -> np.ndarray:
 
 
 def drop_unreadable(
-    records: list[dict], source: PathLike, on_invalid: str, problems: Sequence[Problem] = ()
-) -> list[dict]:
+    records: list[Record], source: PathLike, on_invalid: str, problems: Sequence[Problem] = ()
+) -> list[Record]:
     """The records whose pictures' headers can be read; the pixels stay undecoded.
 
     Args:
@@ -96,18 +97,19 @@ def _archive(path: str, changed: int) -> zipfile.ZipFile:
     return open_archive(path)
 
 
-def _open(record: dict) -> io.BufferedIOBase:
+def _open(record: Record) -> IO[bytes]:
     path = record["file_name"]
     if "member" not in record:
         return open(path, "rb")
-    return io.BufferedReader(_archive(path, os.stat(path).st_mtime_ns).open(record["member"]), 1 << 16)
+    member = _archive(path, os.stat(path).st_mtime_ns).open(record["member"])
+    return io.BufferedReader(member, 1 << 16)  # type: ignore[type-var]  # a ZipExtFile, which zipfile does not tell
 
 
-def _source(record: dict) -> str:
+def _source(record: Record) -> str:
     return ": ".join(record[key] for key in ("file_name", "member") if key in record)
 
 
-def _pixels(record: dict) -> np.ndarray:
+def _pixels(record: Record) -> np.ndarray:
     """(H, W, 3) uint8 RGB."""
     if "image" in record:
         return record["image"]
@@ -117,8 +119,8 @@ def _pixels(record: dict) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data.startswith(_JPEG_START) else None
     if image is not None:
         return image[:, :, ::-1]
-    with Image.open(io.BytesIO(data)) as picture:
-        picture = ImageOps.exif_transpose(picture)
+    with Image.open(io.BytesIO(data)) as opened:
+        picture = ImageOps.exif_transpose(opened)
         if picture.mode.startswith("I;16"):  # `convert` would clip it at 255
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         fault = depth_fault(picture)

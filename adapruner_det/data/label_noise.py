@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .validation import Record
 
-def flip_labels(records: Sequence[dict], share: float, seed: int, num_classes: int) -> list[dict]:
+
+def flip_labels(records: Sequence[Record], share: float, seed: int, num_classes: int) -> list[Record]:
     """Symmetric label noise: copies of N records, round(share * N) of them with another class.
 
     Which records, and which of the other classes (all alike), depends on the seed and on N alone.

@@ -54,7 +54,7 @@ def find_path(path: str) -> str:
     )
 
 
-def check_same_metadata(name: str, metadata: dict[str, object]) -> None:
+def check_same_metadata(name: str, metadata: Mapping[str, object]) -> None:
     """Raises ValueError if data set `name` is registered with other metadata than this."""
     present = MetadataCatalog.get(name).as_dict()
     differences = [

@@ -16,6 +16,7 @@ from .. import __version__
 from ..pruning import Selection
 from ..pruning.class_balance import rarest_class
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
+from .validation import Record
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
 FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given a wrong class
@@ -31,13 +32,13 @@ NO_BOXES = ""  # stands in class counts for images without boxes
 
 
 def make_selection(
-    records: Sequence[dict],
+    records: Sequence[Record],
     scores: "Sequence[float | None]",
     kept: "Sequence[bool] | None" = None,
     *,
     keep_ratio: float,
     method: str,
-    others: Sequence[dict] = (),
+    others: Sequence[Record] = (),
     keep_others: bool = False,
     class_balance: bool = False,
     columns: "Mapping[str, Sequence[Any]] | None" = None,
@@ -59,7 +60,8 @@ def make_selection(
         ValueError: a score is no finite number, or there are too few images to keep one of each class.
     """
     _check_scores(records, scores, method)
-    everything, nothing = [*records, *others], [None] * len(others)
+    everything = [*records, *others]
+    nothing: list[Any] = [None] * len(others)
     class_names = list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
     names = list(dict.fromkeys(record["dataset_name"] for record in everything))
     facts = dict(provenance or {}) if kept is not None else {**(provenance or {}), "class_balance": class_balance}
@@ -103,7 +105,7 @@ def cut_as_made(selection: Selection, keep_ratio: float, across_classes: bool = 
     return selection.cut(keep_ratio, column if balanced else None)
 
 
-def _check_scores(records: Sequence[dict], scores: "Sequence[float | None]", method: str) -> None:
+def _check_scores(records: Sequence[Record], scores: "Sequence[float | None]", method: str) -> None:
     bad = [i for i, score in enumerate(scores) if score is not None and not np.isfinite(score)]
     if bad or len(scores) != len(records):
         ids = [records[i]["image_id"] for i in bad[:5]]
@@ -124,19 +126,19 @@ def source_of(dataset_name: str) -> dict[str, str]:
     return {"format": "other"}
 
 
-def _first_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
+def _first_columns(records: Sequence[Record], class_names: list[str]) -> dict[str, list[Any]]:
     """What people want to see of each image beside its score."""
     if "category_id" not in records[0]:
         crowds = [sum(map(_is_crowd, record.get("annotations", []))) for record in records]
         boxes = [len(record.get("annotations", [])) - own for record, own in zip(records, crowds)]
         return {"boxes": boxes, **({"crowds": crowds} if any(crowds) else {})}
-    columns = {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
+    columns: dict[str, list[Any]] = {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
     if any(FLIPPED_COLUMN in record for record in records):
         columns[FLIPPED_COLUMN] = [int(record.get(FLIPPED_COLUMN, False)) for record in records]
     return columns
 
 
-def _last_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, list]:
+def _last_columns(records: Sequence[Record], class_names: list[str]) -> dict[str, list[Any]]:
     if "category_id" in records[0]:
         return {}
     counts = [_boxes_by_class(record, len(class_names)) for record in records]
@@ -144,17 +146,17 @@ def _last_columns(records: Sequence[dict], class_names: list[str]) -> dict[str, 
     return {RAREST_COLUMN: [named[i] for i in rarest_class(np.array(counts))], CLASSES_COLUMN: counts}
 
 
-def _boxes_by_class(record: dict, num_classes: int) -> list[int]:
+def _boxes_by_class(record: Record, num_classes: int) -> list[int]:
     classes = [a["category_id"] for a in record.get("annotations", []) if not _is_crowd(a)]
     return np.bincount(np.array(classes, int), minlength=num_classes).tolist()
 
 
-def _is_crowd(annotation: dict) -> bool:
+def _is_crowd(annotation: Record) -> bool:
     """Whether it marks a region nobody has to find: neither trained on nor counted."""
     return bool(annotation.get("iscrowd", 0))
 
 
-def fingerprint(records: Sequence[dict]) -> str:
+def fingerprint(records: Sequence[Record]) -> str:
     """SHA-256 of the records' data sets, ids and annotations, in their order."""
     lines = []
     for record in records:
@@ -237,6 +239,8 @@ def _reasons_line(selection: Selection) -> str:
 def summary(selection: Selection) -> str:
     """A table of images, and boxes, kept by class; why images go; what became of wrong labels, if there are any."""
     counts = class_counts(selection)
+    shown: tuple[str, ...]
+    total: tuple[str, ...]
     if CLASS_COLUMN in selection.columns:
         headers = ["class", "images", "kept", "share kept"]
         shown = total = ("images", "kept_images")

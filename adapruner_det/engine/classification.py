@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
 from ..data.sampling import ResumableSampler
 from ..evaluation.accuracy import ClassificationEvaluator
+from ..modeling.image_classifier import ImageClassifier
 from ..pruning.statistics import Statistics
 from . import classification_statistics
 
@@ -54,6 +56,7 @@ class ClassificationTask:
     @staticmethod
     def adapt_model(model: nn.Module, records: list[dict]) -> None:
         """Gives the model the mean and deviation of its training images, unless its weights brought theirs."""
+        model = cast(ImageClassifier, model)
         if not model.has_pixel_statistics:
             spread = np.linspace(0, len(records) - 1, min(len(records), _STATISTICS_IMAGES)).round().astype(int)
             images = read_images([records[i] for i in spread], model.image_size)
@@ -85,7 +88,7 @@ class ClassificationTask:
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
-        return classification_statistics.statistics_of(cfg, model, records)
+        return classification_statistics.statistics_of(cfg, cast(ImageClassifier, model), records)
 
     @staticmethod
     def image_indices(batch: dict) -> Tensor:

@@ -26,7 +26,7 @@ _AT_A_TIME = 16  # images whose gradients are held together
 
 def labelled(records: list[dict]) -> Statistics:
     """What is known of N images before a model has seen them: an image is one box."""
-    boxes = np.tile(np.float32(WHOLE_IMAGE), (len(records), 1))
+    boxes = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(records), 1))
     return Statistics.of_labels(
         [record["dataset_name"] for record in records],
         [str(record["image_id"]) for record in records],
@@ -111,7 +111,7 @@ class AnswersInTraining:
     """
 
     def __init__(self, model: ImageClassifier):
-        self._logits = None
+        self._logits: Tensor | None = None
         model.head.register_forward_hook(self._remember)
 
     def _remember(self, head, inputs, logits: Tensor) -> None:
@@ -119,4 +119,5 @@ class AnswersInTraining:
 
     def correct(self, batch: dict) -> Tensor:
         """Whether each image of the batch that was just trained on is in its class: (B,) bool, on the CPU."""
+        assert self._logits is not None  # the model was trained
         return (self._logits.argmax(1) == batch["labels"].to(self._logits.device)).cpu()

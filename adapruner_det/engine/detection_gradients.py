@@ -1,13 +1,14 @@
 """The gradients of each image's loss on a detector's last layers, for GraNd."""
 
 from fnmatch import fnmatchcase
+from typing import cast
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS
-from torch import nn
+from torch import Tensor, nn
 
 from ..modeling.yolov3_tiny import YOLOv3Tiny
 from .detection_statistics import batches_of, check_backbone, left_as_it_was, losses_of, set_modes_for_losses
@@ -53,7 +54,8 @@ def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np
     with left_as_it_was(model):
         set_modes_for_losses(model)
         for indices, batch in batches_of(cfg, records, "Gradients", size=1):
-            loss = sum(values.float().sum() for values in losses_of(cfg, model, batch).values())
+            terms = losses_of(cfg, model, batch).values()
+            loss = cast(Tensor, sum(values.float().sum() for values in terms))
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             norms[indices] = torch.cat([own.flatten() for own in gradients]).norm().cpu()
     for record, norm in zip(records, norms):

@@ -17,7 +17,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, DatasetMapper, MapDataset, MetadataCatalog
 from detectron2.data.build import trivial_batch_collator
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import Backbone, GeneralizedRCNN
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
@@ -89,7 +89,7 @@ def losses_and_features_of(
     losses: dict[str, np.ndarray] = {}
     features = np.empty((len(records), _coarsest(model)[1].channels), np.float32)
     maps: list[dict[str, Tensor]] = []
-    watch = model.backbone.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    watch = _backbone_of(model).register_forward_hook(lambda module, inputs, output: maps.append(output))
     # What R-CNNs draw of an image's proposals, and divide by, depends on those in its batch.
     size = 1 if isinstance(model, GeneralizedRCNN) else None
     try:
@@ -159,6 +159,7 @@ def shares_found(labels: Labels, detections: Detections, num: int, iou: float = 
     Returns:
         (N,) float32. An image without boxes has 1 if nothing is detected in it, else 0.
     """
+    assert labels.crowds is not None
     shares = np.empty(num, np.float32)
     for image, (true, seen) in enumerate(zip(_by_image(labels.images, num), _by_image(detections.images, num))):
         true = true[~labels.crowds[true]]
@@ -251,15 +252,19 @@ def losses_of(cfg: CfgNode, model: nn.Module, batch: list[dict]) -> dict[str, Te
 def set_modes_for_losses(model: nn.Module) -> None:
     """Training mode for what computes losses, evaluation mode for what depends on chance or batch."""
     model.train()
-    model.backbone.eval()
+    _backbone_of(model).eval()
     for module in model.modules():
         if isinstance(module, (_NormBase, _DropoutNd)):
             module.eval()
 
 
+def _backbone_of(model: nn.Module) -> Backbone:
+    return model.backbone
+
+
 def _coarsest(model: nn.Module) -> tuple[str, ShapeSpec]:
     """The backbone's map of the largest stride, of these the one with the most channels."""
-    shapes = model.backbone.output_shape()
+    shapes = _backbone_of(model).output_shape()
     return max(shapes.items(), key=lambda item: (item[1].stride, item[1].channels))
 
 

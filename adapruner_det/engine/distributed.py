@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FunctionType
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -64,7 +65,8 @@ def launch(main: Callable, args) -> None:
 
 def _pass_on(signum: int, frame) -> None:
     for process in multiprocessing.active_children():
-        os.kill(process.pid, signum)
+        if process.pid is not None:
+            os.kill(process.pid, signum)
 
 
 def synchronise_statistics(model: nn.Module) -> None:
@@ -89,7 +91,7 @@ def patient_group() -> Iterator["distributed.ProcessGroup | None"]:
     if comm.get_world_size() == 1:
         yield None
         return
-    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    group: Any = distributed.new_group(backend="gloo", timeout=PATIENCE)  # no number, which strangers to it get
     yield group
     distributed.barrier(group)
     distributed.destroy_process_group(group)

@@ -80,7 +80,7 @@ class Proxy:
         self.records, self.others = self.adapter.split_competing(cfg, self.adapter.load_records(cfg))
         self.cfg = with_max_iter(cfg, len(self.records))
         self._check_settings()
-        self._identity = {"fingerprint": fingerprint(self.records), "config": proxy_settings(self.cfg)}
+        self._identity: dict[str, Any] = {"fingerprint": fingerprint(self.records), "config": proxy_settings(self.cfg)}
         self._check_identity()
 
     def train(self, need: str) -> None:
@@ -128,7 +128,8 @@ class Proxy:
                     start = perf_counter()
                     arrays = compute()
                     content = io.BytesIO()
-                    np.savez(content, **arrays, seconds=np.array(perf_counter() - start))
+                    timed: dict[str, Any] = {**arrays, "seconds": np.array(perf_counter() - start)}
+                    np.savez(content, **timed)
                     write_bytes(path, content.getvalue())
         arrays = _load(path)
         return arrays, arrays.pop("seconds").item()

@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from detectron2.engine import HookBase
 from torch import Tensor
 
 from ..files import write_bytes
+from ..modeling.image_classifier import ImageClassifier
 from ..modeling.per_image import return_per_image_losses
 from .classification_statistics import AnswersInTraining
 from .distributed import unwrapped
@@ -49,8 +50,8 @@ class RecordingStep(MixedPrecisionTrainer):
         per_image = {name: values.float() for name, values in self.forward(data).items()}
         self.recorder.add(
             self.task.image_indices(data),
-            sum(values.detach() for values in per_image.values()).cpu(),
-            self.answers and self.answers.correct(data),
+            cast(Tensor, sum(values.detach() for values in per_image.values())).cpu(),
+            self.answers.correct(data) if self.answers else None,
         )
         return {name: values.mean() for name, values in per_image.items()}
 
@@ -84,7 +85,7 @@ class ProxyTrainer(AdaPrunerTrainer):
     def _build_step(self, cfg: CfgNode) -> RecordingStep:
         model, loader, optimizer = self._trainer.model, self._trainer.data_loader, self._trainer.optimizer
         return_per_image_losses(unwrapped(model))
-        answers = AnswersInTraining(unwrapped(model)) if self._measure is None else None
+        answers = AnswersInTraining(cast(ImageClassifier, unwrapped(model))) if self._measure is None else None
         epochs = num_epochs(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, len(self._records))
         seed = cfg.SEED if cfg.SEED >= 0 else None
         recorder = DynamicsRecorder(len(self._records), epochs, answers is not None)

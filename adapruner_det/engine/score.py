@@ -46,7 +46,7 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[
     if entry.trainings:
         parts = {"proxy": sum(map(proxy.seconds, entry.trainings)), **parts}
     if variant and variant == entry.sets_ratio:
-        keep_ratio = max(1, np.count_nonzero(scores.values > 0)) / len(statistics)
+        keep_ratio = max(1, int(np.count_nonzero(scores.values > 0))) / len(statistics)
     selection = make_selection(
         proxy.records,
         scores.values.tolist(),

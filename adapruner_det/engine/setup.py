@@ -124,7 +124,7 @@ class _Config(CfgNode):
         super().merge_from_other_cfg(cfg_other)
 
     def merge_from_list(self, cfg_list: Sequence[str]) -> None:
-        pairs = list(cfg_list)
+        pairs: list[Any] = list(cfg_list)
         for at, (key, value) in enumerate(zip(pairs[::2], pairs[1::2])):
             if isinstance(self._value(key), float) and re.fullmatch(r"[+-]?\d+", str(value)):
                 pairs[2 * at + 1] = float(value)
@@ -149,7 +149,7 @@ class _Config(CfgNode):
             ) from error
 
     def _value(self, key: str) -> Any:
-        node = self
+        node: Any = self
         for part in key.split("."):
             node = node.get(part) if isinstance(node, CfgNode) else None
         return node

@@ -33,7 +33,7 @@ class Stopped(SystemExit):
 class StopSignals:
     """Notes the first signal while steps are made; outside of steps it ends the run, as a second one does anywhere."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.waits = False
         self._number: int | None = None
         self._since = 0.0

@@ -80,7 +80,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         return_per_image_losses(self.model)
         expected = cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected"
         class_counts = self.task.class_counts(self._records) if expected else None
-        pruner = build_pruner(cfg, len(self._records), class_counts.shape[1] if expected else 0)
+        pruner = build_pruner(cfg, len(self._records), 0 if class_counts is None else class_counts.shape[1])
         return AdaPrunerStep(*parts, pruner, self.task, self._records, class_counts=class_counts, **options)
 
     @property

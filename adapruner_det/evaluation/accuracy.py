@@ -48,7 +48,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         self._parts: list[pd.DataFrame] = []
 
     def process(self, inputs: dict, outputs: Tensor):
@@ -102,7 +102,7 @@ class ClassificationEvaluator(DatasetEvaluator):
             metrics.setdefault(f"accuracy-{name}", accuracy)  # a class may be called "top5": the metric keeps its name
         self._log(classes, ", ".join(f"{name} {metrics[name]:.2f}" for name in names))
         if self._output_dir:
-            self._save(images, classes, metrics)
+            self._save(self._output_dir, images, classes, metrics)
         return OrderedDict(classification=metrics)
 
     def _log(self, classes: pd.DataFrame, overall: str) -> None:
@@ -112,9 +112,9 @@ class ClassificationEvaluator(DatasetEvaluator):
         if len(absent):
             logger.warning("%s holds no image of: %s. Their accuracy is NaN.", self._dataset_name, ", ".join(absent))
 
-    def _save(self, images: pd.DataFrame, classes: pd.DataFrame, metrics: dict) -> None:
+    def _save(self, folder: str, images: pd.DataFrame, classes: pd.DataFrame, metrics: dict) -> None:
         summary = {"dataset": self._dataset_name, "images": len(images), "classification": metrics}
-        write_results(self._output_dir, "per_class.csv", classes.reset_index(), summary)
+        write_results(folder, "per_class.csv", classes.reset_index(), summary)
         predictions = {
             "image_id": images["image_id"],
             "class": images["label"].map(self._class_names.__getitem__),
@@ -122,4 +122,4 @@ class ClassificationEvaluator(DatasetEvaluator):
             "probability": images["probability"].astype(float).round(6),
         }
         rows = pd.DataFrame(predictions).to_dict("records")
-        write_text(Path(self._output_dir) / "predictions.json", json.dumps(rows))
+        write_text(Path(folder) / "predictions.json", json.dumps(rows))

@@ -134,7 +134,7 @@ def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[
     read = {record["image_id"]: record.get("annotations", []) for record in records}
     known = {a.get("id"): a for annotations in read.values() for a in annotations}
     images = {i["id"]: {**i, **sizes[i["id"]]} for i in content["images"] if i["id"] in read}
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for entry in content["annotations"]:
         if entry["image_id"] not in images or entry["category_id"] not in categories:
             continue

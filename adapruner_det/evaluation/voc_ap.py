@@ -124,16 +124,17 @@ def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, 
     Images are visited in the order of `truth`, so the result does not depend on how the images were spread over
     processes.
     """
-    parts, offset = [], 0
+    parts: list[tuple[np.ndarray, ...]] = []
+    offset = 0
     for image_id, gt in truth.items():
-        boxes, scores, classes = predictions.get(image_id, NO_PREDICTIONS)
+        found = predictions.get(image_id, NO_PREDICTIONS)
         # NaN where neither box has an area, which exceeds no threshold
-        iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(gt.boxes)).numpy()
-        iou = np.where(classes[:, None] == gt.classes[None, :], iou, 0.0)
+        iou = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(gt.boxes)).numpy()
+        iou = np.where(found.classes[:, None] == gt.classes[None, :], iou, 0.0)
         iou = np.pad(iou, ((0, 0), (0, 1)))  # N x M + 1: with no box at all, there is something to choose from
         best = iou.argmax(axis=1)
         ignored = np.append(gt.ignored, False)[best]
-        parts.append((scores, classes, iou[np.arange(len(best)), best], best + offset, ignored))
+        parts.append((found.scores, found.classes, iou[np.arange(len(best)), best], best + offset, ignored))
         offset += len(gt.boxes)
     return Matches(*(np.concatenate(column) for column in zip(*parts)))
 
@@ -215,7 +216,7 @@ class VOCEvaluator(DatasetEvaluator):
         self._truth = ground_truth(dataset_name)
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         self._predictions: list[tuple[str, ImagePredictions]] = []
 
     def process(self, inputs, outputs):
@@ -264,7 +265,7 @@ class VOCEvaluator(DatasetEvaluator):
         results = self._summary(aps, num_boxes > 0)
         self._log(table, results, predictions)
         if self._output_dir:
-            self._save(table, results, predictions)
+            self._save(self._output_dir, table, results, predictions)
         return OrderedDict(bbox=results)
 
     def _summary(self, aps: np.ndarray, present: np.ndarray) -> "OrderedDict[str, float]":
@@ -294,7 +295,9 @@ class VOCEvaluator(DatasetEvaluator):
                 f"{self._dataset_name} holds no box to be found of: {absent}. Their AP is NaN and left out of the mean."
             )
 
-    def _save(self, table: pd.DataFrame, results: dict, predictions: Mapping[str, ImagePredictions]) -> None:
+    def _save(
+        self, folder: str, table: pd.DataFrame, results: dict, predictions: Mapping[str, ImagePredictions]
+    ) -> None:
         summary = {
             "dataset": self._dataset_name,
             "rule": "11point" if self._eleven_point else "area",
@@ -302,8 +305,8 @@ class VOCEvaluator(DatasetEvaluator):
             "images_predicted": len(predictions),
             "bbox": results,
         }
-        write_results(self._output_dir, "per_class_ap.csv", table, summary)
-        write_text(Path(self._output_dir) / "predictions.json", json.dumps(_coco_results(predictions)))
+        write_results(folder, "per_class_ap.csv", table, summary)
+        write_text(Path(folder) / "predictions.json", json.dumps(_coco_results(predictions)))
 
 
 def build_evaluator(dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:

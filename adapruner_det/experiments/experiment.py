@@ -57,6 +57,16 @@ class Grid:
 
 
 @dataclass
+class WholeGrid:
+    """A grid with nothing left open."""
+
+    train_configs: dict[str, str]
+    keep_ratios: list[float]
+    seeds: list[int]
+    budgets: list[str]
+
+
+@dataclass
 class Experiment:
     """What to compare: the schema of an experiment file.
 
@@ -95,7 +105,7 @@ class Experiment:
     cut_from: float | None = None
     more: list[Grid] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.prune_config:
             raise ValueError("prune_config: needed, on the command line or in an --experiment file")
         _check_once("methods", self.methods)
@@ -120,11 +130,11 @@ class Experiment:
                 f"{sorted(self.models())}; give each of them a config of its second stage, or none"
             )
 
-    def grids(self, model: str | None = None) -> list[Grid]:
+    def grids(self, model: str | None = None) -> list[WholeGrid]:
         """The experiment's own grid and those of `more`, with nothing left open; if asked, a model's."""
         own = {one.name: getattr(self, one.name) for one in fields(Grid)}
         further = [{name: own[name] if value is None else value for name, value in vars(g).items()} for g in self.more]
-        grids = [Grid(**grid) for grid in (own, *further)]
+        grids = [WholeGrid(**grid) for grid in (own, *further)]
         return [grid for grid in grids if model is None or model in grid.train_configs]
 
     def models(self) -> dict[str, str]:
@@ -217,7 +227,7 @@ def _check_grid(where: str, grid: Grid) -> None:
     _check_choice(f"{where}budgets", grid.budgets or (), BUDGETS)
     _check_ratios(f"{where}keep_ratios", grid.keep_ratios or ())
     if any(seed < 0 for seed in grid.seeds or ()):
-        raise ValueError(f"{where}seeds: {list(grid.seeds)}; a seed is at least 0, to get the same run again")
+        raise ValueError(f"{where}seeds: {list(grid.seeds or ())}; a seed is at least 0, to get the same run again")
 
 
 def _check_ratios(name: str, ratios: Sequence[float]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -80,8 +81,11 @@ def _draw_method(panel: Axes, number: int, count: int, method: str, by_ratio) ->
     if len(mean) == 1:  # a band has no width there; side by side, so that none hides another
         mean.index = spread.index = mean.index + (number - (count - 1) / 2) * SIDE_BY_SIDE
     colour = COLOURS[number % len(COLOURS)]
-    look = {"linestyle": LINES[number // len(COLOURS) % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
-    thick = {"linewidth": 2.5, "zorder": 3} if method in (RANDOM, ADAPRUNER) else {}
+    look: dict[str, Any] = {
+        "linestyle": LINES[number // len(COLOURS) % len(LINES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+    thick: dict[str, Any] = {"linewidth": 2.5, "zorder": 3} if method in (RANDOM, ADAPRUNER) else {}
     panel.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
     panel.plot(mean.index, mean, label=method, color=colour, markersize=5, **look, **thick)
     if len(mean) == 1:

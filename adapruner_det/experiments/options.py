@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +16,7 @@ from .experiment import PAIRS, Experiment, nearest
 from .methods import ADAPRUNER, METHODS
 
 Options = dict[str, Any]
+Readers = dict[str, Callable[[Any], Any]]
 CONFIGS = ("prune_config", "train_configs", "finetune")  # options that name config files
 
 
@@ -38,10 +39,10 @@ def load_experiment(given: Options, file: "str | Path | None" = None, register: 
         given["opts"] = [*data, *given.get("opts", ())]
         given["train_opts"] = ["DATASETS.TEST", str(tuple(names[1:2])), *given.get("train_opts", ())]
     if file is None:
-        return OmegaConf.to_object(_typed(given))
+        return cast(Experiment, OmegaConf.to_object(_typed(given)))
     options = merge(read_experiment(file), given)
     try:
-        return OmegaConf.to_object(_typed(options))
+        return cast(Experiment, OmegaConf.to_object(_typed(options)))
     except ValueError as error:
         raise ValueError(f"{file}, with the options given besides: {error}") from error
 
@@ -102,14 +103,14 @@ def _typed(options: Options) -> DictConfig:
         except OmegaConfBaseException as error:
             message, place = str(error).splitlines()[0], error.full_key or key
             if isinstance(error, ConfigKeyError):
-                known = [one.name for one in fields(error.object_type)]
+                known = [one.name for one in fields(error.object_type or Experiment)]
                 message = f"there is no such option, but {', '.join(known)}{nearest(place.rpartition('.')[2], known)}"
             within = "" if place.startswith(str(key)) else f"{key}: "
             raise ValueError(f"{within}{place}: {message}") from error
     return typed
 
 
-def _read(written: Options, readers: dict[str, Callable[[Any], Any]], folder: "str | Path") -> Options:
+def _read(written: Options, readers: Readers, folder: "str | Path") -> Options:
     """What is written, in the form of the fields; ValueError, naming the option, if it cannot be."""
     options: Options = {}
     for key, value in written.items():
@@ -183,8 +184,8 @@ def _named_variants(texts: Sequence[str]) -> Options:
 
 
 # How what is written becomes the value of a field, where these differ.
-_IN_FILE = {**dict.fromkeys(PAIRS, _pairs_in_file), "variants": _variants_in_file}
-_ON_COMMAND_LINE = {
+_IN_FILE: Readers = {**dict.fromkeys(PAIRS, _pairs_in_file), "variants": _variants_in_file}
+_ON_COMMAND_LINE: Readers = {
     **dict.fromkeys(PAIRS[1:], shlex.split),
     "variants": _named_variants,
     "train_configs": _named,

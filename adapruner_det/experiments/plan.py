@@ -104,7 +104,9 @@ class _Planner:
             pairs = ("ADAPRUNER.KEEP_RATIO", ratio)
             self._add_train_net(name, stage, seed, self._competing(stage)[0], pairs, what=ADAPRUNER)
             return
-        tool, what, after, proxy = "score.py", "scoring", (), ()
+        tool, what = "score.py", "scoring"
+        after: tuple[str, ...] = ()
+        proxy: tuple[object, ...] = ()
         if base == RANDOM:
             tool, what = "selection.py", RANDOM
         if needs_proxy(base):
@@ -181,9 +183,12 @@ class _Planner:
         content = _counting(cfg, what).dump()
         content += self._cached(("trained on", *_data_key(cfg)), lambda: fingerprint(self._load(cfg)))
         for name in cfg.DATASETS.TEST:
-            key = "tested on", name, cfg.DATASETS.ON_INVALID
-            content += self._cached(key, lambda name=name: fingerprint(task_of(cfg).load_dataset(cfg, name)))
+            content += self._fingerprint_of_test(cfg, name)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def _fingerprint_of_test(self, cfg: CfgNode, name: str) -> str:
+        key = "tested on", name, cfg.DATASETS.ON_INVALID
+        return self._cached(key, lambda: fingerprint(task_of(cfg).load_dataset(cfg, name)))
 
     def _iterations(self, stage: Stage, images: int) -> int:
         return with_max_iter(self._config(stage), images).SOLVER.MAX_ITER

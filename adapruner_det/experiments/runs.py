@@ -78,7 +78,8 @@ def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
 def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolExecutor, bar: tqdm) -> None:
     """Starts whatever can start as places become free; what is under way is left to the pool."""
     places = _environments(jobs)  # whoever runs has taken one
-    waiting, finished = list(runs), set()
+    waiting = list(runs)
+    finished: set[str] = set()
     under_way: dict[Future, tuple[Run, dict[str, str]]] = {}
     while waiting or under_way:
         ready = [run for run in waiting if finished.issuperset(run.after)]

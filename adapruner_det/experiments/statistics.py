@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
     p: float = math.nan
 
 
-def over_cells(cells: Sequence[Sequence[float]]) -> Estimate:
+def over_cells(cells: Sequence[Sequence[float] | np.ndarray]) -> Estimate:
     """The mean of the means of R cells; its variance is from within them, sum_r v_r / R^2 with v_r = s_r^2 / n_r.
 
     Of one cell it is the mean with Student's t interval, n - 1 degrees of freedom ("Student", "The probable error of a

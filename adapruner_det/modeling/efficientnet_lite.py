@@ -6,6 +6,7 @@ module puts the backbones into Detectron2's registry.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -32,7 +33,7 @@ class EfficientNetLite(Backbone):
         ValueError: `out_features` is empty or names another output.
     """
 
-    def __init__(self, network: nn.Module, out_features: Sequence[str]):
+    def __init__(self, network: Any, out_features: Sequence[str]):
         super().__init__()
         if not out_features or not set(out_features) <= set(STAGES):
             raise ValueError(
@@ -60,7 +61,7 @@ class EfficientNetLite(Backbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each output."""
-        blocks = {name: self.blocks[STAGES[name][1] - 1] for name in self._out_features}
+        blocks: dict[str, Any] = {name: self.blocks[STAGES[name][1] - 1] for name in self._out_features}
         return {
             name: ShapeSpec(channels=block._project_conv.out_channels, stride=STAGES[name][0])
             for name, block in blocks.items()

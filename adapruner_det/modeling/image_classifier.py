@@ -27,6 +27,9 @@ class ImageClassifier(nn.Module):
             were trained with; otherwise `set_pixel_statistics` gives it those of the training set.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,

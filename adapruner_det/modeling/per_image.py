@@ -26,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import singledispatch
 from types import MethodType
+from typing import Any
 
 import torch
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
@@ -94,7 +95,7 @@ def install_per_image_losses(model: nn.Module) -> None:
 @install_per_image_losses.register
 def _install_rcnn(model: GeneralizedRCNN) -> None:
     _check_native(model, (GeneralizedRCNN,), "forward")
-    overrides = []
+    overrides: list[tuple[Any, str, Callable[..., Any]]] = []
     if model.proposal_generator is not None:
         _check_native(model.proposal_generator, (RPN,), "forward", "losses")
         _check_box_loss(model.proposal_generator)

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 Losses = dict[str, Tensor]
-# A row of a (N, R) table: the image, and which of its anchors or proposals.
-Rows = tuple[Tensor, Tensor]
+# Rows of a (N, R) table: the image, and which of its anchors or proposals; two, of whatever `nonzero` gives.
+Rows = tuple[Tensor, ...]
 OVERLAP_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 BOX_LOSSES = ("smooth_l1", *OVERLAP_LOSSES)
 
@@ -195,8 +195,8 @@ def _proposal_box_losses(
     """(F,) losses from deltas of shape (R, B), or (R, K * B) with some for each class."""
     boxes = torch.cat([own.proposal_boxes.tensor for own in proposals])[foreground]
     # An image without boxes has no gt_boxes and no foreground: any boxes do.
-    targets = [own.gt_boxes if own.has("gt_boxes") else own.proposal_boxes for own in proposals]
-    targets = torch.cat([own.tensor for own in targets])[foreground]
+    matched = [own.gt_boxes if own.has("gt_boxes") else own.proposal_boxes for own in proposals]
+    targets = torch.cat([own.tensor for own in matched])[foreground]
     box_dim = boxes.shape[1]
     if deltas.shape[1] == box_dim:
         deltas = deltas[foreground]

@@ -137,16 +137,16 @@ def assign(truth: GroundTruth, levels: Sequence[Level], anchors: Tensor, classes
     sizes, shapes = (Boxes(F.pad(x, (2, 0))) for x in (boxes[:, 2:] - boxes[:, :2], anchors))
     best = pairwise_iou(sizes, shapes).argmax(dim=1)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    assigned, predictions, offset = [], [], 0
+    owners, rows, offset = [], [], 0
     for level in levels:
         owned = best[:, None] == torch.tensor(level.anchor_ids, device=best.device)
         g, anchor = owned.nonzero(as_tuple=True)
         column, row = (centres[g] / level.stride).long().unbind(dim=1)
         cell = row.clamp(0, level.height - 1) * level.width + column.clamp(0, level.width - 1)
-        assigned.append(g)
-        predictions.append(offset + cell * len(level.anchor_ids) + anchor)
+        owners.append(g)
+        rows.append(offset + cell * len(level.anchor_ids) + anchor)
         offset += level.height * level.width * len(level.anchor_ids)
-    assigned, predictions = torch.cat(assigned), torch.cat(predictions)
+    assigned, predictions = torch.cat(owners), torch.cat(rows)
 
     keys, slot = (truth.image[assigned] * offset + predictions).unique(return_inverse=True)
     last = assigned.new_zeros(len(keys)).scatter_reduce(0, slot, assigned, "amax")

@@ -95,8 +95,8 @@ class YOLOv3Tiny(DenseDetector):
     ) -> dict[str, Tensor]:
         """The loss terms; called by :class:`DenseDetector`."""
         truth = collect_ground_truth(gt_instances, images.image_sizes, self.anchors)
-        predictions, levels = self._concatenate(predictions)
-        losses = yolo_losses(predictions, truth, levels, self.anchors, self.ignore_threshold)
+        rows, levels = self._concatenate(predictions)
+        losses = yolo_losses(rows, truth, levels, self.anchors, self.ignore_threshold)
         if self.per_image_losses:
             return losses
         return {name: loss.mean() for name, loss in losses.items()}
@@ -105,12 +105,12 @@ class YOLOv3Tiny(DenseDetector):
         self, images: ImageList, features: list[Tensor], predictions: list[Tensor]
     ) -> list[Instances]:
         """The detections in each image as the network sees it; called by :class:`DenseDetector`."""
-        predictions, levels = self._concatenate(predictions)
+        rows, levels = self._concatenate(predictions)
         priors = make_priors(levels, self.anchors)
         # Cells that only see padding were never trained.
         inside = cells_inside(priors, self.anchors.new_tensor(images.image_sizes))
-        boxes = decode_boxes(predictions[..., :4], priors)
-        scores = predictions[..., 4:5].sigmoid() * predictions[..., 5:].sigmoid()
+        boxes = decode_boxes(rows[..., :4], priors)
+        scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
         # Detectron2's R-CNN inference, whose last column is the background's score.
         scores = F.pad(scores, (0, 1))
         results, _ = fast_rcnn_inference(
@@ -126,7 +126,8 @@ class YOLOv3Tiny(DenseDetector):
     def _concatenate(self, predictions: list[Tensor]) -> tuple[Tensor, list[Level]]:
         """The head's maps as one float32 tensor (N, R, 5 + K), and where its rows come from."""
         levels = [
-            Level(stride, *x.shape[-2:], mask) for stride, x, mask in zip(self.strides, predictions, self.anchor_mask)
+            Level(stride, x.shape[-2], x.shape[-1], mask)
+            for stride, x, mask in zip(self.strides, predictions, self.anchor_mask)
         ]
         rows = [permute_to_N_HWA_K(x, 5 + self.num_classes) for x in predictions]
         return torch.cat(rows, dim=1).float(), levels

@@ -10,6 +10,7 @@ however the loader shuffles, never its position in the batch.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ class Objective:
     learning_rate: float = 0.3
     selection_weight: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, known in (("ratio_control", RATIO_CONTROLS), ("loss_scale", LOSS_SCALES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {' or '.join(map(repr, known))}")
@@ -220,7 +221,7 @@ class AdaPruner:
             )
         return self.mask.hard()
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Everything `update` depends on, as tensors and plain Python values."""
         return {
             "settings": self._settings(),
@@ -231,7 +232,7 @@ class AdaPruner:
             **{name: getattr(self, name) for name in _SAVED},
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where the saved pruner stood; ValueError if that has other settings or another number of samples."""
         ours = self._settings()
         changed = [f"{k} was {v}, is {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)]
@@ -249,7 +250,7 @@ class AdaPruner:
         for name in _SAVED:
             setattr(self, name, state[name])
 
-    def _settings(self) -> dict:
+    def _settings(self) -> dict[str, Any]:
         steps = {"total_steps": self.total_steps, "warmup_steps": self.warmup_steps, "alpha": self.alphas}
         return {"keep_ratio": self.keep_ratio, **steps, **asdict(self.objective)}
 
@@ -325,6 +326,7 @@ class AdaPruner:
         """With a penalty, at the end of an epoch: if that has brought the ratio to c or below, c is where it stays."""
         if self.settled_at is not None or self._seen_while_pruning < self.num_samples:
             return
+        assert self._epoch_start is not None
         if self.mask.num_kept > self.num_to_keep:
             self._epoch_start.copy_(self.mask.logits)
             return

@@ -62,7 +62,7 @@ class TermWeights:
     class_balance: float = 1.0
     selection_weight: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value <= _MOST:
                 raise ValueError(f"{name} is a weight of at least 0 (off) and at most {_MOST:.0e}; got {value}")

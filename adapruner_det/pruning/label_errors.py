@@ -63,7 +63,7 @@ def suspicious_boxes(labels: Labels, detections: Detections, num_images: int) ->
         one = (iou(boxes, boxes) >= TWICE) & (classes[:, None] == classes)
         twice[of_labels] = np.tril(one, -1).any(axis=1)
     of_class, twice_of_class = np.bincount(labels.classes), np.bincount(labels.classes[twice])
-    for label in np.flatnonzero(twice):
+    for label in map(int, np.flatnonzero(twice)):
         cls = labels.classes[label]
         nats = float(surprise(1 - twice_of_class[cls] / of_class[cls]))
         found.append(Suspicion(int(labels.images[label]), "twice", labels.boxes[label], int(cls), -1, nats))

@@ -4,6 +4,7 @@ N samples, B of a batch, K classes.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,6 +78,7 @@ class LossScale:
         """Notes losses (B,) and, for "expected", their class_counts (B, K)."""
         self.mean.add(losses)
         if self.kind == "expected":
+            assert class_counts is not None  # see `check`
             x = class_counts.to(self.moments)
             rows = torch.cat([torch.ones_like(x[:, :1]), x, losses.to(x)[:, None]], dim=1)
             self.moments += rows.T @ rows
@@ -96,17 +98,18 @@ class LossScale:
         mean = max(self.mean.value(), 1e-12)
         if not self._is_fitted():
             return losses / mean
+        assert class_counts is not None
         x = class_counts.to(self.coefficients)
         return losses / (self.coefficients[0] + x @ self.coefficients[1:]).clamp(min=FLOOR * mean)
 
     def _is_fitted(self) -> bool:
         return self.kind == "expected" and not bool(self.coefficients[0].isnan())
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         own = {"moments": self.moments.clone(), "coefficients": self.coefficients.clone()}
         return {"mean": dict(vars(self.mean)), **own}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError if it was fitted on another number of classes."""
         if state["coefficients"].shape != self.coefficients.shape:
             raise ValueError(

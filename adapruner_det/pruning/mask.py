@@ -1,5 +1,7 @@
 """One logit a sample, and how many of them are above zero."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -103,10 +105,10 @@ class Mask:
         self.logits.copy_(start + share_walked * (self.logits - start))
         return self.project(num_kept)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {"logits": self.logits.clone(), "num_kept": self.num_kept}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over a saved mask. Raises ValueError if it is of another number of samples."""
         if len(state["logits"]) != len(self):
             raise ValueError(

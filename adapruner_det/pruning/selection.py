@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..files import write_text
 from .names import as_cell
 from .record_check import check_record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORD = "selection.json"
 TABLE = "images.csv"
@@ -45,7 +48,7 @@ class Selection:
     columns: dict[str, Sequence[Any]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         columns = {"datasets": self.datasets, "ids": self.ids, "scores": self.scores, "kept": self.kept, **self.columns}
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
@@ -92,8 +95,8 @@ class Selection:
         """
         if not 0 < keep_ratio <= 1:
             raise ValueError(f"keep_ratio is the share that stays, above 0 and at most 1; got {keep_ratio}")
-        candidates = [i for i, score in enumerate(self.scores) if score is not None]
-        candidates.sort(key=lambda i: (-self.scores[i], _hash(self.datasets[i], self.ids[i])))
+        scores = {i: score for i, score in enumerate(self.scores) if score is not None}
+        candidates = sorted(scores, key=lambda i: (-scores[i], _hash(self.datasets[i], self.ids[i])))
         values = ["all"] * len(self) if balance_by is None else self.columns[balance_by]
         groups: dict[Any, list[int]] = {value: [] for value in values}
         for i in candidates:
@@ -106,7 +109,7 @@ class Selection:
                 kept[i] = True
         return replace(self, kept=kept, keep_ratio=keep_ratio)
 
-    def table(self):
+    def table(self) -> "pd.DataFrame":
         """A pandas DataFrame, one row a sample: dataset, id, kept, score and the further columns."""
         import pandas as pd  # here, so that the mask needs nothing but torch
 
@@ -152,8 +155,9 @@ class Selection:
                 raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
             check_record(record)
             samples = dict(record["samples"])
-            known = [samples.pop(name) for name in ("dataset", "id", "score", "kept")]
-            return Selection(*known, record["keep_ratio"], record["method"], samples, record["provenance"])
+            datasets, ids, scores, kept = (samples.pop(name) for name in ("dataset", "id", "score", "kept"))
+            ratio, method, provenance = record["keep_ratio"], record["method"], record["provenance"]
+            return Selection(datasets, ids, scores, kept, ratio, method, samples, provenance)
         except KeyError as error:
             raise ValueError(f"{path} is not a selection this version can read: it lacks {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
@@ -167,19 +171,19 @@ def quotas(sizes: Sequence[int], total: int, names: Sequence[str] = ()) -> list[
     largest fractions, the first among equals. A group whose share is below one gets one, and the rest is divided among
     the others. Raises ValueError, with their names, for more groups than samples to keep.
     """
-    sizes = np.array(sizes)
-    given, free = np.zeros_like(sizes), sizes > 0
+    counts = np.array(sizes)
+    given, free = np.zeros_like(counts), counts > 0
     if free.sum() > total:
         raise ValueError(
-            f"{free.sum()} groups{_some(names)} cannot each keep a sample when {total} of {sizes.sum()} are to be kept: raise "
+            f"{free.sum()} groups{_some(names)} cannot each keep a sample when {total} of {counts.sum()} are to be kept: raise "
             "keep_ratio, join groups, or do without (SCORING.CLASS_BALANCE False; in selection.py cut, --across-classes)"
         )
-    while (small := free & (sizes * (total - given.sum()) < sizes[free].sum())).any():
+    while (small := free & (counts * (total - given.sum()) < counts[free].sum())).any():
         given[small] = 1
         free &= ~small
     if free.any():
         places = total - given.sum()
-        shares, remainders = np.divmod(sizes[free] * places, sizes[free].sum())
+        shares, remainders = np.divmod(counts[free] * places, counts[free].sum())
         shares[np.argsort(-remainders, kind="stable")[: places - shares.sum()]] += 1
         given[free] = shares
     return given.tolist()

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Statistics:
     pixels: np.ndarray = field(default_factory=lambda: _NOTHING)
     image_learning_rate: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         lengths = {"datasets": len(self.datasets), "counts": len(self.counts), "features": len(self.features)}
         lengths.update({f"loss {name}": len(values) for name, values in self.losses.items()})
         wrong = {name: length for name, length in lengths.items() if length != len(self.ids)}
@@ -164,10 +164,10 @@ class Statistics:
         places = [np.arange(n, num, len(parts)) for n in range(len(parts))]
         back = np.argsort(np.concatenate(places))
 
-        def rows(columns: list) -> np.ndarray:
+        def rows(columns: list[Any]) -> np.ndarray:
             return np.concatenate(columns)[back]
 
-        def boxes(name: str):
+        def boxes(name: str) -> Any:
             tables = [getattr(part, name) for part in parts]
             moved = [table._replace(images=place[table.images]) for table, place in zip(tables, places)]
             return type(moved[0])(*map(np.concatenate, zip(*moved)))
@@ -186,7 +186,8 @@ class Statistics:
     def save(self, folder: "str | Path") -> None:
         """Writes `statistics.npz` into the folder: whole or not at all."""
         content = io.BytesIO()
-        np.savez_compressed(content, **self.arrays())
+        arrays: dict[str, Any] = self.arrays()
+        np.savez_compressed(content, **arrays)
         write_bytes(Path(folder) / FILE, content.getvalue())
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ CSV, COCO = "doubtful_labels.csv", "doubtful_labels.json"
 _CORNERS = [f"{whose}_{side}" for whose in ("label", "seen") for side in ("x_min", "y_min", "x_max", "y_max")]
 
 
-def doubtful_boxes(statistics: Statistics, place: Sequence[int], classifies: bool) -> list[dict[str, Any]]:
+def doubtful_boxes(statistics: Statistics, place: np.ndarray, classifies: bool) -> list[dict[str, Any]]:
     """All labels with a doubt of a nat or more, the most doubtful first.
 
     Args:
@@ -76,7 +76,8 @@ def write_lists(
         records, sizes: of all images of the selection; width and height.
     """
     named = [*class_names, ""]  # -1 is none
-    rows, by_image = [], {}
+    rows = []
+    by_image: dict[int, dict[str, Any]] = {}
     for doubt in doubts:
         i, record = doubt["i"], records[doubt["i"]]
         file = record.get("file_name", str(record["image_id"]))

@@ -169,7 +169,8 @@ class _Page:
     @cached_property
     def sections(self) -> dict[str, list]:
         """Places of the images in the page's fixed sections; copies are lists of one that stays and those like it."""
-        scores, losses = self.selection.scores, self.losses
+        scores: Sequence[Any] = self.selection.scores  # a number wherever one is sorted by
+        losses = self.losses
         by_score = sorted((i for i, score in enumerate(scores) if score is not None), key=lambda i: scores[i])
         with_loss = [i for i, loss in enumerate(losses) if loss is not None and self.kept[i]]
         lot = np.random.default_rng(0).permutation(self.gone(LOT))[:SHOWN].tolist()
@@ -235,7 +236,7 @@ class _Page:
     def _found(self) -> dict[int, list[int]]:
         """What the model sees in the images whose labels are doubtful: class and corners, one after the other."""
         seen: dict[int, list[int]] = {i: [] for i in self.sections["doubtful"]}
-        if self.fitness and not self.classifies:
+        if self.statistics is not None and self.fitness and not self.classifies:
             found = self.statistics.found
             for j in np.flatnonzero(found.scores >= self.fitness.score):
                 if (i := int(self.place[found.images[j]])) in seen:

@@ -51,11 +51,12 @@ def fitness(statistics: Statistics, epochs: float, classifies: bool) -> Fitness:
         ap, precision, recall, score = float((found.classes == labels.classes).mean()), None, None, 0.0
     else:
         confirmed = confirmed_ones(labels, found, len(statistics))
+        assert labels.crowds is not None  # Statistics sees to it
         labelled = np.bincount(labels.classes[~labels.crowds.astype(bool)], minlength=len(statistics.class_names))
         of_class = [found.classes == cls for cls in range(len(labelled))]
-        aps = [_ap(confirmed[own], found.scores[own], num) for own, num in zip(of_class, labelled) if num]
+        aps = [_ap(confirmed[own], found.scores[own], int(num)) for own, num in zip(of_class, labelled) if num]
         ap = float(np.mean(aps)) if aps else 0.0
-        precision, recall, score = _best(confirmed, found.scores, max(1, labelled.sum()))
+        precision, recall, score = _best(confirmed, found.scores, max(1, int(labelled.sum())))
     young = ap < LEAST_AP or (0 < epochs < FEW_EPOCHS and ap < LEAST_AP_YOUNG)
     return Fitness(ap, precision, recall, score, young)
 
@@ -104,7 +105,7 @@ def costs(path: "str | Path") -> tuple[list[str], list[dict[str, Any]]]:
 def balance(
     kept: np.ndarray,
     class_names: Sequence[str],
-    classes: Sequence[np.ndarray],
+    classes: Sequence[Sequence[int] | np.ndarray],
     boxes: "Sequence[np.ndarray] | None",
     sources: Sequence[str],
 ) -> list[dict[str, Any]]:

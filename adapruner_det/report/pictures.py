@@ -128,7 +128,7 @@ def save_png(figure: Figure, path: str) -> None:
     """Writes a figure of at most `MAX_BYTES`, whole or not at all; lowers the resolution if need be."""
     partial = path + ".partial"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    dpi = DPI
+    dpi: float = DPI
     figure.savefig(partial, format="png", dpi=dpi)
     while os.path.getsize(partial) > MAX_BYTES:
         # Bytes grow with the pixels, a little slower than dpi squared

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,7 +97,7 @@ def competing_images(selection: Selection, planted: Planted, dataset: str | None
     if CLASSES_COLUMN not in table:
         raise PlantedMismatchError(f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set")
     table = table[table["score"].notna()]
-    classes = [list(np.flatnonzero(counts)) or [-1] for counts in table[CLASSES_COLUMN]]
+    classes: list[list[Any]] = [list(np.flatnonzero(counts)) or [-1] for counts in table[CLASSES_COLUMN]]
     return pd.DataFrame({"score": table["score"].astype(float), "pruned": table["kept"] == 0, "classes": classes})
 
 
