@@ -466,8 +466,8 @@ def batch(name: str, kind: Kind, folder: Path, seed: int, size: int) -> None:
 
 def fuzz(args) -> Counter:
     """Breaks files of every kind in turn until the time is over."""
-    found, end, turn = Counter(), time.monotonic() + 60 * args.minutes, args.seed * 10**6
     kinds = kinds_in(args.output / "seed")
+    found, end, turn = Counter(), time.monotonic() + 60 * args.minutes, args.seed * 10**6
     while time.monotonic() < end:
         for name, kind in kinds.items():
             turn += 1
