@@ -1,5 +1,6 @@
 """The command `adapruner` calls the tools' mains."""
 
+import signal
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from adapruner_det import cli
 from adapruner_det.commands import selection, train_net
+from adapruner_det.engine.stopping import Stopped
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,24 @@ def test_a_command_is_the_tool_with_its_settings(module, given, called, monkeypa
     monkeypatch.setattr(module, "main", lambda: seen.append(sys.argv))
     cli.main(given)
     assert seen == [called]
+
+
+def test_errors_and_the_command_that_goes_on_are_those_of_the_user(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(train_net, "launch", lambda main, args: main(args))
+    with pytest.raises(SystemExit, match="^adapruner prune: error: .*nowhere.yaml"):
+        cli.main(["prune", "--config-file", "nowhere.yaml"])
+
+    def stopped(args):
+        raise Stopped(signal.SIGINT, "2 steps are done")
+
+    monkeypatch.setattr(train_net, "prepare", stopped)
+    with pytest.raises(Stopped):
+        cli.main(["prune", "--overwrite", "KEY", "(1, 2)"])
+    assert capsys.readouterr().err == (
+        "adapruner prune: SIGINT: 2 steps are done; go on with: "
+        "adapruner prune --resume KEY '(1, 2)' ADAPRUNER.ENABLED True\n"
+    )
 
 
 def test_an_unknown_command_is_answered_by_those_there_are(capsys):

@@ -29,6 +29,7 @@ import re
 import sys
 from pathlib import Path
 
+from adapruner_det.commands import program
 from adapruner_det.experiments.agreement import CAPTION, PLANTED_CAPTION, compare_selections
 from adapruner_det.experiments.experiment import BUDGETS, FULL, Experiment
 from adapruner_det.experiments.methods import METHODS
@@ -173,7 +174,7 @@ def main():
         execute(runs, args.output, args.jobs)
         print(report(experiment, args.output, planted))
     except (RunChangedError, RunFailedError, PlantedMismatchError) as problem:
-        sys.exit(f"compare.py: error: {problem}")
+        sys.exit(f"{program()}: error: {problem}")
 
 
 if __name__ == "__main__":

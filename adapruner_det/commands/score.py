@@ -32,6 +32,7 @@ from adapruner_det.baselines.registry import (
     current_name,
     refusal,
 )
+from adapruner_det.commands import program
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import summary, vanished_classes
 from adapruner_det.engine import load_config
@@ -76,7 +77,7 @@ def open_proxy(args, folder) -> Proxy:
             raise SystemExit(reason)
         return Proxy(cfg, args.seed, folder)
     except (AssertionError, OSError, ValueError) as problem:  # yacs asserts that a file or key exists
-        raise SystemExit(f"score.py: error: {problem}") from problem
+        raise SystemExit(f"{program()}: error: {problem}") from problem
 
 
 def score(args):
@@ -157,11 +158,11 @@ def main() -> None:
             else:
                 score(arguments)
     except Stopped as stopped:
-        stopped.tell("score.py", sys.argv)
+        stopped.tell(program(), sys.argv)
         raise
     except (AssertionError, FloatingPointError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
-        raise SystemExit(f"score.py: error: {message}") from problem
+        raise SystemExit(f"{program()}: error: {message}") from problem
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ A page to look at, trust and correct it (report.html), and the corrections saved
     python tools/selection.py report output/my/selection
     python tools/selection.py cut output/my/selection --keep-ratio 0.8 --corrections corrections.csv --output output/mine
 
-Pictures of a selection need the data, so the config or --register it was made with:
+Pictures of a selection need the data: what lies elsewhere by now, or is no VOC, COCO or YOLO data, by the config or --register:
     python tools/selection.py pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
 
@@ -33,6 +33,7 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 
 from adapruner_det.baselines.registry import METHODS, RANDOM
+from adapruner_det.commands import program
 from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
@@ -139,6 +140,7 @@ def pictures(args):
     cfg = load_config(args.config_file, args.register, args.opts)
     names = selection.dataset_names()
     task = task_of(cfg)
+    register_sources(selection)
     by_name = {name: task.load_dataset(cfg, name) for name in names}
     kept, pruned = split_records(selection, by_name)
     class_names = MetadataCatalog.get(names[0]).thing_classes
@@ -241,7 +243,7 @@ def main() -> None:
         arguments.run(arguments)
     except (AssertionError, FloatingPointError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
-        raise SystemExit(f"selection.py: error: {message}") from problem
+        raise SystemExit(f"{program()}: error: {message}") from problem
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import sys
 from functools import partial
 
+from adapruner_det.commands import program
 from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # first: it quiets imports
 from adapruner_det.engine.checkpoint import RunCheckpointer
 from adapruner_det.engine.distributed import launch, leave_process_groups
@@ -16,7 +17,7 @@ def run(args):
     except Stopped as stopped:
         again = [word for word in sys.argv if word != "--overwrite"]
         going_on = [] if args.resume or args.eval_only else ["--resume"]
-        stopped.tell("train_net.py", [again[0], *going_on, *again[1:]])
+        stopped.tell(program(), [again[0], *going_on, *again[1:]])
         raise
 
 
@@ -34,7 +35,7 @@ def prepare(args):
     # yacs asserts that a file or key exists; an extra that the config asks for may not be installed
     except (AssertionError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
-        raise SystemExit(f"train_net.py: error: {message}") from problem
+        raise SystemExit(f"{program()}: error: {message}") from problem
 
 
 def main_of_each_process(args):

@@ -49,8 +49,9 @@ def find_path(path: str) -> str:
     for candidate in (given, root / given):
         if candidate.exists():
             return str(candidate)
+    elsewhere = "" if given.is_absolute() else f", nor {root / given}"
     raise FileNotFoundError(
-        f"there is no {given}, nor {root / given}: give a path, or set DETECTRON2_DATASETS to the folder it lies in"
+        f"there is no {given}{elsewhere}: give a path, or set DETECTRON2_DATASETS to the folder it lies in"
     )
 
 

@@ -15,6 +15,8 @@ from tabulate import tabulate
 from .. import __version__
 from ..pruning import Selection
 from ..pruning.class_balance import rarest_class
+from ..pruning.decision import REASON_COLUMN, REASONS
+from .corrections import CORRECTED_COLUMN
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 from .validation import Record
 
@@ -228,6 +230,10 @@ def _reasons_line(selection: Selection) -> str:
     if not reasons:
         return ""
     told = reasons.pop("with_reason")
+    if CORRECTED_COLUMN in selection.columns and REASON_COLUMN in selection.columns:
+        columns = zip(selection.kept, selection.columns[REASON_COLUMN], selection.columns[CORRECTED_COLUMN])
+        gone_by = ["by hand" if word == "prune" else reason for kept, reason, word in columns if not kept]
+        reasons = {reason: gone_by.count(reason) for reason in (*REASONS, "by hand")}
     gone = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
     scored = sum(score is not None for score in selection.scores)
     return (

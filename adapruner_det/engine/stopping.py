@@ -27,7 +27,9 @@ class Stopped(SystemExit):
     def tell(self, tool: str, again: Sequence[str]) -> None:
         """Prints, once for all processes, what is done and the command that goes on."""
         if comm.is_main_process():
-            print(f"{tool}: {self.done}; go on with: {shlex.join(['python', *again])}", file=sys.stderr, flush=True)
+            command, *rest = again  # `adapruner prune` is one word there, and no file
+            called = command.split() if command.startswith("adapruner ") else ["python", command]
+            print(f"{tool}: {self.done}; go on with: {shlex.join([*called, *rest])}", file=sys.stderr, flush=True)
 
 
 class StopSignals:

@@ -6,7 +6,7 @@ from conftest import write_voc_folder
 from adapruner_det.data.corrections import CORRECTED_COLUMN, correct
 from adapruner_det.data.detection_records import load_dataset
 from adapruner_det.data.detection_registration import register_voc
-from adapruner_det.data.selection_record import make_selection
+from adapruner_det.data.selection_record import _reasons_line, make_selection
 from adapruner_det.pruning import Selection
 
 HEADER = "dataset,id,kept\n"
@@ -64,6 +64,15 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, text, said):
         correct(selection(), written(tmp_path, text))
 
 
+def test_the_summary_counts_what_goes_after_the_corrections(tmp_path):
+    own = selection()
+    own.columns.update(reason=["", "", "random", "label errors"])
+    own.provenance["reasons"] = {"label errors": 1, "random": 1, "with_reason": 1}
+    assert "go: 1 label errors, 1 random." in _reasons_line(own)
+    corrected = correct(own, written(tmp_path, HEADER + 'a,2,0\na,"b,""4",1\n'))
+    assert "go: 1 random, 1 by hand." in _reasons_line(corrected)
+
+
 def test_the_tools_make_the_page_and_take_its_corrections(tmp_path, run_tool, clean_catalogs):
     folder = write_voc_folder(tmp_path / "data", {"trainval": [f"{i:02}" for i in range(8)]})
     register_voc("boxes", str(folder), "trainval", class_names=["black", "white"])
@@ -72,6 +81,7 @@ def test_the_tools_make_the_page_and_take_its_corrections(tmp_path, run_tool, cl
         records, [float(i) for i in range(8)], [i > 3 for i in range(8)], keep_ratio=0.5, method="el2n"
     )
     own.save(tmp_path / "selection")
+    assert "images.png" in run_tool("selection.py", "pictures", tmp_path / "selection")
     assert "report.html" in run_tool("selection.py", "report", tmp_path / "selection")
     assert (tmp_path / "selection" / "thumbnails" / "7.jpg").is_file()
     mine, output = written(tmp_path, HEADER + "boxes,00,1\nboxes,07,0\n"), tmp_path / "mine"
