@@ -149,7 +149,7 @@ def test_paths_are_expanded_and_looked_up_in_detectron2s_folder(tmp_path, monkey
         ("mine=voc:{}:train:cat,,dog", "a class name is empty"),
         ("mine=voc:{}:train:cat,cat", "class names are missing or repeat"),
         ("mine=voc:{}:tain", "tain.txt does not exist; lists in that folder: test, train"),
-        ("mine=voc:/no/such/folder:train", "there is no /no/such/folder"),
+        ("mine=voc:/no/such/folder:train", "there is no /no/such/folder: give"),
         ("mine=darknet:{}:train", "unknown format 'darknet'"),
         ("mine=coco:{}/a.json", "FILE.json or IMAGE_DIR is missing"),
         ("mine=coco:{}/a.json:{}", "there is no {}/a.json"),
