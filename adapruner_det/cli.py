@@ -39,6 +39,12 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"adapruner: error: there is no command {command!r}\n{usage()}")
     else:
         module, _ = COMMANDS[command]
+        given = {word.split("=")[0] for word in rest}
+        if module == "train_net" and not given & {"--config-file", "-h", "--help"}:
+            raise SystemExit(
+                f"adapruner {command}: error: --config-file is missing; configs/ has one for each model, such as "
+                "configs/voc/prune_yolov3_tiny_R18.yaml"
+            )
         if module == "selection":
             sys.argv = ["adapruner", command, *rest]
         else:

@@ -10,12 +10,18 @@ from adapruner_det import cli
 from adapruner_det.commands import selection, train_net
 from adapruner_det.engine.stopping import Stopped
 
+CONFIG = ["--config-file", "some.yaml"]
+
 
 @pytest.mark.parametrize(
     "module, given, called",
     [
-        (train_net, ["prune", "--resume"], ["adapruner prune", "--resume", "ADAPRUNER.ENABLED", "True"]),
-        (train_net, ["train", "KEY", "1"], ["adapruner train", "KEY", "1", "ADAPRUNER.ENABLED", "False"]),
+        (train_net, ["prune", *CONFIG], ["adapruner prune", *CONFIG, "ADAPRUNER.ENABLED", "True"]),
+        (
+            train_net,
+            ["train", *CONFIG, "KEY", "1"],
+            ["adapruner train", *CONFIG, "KEY", "1", "ADAPRUNER.ENABLED", "False"],
+        ),
         (selection, ["cut", "DIR"], ["adapruner", "cut", "DIR"]),
     ],
 )
@@ -38,10 +44,10 @@ def test_errors_and_the_command_that_goes_on_are_those_of_the_user(monkeypatch, 
 
     monkeypatch.setattr(train_net, "prepare", stopped)
     with pytest.raises(Stopped):
-        cli.main(["prune", "--overwrite", "KEY", "(1, 2)"])
+        cli.main(["prune", "--overwrite", *CONFIG, "KEY", "(1, 2)"])
     assert capsys.readouterr().err == (
         "adapruner prune: SIGINT: 2 steps are done; go on with: "
-        "adapruner prune --resume KEY '(1, 2)' ADAPRUNER.ENABLED True\n"
+        "adapruner prune --resume --config-file some.yaml KEY '(1, 2)' ADAPRUNER.ENABLED True\n"
     )
 
 
@@ -63,3 +69,8 @@ def test_every_command_has_its_help(command, monkeypatch, capsys):
 def test_help_needs_no_torch():
     code = "import sys; from adapruner_det import cli; cli.main([]); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_is_not_chosen_in_silence():
+    with pytest.raises(SystemExit, match="adapruner prune: error: --config-file is missing"):
+        cli.main(["prune", "--register", "mine=voc:folder:train"])
