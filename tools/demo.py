@@ -70,7 +70,7 @@ def main():
     minutes = (time.perf_counter() - start) / 60
     print(
         f"\n{report}\nmAP on {DATA}'s test list, in percent. Pictures of kept and pruned images: "
-        f"{pictures}/images.png\nThis report: {args.output}/report.md. "
+        f"{pictures}/images.png\nThis report: {args.output}/report.md. The page of what went and why: {pictures}/report.html. "
         f"{minutes:.1f} minutes"
     )
 
