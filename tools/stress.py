@@ -336,7 +336,7 @@ def odd_array(content: bytes, draw: random.Random) -> bytes:
     elif kind == 2:
         arrays[name] = values.astype(np.str_)
     elif kind == 3 and values.dtype.kind in "fi" and values.ndim:
-        odd = np.nan if values.dtype.kind == "f" else draw.choice((-1, 10**6))
+        odd = np.nan if values.dtype.kind == "f" else np.array(draw.choice((-1, 10**6))).astype(values.dtype)
         arrays[name] = values.copy()
         arrays[name].flat[draw.randrange(values.size)] = odd
     else:
