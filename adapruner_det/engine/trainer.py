@@ -274,6 +274,8 @@ def check_pruning(cfg: CfgNode) -> None:
         raise ValueError(
             f"ADAPRUNER.WARMUP is {options.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
+    if cfg.SOLVER.MAX_ITER >= 10**12:
+        raise ValueError(f"SOLVER.MAX_ITER is {str(cfg.SOLVER.MAX_ITER)[:30]}; it is a number of steps")
     term_weights(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
