@@ -5,10 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
 from .coco import contiguous_ids, load_coco_dataset, read_categories
-from .registration import Format, check_same_metadata, find_path
+from .registration import Format, find_path, register
 from .validation import PathLike, Record, check_on_invalid
 from .voc import collect_class_names, load_voc_dataset, read_image_set
 from .yolo import list_pictures, load_yolo_dataset, read_data_yaml
@@ -100,12 +98,7 @@ def _register(name: str, metadata: dict[str, Any], load: Callable[[], list[Recor
     classes = metadata["thing_classes"]
     if not classes or len(set(classes)) < len(classes):
         raise ValueError(f"dataset {name!r}: class names are missing or repeat: {classes}")
-    if name in DatasetCatalog:
-        check_same_metadata(name, metadata)
-        return
-    # Metadata first: it may refuse, and a dataset that is registered without it is worse than none.
-    MetadataCatalog.get(name).set(**metadata)
-    DatasetCatalog.register(name, load)
+    register(name, metadata, load)
 
 
 def _register_voc_spec(name: str, description: str, on_invalid: str) -> None:

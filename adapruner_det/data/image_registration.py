@@ -9,8 +9,6 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
 from .image_datasets import (
     TINY_IMAGENET,
     TORCHVISION_FOLDERS,
@@ -21,19 +19,14 @@ from .image_datasets import (
     tiny_imagenet_folder,
 )
 from .image_folders import find_class_names, load_images_dataset
-from .registration import Format, check_same_metadata, find_path
+from .registration import Format, find_path, register
 from .validation import Record, check_on_invalid
 
 
 def _register(name: str, load: Callable[[], list[Record]], classes: list[str], on_invalid: str, **further: str) -> None:
     check_on_invalid(on_invalid)
     metadata = {"thing_classes": classes, "evaluator_type": "classification", "on_invalid": on_invalid, **further}
-    if name in DatasetCatalog:
-        check_same_metadata(name, metadata)
-        return
-    # Metadata first: it may refuse, and a data set that is registered without it is worse than none.
-    MetadataCatalog.get(name).set(**metadata)
-    DatasetCatalog.register(name, load)
+    register(name, metadata, load)
 
 
 def _register_images(name: str, description: str, on_invalid: str) -> None:

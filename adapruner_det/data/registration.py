@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .validation import Record
 
 
 class Format(NamedTuple):
@@ -63,3 +65,17 @@ def check_same_metadata(name: str, metadata: Mapping[str, object]) -> None:
     ]
     if differences:
         raise ValueError(f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name.")
+
+
+def register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record]]) -> None:
+    """Registers a data set with Detectron2; again with the same metadata is no fault.
+
+    Raises:
+        ValueError: `name` is registered with other metadata.
+    """
+    if name in DatasetCatalog:
+        check_same_metadata(name, metadata)
+        return
+    # Metadata first: it may refuse, and a data set that is registered without it is worse than none.
+    MetadataCatalog.get(name).set(**metadata)
+    DatasetCatalog.register(name, load)

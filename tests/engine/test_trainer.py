@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import ROOT, write_voc_folder, write_voc_image
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
-from detectron2.engine import HookBase
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.env import seed_all_rng
+from proxy_runs import StopAt
 from torch import nn
 
 from adapruner_det.data.detection_registration import register_voc
@@ -208,15 +208,6 @@ PAPER = {f"ADAPRUNER.{key}": value for key, value in PRESETS["paper"].items()} |
     "ADAPRUNER.MASK.LR": 0.1,
     "SOLVER.IMS_PER_BATCH": 5,
 }
-
-
-class StopAt(HookBase):
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_step(self):
-        if self.trainer.iter == self.iteration:
-            raise KeyboardInterrupt
 
 
 def train_until(iteration, cfg):
