@@ -42,7 +42,7 @@ from adapruner_det.data.yolo import label_file, label_lines
 from adapruner_det.engine import argument_parser, load_config
 from adapruner_det.engine.select import solve_again
 from adapruner_det.engine.tasks import task_of
-from adapruner_det.engine.trainer import check_pruning
+from adapruner_det.engine.trainer import check_numbers, check_pruning
 from adapruner_det.pruning import Selection
 
 KILLED = -signal.SIGKILL
@@ -367,6 +367,7 @@ def write_again(folder: Path) -> None:
 def override(file: Path) -> None:
     key, _, value = file.read_text("utf-8").partition(" ")
     cfg = load_config("configs/Base-YOLOv3-Tiny-R18.yaml", [], [key, value])
+    check_numbers(cfg)
     check_pruning(cfg)
 
 

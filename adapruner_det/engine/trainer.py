@@ -46,6 +46,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())  # as Detectron2 will do
         self.pruning = cfg.ADAPRUNER.ENABLED
         self.task = task_of(cfg)
+        check_numbers(cfg)
         if self.pruning:
             check_pruning(cfg)
         for name in cfg.DATASETS.TEST:  # so that what is wrong with it is said before training
@@ -267,6 +268,13 @@ def build_pruner(cfg: CfgNode, num_images: int, num_classes: int = 0) -> AdaPrun
         raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
 
 
+def check_numbers(cfg: CfgNode) -> None:
+    """Raises ValueError for numbers of images or steps that cannot be meant, whatever the run is."""
+    for key, least in (("IMS_PER_BATCH", 1), ("MAX_ITER", 0), ("MAX_EPOCHS", 0)):
+        if not least <= cfg.SOLVER[key] < 10**12:
+            raise ValueError(f"SOLVER.{key} is {str(cfg.SOLVER[key])[:30]}; it is a number from {least} on")
+
+
 def check_pruning(cfg: CfgNode) -> None:
     """Raises ValueError for a setting of cfg.ADAPRUNER that cannot work, before any data is read."""
     options = cfg.ADAPRUNER
@@ -274,8 +282,6 @@ def check_pruning(cfg: CfgNode) -> None:
         raise ValueError(
             f"ADAPRUNER.WARMUP is {options.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
-    if cfg.SOLVER.MAX_ITER >= 10**12:
-        raise ValueError(f"SOLVER.MAX_ITER is {str(cfg.SOLVER.MAX_ITER)[:30]}; it is a number of steps")
     term_weights(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(

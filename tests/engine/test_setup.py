@@ -6,7 +6,7 @@ from conftest import ROOT, write_voc_folder
 from detectron2 import model_zoo
 from detectron2.data import DatasetCatalog
 
-from adapruner_det.engine import argument_parser, load_config, setup
+from adapruner_det.engine import AdaPrunerTrainer, argument_parser, load_config, setup
 
 NOTHING = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
 
@@ -126,3 +126,9 @@ def test_configs_that_cannot_be_used_are_refused_in_one_line(tmp_path, monkeypat
 def test_a_key_without_a_value_is_refused():
     with pytest.raises(ValueError, match="ADAPRUNER.LABEL_ERRORS has no value; it is a float, such as 1.0"):
         load_config(opts=["ADAPRUNER.LABEL_ERRORS", "None"])
+
+
+@pytest.mark.parametrize("key, value", [("IMS_PER_BATCH", "0"), ("MAX_ITER", "9" * 400), ("MAX_EPOCHS", "-1.0")])
+def test_numbers_that_cannot_be_meant_are_refused(key, value):
+    with pytest.raises(ValueError, match=f"SOLVER.{key} is {value[:30]}; it is a number from"):
+        AdaPrunerTrainer(load_config(opts=[f"SOLVER.{key}", value]))
