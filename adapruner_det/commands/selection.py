@@ -28,6 +28,7 @@ Pictures of a selection need the data: what lies elsewhere by now, or is no VOC,
 
 import argparse
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
@@ -115,15 +116,21 @@ def planted(args):
         raise SystemExit(f"{args.folder}: {error}") from error
 
 
-def report(args):
+def _data_of(args):
+    """A selection, the records of its data sets by name, and what reads an image of them."""
     selection = Selection.load(args.folder)
     cfg = load_config(args.config_file, args.register, args.opts)
     if CLASS_COLUMN in selection.columns:
         cfg.MODEL.META_ARCHITECTURE = "ImageClassifier"
     task = task_of(cfg)
     register_sources(selection)
-    records = [record for name in selection.dataset_names() for record in task.load_dataset(cfg, name)]
-    print(write_report(args.folder, records, partial(task.read_image, cfg), args.results))
+    records = {name: task.load_dataset(cfg, name) for name in selection.dataset_names()}
+    return selection, records, partial(task.read_image, cfg)
+
+
+def report(args):
+    _, by_name, read_image = _data_of(args)
+    print(write_report(args.folder, list(chain.from_iterable(by_name.values())), read_image, args.results))
 
 
 def reasons_of(selection):
@@ -136,21 +143,16 @@ def reasons_of(selection):
 
 
 def pictures(args):
-    selection = Selection.load(args.folder)
-    cfg = load_config(args.config_file, args.register, args.opts)
-    names = selection.dataset_names()
-    task = task_of(cfg)
-    register_sources(selection)
-    by_name = {name: task.load_dataset(cfg, name) for name in names}
+    selection, by_name, read_image = _data_of(args)
     kept, pruned = split_records(selection, by_name)
-    class_names = MetadataCatalog.get(names[0]).thing_classes
+    class_names = MetadataCatalog.get(selection.datasets[0]).thing_classes
     reasons = reasons_of(selection)
     kept, pruned = (
         [({**d, "reason": reasons[d["dataset_name"], str(d["image_id"])]}, score) for d, score in part]
         for part in (kept, pruned)
     )
     sheet = Path(args.folder) / "images.png"
-    save_selection_sheet(str(sheet), kept, pruned, class_names, partial(task.read_image, cfg))
+    save_selection_sheet(str(sheet), kept, pruned, class_names, read_image)
     print(sheet)
 
 

@@ -159,7 +159,7 @@ def test_wrong_labels_are_on_record_and_belong_to_the_selection(data, run_tool, 
              "--output", tmp_path / "half", *noise)  # fmt: skip
     selection = Selection.load(tmp_path / "half")
     assert sum(selection.columns["label_flipped"]) == 12
-    run_tool("selection.py", "pictures", tmp_path / "half", *register(data), *SMALL[:2], *noise)
+    run_tool("selection.py", "pictures", tmp_path / "half", *register(data), *noise)
     with Image.open(tmp_path / "half" / "images.png") as sheet:
         assert sheet.width > 500
     out = run_tool("train_net.py", *register(data), "--selection", tmp_path / "half", *SMALL, *PLAIN,
