@@ -212,6 +212,8 @@ def _annotations(
 ) -> list[Record]:
     labels = label_file(picture)
     try:
+        if not labels.is_file() and os.path.lexists(labels):  # it would be read as background
+            raise OSError("it is no regular file, or a link to nothing")
         lines = labels.read_text(encoding="utf-8-sig").splitlines() if labels.is_file() else []
     except (OSError, UnicodeDecodeError) as error:
         findings.add(image_id, Problem(os.fspath(labels), f"no readable labels: {error}"), unusable=True)

@@ -30,7 +30,7 @@ from .checkpoint import RunCheckpointer
 from .classification import ClassificationTask
 from .detection_statistics import found_boxes
 from .proxy_trainer import DYNAMICS, EARLY_WEIGHTS, LAST_WEIGHTS, ProxyTrainer
-from .run_folder import WRITTEN, settings_of
+from .run_folder import NO_MATTER, WRITTEN, settings_of
 from .setup import set_num_classes
 from .tasks import task_of
 from .trainer import with_max_iter
@@ -38,15 +38,15 @@ from .trainer import with_max_iter
 IDENTITY, STATISTICS, LOCK = "proxy.json", "statistics", ".lock"
 GRADIENTS = ("auto", "full", "last_layer")
 
-# Keys (or the nodes they are in) that the networks do not depend on; what the data sets hold is known by
-# its fingerprint, and EARLY and others say themselves what they are.
+# Keys (or the nodes they are in) that the networks do not depend on; EARLY and others say themselves what they are.
 _WITHOUT_EFFECT = (
-    "ADAPRUNER", "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE",
-    "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
-    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.CHECKPOINT_PERIOD",
-    "SCORING.NETWORKS", "SCORING.GRAND", "SCORING.CLASS_BALANCE",
+    *NO_MATTER,
+    "ADAPRUNER",
+    "SCORING.NETWORKS",
+    "SCORING.GRAND",
+    "SCORING.CLASS_BALANCE",
     *(f"SCORING.{name.upper()}" for name, method in METHODS.items() if method.variants),
-)  # fmt: skip
+)
 
 Arrays = dict[str, np.ndarray]
 

@@ -19,13 +19,15 @@ from .checkpoint import CHECKPOINTS, POINTER
 LOCK, SELECTION = ".run.lock", "selection"
 WRITTEN = (SELECTION, POINTER, CHECKPOINTS, "early.pth", "dynamics.npz", "proxy.json")
 
-# Keys, or nodes they are in, that do not change what a resumed run does. What the data sets hold is known by its
-# fingerprint, and how long MAX_EPOCHS is by MAX_ITER.
-WITHOUT_EFFECT = (
-    "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE", "MODEL.WEIGHTS",
+# Keys, or nodes they are in, that no result depends on. What the data sets hold is known by its fingerprint.
+NO_MATTER = (
+    "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE",
     "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
-    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "DATALOADER.PROPOSAL_FILES_TEST",
-    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.MAX_EPOCHS", "SCORING", "ADAPRUNER.PRESET",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.CHECKPOINT_PERIOD",
+)  # fmt: skip
+# And those that do not change what a resumed run does: how long MAX_EPOCHS is, MAX_ITER says.
+WITHOUT_EFFECT = (
+    *NO_MATTER, "MODEL.WEIGHTS", "DATALOADER.PROPOSAL_FILES_TEST", "SOLVER.MAX_EPOCHS", "SCORING", "ADAPRUNER.PRESET",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)

@@ -133,6 +133,13 @@ def test_a_bad_line_is_named_and_can_be_left_out(folder, line, message):
     assert len(load(folder, on_invalid="skip_images")) == 2
 
 
+def test_labels_that_are_there_but_no_file_do_not_make_background(folder):
+    (folder / "labels/train/c.txt").symlink_to("nowhere.txt")
+    with pytest.raises(InvalidDatasetError, match=r"c\.txt: no readable labels: .* a link to nothing"):
+        load(folder)
+    assert [record["image_id"][-5] for record in load(folder, on_invalid="skip_objects")] == ["a", "b"]
+
+
 def test_missing_things_are_named(folder):
     (folder / "images/train/a.jpg").write_bytes(b"no picture")
     with pytest.raises(InvalidDatasetError, match=r"a\.jpg: not readable as an image"):
