@@ -83,6 +83,10 @@ def add_adapruner_config(cfg: CN) -> None:
     # Folder of a selection: the data sets of DATASETS.TRAIN it covers are reduced to what it keeps.
     cfg.DATASETS.SELECTION = ""
 
+    # Small copies of the training images, in OUTPUT_DIR while a run goes on, so that each is decoded once: at most so many
+    # GB of them. Images beyond that are decoded in each pass. 0: all are.
+    cfg.DATALOADER.CACHE_GB = 8.0
+
     # Passes over the images that are trained on; sets SOLVER.MAX_ITER. 0: MAX_ITER is what it says.
     cfg.SOLVER.MAX_EPOCHS = 0.0
     # "SGD", Detectron2's, or "AdamW", which learns faster from ImageNet weights. BASE_LR and the other keys of SOLVER

@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, DatasetMapper, MapDataset, MetadataCatalog
+from detectron2.data import DatasetFromList, MapDataset, MetadataCatalog
 from detectron2.data.build import trivial_batch_collator
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, GeneralizedRCNN
@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from ..data.mapper import quick
+from ..data.mapper import QuickMapper
+from ..data.small_copies import copies_of
 from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import Statistics
 from .distributed import unwrapped
@@ -206,9 +207,9 @@ def batches_of(
     places = _places_by_size(records, size or _images_of_a_process(cfg))
     annotated = [{"annotations": [], **record} for record in records]
     # Detectron2's mapper for testing, but that it keeps the annotations.
-    mapper = DatasetMapper(**{**DatasetMapper.from_config(cfg, is_train=False), "is_train": True})
+    mapper = QuickMapper(**{**QuickMapper.from_config(cfg, is_train=False), "is_train": True}).reading(copies_of(cfg))
     loader = DataLoader(
-        MapDataset(DatasetFromList(annotated, copy=False), quick(mapper)),
+        MapDataset(DatasetFromList(annotated, copy=False), mapper),
         batch_sampler=places,
         collate_fn=trivial_batch_collator,
         num_workers=cfg.DATALOADER.NUM_WORKERS,

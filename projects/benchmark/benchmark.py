@@ -37,11 +37,13 @@ from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage
 
 from adapruner_det.data.detection_records import NumberedRecords
-from adapruner_det.data.mapper import quick
+from adapruner_det.data.mapper import QuickMapper
 from adapruner_det.data.sampling import ResumableSampler
+from adapruner_det.data.small_copies import copies_of
 from adapruner_det.engine.detection import DetectionTask
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.engine.train_loop import AdaPrunerStep, MixedPrecisionTrainer
+from adapruner_det.engine.trainer import small_copies
 from adapruner_det.modeling.per_image import forward_one_at_a_time, return_per_image_losses
 from adapruner_det.pruning import AdaPruner
 
@@ -197,17 +199,23 @@ def loader_row(args):
 
 def reading_row(args):
     cfg = load_config(args.config_file, args.register, args.opts)
-    task = task_of(cfg)
+    task, cfg.OUTPUT_DIR = task_of(cfg), tempfile.mkdtemp()
     if not isinstance(task, DetectionTask):
         raise SystemExit(f"{args.config_file} is of a classifier; what is measured is reading for a detector")
-    records = task.load_records(cfg)
+    with small_copies(cfg):
+        records = task.load_records(cfg)
 
     def reader(mapper):
         draws, numbered = itertools.count(), NumberedRecords(records, mapper, seed=0)
         return lambda: numbered[next(draws)]
 
-    ours, native = quick(DatasetMapper(cfg, is_train=True)), DatasetMapper(cfg, is_train=True)
-    times = alternate({"ours": reader(ours), "Detectron2's": reader(native)}, args.rounds, args.steps)
+    first, copies, native = (mapper(cfg, is_train=True) for mapper in (QuickMapper, QuickMapper, DatasetMapper))
+    ways = {
+        "ours": reader(copies.reading(copies_of(cfg))),
+        "without copies": reader(first),
+        "Detectron2's": reader(native),
+    }
+    times = alternate(ways, args.rounds, args.steps)
     times = {name: own[:, ::-1] for name, own in times.items()}  # what counts here is the CPU's clock
     ratios = compared(times["ours"], times["Detectron2's"])
     return {"images": len(records), "pixels": max(cfg.INPUT.MIN_SIZE_TRAIN), **milliseconds(times),
