@@ -68,9 +68,11 @@ def without_preset(cfg: CN) -> CN:
 def add_adapruner_config(cfg: CN) -> None:
     """Adds the keys of adapruner_det to `cfg`, in place.
 
-    MODEL.DEVICE becomes what this machine has; a config or the command line may still name another.
+    MODEL.DEVICE becomes what this machine has, and only beside a GPU do processes of their own read the images
+    (DATALOADER.NUM_WORKERS); a config or the command line may still say otherwise.
     """
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.DATALOADER.NUM_WORKERS = 4 if cfg.MODEL.DEVICE == "cuda" else 0
     add_detector_config(cfg)
     add_classification_config(cfg)
 

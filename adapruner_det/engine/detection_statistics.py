@@ -34,6 +34,7 @@ from ..data.small_copies import copies_of
 from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import Statistics
 from .distributed import unwrapped
+from .precision import autocast
 
 FAINTEST, MOST = 0.01, 100  # detections score above it; at most so many of an image
 # Detections that find a box score above it. Those of a YOLOv3-Tiny after 200 iterations on the demo set that do are
@@ -336,7 +337,7 @@ def _normalizer_held(cfg: CfgNode, model: nn.Module, num_images: int) -> Iterato
 
 
 def _autocast(cfg: CfgNode, model: nn.Module) -> torch.autocast:
-    return torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED)
+    return autocast(next(model.parameters()).device, cfg.SOLVER.AMP.ENABLED)
 
 
 def check_backbone(model: nn.Module) -> None:
