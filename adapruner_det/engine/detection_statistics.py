@@ -7,7 +7,7 @@ because of its neighbours and what is said of an image depends on no other image
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from unittest import mock
 
@@ -336,7 +336,7 @@ def _normalizer_held(cfg: CfgNode, model: nn.Module, num_images: int) -> Iterato
         yield
 
 
-def _autocast(cfg: CfgNode, model: nn.Module) -> torch.autocast:
+def _autocast(cfg: CfgNode, model: nn.Module) -> AbstractContextManager[object]:
     return autocast(next(model.parameters()).device, cfg.SOLVER.AMP.ENABLED)
 
 

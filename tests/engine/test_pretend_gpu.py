@@ -7,7 +7,7 @@ import torch
 from conftest import ROOT
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
-from pretend_cuda import PretendCuda, to_device
+from pretend_gpu import DEVICE, PretendGpu, to_device
 
 from adapruner_det.engine.detection import DetectionTask
 from adapruner_det.engine.detection_statistics import losses_of, set_modes_for_losses
@@ -19,8 +19,6 @@ sys.path.insert(0, str(ROOT / "projects" / "benchmark"))
 from detectors import RECIPES, build_detector, detector_config, make_record  # noqa: E402
 
 SIZE, IMAGES = 64, 2
-# Once for each detector, as its losses come; Detectron2 waits for each term of the loss.
-NAMES = [name for name in RECIPES]
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def batch():
 def waits_of_a_step(trainer_of, name, batch):
     cfg = detector_config(name, small=True, device="cpu")
     model = build_detector(name, cfg)
-    with PretendCuda() as device, EventStorage(1) as storage:
+    with PretendGpu() as device, EventStorage(1) as storage:
         to_device(model)
         trainer = trainer_of(model, iter([batch]), torch.optim.SGD(model.parameters(), 1e-9))
         trainer.storage, trainer.iter = storage, 1
@@ -47,7 +45,7 @@ def pruning_step(model, batches, optimizer):
     return AdaPrunerStep(model, batches, optimizer, pruner, DetectionTask(), [])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_pruning_step_waits_no_more_often_than_detectron2_s(name, batch):
     native, ours = (waits_of_a_step(trainer, name, batch) for trainer in (SimpleTrainer, pruning_step))
     assert 0 < ours.total() <= native.total(), (ours, native)
@@ -58,30 +56,31 @@ def test_a_pruning_step_waits_no_more_often_than_detectron2_s(name, batch):
 @pytest.mark.parametrize("name", ["YOLOv3-Tiny", "Faster R-CNN", "RetinaNet"])
 def test_what_is_asked_of_a_finished_model_stays_on_its_device(name, batch):
     cfg = detector_config(name, small=True, device="cpu")
+    cfg.SOLVER.AMP.ENABLED = False
     model = build_detector(name, cfg)
     return_per_image_losses(model)
-    with PretendCuda(), torch.no_grad():
+    with PretendGpu(), torch.no_grad():
         to_device(model)
         set_modes_for_losses(model)
         losses = losses_of(cfg, model, batch[:1])
-        assert all(values.device.type == "cuda" and values.shape == (1,) for values in losses.values())
+        assert all(values.device.type == DEVICE and values.shape == (1,) for values in losses.values())
         model.eval()
         assert len(model(batch)) == IMAGES
 
 
 def test_the_mask_may_be_on_a_gpu_and_what_it_is_told_on_the_cpu():
-    with PretendCuda():
-        pruner = AdaPruner(6, keep_ratio=0.5, total_steps=6, warmup_steps=2, num_classes=2, device="cuda")
+    with PretendGpu():
+        pruner = AdaPruner(6, keep_ratio=0.5, total_steps=6, warmup_steps=2, num_classes=2, device=DEVICE)
         for _ in range(6):
-            assert pruner.weights(torch.arange(6)).device.type == "cuda"
+            assert pruner.weights(torch.arange(6)).device.type == DEVICE
             counts = torch.tensor([[1, 0], [0, 1], [2, 0], [1, 1], [0, 3], [1, 2]])
             pruner.update(torch.arange(6), torch.linspace(0.1, 2, 6), counts)
         assert int(pruner.finish().sum()) == 3
 
 
 def test_mixing_devices_raises_and_waiting_is_counted():
-    with PretendCuda() as device:
-        values = torch.arange(4.0, device="cuda")
+    with PretendGpu() as device:
+        values = torch.arange(4.0, device=DEVICE)
         with pytest.raises(RuntimeError, match="same device"):
             values + torch.ones(4)
         assert (values + 1)[values > 1].sum().item() == 7
