@@ -29,10 +29,7 @@ def test_a_run_leaves_reasons_and_statistics(run):
     rows = selection.table().set_index("id")
     assert np.array_equal(rows["score"] > 0, rows["kept"] == 1)
     against = rows[
-        [
-            f"against_{name}"
-            for name in ("difficulty", "label_errors", "redundancy", "random", "class_balance", "class_coverage")
-        ]
+        [f"against_{name}" for name in ("difficulty", "label_errors", "redundancy", "random", "class_balance")]
     ].sum(axis=1)
     assert np.ptp(rows["score"] + against) < 1e-4
     assert rows["final_loss"].tolist() == pytest.approx(statistics.loss.tolist())
