@@ -84,10 +84,10 @@ def test_the_finished_logits_are_the_selection(voc, config, monkeypatch):  # noq
     voc("all")
     logits = np.linspace(-1, 1, 20)
     decide = "adapruner_det.pruning.decision.minimise"
-    monkeypatch.setattr(decide, lambda energy, keep: logits)
+    monkeypatch.setattr(decide, lambda energy: logits)
     first, second = config(folder="first", **SOLVED), config(folder="second", **SOLVED)
     train(first)
-    monkeypatch.setattr(decide, lambda energy, keep: -logits)
+    monkeypatch.setattr(decide, lambda energy: -logits)
     train(second)
     assert kept(first) == set(IDS[10:]) and kept(second) == set(IDS[:10])
     assert list(scores(first).values()) == logits.tolist()
