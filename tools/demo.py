@@ -19,9 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "datasets")]
 from make_demo_set import make_demo_set  # noqa: E402
 
 from adapruner_det.commands.compare import compare  # noqa: E402
-from adapruner_det.experiments.experiment import Experiment  # noqa: E402
-from adapruner_det.experiments.methods import ADAPRUNER, RANDOM  # noqa: E402
-from adapruner_det.experiments.plan import selection_run  # noqa: E402
+from adapruner_det.experiments.experiment import ADAPRUNER, RANDOM, Experiment, selection_run  # noqa: E402
 from adapruner_det.files import write_text  # noqa: E402
 from adapruner_det.pruning import Selection  # noqa: E402
 from adapruner_det.report.planted import Planted, planted_report  # noqa: E402

@@ -9,15 +9,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from .image_datasets import (
-    TINY_IMAGENET,
-    TORCHVISION_FOLDERS,
-    load_tiny_imagenet,
-    load_torchvision_dataset,
-    read_tiny_imagenet_classes,
-    read_torchvision,
-    tiny_imagenet_folder,
-)
+from .image_datasets import TORCHVISION_FOLDERS, load_torchvision_dataset, read_torchvision
 from .image_folders import find_class_names, load_images_dataset
 from .registration import Format, find_path, register
 from .validation import Record, check_on_invalid
@@ -38,23 +30,21 @@ def _register_images(name: str, description: str, on_invalid: str) -> None:
 
 def _register_torchvision(name: str, description: str, on_invalid: str) -> None:
     kind, root, split = _parts(description, 3, 3)
-    root = _find_root(root, f"prepare_torchvision.py {kind} --output {root}")
+    try:
+        root = find_path(root)
+    except FileNotFoundError as error:
+        command = f"python datasets/prepare_torchvision.py {kind} --output {root}"
+        raise FileNotFoundError(f"{error}; or fetch it: {command}") from error
     classes = list(read_torchvision(kind, root, split).classes)
     source = os.path.join(root, TORCHVISION_FOLDERS[kind])
     load = partial(load_torchvision_dataset, kind, root, split)
     _register(name, load, classes, on_invalid, source=source, split=split)
 
 
-def _register_tiny_imagenet(name: str, description: str, on_invalid: str) -> None:
-    root, split = _parts(description, 2, 2)
-    # The script makes the tree below its --output.
-    output = (os.path.dirname(root) or ".") if os.path.basename(root) == TINY_IMAGENET else root
-    root = _find_root(root, f"prepare_tiny_imagenet.py --output {output}")
-    if split not in ("train", "val"):
-        raise ValueError(f"unknown split {split!r} of Tiny-ImageNet: train or val")
-    folder, classes = str(tiny_imagenet_folder(root)), list(read_tiny_imagenet_classes(root).values())
-    load = partial(load_tiny_imagenet, folder, split, on_invalid)
-    _register(name, load, classes, on_invalid, source=folder, split=split)
+def _refuse_tiny_imagenet(name: str, description: str, on_invalid: str) -> None:
+    raise ValueError(
+        "Tiny-ImageNet is now a folder of class folders, as python datasets/prepare_tiny_imagenet.py makes it"
+    )
 
 
 def _parts(description: str, least: int, most: int) -> list[str]:
@@ -64,18 +54,10 @@ def _parts(description: str, least: int, most: int) -> list[str]:
     return parts
 
 
-def _find_root(path: str, command: str) -> str:
-    try:
-        return find_path(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; or fetch it: python datasets/{command}") from error
-
-
 _IMAGES = "NAME=images:PATH or NAME=images:PATH:class1,class2,... (a folder of class folders, or a zip of one)"
 _TORCHVISION = f"NAME=torchvision:KIND:ROOT:SPLIT ({', '.join(TORCHVISION_FOLDERS)}; train or test)"
-_TINY_IMAGENET = f"NAME=tiny_imagenet:ROOT:SPLIT (the folder with {TINY_IMAGENET}; train or val)"
 FORMATS = {
     "images": Format(_IMAGES, _register_images),
     "torchvision": Format(_TORCHVISION, _register_torchvision),
-    "tiny_imagenet": Format(_TINY_IMAGENET, _register_tiny_imagenet),
+    "tiny_imagenet": Format("NAME=images:tiny-imagenet-200/SPLIT (train or val)", _refuse_tiny_imagenet),
 }

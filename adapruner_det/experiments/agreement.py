@@ -10,9 +10,7 @@ import pandas as pd
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from ..report.planted import OTHERS, Planted, planted_table
-from .experiment import Experiment
-from .methods import RANDOM
-from .plan import selection_run
+from .experiment import RANDOM, Experiment, selection_run
 from .table import select_seconds, without_empty
 
 CAPTION = (

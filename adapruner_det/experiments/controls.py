@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .methods import CONTROLS, RANDOM
+from .experiment import CONTROLS, RANDOM
 from .statistics import bootstrap, images_needed, share_saved
 from .table import Curves, Difference, curves_of, enter, without_empty
 

@@ -11,9 +11,9 @@ import prepare_torchvision as script
 import pytest
 import torchvision.datasets
 from conftest import ROOT
+from fetch import PrepareError
 from image_files import cifar_files, mnist_files, write_tree
 
-from adapruner_det.data.download import PrepareError
 from adapruner_det.data.image_datasets import load_torchvision_dataset
 from adapruner_det.engine import load_config
 
