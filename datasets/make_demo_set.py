@@ -5,9 +5,9 @@ All pixels are real and come with scikit-learn, so nothing is downloaded: the di
 `load_digits` (UCI's handwritten digits, 8x8), the backgrounds are crops of its two photographs.
 Digits and photograph regions of the test images occur in no training image.
 
-Two faults that data pruning should find are planted in the training list and recorded in
-`planted.json`: near-duplicates of other training images, and wrong labels. Images without digits can
-be planted as well. The test list is clean.
+Two faults that data pruning should find are injected in the training list and recorded in
+`injected.json`: near-duplicates of other training images, and wrong labels. Images without digits can
+be injected as well. The test list is clean.
 """
 
 import argparse
@@ -284,7 +284,7 @@ class DemoSet:
         return np.random.default_rng([self.seed, number, ["scene", "cut"].index(use)])
 
     def draw_trainval(self, images: int, duplicates: int, wrong_labels: int, empty: int) -> dict[str, Any]:
-        """The training images and their list; returns what was planted."""
+        """The training images and their list; returns what was injected."""
         originals = images - duplicates
         with_digits = originals - empty
         scenes = [
@@ -383,7 +383,7 @@ def make_demo_set(
         empty: share of the training images without digits; none of them is repeated or has a wrong label.
 
     Returns:
-        The content of `planted.json`: "made_by", "version" and "settings"; "classes";
+        The content of `injected.json`: "made_by", "version" and "settings"; "classes";
         "near_duplicate_of" (image id -> id of its parent); "wrong_label" (image id ->
         {"kind": "class", "box" or "missing", "objects": true name and VOC box of each});
         "without_boxes" (ids of the images without digits).
@@ -402,16 +402,16 @@ def make_demo_set(
     }
     check_settings(settings)
     demo = DemoSet(seed, images, test_images)
-    planted = demo.draw_trainval(images, *(round(share * images) for share in (duplicates, wrong_labels, empty)))
+    injected = demo.draw_trainval(images, *(round(share * images) for share in (duplicates, wrong_labels, empty)))
     demo.draw_test(test_images)
-    record = {"made_by": MAKER, "version": VERSION, "settings": settings, "classes": list(CLASSES), **planted}
+    record = {"made_by": MAKER, "version": VERSION, "settings": settings, "classes": list(CLASSES), **injected}
 
     def fill(folder: Path) -> None:
         for name, content in demo.files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
 
-    make_folder(output, {"planted.json": json.dumps(record, indent=1) + "\n", **demo.lists}, fill)
+    make_folder(output, {"injected.json": json.dumps(record, indent=1) + "\n", **demo.lists}, fill)
     return record
 
 
@@ -428,7 +428,7 @@ def summary(output: Path, record: dict[str, Any]) -> str:
             f"{len(record['wrong_label'])} with wrong labels ({by_kind or 'none'}), "
             f"{len(record['without_boxes'])} without digits",
             f"  test: {settings['test_images']} images, clean",
-            f"  what was planted where: {output / 'planted.json'}",
+            f"  what was injected where: {output / 'injected.json'}",
         ]
     )
 

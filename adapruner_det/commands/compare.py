@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from adapruner_det.commands import program
-from adapruner_det.experiments.agreement import CAPTION, PLANTED_CAPTION, compare_selections
+from adapruner_det.experiments.agreement import CAPTION, INJECTED_CAPTION, compare_selections
 from adapruner_det.experiments.experiment import BUDGETS, FULL, METHODS, Experiment
 from adapruner_det.experiments.options import load_experiment
 from adapruner_det.experiments.plan import plan
@@ -41,10 +41,10 @@ from adapruner_det.experiments.results import markdown, write_results
 from adapruner_det.experiments.runs import RunChangedError, RunFailedError, execute
 from adapruner_det.experiments.table import collect
 from adapruner_det.files import write_text
-from adapruner_det.report.planted import Planted, PlantedMismatchError
+from adapruner_det.report.injected import InjectedErrors, InjectedMismatchError
 
 TOOLS = Path(__file__).resolve().parent
-NO_FIELD = ("experiment", "output", "jobs", "planted", "register")  # options that are no fields of Experiment
+NO_FIELD = ("experiment", "output", "jobs", "injected", "register")  # options that are no fields of Experiment
 
 
 def compare(experiment: Experiment, output: Path, jobs: int) -> str:
@@ -53,17 +53,17 @@ def compare(experiment: Experiment, output: Path, jobs: int) -> str:
     return report(experiment, output)
 
 
-def report(experiment: Experiment, output: Path, planted: Planted | None = None) -> str:
+def report(experiment: Experiment, output: Path, injected: InjectedErrors | None = None) -> str:
     """Writes the files of a comparison whose runs are finished; returns its table as Markdown.
 
     Raises:
-        PlantedMismatchError: the planted defects are those of other images; the other files are written.
+        InjectedMismatchError: the injected defects are those of other images; the other files are written.
     """
     table = write_results(collect(experiment, output), output) if experiment.models() else ""
     if not experiment.selecting_methods():
         return table
-    selections = markdown(compare_selections(experiment, output, planted))
-    captions = f"{CAPTION} {PLANTED_CAPTION}" if planted else CAPTION
+    selections = markdown(compare_selections(experiment, output, injected))
+    captions = f"{CAPTION} {INJECTED_CAPTION}" if injected else CAPTION
     write_text(output / "selections.md", f"{selections}\n\n{captions}\n")
     return table or selections
 
@@ -120,10 +120,10 @@ def argument_parser() -> argparse.ArgumentParser:
         '(AdaPruner if none is named), "EL2N by class=el2n SCORING.CLASS_BALANCE True". Can be repeated',
     )
     option(
-        "--planted",
+        "--injected",
         metavar="FILE",
         default=None,
-        help="planted.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
+        help="injected.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
         "often its defects were pruned",
     )
     option(
@@ -203,7 +203,7 @@ def main():
         parser.error(f"--jobs: {args.jobs} runs at a time; there has to be at least 1")
     try:
         experiment = experiment_of(args)
-        planted = Planted.load(args.planted) if args.planted else None
+        injected = InjectedErrors.load(args.injected) if args.injected else None
         runs = plan(experiment, args.output, TOOLS)
     except (OSError, ValueError, argparse.ArgumentTypeError) as problem:
         parser.error(str(problem))
@@ -211,8 +211,8 @@ def main():
         parser.error(str(problem.args[0]))
     try:
         execute(runs, args.output, args.jobs)
-        print(report(experiment, args.output, planted))
-    except (RunChangedError, RunFailedError, PlantedMismatchError) as problem:
+        print(report(experiment, args.output, injected))
+    except (RunChangedError, RunFailedError, InjectedMismatchError) as problem:
         sys.exit(f"{program()}: error: {problem}")
 
 

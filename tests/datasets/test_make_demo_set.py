@@ -1,4 +1,4 @@
-"""What datasets/make_demo_set.py writes, and that the record of what was planted is true."""
+"""What datasets/make_demo_set.py writes, and that the record of what was injected is true."""
 
 import hashlib
 import sys
@@ -164,12 +164,12 @@ def test_images_without_digits_are_no_defects_and_leave_the_others_as_they_are(s
             assert objects == read_objects(folder, image_id)
 
 
-def test_ids_do_not_tell_what_was_planted(small):
+def test_ids_do_not_tell_what_was_injected(small):
     folder, record = small
     trainval = read_image_set(folder, "trainval")
     assert all(image_id.isdigit() and len(image_id) == 6 for image_id in trainval)
-    for planted in (record["near_duplicate_of"], record["wrong_label"]):
-        positions = [trainval.index(image_id) for image_id in planted]
+    for injected in (record["near_duplicate_of"], record["wrong_label"]):
+        positions = [trainval.index(image_id) for image_id in injected]
         assert min(positions) < 20 <= max(positions)  # in both halves of the list
     test = read_image_set(folder, "test")
     assert min(test) < max(trainval) and min(trainval) < max(test)
@@ -183,7 +183,7 @@ def test_same_settings_same_bytes_and_nothing_else_is_overwritten(small, tmp_pat
     inodes = [path.stat().st_ino for path in folder.rglob("*")]
     assert demo.make_demo_set(folder, **SMALL) == record
     assert [path.stat().st_ino for path in folder.rglob("*")] == inodes
-    with pytest.raises(FileExistsError, match="planted.json is not what these settings give .*or delete"):
+    with pytest.raises(FileExistsError, match="injected.json is not what these settings give .*or delete"):
         demo.make_demo_set(folder, seed=1, **SMALL)
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="holds something else"):
@@ -215,7 +215,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "2 near-duplicates" in printed and "3 with wrong labels" in printed
     assert "4 without digits" in printed
-    assert str(folder / "planted.json") in printed
-    (folder / "planted.json").unlink()
+    assert str(folder / "injected.json") in printed
+    (folder / "injected.json").unlink()
     with pytest.raises(SystemExit, match="make_demo_set.py: .* holds something else"):
         demo.main()

@@ -6,7 +6,7 @@ import pytest
 from adapruner_det.experiments.agreement import compare_selections, in_common, longest_gap
 from adapruner_det.experiments.experiment import Experiment, selection_run
 from adapruner_det.pruning import Selection
-from adapruner_det.report.planted import Planted
+from adapruner_det.report.injected import InjectedErrors
 
 
 def selection(kept):
@@ -59,9 +59,9 @@ def test_what_others_are_like_is_not_random_selection(saved):
     assert alone["selected by"].tolist() == ["random 0.80"] and "as random" not in alone
 
 
-def test_how_often_planted_defects_were_pruned_stands_beside(saved):
-    planted = Planted(near_duplicate_of={"e": "a"}, wrong_label={"d": "class", "h": "box"})
-    table = compare_selections(*saved, planted).set_index("selected by")
+def test_how_often_injected_defects_were_pruned_stands_beside(saved):
+    injected = InjectedErrors(near_duplicate_of={"e": "a"}, wrong_label={"d": "class", "h": "box"})
+    table = compare_selections(*saved, injected).set_index("selected by")
     # seed 0 prunes e of a, e; d no, h yes; of b, c, f, g it prunes f, g: 0.5 / 0.5 and 0.5 / 0.5
     # seed 1 prunes none of a, e; d and h; f, g: 0 / 0.5 and 1 / 0.5
     assert table.loc["adapruner 0.80", "near-duplicates and their originals"] == "1.0, 0.0"

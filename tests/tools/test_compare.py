@@ -86,13 +86,13 @@ def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path
     assert "| adapruner 0.75 | 18 " in " ".join((output / "selections.md").read_text().split())
 
 
-def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_tool):
+def test_selections_alone_and_what_they_do_with_injected_defects(tmp_path, run_tool):
     demo = load_script(ROOT / "datasets/make_demo_set.py")
     folder = tmp_path / "demo"
     demo.make_demo_set(folder, images=40, test_images=2, duplicates=0.2, wrong_labels=0.2)
     output = tmp_path / "out"
     out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
-                   "random", "--seeds", "0", "1", "--planted", folder / "planted.json", "--output", output,
+                   "random", "--seeds", "0", "1", "--injected", folder / "injected.json", "--output", output,
                    "DATASETS.REGISTER", f"('demo_trainval=voc:{folder}:trainval',)")  # fmt: skip
     text = (output / "selections.md").read_text()
     assert text.split("\n\n")[0] in out and "seed by seed" in text
@@ -104,9 +104,9 @@ def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_to
 
     (tmp_path / "other.json").write_text('{"near_duplicate_of": {"x": "y"}, "wrong_label": {}}')
     out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
-                   "random", "--planted", tmp_path / "other.json", "--output", tmp_path / "more", "--register",
+                   "random", "--injected", tmp_path / "other.json", "--output", tmp_path / "more", "--register",
                    f"demo_trainval=voc:{folder}:trainval", expect=1)  # fmt: skip
-    assert "compare.py: error: 2 planted images are not in the selection" in out and "Traceback" not in out
+    assert "compare.py: error: 2 injected images are not in the selection" in out and "Traceback" not in out
 
 
 def parse(*arguments):
@@ -147,7 +147,7 @@ def test_options_alone_are_enough():
         (("--variant", "x=ADAPRUNER.WARMUP 1"), "x: ADAPRUNER.WARMUP is 1.0"),
         (("--methods", "Random"), "methods: 'Random' is none of .*; did you mean random"),
         (("--jobs", "0"), "0 runs at a time"),
-        (("--planted", "nowhere.json"), "nowhere.json does not exist"),
+        (("--injected", "nowhere.json"), "nowhere.json does not exist"),
         (("SEED",), "opts: SEED has no value"),
         (("--seeds", "one"), "--seeds: invalid int value: 'one'"),
         (("--train-configs", "no name"), "'no name' is not of the form NAME="),
