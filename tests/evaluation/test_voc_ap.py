@@ -15,7 +15,7 @@ from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
-from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.formats import register_voc
 from adapruner_det.data.validation import InvalidDatasetError
 from adapruner_det.evaluation.voc_ap import VOCEvaluator, ground_truth
 
