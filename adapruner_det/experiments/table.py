@@ -13,8 +13,8 @@ from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from .check import test_set
 from .experiment import DRAWN, EPOCHS, FULL, RANDOM, Cell, Experiment, finetuning_run, selection_run, training_run
-from .runs import seconds_of
 from .intervals import Estimate, columns, holm, over_cells
+from .runs import seconds_of
 
 METRICS = {"bbox": ("AP50", "AP"), "classification": ("accuracy",)}  # by task, the main one first
 DECIMALS = {"AP50": 1, "AP": 1, "accuracy": 2}
