@@ -43,6 +43,6 @@ def option_parser(doc: str, what: str, base_url: str) -> argparse.ArgumentParser
         default=os.getenv("DETECTRON2_DATASETS", "datasets"),
         help=f"folder that gets {what} [$DETECTRON2_DATASETS, here: %(default)s]",
     )
-    parser.add_argument("--base-url", default=base_url, help="where the archives are; file:// works too [%(default)s]")
+    parser.add_argument("--base-url", default=base_url, help="where the archives are [%(default)s]")
     parser.add_argument("--keep-archives", action="store_true", help="keep the downloaded archives in OUTPUT")
     return parser

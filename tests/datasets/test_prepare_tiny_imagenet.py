@@ -1,4 +1,4 @@
-"""datasets/prepare_tiny_imagenet.py against a small archive at a file:// address."""
+"""datasets/prepare_tiny_imagenet.py against a small archive on a server of the test's own."""
 
 import hashlib
 import sys
@@ -23,9 +23,13 @@ def archive(tmp_path):
     return write_zip(tmp_path / "mirror" / f"{NAME}.zip", files)
 
 
-def prepare(archive, output, **settings):
-    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    script.prepare_tiny_imagenet(output, **{"base_url": archive.parent.as_uri(), "md5": md5, **settings})
+@pytest.fixture
+def prepare(archive, url):
+    def prepare(output, **settings):
+        settings = {"base_url": f"{url}/mirror", "md5": hashlib.md5(archive.read_bytes()).hexdigest(), **settings}
+        script.prepare_tiny_imagenet(output, **settings)
+
+    return prepare
 
 
 def names(folder):
@@ -33,16 +37,16 @@ def names(folder):
 
 
 def test_class_folders_where_the_configs_look_and_a_second_run_does_nothing(
-    archive, tmp_path, capsys, monkeypatch, clean_catalogs
+    prepare, tmp_path, capsys, monkeypatch, clean_catalogs
 ):
     output = tmp_path / "output"
-    prepare(archive, output)
+    prepare(output)
     assert names(output) == [NAME]
     files = tiny_imagenet_files()
     for name, wnid in VAL.items():
         assert (output / NAME / "val" / wnid / name).read_bytes() == files[f"val/images/{name}"]
     monkeypatch.setattr(script, "fetch", lambda *arguments: pytest.fail("nothing is downloaded again"))
-    prepare(archive, output)
+    prepare(output)
     assert "nothing to download" in capsys.readouterr().out
     monkeypatch.setenv("DETECTRON2_DATASETS", str(output))
     for network in ("resnet18", "resnet50", "wide_resnet50_2"):
@@ -67,23 +71,25 @@ def test_a_tree_that_was_unpacked_by_hand_is_sorted_and_an_incomplete_one_is_nam
         script.prepare_tiny_imagenet(tmp_path / "other")
 
 
-def test_archive_that_is_there_is_used_and_kept_if_asked(archive):
-    prepare(archive, archive.parent, base_url="http://127.0.0.1:1", keep_archives=True)
+def test_archive_that_is_there_is_used_and_kept_if_asked(archive, prepare):
+    prepare(archive.parent, base_url="http://127.0.0.1:1", keep_archives=True)
     assert names(archive.parent) == [NAME, f"{NAME}.zip"]
 
 
 @pytest.mark.parametrize("fault, message", [("MD5", "MD5 is not 000"), ("content", "cannot be unpacked")])
-def test_other_checksum_and_damaged_archive_leave_nothing(archive, tmp_path, fault, message):
+def test_other_checksum_and_damaged_archive_leave_nothing(archive, prepare, tmp_path, fault, message):
     content = bytearray(archive.read_bytes())
     content[content.index(b"n02012849\n") + 4] ^= 255
     archive.write_bytes(bytes(content))
     with pytest.raises(PrepareError, match=message):
-        prepare(archive, tmp_path / "output", **({"md5": "0" * 32} if fault == "MD5" else {}))
+        prepare(tmp_path / "output", **({"md5": "0" * 32} if fault == "MD5" else {}))
     assert not (tmp_path / "output" / NAME).exists()
 
 
-def test_command_line_names_what_is_wrong(tmp_path, monkeypatch):
-    arguments = ["--output", str(tmp_path / "out"), "--base-url", (tmp_path / "no").as_uri()]
+def test_command_line_names_what_is_wrong(tmp_path, monkeypatch, url):
+    arguments = ["--output", str(tmp_path / "out"), "--base-url", f"{url}/no"]
     monkeypatch.setattr(sys, "argv", ["prepare_tiny_imagenet.py", *arguments])
-    with pytest.raises(SystemExit, match="prepare_tiny_imagenet.py: file://.*zip: cannot be downloaded.*--base-url"):
+    with pytest.raises(
+        SystemExit, match="prepare_tiny_imagenet.py: http.*no/tiny-imagenet-200.zip: cannot be downloaded.*--base-url"
+    ):
         script.main()

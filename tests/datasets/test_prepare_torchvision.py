@@ -3,9 +3,6 @@
 import hashlib
 import io
 import tarfile
-import threading
-from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import prepare_torchvision as script
 import pytest
@@ -20,22 +17,6 @@ from adapruner_det.engine import load_config
 
 def md5(content):
     return hashlib.md5(content).hexdigest()
-
-
-class Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        """Keeps the test's output clean."""
-
-
-@pytest.fixture
-def url(tmp_path):
-    """Address of a server of the files in tmp_path."""
-    with HTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

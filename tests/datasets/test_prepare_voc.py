@@ -1,4 +1,4 @@
-"""datasets/prepare_voc.py against small archives at a file:// address."""
+"""datasets/prepare_voc.py against small archives on a server of the test's own."""
 
 import hashlib
 import io
@@ -46,15 +46,15 @@ def table(tars):
 
 
 @pytest.fixture
-def mirror(tmp_path):
+def mirror(tmp_path, url):
     """Writes archives, and prepares from them; returns what is then in the folder `output`."""
 
     def prepare(tars=TARS, archives=None, **settings):
         for path, content in tars.items():
             (tmp_path / "mirror" / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "mirror" / path).write_bytes(content)
-        url = (tmp_path / "mirror").as_uri()
-        prepare_voc.prepare_voc(tmp_path / "output", base_url=url, archives=archives or table(tars), **settings)
+        archives = archives or table(tars)
+        prepare_voc.prepare_voc(tmp_path / "output", base_url=f"{url}/mirror", archives=archives, **settings)
         return contents(tmp_path / "output")
 
     return prepare
@@ -83,7 +83,7 @@ def test_years_and_keep_archives(mirror):
     assert {name.split("/")[0] for name in found} == {"VOC2012"}
 
 
-def test_what_cannot_be_downloaded_names_the_way_out_and_an_archive_put_by_hand_is_used(mirror, tmp_path):
+def test_what_cannot_be_downloaded_names_the_way_out_and_an_archive_put_by_hand_is_used(mirror, tmp_path, url):
     (path, tar), *_ = TARS.items()
     for there in (None, b"x" + tar[1:]):  # missing, and another checksum
         (tmp_path / "mirror" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def test_what_cannot_be_downloaded_names_the_way_out_and_an_archive_put_by_hand_
             (tmp_path / "mirror" / path).write_bytes(there)
         with pytest.raises(prepare_voc.PrepareError) as error:
             mirror({}, table({path: tar}))
-        for part in ("file://", path, "--base-url", str(tmp_path / "output/trainval.tar")):
+        for part in (url, path, "--base-url", str(tmp_path / "output/trainval.tar")):
             assert part in str(error.value)
         assert not (tmp_path / "output/VOC2007").exists()
     (tmp_path / "output/trainval.tar").write_bytes(tar)
