@@ -193,14 +193,14 @@ def test_with_nothing_to_tell_images_apart_the_ratio_is_kept(losses):
 
 
 def test_what_is_known_of_images_decides_within_a_class_and_never_how_many_of_it_stay():
-    """The rare class is wrongly labelled, and all copies of one picture: its quota is that of the weighted draw all the same."""
+    """The rare class looks wrongly labelled, and is hard: its quota is that of the weighted draw all the same."""
     rare = np.where(np.arange(40) < 10, 1, 0)
-    losses, features = np.ones(40, np.float32), statistics(classes=rare).features.copy()
-    losses[:10], features[:10] = np.arange(10) + 50, 1.0
-    seen = statistics(classes=rare, losses={"loss": losses}, features=features)
+    losses = np.ones(40, np.float32)
+    losses[:10] = np.arange(10) + 50
+    seen = statistics(classes=rare, losses={"loss": losses})
     draw = weighted_draw([image_key("data", i) for i in seen.ids], 0, class_weights(seen.counts, 1.0))
     of_draw = np.bincount(rare[np.argsort(-draw)[:20]])
-    for weights in (TermWeights(), TermWeights(difficulty=5.0), TermWeights(label_errors=9.0, redundancy=0)):
+    for weights in (TermWeights(redundancy=0), TermWeights(label_errors=9.0, difficulty=5.0, redundancy=0)):
         assert np.bincount(rare[minimise(energy_of(seen, weights, 0.5, 0)) > 0]).tolist() == of_draw.tolist()
     easy_first = TermWeights(difficulty=5.0, selection_weight=0.25, label_errors=0, redundancy=0, random=0)
     kept = minimise(energy_of(seen, easy_first, 0.5, 0)) > 0
