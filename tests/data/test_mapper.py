@@ -11,7 +11,7 @@ from detectron2.data.transforms import ResizeTransform
 from detectron2.structures import BoxMode
 
 from adapruner_det.data.detection_records import NumberedRecords
-from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.formats import register_voc
 from adapruner_det.data.mapper import QuickMapper, in_a_row
 from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.engine import load_config

@@ -11,7 +11,7 @@ from detectron2.data import DatasetMapper
 from PIL import Image
 
 from adapruner_det.data.detection_records import NumberedRecords
-from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.formats import register_voc
 from adapruner_det.data.mapper import QuickMapper
 from adapruner_det.data.small_copies import SmallCopies, copies_of, make_copies
 from adapruner_det.engine import load_config
