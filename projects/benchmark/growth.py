@@ -1,0 +1,118 @@
+#!/usr/bin/env python
+"""How the time and memory of a selection grow with the images: statistics to a written record, and back.
+
+    python projects/benchmark/growth.py --sizes 1e3 1e4 1e5 --output docs/performance_growth
+
+Made-up images of 20 classes with 4 boxes and 128 features each, a tenth of them near-copies of others. Each size runs in
+a process of its own, on one thread. Writes OUTPUT.csv and OUTPUT.png; seconds are of the process's CPU.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adapruner_det.engine import load_config  # noqa: F401  # first: it quiets imports
+
+CLASSES, BOXES, FEATURES = 20, 4, 128
+
+
+def made_up(num):
+    """Records as a reader gives them, and the statistics of a model."""
+    from dataclasses import replace
+
+    from detectron2.data import MetadataCatalog
+    from detectron2.structures import BoxMode
+
+    from adapruner_det.engine.detection_statistics import labelled
+    from adapruner_det.pruning.matching import Detections
+
+    random = np.random.default_rng(0)
+    MetadataCatalog.get("growth").set(thing_classes=[f"class {k}" for k in range(CLASSES)])
+    classes = random.integers(CLASSES, size=num)
+    corners = random.uniform(0, 300, (num, BOXES, 2)).round(1)
+    boxes = np.concatenate([corners, corners + 40], axis=2)
+    records = [
+        {"file_name": f"{i:07}.jpg", "image_id": f"{i:07}", "dataset_name": "growth", "height": 360, "width": 480,
+         "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(classes[i])} for box in own]}
+        for i, own in enumerate(boxes.tolist())
+    ]  # fmt: skip
+    features = random.normal(size=(num, FEATURES)).astype(np.float32)
+    copies = num // 10
+    features[:copies] = features[copies : 2 * copies] + random.normal(0, 0.01, (copies, FEATURES))
+    found = Detections(
+        boxes.reshape(-1, 4),
+        random.uniform(0.3, 1, num * BOXES),
+        np.repeat(classes, BOXES),
+        np.repeat(np.arange(num), BOXES),
+    )
+    losses = {"loss": random.gamma(4, 0.2, num).astype(np.float32)}
+    return records, replace(labelled(records), losses=losses, features=features, found=found)
+
+
+def measure(num, connection):
+    from adapruner_det.baselines.adapruner import adapruner
+    from adapruner_det.data.selection_lists import write_selection
+    from adapruner_det.data.selection_record import make_selection
+    from adapruner_det.engine.select import solve_again
+
+    seconds, folder = {}, Path(tempfile.mkdtemp()) / "selection"
+
+    def timed(name, function):
+        start = time.process_time()
+        made = function()
+        seconds[name] = time.process_time() - start
+        return made
+
+    records, statistics = made_up(num)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    solved = timed("solving", lambda: adapruner(statistics, 0.8, 0))
+    selection = timed("making the record", lambda: make_selection(
+        records, solved.values.tolist(), (solved.values > 0).tolist(), keep_ratio=0.8, method="adapruner",
+        columns=solved.columns, provenance=solved.facts))  # fmt: skip
+    timed("writing", lambda: write_selection(selection, folder, statistics))
+    timed("another ratio, from the files", lambda: solve_again(folder, 0.6))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+    connection.send({"images": num, **seconds, "GB before": before, "GB at most": peak, "MB on disk": disk})
+
+
+def draw(table, path):
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for name in table.columns[1:5]:
+        axes.loglog(table["images"], table[name], marker="o", label=name)
+    n = table["images"]
+    axes.loglog(n, 0.05 * n * np.log(n) / (n[0] * np.log(n[0])), "k:", label="N log N")
+    axes.set(xlabel="images", ylabel="CPU seconds")
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", type=float, default=[1e3, 1e4, 1e5])
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    rows, context = [], multiprocessing.get_context("spawn")
+    for size in args.sizes:
+        ours, theirs = context.Pipe(False)
+        process = context.Process(target=measure, args=(int(size), theirs))
+        process.start()
+        rows.append(ours.recv())
+        process.join()
+        table = pd.DataFrame(rows)
+        table.round(2).to_csv(args.output.with_suffix(".csv"), index=False)
+        print(table.iloc[-1].to_dict(), flush=True)
+    draw(table, args.output.with_suffix(".png"))
+    print(table.round(2).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    main()
