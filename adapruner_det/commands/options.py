@@ -88,7 +88,8 @@ def argument_parser(command: str = "train_net.py") -> argparse.ArgumentParser:
     if command != "train":
         option("--keep", type=_keep, metavar="RATIO", help="share of the images that stays, such as 0.8; `auto`: the share down to "
                "which images go for a reason (ADAPRUNER.KEEP_RATIO)")  # fmt: skip
-    option("--selection", metavar="DIR", help="train only on what this selection keeps (DATASETS.SELECTION)")
+    if command != "prune":
+        option("--selection", metavar="DIR", help="train only on what this selection keeps (DATASETS.SELECTION)")
     option("--output", metavar="DIR", help="folder of the run (OUTPUT_DIR)")
     option(
         "--config-file", default="", metavar="FILE", help="config; without one a small detector or classifier is taken"
@@ -131,9 +132,7 @@ def parse(command: str = "train_net.py", words: "Sequence[str] | None" = None) -
         parser.error(f"KEY VALUE or KEY=VALUE is needed at {wrong!r}: {_why(wrong)}")
     if command == "train_net.py" and args.data:
         parser.error(f"{args.data!r} is no KEY VALUE pair; `adapruner prune {args.data}` finds out what it is")
-    if command == "train_net.py" and not args.config_file:
-        parser.error("--config-file is missing; `adapruner prune DATA --keep 0.8` does without")
-    if not (args.data or args.config_file or args.register or args.train):
+    if command != "train_net.py" and not (args.data or args.config_file or args.register or args.train):
         parser.error(f"DATA or --config-file is missing. DATA is {FORMATS}")
     if args.data and args.train:
         parser.error(f"{args.data} is what is trained on: leave --train {args.train[0]} out")
@@ -151,7 +150,7 @@ def _stood_for(args: argparse.Namespace) -> list[str]:
         "ADAPRUNER.KEEP_RATIO": None if auto else args.keep,
         "SOLVER.MAX_EPOCHS": args.epochs,
         "OUTPUT_DIR": args.output,
-        "DATASETS.SELECTION": args.selection,
+        "DATASETS.SELECTION": getattr(args, "selection", None),
     }
     return [part for key, value in values.items() if value is not None for part in (key, str(value))]
 

@@ -18,6 +18,8 @@ def main(command: str = "train_net.py") -> None:
     """
     try:
         args = options.parse(command)
+        if command == "train_net.py" and not args.config_file:
+            raise options.UsageError("--config-file is missing; `adapruner prune DATA --keep 0.8` does without")
     except options.UsageError as error:
         raise SystemExit(f"{program()}: error: {error}") from None
     from adapruner_det.engine.distributed import launch  # here: --help and mistakes need no torch

@@ -57,12 +57,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
     else:
         _enter(cfg.OUTPUT_DIR, args)
     console.set_up(cfg.OUTPUT_DIR, args.verbose)
+    for line in told:
+        console.say(*line)
     lines = [("model", f"{cfg.MODEL.META_ARCHITECTURE} as in {args.config_file}")] if args.config_file else []
     if chooses:
-        records = task_of(cfg).load_records(cfg)
-        chosen = defaults.choose(cfg, records, args.opts[::2])
+        chosen = defaults.choose(cfg, task_of(cfg).load_records(cfg), args.opts[::2])
         cfg, lines = load_config(config_file, register, [*chosen.words(), *words]), chosen.lines
-    for line in (*told, *lines):
+    for line in lines:
         console.say(*line)
     _warn(cfg, args)
     set_num_classes(cfg)
@@ -87,6 +88,11 @@ def load_config(config_file: str = "", register: Sequence[str] = (), opts: Seque
     cfg = _merged(config_file, register, opts)
     if cfg.ADAPRUNER.PRESET:
         cfg = _merged(config_file, register, opts, cfg.ADAPRUNER.PRESET)
+    if cfg.SOLVER.MAX_EPOCHS and "SOLVER.MAX_ITER" in opts[::2]:
+        raise ValueError(
+            f"SOLVER.MAX_ITER is given, but SOLVER.MAX_EPOCHS, {cfg.SOLVER.MAX_EPOCHS:g}, would take its place: add "
+            "SOLVER.MAX_EPOCHS 0, or leave MAX_ITER out"
+        )
     used = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     for spec in cfg.DATASETS.REGISTER:
         if spec in register or _name(spec) in used:
@@ -236,11 +242,6 @@ def _check_settings(cfg: CfgNode, args: argparse.Namespace, register: Sequence[s
     if cfg.ADAPRUNER.ENABLED and not 0 < ratio < 1:
         meant = f"; did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""
         raise ValueError(f"ADAPRUNER.KEEP_RATIO is {ratio}; it is a share, above 0 and below 1{meant}")
-    if cfg.SOLVER.MAX_EPOCHS and "SOLVER.MAX_ITER" in args.pairs[::2]:
-        raise ValueError(
-            f"SOLVER.MAX_ITER is given, but SOLVER.MAX_EPOCHS, {cfg.SOLVER.MAX_EPOCHS:g}, would take its place: add "
-            "SOLVER.MAX_EPOCHS 0, or leave MAX_ITER out"
-        )
     unused = [name for name in map(_name, register) if name not in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)]
     if unused:
         raise ValueError(

@@ -6,7 +6,8 @@ from conftest import ROOT, write_voc_folder
 from detectron2 import model_zoo
 from detectron2.data import DatasetCatalog
 
-from adapruner_det.engine import AdaPrunerTrainer, argument_parser, load_config, setup
+from adapruner_det.commands import options
+from adapruner_det.engine import AdaPrunerTrainer, load_config, setup
 
 NOTHING = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
 
@@ -17,7 +18,7 @@ def folder(tmp_path, clean_catalogs):
 
 
 def run(*arguments, output):
-    return setup(argument_parser().parse_args([*map(str, arguments), "OUTPUT_DIR", str(output)]))
+    return setup(options.parse(words=[*map(str, arguments), "OUTPUT_DIR", str(output)]))
 
 
 def test_registered_data_is_trained_on_and_evaluated_on(folder, tmp_path):
