@@ -243,7 +243,7 @@ def _check_settings(cfg: CfgNode, args: argparse.Namespace, register: Sequence[s
         meant = f"; did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""
         raise ValueError(f"ADAPRUNER.KEEP_RATIO is {ratio}; it is a share, above 0 and below 1{meant}")
     unused = [name for name in map(_name, register) if name not in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)]
-    if unused:
+    if unused and "DATASETS.TRAIN" not in args.pairs[::2]:
         raise ValueError(
             f"{', '.join(unused)}: registered, but neither trained on ({', '.join(cfg.DATASETS.TRAIN)}) nor evaluated on "
             f"({', '.join(cfg.DATASETS.TEST) or 'none'}): say which is what, --train NAME --train NAME --test NAME"

@@ -27,7 +27,7 @@ PRUNE = ("ADAPRUNER.ENABLED", "True")
         (records(300, box=(20, 20)), PRUNE, 96, ["res3", "res4"]),
         (records(300, box=(12, 12)), PRUNE, 160, ["res3", "res4"]),  # 8 pixels of 12 at 240
         (records(300, box=(12, 12)), (), 256, ["res4", "res5"]),  # twice as large, up to what there is
-        (records(300, (1920, 1080), (20, 20)), PRUNE, 208, ["res2", "res3"]),
+        (records(300, (1920, 1080), (20, 20)), PRUNE, 224, ["res2", "res3"]),
         (records(300, (64, 48)), PRUNE, 64, ["res3", "res4"]),
         (records(300), (*PRUNE, "INPUT.MIN_SIZE_TRAIN", "(128,)"), 128, ["res3", "res4"]),
     ],

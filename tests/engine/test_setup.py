@@ -43,6 +43,17 @@ def test_what_is_named_explicitly_wins(folder, tmp_path):
     assert cfg.DATASETS.TRAIN == ("other",) and cfg.DATASETS.SELECTION == "some/folder"
 
 
+def test_of_more_data_sets_than_two_it_is_said_which_is_what(folder, tmp_path):
+    specs = [word for name in "abc" for word in ("--register", f"{name}=voc:{folder}:train")]
+    with pytest.raises(
+        ValueError, match=r"^c: registered, but neither trained on \(a\) nor evaluated on \(b\).*--train"
+    ):
+        run(*specs, output=tmp_path / "out")
+    cfg = run(*specs, "--train", "a", "--train", "c", "--test", "b", output=tmp_path / "out")
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("a", "c"), ("b",))
+    assert run(*specs, "--test", "b", output=tmp_path / "out").DATASETS.TRAIN == ("a", "c")
+
+
 def test_a_config_s_own_data_need_not_be_there_to_use_others(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nothing"))
     config = ("--config-file", ROOT / "configs/bccd/prune_yolov3_tiny_R18.yaml")

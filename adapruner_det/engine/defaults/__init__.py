@@ -17,7 +17,7 @@ DETECTION, CLASSIFICATION = (Path(__file__).with_name(f"{task}.yaml") for task i
 
 # Detection. The smallest tenth of the boxes is to be so many pixels wide: a cell of stride 8.
 _SMALL_BOX, _STRIDE_4_BELOW = 8, 5
-_SHORTEST, _LONGEST_CPU, _LONGEST_GPU = 96, 208, 416  # of the short side, while pruning
+_SHORTEST, _LONGEST_CPU, _LONGEST_GPU = 96, 224, 416  # of the short side, while pruning
 _NUM_ANCHORS = 6
 # Passes over the images, and iterations that a CPU is given at most, and any device at least.
 _EPOCHS, _MOST_ON_CPU, _FEWEST_EPOCHS, _FEWEST = 20, 4000, 6, 300
