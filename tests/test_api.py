@@ -1,11 +1,14 @@
 """Pruning by one call, and by one command with what it prints."""
 
 import re
+import subprocess
+import sys
 
 import pytest
-from conftest import write_voc_folder
+from conftest import ROOT, write_voc_folder
 
 import adapruner_det
+from adapruner_det.commands import options, train_net
 
 QUICK = {"SOLVER.MAX_ITER": 4, "SOLVER.IMS_PER_BATCH": 4, "INPUT.MIN_SIZE_TRAIN": "(64,)"}
 
@@ -33,9 +36,16 @@ def test_a_call_leaves_a_selection(data, tmp_path, clean_catalogs):
         adapruner_det.prune(data, keep=80)
 
 
-def test_a_command_says_what_it_does_in_a_few_lines(data, run_tool, tmp_path):
+def adapruner(*words):
+    command = [sys.executable, "-m", "adapruner_det.cli", *map(str, words)]
+    finished = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert finished.returncode == 0, finished.stdout
+    return finished.stdout
+
+
+def test_a_command_says_what_it_does_in_a_few_lines(data, tmp_path):
     run, words = tmp_path / "run", [f"{key}={value}" for key, value in QUICK.items()]
-    said = run_tool("../adapruner_det/cli.py", "prune", data, "--keep", "auto", "--output", run, *words,
+    said = adapruner("prune", data, "--keep", "auto", "--output", run, *words,
                     "ADAPRUNER.WARMUP=0", "ADAPRUNER.RANDOM=0.2")  # fmt: skip
     assert "\x1b" not in said and "\r" not in said
     lines = said.splitlines()
@@ -46,7 +56,7 @@ def test_a_command_says_what_it_does_in_a_few_lines(data, run_tool, tmp_path):
     assert "\x1b" not in log and "Running with full config" in log and lines[0] in log
 
     train = re.search(r"adapruner (train .*)", said)[1].split()
-    said = run_tool("../adapruner_det/cli.py", *train, *words[1:], "SOLVER.MAX_EPOCHS=1", "ADAPRUNER.RANDOM=0.1")
+    said = adapruner(*train, *words[1:], "SOLVER.MAX_EPOCHS=1", "ADAPRUNER.RANDOM=0.1")
     about = [line.split()[0] for line in said.splitlines()]
     assert about.index("output") < 12 and "result" in about and "mine_test: AP" in said
     assert "ADAPRUNER.RANDOM: without effect" in said
@@ -70,8 +80,6 @@ def test_what_cannot_be_meant_is_said_before_anything_is_computed(
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     words = [word.format(data=data) for word in words]
-    from adapruner_det.commands import options, train_net
-
     with pytest.raises(train_net.UserError) as refused:
         train_net.work(options.parse("prune", [str(data), "--output", str(tmp_path), *words]))
     assert message in str(refused.value) and not (tmp_path / "log.txt").exists()
