@@ -1,8 +1,8 @@
 """Prunes the embedded demo set, makes the page of what goes and why, then trains two detectors on what is left.
 
-The set is made by a script: handwritten digits on photographs, with planted near-duplicates and wrong labels. YOLOv3-Tiny
+The set is made by a script: handwritten digits on photographs, with injected near-duplicates and wrong labels. YOLOv3-Tiny
 prunes it to 80%; YOLOv3-Tiny and Faster R-CNN train on everything, on what is kept and on as many random images. One table
-says what came of it, another where the planted images went. Killed, it goes on where it stopped.
+says what came of it, another where the injected images went. Killed, it goes on where it stopped.
 """
 
 import argparse
@@ -33,13 +33,12 @@ def demo(output: Path, jobs: int) -> None:
     from make_demo_set import make_demo_set  # here: --help needs no torch
 
     from adapruner_det.commands import compare
-    from adapruner_det.experiments.experiment import Experiment
-    from adapruner_det.experiments.methods import ADAPRUNER, RANDOM
-    from adapruner_det.experiments.plan import plan, selection_run
+    from adapruner_det.experiments.experiment import ADAPRUNER, RANDOM, Experiment, selection_run
+    from adapruner_det.experiments.plan import plan
     from adapruner_det.experiments.runs import execute
     from adapruner_det.files import write_text
     from adapruner_det.pruning import Selection
-    from adapruner_det.report.planted import Planted, planted_report
+    from adapruner_det.report.injected import InjectedErrors, injected_report
 
     start = time.perf_counter()
     print(f"== 1/3 the demo set, in {DATA}", flush=True)
@@ -61,8 +60,8 @@ def demo(output: Path, jobs: int) -> None:
     print("== 3/3 1 random selection, 6 trainings", flush=True)
     execute(runs, output, jobs)
     selections = {method: Selection.load(folder) for method, folder in folders.items()}
-    planted = planted_report(selections, Planted.load(DATA / "planted.json"))
-    table = f"{compare.report(experiment, output)}\n\n{planted}\n"
+    injected = injected_report(selections, InjectedErrors.load(DATA / "injected.json"))
+    table = f"{compare.report(experiment, output)}\n\n{injected}\n"
     write_text(output / "report.md", table)
     print(f"\n{table}\nmAP on {DATA}'s test list, in percent. {_minutes(start)}")
     print(f"Tables: {output}/report.md\nPage: {page}")

@@ -12,7 +12,7 @@ FORMATS = (
 )
 SPECS = (
     "NAME=voc:DIR:LIST, NAME=coco:FILE.json:IMAGE_DIR, NAME=yolo:data.yaml:SPLIT (each with :class1,class2,... behind it, "
-    "else the classes are read from the data), NAME=images:PATH, NAME=torchvision:KIND:ROOT:SPLIT or NAME=tiny_imagenet:ROOT:SPLIT"
+    "else the classes are read from the data), NAME=images:PATH or NAME=torchvision:KIND:ROOT:SPLIT"
 )
 AUTO = "auto"
 

@@ -15,8 +15,8 @@ A random selection of the training set of a config, for comparison:
 The kept images as a list for another detector's tools (no image is copied):
     adapruner export output/my/selection --format yolo --output /data/mine/lists
 
-What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py planted:
-    adapruner planted output/my/selection --planted /data/mine_planted/planted.json
+What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py injected:
+    adapruner injected output/my/selection --injected /data/mine_injected/injected.json
 
 A page to look at, trust and correct it (report.html), and the corrections saved from that page:
     adapruner report output/my/selection
@@ -37,7 +37,7 @@ FORMS = ("yolo", "voc", "coco", "ids")  # of data.export.EXPORTS, which needs to
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(
-        required=True, metavar="show | cut | report | random | export | planted | pictures"
+        required=True, metavar="show | cut | report | random | export | injected | pictures"
     )
 
     command = commands.add_parser("show", help="print a selection's ratio and classes")
@@ -86,10 +86,10 @@ def parse_arguments():
     command.add_argument("--output", required=True, metavar="DIR", help="where the files go")
     _add_data(command)
 
-    command = commands.add_parser("planted", help="what became of planted defects")
-    command.set_defaults(run="planted")
-    command.add_argument("folder", help="a selection of the images they were planted in")
-    command.add_argument("--planted", required=True, metavar="FILE", help="the planted.json beside the data")
+    command = commands.add_parser("injected", help="what became of injected defects")
+    command.set_defaults(run="injected")
+    command.add_argument("folder", help="a selection of the images they were injected in")
+    command.add_argument("--injected", required=True, metavar="FILE", help="the injected.json beside the data")
     command.add_argument("--dataset", metavar="NAME", help="which one of the selection, if it covers several")
 
     command = commands.add_parser("pictures", help="draw kept and pruned images into a selection, as images.png")

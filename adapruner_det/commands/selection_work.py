@@ -1,4 +1,4 @@
-"""What the commands on selections do: show, cut, report, random, export, planted and pictures. Each takes their arguments."""
+"""What the commands on selections do: show, cut, report, random, export, injected and pictures. Each takes their arguments."""
 
 from functools import partial
 from itertools import chain
@@ -17,9 +17,9 @@ from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
+from adapruner_det.report.injected import InjectedErrors, injected_report
 from adapruner_det.report.page import write_report
 from adapruner_det.report.pictures import save_selection_sheet
-from adapruner_det.report.planted import Planted, planted_report
 
 
 def show(args):
@@ -80,10 +80,10 @@ def export(args):
     print("\n".join(map(str, paths)))
 
 
-def planted(args):
+def injected(args):
     selection = Selection.load(args.folder)
     try:
-        print(planted_report({"": selection}, Planted.load(args.planted), args.dataset))
+        print(injected_report({"": selection}, InjectedErrors.load(args.injected), args.dataset))
     except (ValueError, OSError) as error:
         raise SystemExit(f"{args.folder}: {error}") from error
 

@@ -17,7 +17,7 @@ KNOWN = (
     "known are a PASCAL VOC folder (Annotations/, JPEGImages/ and a list in ImageSets/Main/), COCO JSON, a YOLO data.yaml, "
     "and a folder, or zip, of class folders"
 )
-_SPEC = re.compile(r"(voc|coco|yolo|images|torchvision|tiny_imagenet):(.+)")
+_SPEC = re.compile(r"(voc|coco|yolo|images|torchvision):(.+)")
 
 
 class Recognised(NamedTuple):

@@ -17,8 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 
-from ..data import detection_registration as detection
-from ..data import image_registration as classification
+from ..data.formats import FORMATS
 from ..data.recognise import TESTING, recognise
 from ..data.registration import register_from_spec
 from . import console, defaults
@@ -27,9 +26,8 @@ from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
 from .run_folder import check_settings, enter, settings_of
 from .tasks import task_of
 
+CLASSES_ONLY = {"images", "torchvision"}  # formats of classification
 _ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
-
-FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +229,7 @@ def _data_of(args: argparse.Namespace) -> tuple[list[str], list[str], list[tuple
 
 def _default_config(register: Sequence[str]) -> Path:
     kinds = [spec.partition("=")[2].partition(":")[0].strip() for spec in register]
-    return defaults.CLASSIFICATION if set(kinds) & set(classification.FORMATS) else defaults.DETECTION
+    return defaults.CLASSIFICATION if set(kinds) & CLASSES_ONLY else defaults.DETECTION
 
 
 def _check_settings(cfg: CfgNode, args: argparse.Namespace, register: Sequence[str]) -> None:

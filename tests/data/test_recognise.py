@@ -8,9 +8,9 @@ from coco_files import coco_content, write_coco
 from conftest import write_voc_folder
 from image_files import picture, write_tree, write_zip
 
+from adapruner_det.data.formats import FORMATS
 from adapruner_det.data.recognise import TESTING, recognise
 from adapruner_det.data.registration import register_from_spec
-from adapruner_det.engine.setup import FORMATS
 
 IMAGES = {f"{cls}/{n}.png": picture(n) for cls in ("cat", "dog") for n in range(2)}
 
