@@ -55,7 +55,7 @@ def recognise(data: str, preferred: tuple[str, ...] = TRAINING) -> Recognised:
     tested = "" if part else next((name for name in _matching(parts, TESTING) if name != chosen), "")
     others = sorted(set(parts) - {chosen})
     text = f"{path} is {_FORMATS[form][1]}" + (f", {chosen}" if chosen else "")
-    text += f" (there are also {_some(others)}: {path}:{others[0]})" if others else ""
+    text += f" (others: {_some(others)}; {path}:{others[0]} takes one)" if others else ""
     return Recognised(_spec(form, path, chosen, parts), _spec(form, path, tested, parts) if tested else "", text)
 
 

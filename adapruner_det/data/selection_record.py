@@ -243,17 +243,17 @@ def _reasons_line(selection: Selection) -> str:
 
 
 def verdict(selection: Selection) -> str:
-    """How many images go and why, in a sentence; and the ratio down to which they go for a reason."""
-    num, gone = len(selection), len(selection) - sum(map(bool, selection.kept))
+    """How many images stay, why the others go, and the ratio down to which they go for a reason."""
+    num, kept = len(selection), sum(map(bool, selection.kept))
     reasons = dict(selection.provenance.get("reasons", {}))
     if not reasons:
-        return f"of {num:,} images {gone:,} go"
+        return f"{kept:,} of {num:,} images stay"
     scored = sum(score is not None for score in selection.scores)
     told = reasons.pop("with_reason")
-    words = {NEAR_DUPLICATE: "repeat one that stays", LABEL_ERRORS: "have doubtful labels (mend these)",
-             RANDOM: "go by lot (a random choice would do as well)"}  # fmt: skip
-    parts = [f"{count:,} {words.get(reason, f'are {reason}')}" for reason, count in reasons.items() if count]
-    return f"of {num:,} images {gone:,} go: {', '.join(parts)}. There are reasons down to a ratio of {1 - told / scored:.2f}"
+    words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", LABEL_ERRORS: "for doubtful labels (mend these)",
+             RANDOM: "by lot (a random choice would do as well)"}  # fmt: skip
+    parts = [f"{count:,} {words.get(reason, f'as {reason}')}" for reason, count in reasons.items() if count]
+    return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}. There are reasons down to a ratio of {1 - told / scored:.2f}"
 
 
 def summary(selection: Selection) -> str:
