@@ -58,7 +58,10 @@ def main():
     args = parser.parse_args()
     start = time.perf_counter()
     print(f"== 1/3 the demo set, in {DATA}")
-    make_demo_set(DATA)
+    try:
+        make_demo_set(DATA)
+    except FileExistsError as error:  # of an earlier version, or somebody else's
+        raise SystemExit(f"demo.py: {error}") from error
     print("== 2/3 pruning and training: 1 pruning run, 1 random selection, 6 trainings")
     table = compare(EXPERIMENT, args.output, args.jobs)
     print("== 3/3 pictures")
