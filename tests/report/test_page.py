@@ -21,8 +21,8 @@ from adapruner_det.data.selection_record import make_selection
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.matching import Detections, Labels
 from adapruner_det.pruning.statistics import Statistics
+from adapruner_det.report import gallery, page_facts
 from adapruner_det.report import page as page_module
-from adapruner_det.report import page_facts
 from adapruner_det.report.page import write_report
 
 EVIL = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }}'
@@ -140,7 +140,11 @@ def test_sections_come_in_order_and_say_what_the_record_says(made):
     assert "down to a ratio of 0.85 ;" in page.text()  # 3 of 20 have more against them than chance
     assert "It knows its training images." in page.text() and "⚠" not in page.text()
     record, data = Selection.load(folder), page.data()
-    assert (data["id"], data["kept"], data["score"]) == (record.ids, [int(k) for k in record.kept], record.scores)
+    assert (data["id"], data["kept"], data["numbers"]["score"]) == (
+        record.ids,
+        [int(k) for k in record.kept],
+        record.scores,
+    )
     assert [data["reasons"][r] for r in data["reason"][:5]] == ["", "near-duplicate", "near-duplicate", "doubtful labels", "by lot"]  # fmt: skip
     sections = data["sections"]
     assert sections["copies"] == [[0, 2, 1]]  # the one that stays, then the most alike
@@ -201,7 +205,7 @@ def test_young_by_what_it_knows_and_how_often_it_looked(right, epochs, young):
         ["a"] * 100, list(map(str, range(100))), {"loss": np.ones(100)}, np.eye(2, dtype=int)[classes], np.ones((100, 1)),
         Labels(box, classes, np.arange(100)), Detections(box, np.ones(100), seen, np.arange(100)), ["a", "b"],
     )  # fmt: skip
-    assert page_facts.fitness(statistics, epochs, classifies=True).young == young
+    assert bool(page_facts.fitness(statistics, epochs).young) == young
 
 
 def test_costs_are_those_of_a_comparison(made, tmp_path):
@@ -252,7 +256,7 @@ def test_classification_from_memory_and_without_statistics(tmp_path):
 
 def test_of_many_images_those_in_no_section_are_shown_from_their_files(made, tmp_path, monkeypatch):
     records, _, _ = made
-    monkeypatch.setattr(page_module, "ALL_THUMBNAILS", 0)
+    monkeypatch.setattr(gallery, "ALL_THUMBNAILS", 0)
     monkeypatch.setattr(page_module, "SHOWN", 2)
     make_record(records, tmp_path)
     sources = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8")).data()["src"]
@@ -287,7 +291,7 @@ window.onerror = message => said.errors.push(message);
 const filters = document.querySelector("#filters"), set = (key, value) => { filters[key].value = value; filters.oninput(); };
 said.all = document.querySelector("#count").textContent;
 said.cards = document.querySelectorAll("#list .card").length;
-said.copies = [...document.querySelectorAll("[data-copies] .id")].map(node => node.textContent);
+said.copies = [...document.querySelectorAll(`[data-groups=copies] .id`)].map(node => node.textContent);
 set("kept", "0"); said.pruned = document.querySelector("#count").textContent;
 set("reason", "2"); said.doubtful = [...document.querySelectorAll("#list .id")].map(node => node.textContent);
 document.querySelector("#list button").click();
