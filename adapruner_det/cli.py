@@ -7,6 +7,7 @@ from . import __version__
 
 # subcommand: (module of commands, what it does). `selection` takes its subcommand as it is.
 COMMANDS = {
+    "look": ("look", "a first look at data without training: copies, leaks between lists, broken files, classes"),
     "prune": ("train_net", "learn which images a detector or classifier can do without, by a config of configs/"),
     "train": ("train_net", "train and evaluate, on everything or on a selection (--selection DIR)"),
     "score": ("score", "select by one of the other methods (--list)"),

@@ -22,29 +22,37 @@ A page to look at, trust and correct it (report.html), and the corrections saved
     python tools/selection.py report output/my/selection
     python tools/selection.py cut output/my/selection --keep-ratio 0.8 --corrections corrections.csv --output output/mine
 
+Two selections of the same images side by side (compared.html, in the first):
+    python tools/selection.py report output/my/selection --compare output/other/selection
+
 Pictures of a selection need the data: what lies elsewhere by now, or is no VOC, COCO or YOLO data, by the config or --register:
     python tools/selection.py pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
 
 import argparse
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from detectron2.data import MetadataCatalog
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from adapruner_det.baselines.registry import METHODS, RANDOM
 from adapruner_det.commands import program
 from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
+from adapruner_det.data.registration import register_from_spec
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import CLASS_COLUMN, cut_as_made, make_selection, summary
 from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
+from adapruner_det.engine.setup import FORMATS
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
+from adapruner_det.report.comparison import write_comparison
 from adapruner_det.report.page import write_report
 from adapruner_det.report.pictures import save_selection_sheet
 from adapruner_det.report.planted import Planted, planted_report
@@ -73,6 +81,16 @@ def cut(args):
     selection = correct(selection, args.corrections)
     write_selection(selection, args.output, statistics)
     print(f"{summary(selection)}\nwritten to {args.output}")
+    try:
+        _, by_name, others, read_image = _data_of(args.output, register=args.register)
+        page = write_report(args.output, list(chain.from_iterable(by_name.values())), read_image, others=others)
+    except (KeyError, OSError, ValueError) as problem:
+        why = " ".join(str(problem).split())[:200]
+        print(
+            f"no page was made ({why}); `adapruner report {args.output}` makes it, with --register if the data has moved"
+        )
+    else:
+        print(f"what goes and why, to look at and correct: {page}")
     if statistics is None and selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
         print(
             f"the scores of {selection.method} depend on the ratio they were made for: "
@@ -116,21 +134,49 @@ def planted(args):
         raise SystemExit(f"{args.folder}: {error}") from error
 
 
-def _data_of(args):
-    """A selection, the records of its data sets by name, and what reads an image of them."""
-    selection = Selection.load(args.folder)
-    cfg = load_config(args.config_file, args.register, args.opts)
+def _data_of(folder, config_file="", register=(), opts=()):
+    """A selection, its records by data set, those of the lists it is tested on, and what reads an image of them.
+
+    Data sets that are not registered are looked for where they lay when the selection was made.
+    """
+    selection = Selection.load(folder)
+    cfg = load_config(config_file, register, opts)
+    made = yaml.safe_load(selection.provenance.get("config") or "") or {}
     if CLASS_COLUMN in selection.columns:
         cfg.MODEL.META_ARCHITECTURE = "ImageClassifier"
-    task = task_of(cfg)
+        cfg.INPUT.IMAGE_SIZE = made.get("INPUT", {}).get("IMAGE_SIZE", cfg.INPUT.IMAGE_SIZE)
+    task, own = task_of(cfg), selection.dataset_names()
+    before = made.get("DATASETS", {})
+    tested = [*before.get("TEST", ()), *(spec.partition("=")[0] for spec in register)]
+    tested = [name for name in dict.fromkeys(tested) if name not in own]
+    for spec in before.get("REGISTER", ()):
+        name = spec.partition("=")[0]
+        if name in (*own, *tested) and name not in DatasetCatalog:
+            with _said_if_gone(name):
+                register_from_spec(spec, FORMATS, before.get("ON_INVALID", cfg.DATASETS.ON_INVALID))
     register_sources(selection)
-    records = {name: task.load_dataset(cfg, name) for name in selection.dataset_names()}
-    return selection, records, partial(task.read_image, cfg)
+    others = []
+    for name in tested:
+        with _said_if_gone(name):
+            others += task.load_dataset(cfg, name)
+    return selection, {name: task.load_dataset(cfg, name) for name in own}, others, partial(task.read_image, cfg)
+
+
+@contextmanager
+def _said_if_gone(name):
+    try:
+        yield
+    except (KeyError, OSError, ValueError) as problem:
+        print(f"{name} is not there any more, and not looked at: {' '.join(str(problem).split())[:200]}")
 
 
 def report(args):
-    _, by_name, read_image = _data_of(args)
-    print(write_report(args.folder, list(chain.from_iterable(by_name.values())), read_image, args.results))
+    _, by_name, others, read_image = _data_of(args.folder, args.config_file, args.register, args.opts)
+    records = list(chain.from_iterable(by_name.values()))
+    if args.compare:
+        print(write_comparison(args.folder, args.compare, records, read_image))
+    else:
+        print(write_report(args.folder, records, read_image, args.results, others))
 
 
 def reasons_of(selection):
@@ -143,7 +189,7 @@ def reasons_of(selection):
 
 
 def pictures(args):
-    selection, by_name, read_image = _data_of(args)
+    selection, by_name, _, read_image = _data_of(args.folder, args.config_file, args.register, args.opts)
     kept, pruned = split_records(selection, by_name)
     class_names = MetadataCatalog.get(selection.datasets[0]).thing_classes
     reasons = reasons_of(selection)
@@ -180,11 +226,13 @@ def parse_arguments():
     )
 
     command.add_argument("--corrections", metavar="FILE", help="choices of your own, as report.html saves them")
+    _add_register(command)
 
     command = commands.add_parser("report", help="write report.html, a page to look at, into a selection")
     command.set_defaults(run=report)
     command.add_argument("folder", help="the `selection` folder of a pruning run")
     command.add_argument("--results", metavar="FILE", help="results.csv of compare.py, for the page's table of costs")
+    command.add_argument("--compare", metavar="DIR", help="another selection of the same images: where the two differ")
     _add_data(command)
 
     command = commands.add_parser("random", help="select images at random, to compare with")
@@ -231,12 +279,16 @@ def _add_ratio(command):
 
 def _add_data(command):
     command.add_argument("--config-file", default="", help="config that names the data (DATASETS)")
+    _add_register(command)
+    command.set_defaults(takes_opts=True)
+    command.epilog = "KEY VALUE pairs at the end override the config, as in train_net.py"
+
+
+def _add_register(command):
     command.add_argument(
         "--register", action="append", default=[], metavar="NAME=FORMAT:...",
         help="a data set of your own, as in train_net.py",
     )  # fmt: skip
-    command.set_defaults(takes_opts=True)
-    command.epilog = "KEY VALUE pairs at the end override the config, as in train_net.py"
 
 
 def main() -> None:
