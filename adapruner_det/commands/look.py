@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapruner_det.commands import program
 
-PAGE = "look.html"
+OWN = {"look.html", "pairs.csv", "thumbnails"}  # what it leaves
 _AT_A_TIME = 512  # images that are held for the network
 
 
@@ -37,8 +37,11 @@ def look(data: list[str], output: str, pretrained: bool = True) -> str:
     from adapruner_det.report.look import write_look
 
     folder = Path(output)
-    if folder.exists() and not (folder / PAGE).is_file() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} holds files that are no look at data: name a new folder, --output DIR")
+    others = {path.name for path in folder.iterdir()} - OWN if folder.exists() else set()
+    if others:
+        raise FileExistsError(
+            f"{folder} holds {min(others)}, which is of no look at data: name a new folder, --output DIR"
+        )
     specs = [spec for word in data for spec in specs_of(word)]
     cfg = load_config()
     lists, problems = {}, []

@@ -120,7 +120,7 @@ def random(args):
 def export(args):
     selection = Selection.load(args.folder)
     cfg = load_config(args.config_file, args.register, args.opts)
-    if args.format != "ids":
+    if args.format not in ("ids", "weights"):
         register_sources(selection)
     paths = export_selection(selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name))
     print("\n".join(map(str, paths)))
@@ -249,7 +249,7 @@ def parse_arguments():
         required=True,
         choices=list(EXPORTS),
         help="yolo: image paths, as darknet and ultralytics read them; voc: a list for ImageSets/Main; "
-        "coco: a JSON; ids: the ids of the data set",
+        "coco: a JSON; fiftyone: all images, kept and pruned, with their reasons; weights: a CSV; ids: the ids of the data set",
     )
     command.add_argument("--output", required=True, metavar="DIR", help="where the files go")
     _add_data(command)
