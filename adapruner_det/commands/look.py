@@ -102,7 +102,7 @@ def _features_of(records: list[dict]):
         network = load_network(pretrained=True)
     except ImportError:
         return None
-    starts = tqdm(range(0, len(records), _AT_A_TIME), "Features", delay=5)
+    starts = tqdm(range(0, len(records), _AT_A_TIME), "Features", unit="chunk", delay=5, leave=False)
     return np.concatenate([embed(network, read_images(records[i : i + _AT_A_TIME], 128)) for i in starts])
 
 

@@ -68,7 +68,7 @@ class _Side:
     Attributes:
         kept: (N,) bool.
         ranks: (N,), 1 for the highest score; NaN without a score.
-        reasons: N strings; "stays" for an image that is kept, "goes" where no reason is told.
+        reasons: N strings; "stays" for an image that is kept, "no reason" where none is told.
     """
 
     def __init__(self, selection: Selection, places: Sequence[int]):
@@ -76,7 +76,7 @@ class _Side:
         scores = np.array([np.nan if score is None else score for score in selection.scores])[places]
         self.ranks = stats.rankdata(-scores, nan_policy="omit")
         told = selection.columns.get(REASON_COLUMN, [""] * len(selection))
-        self.reasons = ["stays" if kept else told[i] or "goes" for i, kept in zip(places, self.kept)]
+        self.reasons = ["stays" if kept else told[i] or "no reason" for i, kept in zip(places, self.kept)]
 
 
 class Compared:

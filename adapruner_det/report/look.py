@@ -138,13 +138,16 @@ class Looked:
 
     def verdict(self) -> str:
         copied = len({i for pair in self.copies for i in pair[:2]})
-        parts = [f"{copied:,} have a near-copy in their list"]
-        if len(self.names) > 1:
-            parts.append(f"{len({pair.first for pair in self.leaks}):,} one in an earlier list (leaks)")
-        files = len({problem.file for problem in self.problems})
-        parts.append(f"{files:,} files have something wrong")
+        leaked = len({pair.first for pair in self.leaks})
+        faulty = len({problem.file for problem in self.problems})
         where = f"{len(self.names)} lists" if len(self.names) > 1 else self.names[0]
-        return f"Of {len(self.records):,} images in {where} {', '.join(parts[:-1])}; {parts[-1]}."
+        parts = [f"{copied:,} of them near-copies of others in their list" if copied else "no near-copies"]
+        if len(self.names) > 1:
+            parts.append(
+                f"{leaked:,} in a later list of some in an earlier one (leaks)" if leaked else "no leaks between lists"
+            )
+        parts.append(f"{faulty:,} file{'s' if faulty > 1 else ''} with something wrong" if faulty else "no broken file")
+        return f"{len(self.records):,} images in {where}: {', '.join(parts[:-1])}, {parts[-1]}."
 
     def tables(self) -> list[dict[str, Any]]:
         """{"title", "unit", "rows": [(name, a number for each list)]} of images, classes and box sizes."""

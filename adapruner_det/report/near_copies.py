@@ -7,7 +7,7 @@ network is asked, so that it means the same for all data: copies have a cosine o
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +64,11 @@ def details(grey: np.ndarray) -> np.ndarray:
     return row / np.linalg.norm(row)
 
 
+def likeness(first: np.ndarray, second: np.ndarray) -> float:
+    """Cosine of two rows, (D,) each, the first as it is or mirrored."""
+    return float(max(first @ second, _mirrored(first[None])[0] @ second))
+
+
 def most_alike(described: np.ndarray, places: np.ndarray, among: np.ndarray, most: int = 1) -> list[Pair]:
     """For each of `places` the near-copies `among` others, itself excepted: `most` at most, the best first.
 
@@ -104,16 +109,17 @@ def _halved(described: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def leaks(described: np.ndarray, lists: Sequence[str]) -> list[Pair]:
+def leaks(described: np.ndarray, lists: Sequence[str], trained_on: int = 0) -> list[Pair]:
     """The near-copy that each picture of a list has in each list before it, the most alike first.
 
     Args:
         lists: of each picture, (N,); the first named is the training set.
+        trained_on: so many pictures, the first, are one list whatever they are called.
     """
-    names = list(dict.fromkeys(lists))
-    places = {name: np.flatnonzero(np.array(lists) == name) for name in names}
-    ordered = [(own, other) for own, other in permutations(names, 2) if names.index(other) < names.index(own)]
-    found = [pair for own, other in ordered for pair in most_alike(described, places[own], places[other])]
+    lists = [lists[0]] * trained_on + list(lists[trained_on:])
+    places = {name: np.flatnonzero(np.array(lists) == name) for name in dict.fromkeys(lists)}
+    earlier = combinations(places, 2)
+    found = [pair for other, own in earlier for pair in most_alike(described, places[own], places[other])]
     return sorted(found, key=lambda pair: -pair.likeness)
 
 

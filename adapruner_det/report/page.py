@@ -6,7 +6,7 @@
 import hashlib
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,8 @@ from ..pruning.statistics import Statistics
 from . import page_facts as facts
 from .doubtful_labels import COCO, CSV, doubtful_boxes, write_lists
 from .gallery import boxes_of, columns, pictures, rounded, write_page
-from .near_copies import Pair, describe, leaks, save_pairs
+from .near_copies import ALIKE as NEAR_COPY
+from .near_copies import Pair, describe, leaks, likeness, save_pairs
 from .thumbnails import FOLDER as THUMBNAILS
 from .thumbnails import ReadImage, own_file, save_crops
 
@@ -33,9 +34,11 @@ MAX_POINTS = 1500  # of the map
 MAX_CROPS = 600  # doubtful boxes shown; the lists have all
 SHOWN = 24  # images of a kind
 COPY, DOUBTFUL, DIFFICULTY, LOT = "near-duplicate", "doubtful labels", "hard or easy beyond its kind", "by lot"
+ALIKE = "much like one that stays"  # near-duplicates to the model, whose pictures differ
 BY_HAND, LOWEST, OUTSIDE = "a person's choice", "lowest scores", "did not compete"
 GROUPS = {  # a reason's colour, how the verdict says it, and a hint
     COPY: ("copies", "as copies of an image that stays", "compare each with its pair"),
+    ALIKE: ("alike", "as much like one that stays", "to the model: compare each with its pair"),
     DOUBTFUL: ("doubtful", "for doubtful labels", "mend these, do not delete them"),
     DIFFICULTY: ("difficulty", "as hard or easy beyond their kind", ""),
     LOT: ("lot", "by lot", "a random choice would do as well"),
@@ -43,7 +46,7 @@ GROUPS = {  # a reason's colour, how the verdict says it, and a hint
     OUTSIDE: ("lot", "without having competed", ""),
     BY_HAND: ("hand", "by a person's choice", ""),
 }
-_SHOWN_AS = dict(zip(decision.REASONS, GROUPS))
+_SHOWN_AS = dict(zip(decision.REASONS, (COPY, DOUBTFUL, DIFFICULTY, LOT)))
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +78,7 @@ def write_report(
     folder = Path(folder)
     page = _Page(folder, Selection.load(folder), records)
     costs = facts.costs(results) if results else None
-    if others:
-        page.leaks = find_leaks([*page.records, *others], read_image)
-        save_pairs(folder / LEAKS, page.leaks, [*page.records, *others])
-        page.leaked = [others[pair.first - len(page.records)] for pair in page.leaks]
+    page.look_at_pairs(others, read_image)
     return write_page(
         folder / PAGE, "page.html", page.data(read_image), page=page, costs=costs, tables=page.balance(),
         curves=facts.curves(page.run / "metrics.json"), lists=(CSV, COCO), leak_list=LEAKS,
@@ -86,18 +86,13 @@ def write_report(
     )  # fmt: skip
 
 
-def find_leaks(records: Sequence[dict], read_image: "ReadImage | None") -> list[Pair]:
-    """Near-copies between lists; a warning says how many there are and names the first."""
-    described, _ = describe(records, read_image)
-    found = leaks(described, [record["dataset_name"] for record in records])
-    if found:
-        first = [records[place] for place in found[0][:2]]
-        names = " = ".join(f"{record['image_id']} of {record['dataset_name']}" for record in first)
-        logger.warning(
-            f"Leaks: {len({pair.first for pair in found})} images are near-copies of images in another list (the first: "
-            f"{names}): what is measured on them flatters"
-        )
-    return found
+def _warn_of(found: Sequence[Pair], records: Sequence[dict]) -> None:
+    first = [records[place] for place in found[0][:2]]
+    names = " = ".join(f"{record['image_id']} of {record['dataset_name']}" for record in first)
+    logger.warning(
+        f"Leaks: {len(found)} near-copies of training images in lists that are tested on (the first: {names}): what is "
+        "measured on them flatters"
+    )
 
 
 class _Page:
@@ -106,10 +101,12 @@ class _Page:
     Attributes:
         leaks: near-copies of its images in other lists, whose places come after the N; None if nobody has looked.
         leaked: the records of the first of each pair.
+        copies: places of images that go as near-duplicates and look so.
     """
 
     leaks: "list[Pair] | None" = None
     leaked: Sequence[dict] = ()
+    copies: Collection[int] = ()
 
     def __init__(self, folder: Path, selection: Selection, records: Sequence[dict]):
         for name in selection.dataset_names():
@@ -129,6 +126,22 @@ class _Page:
         self.boxes = [boxes_of(record) for record in self.records]
         self.doubts = doubtful_boxes(self.statistics, self.place, self.classifies) if self.statistics else []
         self.unreadable = 0
+
+    def look_at_pairs(self, others: Sequence[dict], read_image: "ReadImage | None") -> None:
+        """Finds leaks, writes a list of them, and tells copies from what is only alike to the model."""
+        everything = [*self.records, *others]
+        pairs = [(i, group[0]) for group in self.similar for i in group[1:]]
+        places = range(len(everything)) if others else sorted({*chain.from_iterable(pairs)})
+        described, _ = describe([everything[i] for i in places], read_image)
+        row = dict(zip(places, described))
+        self.copies = {i for i, other in pairs if likeness(row[i], row[other]) >= NEAR_COPY}
+        if others:
+            found = leaks(described, [record["dataset_name"] for record in everything], len(self.records))
+            self.leaks = [pair for pair in found if pair.second < len(self.records)]
+            self.leaked = [everything[pair.first] for pair in self.leaks]
+            save_pairs(self.folder / LEAKS, self.leaks, everything)
+            if self.leaks:
+                _warn_of(self.leaks, everything)
 
     def column(self, *names: str) -> list:
         """The first of these columns that is there; None for each image if none is."""
@@ -150,11 +163,12 @@ class _Page:
     def reasons(self) -> list[str]:
         """Why each image goes; of one that stays, what keeps it if that is told."""
         rows = zip(self.column(decision.REASON_COLUMN), self.kept, self.selection.scores, self.column(CORRECTED_COLUMN))
-        return [
+        shown = [
             BY_HAND if by_hand
             else _SHOWN_AS.get(reason, reason) or ("" if kept else LOWEST if score is not None else OUTSIDE)
             for reason, kept, score, by_hand in rows
         ]  # fmt: skip
+        return [ALIKE if reason == COPY and i not in self.copies else reason for i, reason in enumerate(shown)]
 
     def gone(self, reason: str) -> list[int]:
         return [i for i, own in enumerate(self.reasons) if own == reason and not self.kept[i]]
@@ -218,7 +232,7 @@ class _Page:
         for place, pair in enumerate(self.leaks or (), len(self.keys)):
             leaked.setdefault(pair.second, [pair.second]).append(place)
         return {
-            "copies": self._copies(),
+            "copies": self.similar,
             "leaks": list(leaked.values()),
             "doubtful": sorted(self.gone(DOUBTFUL), key=lambda i: scores[i]),
             "hardest": sorted(with_loss, key=lambda i: -losses[i])[:SHOWN],
@@ -229,14 +243,20 @@ class _Page:
             "lowest": [i for i in by_score if not self.kept[i]][: 2 * SHOWN],
         }
 
-    def _copies(self) -> list[list[int]]:
+    @cached_property
+    def similar(self) -> list[list[int]]:
+        """An image that stays and those that go as near-duplicates of it, the most similar first."""
         at = {name: i for i, (dataset, name) in enumerate(self.keys)}
         # as told of several data sets
         at.update({f"{dataset}/{name}": i for i, (dataset, name) in enumerate(self.keys)})
-        like, similarity = self.column(decision.SIMILAR_TO_COLUMN), self.column(decision.SIMILARITY_COLUMN)
+        names = (decision.REASON_COLUMN, decision.SIMILAR_TO_COLUMN, decision.SIMILARITY_COLUMN, CORRECTED_COLUMN)
+        rows = list(zip(*map(self.column, names)))
+        gone = [
+            i for i, row in enumerate(rows) if row[0] == decision.NEAR_DUPLICATE and not self.kept[i] and not row[3]
+        ]
         groups: dict[str, list[int]] = {}
-        for i in sorted(self.gone(COPY), key=lambda i: -(similarity[i] or 0)):
-            groups.setdefault(like[i], [at[like[i]]]).append(i)
+        for i in sorted(gone, key=lambda i: -(rows[i][2] or 0)):
+            groups.setdefault(rows[i][1], [at[rows[i][1]]]).append(i)
         return list(groups.values())
 
     def data(self, read_image: "ReadImage | None") -> dict[str, Any]:
