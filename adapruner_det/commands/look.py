@@ -68,9 +68,9 @@ def _register_what_can_be_read(spec: str):
     """The name of a data set that is registered without the images that are at fault, and what is wrong with those."""
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
+    from adapruner_det.data.formats import FORMATS
     from adapruner_det.data.registration import register_from_spec
     from adapruner_det.data.validation import InvalidDatasetError
-    from adapruner_det.engine.setup import FORMATS
 
     name = register_from_spec(spec, FORMATS)
     try:

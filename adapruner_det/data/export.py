@@ -14,7 +14,7 @@ from ..files import new_folder, write_text
 from ..pruning import Selection
 from ..pruning.names import as_cell
 from .coco import coco_content
-from .detection_registration import register_coco, register_voc, register_yolo
+from .formats import register_coco, register_voc, register_yolo
 from .pruned_datasets import check_fits, corners, filter_records, pruned_name
 from .selection_lists import write_coco_json, write_ids
 from .selection_record import CLASS_COLUMN, RAREST_COLUMN, source_of

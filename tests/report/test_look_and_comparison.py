@@ -1,5 +1,6 @@
 """The pages of data before training, and of two selections."""
 
+import re
 from dataclasses import replace
 
 import pandas as pd
