@@ -5,6 +5,7 @@ network is asked, so that it means the same for all data: copies have a cosine o
 1,178 pictures of PASCAL VOC 0.66. N pictures, D = 32 * 32 + 1.
 """
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -24,6 +25,7 @@ ALIKE = 0.85  # cosine from which two pictures are near-copies
 SIDE = 32
 _SURROUNDINGS = 9
 _NOISE = 2.0  # grey levels: what varies less is a blank page, and like all of these
+_PROGRESS = {"delay": 5, "leave": False, "mininterval": 1 if sys.stderr.isatty() else 30}
 _BLOCK, _CANDIDATES = 1024, 16  # pictures compared at a time; looked at closely
 
 
@@ -48,7 +50,7 @@ def describe(records: Sequence[dict], read_image: "ReadImage | None") -> tuple[n
     found = np.zeros((len(records), SIDE * SIDE + 1), np.float32)
     unreadable = []
     with ThreadPoolExecutor(4) as threads:
-        for i, row in enumerate(tqdm(threads.map(describe_one, records), "Near-copies", len(records), delay=5)):
+        for i, row in enumerate(tqdm(threads.map(describe_one, records), "Near-copies", len(records), **_PROGRESS)):
             if row is None:
                 unreadable.append(i)
             else:
