@@ -176,7 +176,11 @@ class _Page:
     @cached_property
     def counts(self) -> list[tuple[int, tuple[str, ...]]]:
         """How many images go for each reason, and the words for it."""
-        return [(len(self.gone(reason)), words) for reason, words in GROUPS.items()]
+        counts = [(len(self.gone(reason)), words) for reason, words in GROUPS.items()]
+        return [
+            (n, (words[0], words[1].replace("as copies", "as a copy") if n == 1 else words[1], words[2]))
+            for n, words in counts
+        ]
 
     def verdict(self) -> str:
         num, gone = len(self.keys), int((~self.kept).sum())
