@@ -25,7 +25,7 @@ from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .console import Progress, say
 from .distributed import init_default_trainer, unwrapped
-from .hooks import AdaPrunerHook
+from .hooks import AdaPrunerHook, PageHook
 from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
 from .stopping import Stopped, StopSignals, held_back
@@ -187,6 +187,7 @@ class AdaPrunerTrainer(DefaultTrainer):
             folder = os.path.join(self.cfg.OUTPUT_DIR, SELECTION)
             self._pruner_hook = AdaPrunerHook(self._records, self._others, keep_others, folder)
             hooks.insert(1, self._pruner_hook)  # after the timer, before whatever saves or writes
+            hooks.append(PageHook(self._pruner_hook))
         return hooks
 
     def check(self) -> None:
