@@ -27,12 +27,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
-from tqdm import tqdm
 
 from ..data.mapper import QuickMapper
 from ..data.small_copies import copies_of
 from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import Statistics
+from .console import counted
 from .distributed import unwrapped
 from .precision import autocast
 
@@ -216,7 +216,7 @@ def batches_of(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         generator=torch.Generator(),  # else it draws from torch's own
     )
-    with tqdm(total=len(records), desc=what, unit="image", delay=5) as progress:
+    with counted(len(records), what, "image") as progress:
         for indices, batch in zip(places, loader):
             yield indices, batch
             progress.update(len(batch))

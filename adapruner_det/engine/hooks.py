@@ -17,7 +17,7 @@ from ..pruning import Selection
 from ..pruning.statistics import Statistics
 from ..report.page import write_report
 from .distributed import patient_group, synchronise_statistics, unwrapped
-from .select import scores_by
+from .select import ratio_with_reason, scores_by
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class AdaPrunerHook(HookBase):
         self._seconds_before = 0.0
         self._start = time.perf_counter()
         self._began = self._checked = False
+        self._wrote = False
 
     def check(self) -> None:
         """What would fail when the work is done. Raises FileExistsError, ValueError."""
@@ -85,8 +86,10 @@ class AdaPrunerHook(HookBase):
         self.trainer.pruner.finish()  # every process, so that all stop if it fails
         check_same_mask(self.trainer.pruner.mask.logits)
         with patient_group() as group:
+            self.trainer.progress.phase("final look")
             statistics = self._statistics(group) if self._solves else None
             if comm.is_main_process():
+                self.trainer.progress.phase("solving")
                 self._write(statistics)
 
     def _write(self, statistics: Statistics | None) -> None:
@@ -99,13 +102,19 @@ class AdaPrunerHook(HookBase):
         logger.info(
             f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or with the lists in it"
         )
-        self._write_page()
+        self._wrote = True
 
-    def _write_page(self) -> None:
-        """The page of the selection. Whatever is wrong with it, the selection is written and stays."""
-        read_image = partial(self.trainer.task.read_image, self.trainer.cfg)
+    def write_page(self) -> None:
+        """The page of the selection, if there is one. Whatever is wrong with it, the selection is written and stays."""
+        if not self._wrote:
+            return
+        self.trainer.progress.phase("page")
+        cfg, task = self.trainer.cfg, self.trainer.task
         try:
-            page = write_report(self.folder, self.competing + self.others, read_image)
+            tested = [task.load_dataset(cfg, name) for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
+            page = write_report(
+                self.folder, self.competing + self.others, partial(task.read_image, cfg), others=sum(tested, [])
+            )
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             logger.warning(f"No page was made ({why}); `adapruner report {self.folder}` makes it")
@@ -157,11 +166,13 @@ class AdaPrunerHook(HookBase):
         return Statistics.interleaved(parts) if parts else None
 
     def _selection(self, statistics: Statistics | None) -> Selection:
-        cfg, mask = self.trainer.cfg, self.trainer.pruner.mask
+        cfg, mask, ratio = self.trainer.cfg, self.trainer.pruner.mask, self.trainer.cfg.ADAPRUNER.KEEP_RATIO
         columns, facts = {}, {}
         if statistics is not None:
             start = time.perf_counter()
-            found = scores_by(ADAPRUNER, cfg, statistics, cfg.ADAPRUNER.KEEP_RATIO, cfg.SEED)
+            if cfg.ADAPRUNER.AUTO_KEEP_RATIO:
+                ratio = ratio_with_reason(cfg, statistics, cfg.SEED)
+            found = scores_by(ADAPRUNER, cfg, statistics, ratio, cfg.SEED)
             mask.replace(torch.from_numpy(found.values))
             columns, facts = found.columns, found.facts
             logger.info(f"Solving for the mask took {time.perf_counter() - start:.1f} s")
@@ -171,7 +182,7 @@ class AdaPrunerHook(HookBase):
             mask.hard().tolist(),
             others=self.others,
             keep_others=self.keep_others,
-            keep_ratio=cfg.ADAPRUNER.KEEP_RATIO,
+            keep_ratio=ratio,
             method=ADAPRUNER,
             columns={**columns, **self.trainer.visits.columns()},
             provenance={
@@ -191,3 +202,13 @@ class AdaPrunerHook(HookBase):
 
     def load_state_dict(self, state_dict):
         self._seconds_before = state_dict["seconds"]
+
+
+class PageHook(HookBase):
+    """Writes the page of the selection. It stands behind the hook that evaluates, whose results the page shows."""
+
+    def __init__(self, pruner_hook: AdaPrunerHook):
+        self._pruner_hook = pruner_hook
+
+    def after_train(self):
+        self._pruner_hook.write_page()
