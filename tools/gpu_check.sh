@@ -14,7 +14,7 @@ if [ "$device" = cuda ]; then
     size=(--model-size R50 --image-size 416 --batch-size 16 --rounds 30)
     images=500 depth=50 width=256 iterations=240 workers=4
 else
-    size=(--model-size R18 --image-size 64 --batch-size 2 --rounds 2)
+    size=(--model-size R18 --image-size 128 --batch-size 2 --rounds 2)
     images=40 depth=18 width=64 iterations=12 workers=0
 fi
 benchmark="$python projects/benchmark/benchmark.py"

@@ -1,14 +1,6 @@
 """The nearest images of each image, by the angle between their features (N images, F features)."""
 
-import logging
-import math
-
 import numpy as np
-
-logger = logging.getLogger(__name__)
-
-MANY = 50_000  # candidates, from where on comparing all with all takes too long
-_LISTS_SEARCHED = 32
 
 
 def unit_vectors(features: np.ndarray) -> np.ndarray:
@@ -24,57 +16,25 @@ def nearest_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest candidates to each image but itself: (B, k) places and float64 cosine distances, rising.
 
-    Among MANY and more they are looked for in the nearest of many lists (faiss's inverted file), if faiss is there: a few
-    of the farther ones may then be missed.
-
     Args:
         units: (N, F) float32 rows of length 1.
         length: k, below the number of candidates.
         images: (B,) places of those asked about, which have to be among the candidates; None for all.
         candidates: places of those that may be found; None for all.
     """
+    from sklearn.neighbors import NearestNeighbors  # here, as it takes a second to import
+
     everything = np.arange(len(units))
     images = everything if images is None else images
     candidates = everything if candidates is None else candidates
-    search = _search_in_lists if len(candidates) >= MANY and _has_faiss() else _search_in_all
-    places = candidates[search(units[candidates], units[images], length + 1)]
+    search = NearestNeighbors(n_neighbors=length + 1, algorithm="brute").fit(units[candidates])
+    places = candidates[search.kneighbors(units[images], return_distance=False)]
     own = places == images[:, None]
     own[~own.any(axis=1), -1] = True  # more copies than places: the image itself is not in its list
     places = places[~own].reshape(-1, length)
     distances = np.stack([_distances(units[images], units[column]) for column in places.T], axis=1)
     order = np.argsort(distances, axis=1, kind="stable")
     return np.take_along_axis(places, order, axis=1), np.take_along_axis(distances, order, axis=1)
-
-
-def _search_in_all(units: np.ndarray, asked: np.ndarray, length: int) -> np.ndarray:
-    from sklearn.neighbors import NearestNeighbors  # here, as it takes a second to import
-
-    return NearestNeighbors(n_neighbors=length, algorithm="brute").fit(units).kneighbors(asked, return_distance=False)
-
-
-def _search_in_lists(units: np.ndarray, asked: np.ndarray, length: int) -> np.ndarray:
-    import faiss
-
-    index = faiss.index_factory(
-        units.shape[1], f"IVF{round(4 * math.sqrt(len(units)))},Flat", faiss.METRIC_INNER_PRODUCT
-    )
-    index.nprobe = _LISTS_SEARCHED
-    index.train(units)
-    index.add(units)
-    places = index.search(asked, length)[1]
-    short = (places < 0).any(axis=1)  # the lists held too few
-    if short.any():
-        places[short] = _search_in_all(units, asked[short], length)
-    return places
-
-
-def _has_faiss() -> bool:
-    try:
-        import faiss  # noqa: F401
-    except ImportError:
-        logger.warning("Comparing all images with all: pip install faiss-cpu makes that several times as fast")
-        return False
-    return True
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
