@@ -15,7 +15,7 @@ from tqdm import tqdm
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LABEL = 9  # letters of what a line is about
 _EVERY, _FIRST = 30.0, 10.0  # seconds between lines where stdout is no terminal, and before the first
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {postfix}{remaining} left"
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
 
 logger = logging.getLogger(__name__)
 _handlers: list[tuple[logging.Logger, logging.Handler]] = []  # of the run before, in this process
@@ -107,7 +107,7 @@ class Progress:
         changed = name != self._phase
         self._phase, self._notes = name, notes
         self._bar.set_description_str(f"{name:{_LABEL}}", refresh=changed)
-        self._bar.set_postfix_str(f"{notes}, " if notes else "", refresh=False)
+        self._bar.set_postfix_str(notes, refresh=False)
 
     def advance(self, steps: float = 1.0) -> None:
         steps = min(steps, self.total - self.done)
