@@ -7,6 +7,7 @@ from . import __version__
 
 # subcommand: (module of commands, what it does). `selection` takes its subcommand as it is.
 COMMANDS = {
+    "look": ("look", "a first look at data without training: copies, leaks between lists, broken files, classes"),
     "prune": (
         "train_net",
         "learn which images a detector or classifier can do without: adapruner prune DATA --keep 0.8",

@@ -42,7 +42,10 @@ def demo(output: Path, jobs: int) -> None:
 
     start = time.perf_counter()
     print(f"== 1/3 the demo set, in {DATA}", flush=True)
-    make_demo_set(DATA)
+    try:
+        make_demo_set(DATA)
+    except FileExistsError as error:  # of an earlier version, or somebody else's
+        raise SystemExit(f"{program()}: error: {error}") from error
     experiment = Experiment(
         prune_config="configs/demo/prune_yolov3_tiny_R18.yaml",
         train_configs={

@@ -22,6 +22,9 @@ A page to look at, trust and correct it (report.html), and the corrections saved
     adapruner report output/my/selection
     adapruner cut output/my/selection --keep-ratio 0.8 --corrections corrections.csv --output output/mine
 
+Two selections of the same images side by side (compared.html, in the first):
+    adapruner report output/my/selection --compare output/other/selection
+
 Pictures of a selection need the data: what lies elsewhere by now, or is no VOC, COCO or YOLO data, by the config or --register:
     adapruner pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
@@ -31,7 +34,7 @@ import argparse
 from adapruner_det.commands import program
 from adapruner_det.commands.options import ratio
 
-FORMS = ("yolo", "voc", "coco", "ids")  # of data.export.EXPORTS, which needs torch
+FORMS = ("yolo", "voc", "coco", "fiftyone", "weights", "ids")  # of data.export.EXPORTS, which needs torch
 
 
 def parse_arguments():
@@ -58,6 +61,7 @@ def parse_arguments():
     )
 
     command.add_argument("--corrections", metavar="FILE", help="choices of your own, as report.html saves them")
+    _add_register(command)
 
     command = commands.add_parser("report", help="write report.html, a page to look at, into a selection")
     command.set_defaults(run="report")
@@ -65,6 +69,7 @@ def parse_arguments():
     command.add_argument(
         "--results", metavar="FILE", help="results.csv of `adapruner compare`, for the page's table of costs"
     )
+    command.add_argument("--compare", metavar="DIR", help="another selection of the same images: where the two differ")
     _add_data(command)
 
     command = commands.add_parser("random", help="select images at random, to compare with")
@@ -81,7 +86,7 @@ def parse_arguments():
         required=True,
         choices=FORMS,
         help="yolo: image paths, as darknet and ultralytics read them; voc: a list for ImageSets/Main; "
-        "coco: a JSON; ids: the ids of the data set",
+        "coco: a JSON; fiftyone: all images, kept and pruned, with their reasons; weights: a CSV; ids: the ids of the data set",
     )
     command.add_argument("--output", required=True, metavar="DIR", help="where the files go")
     _add_data(command)
@@ -111,12 +116,16 @@ def _add_ratio(command):
 
 def _add_data(command):
     command.add_argument("--config-file", default="", help="config that names the data (DATASETS)")
+    _add_register(command)
+    command.set_defaults(takes_opts=True)
+    command.epilog = "KEY VALUE pairs at the end override the config, as in `adapruner prune`"
+
+
+def _add_register(command):
     command.add_argument(
         "--register", action="append", default=[], metavar="NAME=FORMAT:...",
         help="a data set of your own, as in `adapruner prune`",
     )  # fmt: skip
-    command.set_defaults(takes_opts=True)
-    command.epilog = "KEY VALUE pairs at the end override the config, as in `adapruner prune`"
 
 
 def main() -> None:

@@ -2,18 +2,22 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
+from ..pruning.names import as_cell
 from .coco import coco_content
 from .formats import register_coco, register_voc, register_yolo
-from .pruned_datasets import filter_records, pruned_name
+from .pruned_datasets import check_fits, corners, filter_records, pruned_name
 from .selection_lists import write_coco_json, write_ids
-from .selection_record import source_of
+from .selection_record import CLASS_COLUMN, RAREST_COLUMN, source_of
 from .validation import Record
 from .yolo import label_lines, read_data_yaml, write_data_yaml
 
@@ -25,7 +29,8 @@ def export_selection(selection: Selection, form: str, folder: "str | Path", load
 
     Args:
         form: of EXPORTS. "yolo" is an absolute image path a line, and a `data.yaml` beside it; "voc" a file name
-            without ending a line, as in ImageSets/Main; "ids" an image id a line.
+            without ending a line, as in ImageSets/Main; "fiftyone" a folder with all images, kept or not; "weights" a CSV
+            for those who sample by weight; "ids" an image id a line.
         load: the records of a registered data set by its name; not called where ids are enough.
 
     Raises:
@@ -109,21 +114,101 @@ def _write_coco(selection: Selection, dataset: str, folder: Path, load: LoadData
     return path
 
 
+def _write_fiftyone(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
+    """A folder that FiftyOne reads: all images with their labels, kept and pruned ones tagged, the record's columns as fields.
+
+    `fiftyone.Dataset.from_dir(FOLDER, fiftyone.types.FiftyOneDataset)`. The pictures stay where they are.
+    """
+    records = _file_records(dataset, load)
+    check_fits(selection, dataset, records)
+    names = MetadataCatalog.get(dataset).thing_classes
+    rows = zip(selection.datasets, selection.ids, range(len(selection)))
+    places = {image_id: i for name, image_id, i in rows if name == dataset}
+    shown = [name for name in _FIELDS if name in selection.columns]
+    samples = []
+    for record in records:
+        i = places[str(record["image_id"])]
+        fields = {name: selection.columns[name][i] for name in shown}
+        samples.append(
+            {
+                "filepath": os.path.abspath(record["file_name"]),
+                "tags": ["kept" if selection.kept[i] else "pruned"],
+                "image_id": str(record["image_id"]),
+                "score": selection.scores[i],
+                **{name: value for name, value in fields.items() if value not in ("", None)},
+                "ground_truth": _fiftyone_label(record, names),
+            }
+        )
+    path = folder / f"{pruned_name(dataset, selection)}_fiftyone"
+    write_text(path / "samples.json", json.dumps({"samples": samples}))
+    return path
+
+
+_FIELDS = ("reason", "similar_to", "similarity", "suspicious_boxes", "final_loss", "corrected")
+
+
+def _fiftyone_label(record: Record, names: Sequence[str]) -> dict[str, Any]:
+    """A class, or boxes as left, top, width and height from 0 to 1."""
+    if "category_id" in record:
+        return {"_cls": "Classification", "label": names[record["category_id"]]}
+    boxes = []
+    for own in record.get("annotations", []):
+        left, top, right, bottom = corners(own)
+        size = record["width"], record["height"]
+        box = [left / size[0], top / size[1], (right - left) / size[0], (bottom - top) / size[1]]
+        crowd = {"iscrowd": True} if own.get("iscrowd") else {}
+        boxes.append({"_cls": "Detection", "label": names[own["category_id"]], "bounding_box": box, **crowd})
+    return {"_cls": "Detections", "detections": boxes}
+
+
+def _write_weights(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
+    """A CSV for those who sample by weight: image, kept (1 or 0: what the mask is in the end) and balanced.
+
+    `balanced` is kept times the weight of the image's rarest class, the root of one over the share of kept images that
+    have it (as LVIS's repeat factors, without their floor); its mean over the kept ones is 1.
+    """
+    column = CLASS_COLUMN if CLASS_COLUMN in selection.columns else RAREST_COLUMN
+    if column not in selection.columns:
+        raise ValueError(f"the selection lacks the column {column}, so that there is nothing to balance by: prune anew")
+    rows = zip(selection.datasets, selection.ids, selection.kept, selection.columns[column])
+    own = [(image_id, int(kept), cls) for name, image_id, kept, cls in rows if name == dataset]
+    counts = Counter(cls for _, kept, cls in own if kept)
+    weights = [kept / counts[cls] ** 0.5 if kept else 0.0 for _, kept, cls in own]
+    mean = sum(weights) / max(1, sum(counts.values()))
+    table = pd.DataFrame(
+        {
+            "image": [as_cell(image_id) for image_id, _, _ in own],
+            "kept": [kept for _, kept, _ in own],
+            "balanced": [round(weight / (mean or 1), 6) for weight in weights],
+        }
+    )
+    path = folder / f"{pruned_name(dataset, selection)}_weights.csv"
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    return path
+
+
 EXPORTS: dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
     "yolo": _write_yolo,
     "voc": _write_voc,
     "coco": _write_coco,
+    "fiftyone": _write_fiftyone,
+    "weights": _write_weights,
     "ids": lambda selection, dataset, folder, load: write_ids(selection, dataset, folder),
 }
 
 
 def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list[Record]:
+    return filter_records(selection, dataset, _file_records(dataset, load))
+
+
+def _file_records(dataset: str, load: LoadDataset) -> list[Record]:
+    """All records of a data set of image files."""
     if dataset not in DatasetCatalog:
         raise ValueError(
             f"data set {dataset} is not registered: name it, --register {dataset}=..., or the config the "
             "selection was made with"
         )
-    records = filter_records(selection, dataset, load(dataset))
+    records = load(dataset)
     if any("file_name" not in record or "member" in record for record in records):
         raise ValueError(f"the images of {dataset} are no files of their own: export ids")
     return records

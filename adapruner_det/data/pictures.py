@@ -1,20 +1,24 @@
 """The pictures that detection records name: found under another spelling, and decoded once before a training.
 
-A broken picture would end a training after hours, by whichever batch it lies in. JPEGs are decoded to an eighth of
-their size, which reads the whole file in a third to three quarters of the time.
+A broken picture would end a training after hours, by whichever batch it lies in. Where small copies are made, this is
+the one time it is decoded. Else JPEGs are decoded to an eighth of their size, which reads the whole file in a third to
+three quarters of the time.
 """
 
 import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from .small_copies import SmallCopies
 
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -44,6 +48,18 @@ class Picture(NamedTuple):
 
 # What is known of files by path, time and size: data sets are loaded several times in a run.
 _known: dict[tuple[str, int, int], "Picture | str"] = {}
+_copies: SmallCopies | None = None  # where copies of what is decoded go
+
+
+@contextmanager
+def copied_to(copies: SmallCopies | None) -> Iterator[None]:
+    """Within it, pictures that are decoded leave a small copy."""
+    global _copies
+    before, _copies = _copies, copies
+    try:
+        yield
+    finally:
+        _copies = before
 
 
 def inspect_pictures(files: Iterable[str], description: str) -> None:
@@ -94,11 +110,15 @@ def _decode(file: str, status: os.stat_result) -> "Picture | str":
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         except Exception:  # Detectron2 too takes a picture with broken EXIF data as it is
             orientation = 1
-        image.draft("L", (max(1, width // 8), max(1, height // 8)))
+        copies = None if _copies is None or _copies.full else _copies
+        if not copies:
+            image.draft("L", (max(1, width // 8), max(1, height // 8)))
         fault = depth_fault(image)
         image.load()
         if fault:
             return fault
+        if copies:
+            copies.add(file, image)
     if orientation not in range(1, 9):
         orientation = 1
     picture = Picture(width, height, orientation, (status.st_dev, status.st_ino))

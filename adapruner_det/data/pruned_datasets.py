@@ -30,19 +30,19 @@ def annotations_digest(record: Record, class_names: list[str]) -> str:
     for annotation in record.get("annotations", []):
         name = class_names[annotation["category_id"]]
         # Rounded twice: a box that was converted from XYWH differs from the same in XYXY in its last bits.
-        corners = (f"{round(value, 3):.1f}" for value in _corners(annotation))
-        boxes.append([name, *corners, *(["crowd"] if annotation.get("iscrowd") else [])])
+        edges = (f"{round(value, 3):.1f}" for value in corners(annotation))
+        boxes.append([name, *edges, *(["crowd"] if annotation.get("iscrowd") else [])])
     return hashlib.sha256(json.dumps(sorted(boxes)).encode()).hexdigest()[:12]
 
 
-def _corners(annotation: Record) -> Sequence[float]:
+def corners(annotation: Record) -> Sequence[float]:
     """(xmin, ymin, xmax, ymax) of its box. BoxMode makes a tensor of each, which takes 20 times as long."""
     box, mode = annotation["bbox"], annotation["bbox_mode"]
     if mode == BoxMode.XYWH_ABS:
         x, y, width, height = box
         return x, y, x + width, y + height
-    corners: Sequence[float] = box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
-    return corners
+    edges: Sequence[float] = box if mode == BoxMode.XYXY_ABS else BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
+    return edges
 
 
 def check_fits(selection: Selection, dataset_name: str, records: list[Record]) -> None:

@@ -28,6 +28,9 @@ OWN = {
     "thumbnails",
     "doubtful_labels.csv",
     "doubtful_labels.json",
+    "leaks.csv",
+    "compared.html",
+    "thumbnails_compared",
 }
 
 logger = logging.getLogger(__name__)

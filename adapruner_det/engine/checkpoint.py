@@ -17,10 +17,14 @@ from detectron2.checkpoint import DetectionCheckpointer
 from ..files import replacing, write_text
 
 POINTER, CHECKPOINTS, FINAL = "last_checkpoint", "model_*.pth", "model_final"
+NUMBERED, KEPT = "model_[0-9]*.pth", 2
 
 
 class RunCheckpointer(DetectionCheckpointer):
-    """Detectron2's, whose files are whole or not there, and which finds the newest that is sound."""
+    """Detectron2's, whose files are whole or not there, and which finds the newest that is sound.
+
+    Of those that a run saves as it goes on, the last two stay: the second in case that the first is damaged.
+    """
 
     _resumed_from: "str | None" = None
 
@@ -34,6 +38,9 @@ class RunCheckpointer(DetectionCheckpointer):
         with replacing(path) as file:
             torch.save({"model": self.model.state_dict(), **states, **kwargs}, file)
         self.tag_last_checkpoint(path.name)
+        numbered = sorted(Path(self.save_dir).glob(NUMBERED), key=lambda old: old.stat().st_mtime_ns)
+        for old in numbered[:-KEPT]:
+            old.unlink()
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_text(Path(self.save_dir) / POINTER, last_filename_basename)

@@ -20,6 +20,7 @@ from ..modeling.image_classifier import ImageClassifier
 from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import WHOLE_IMAGE, LastLayer, Statistics
 from .console import counted
+from .precision import autocast
 
 _AT_A_TIME = 16  # images whose gradients are held together
 
@@ -61,7 +62,7 @@ def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> 
     """
     features, probabilities = [], []
     for batch in _batches(cfg, model, records, "Features"):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED):
+        with autocast(model.device, cfg.SOLVER.AMP.ENABLED):
             seen = model.embed(batch)
         seen = seen.float()
         features.append(seen.cpu().numpy())

@@ -68,9 +68,11 @@ def without_preset(cfg: CN) -> CN:
 def add_adapruner_config(cfg: CN) -> None:
     """Adds the keys of adapruner_det to `cfg`, in place.
 
-    MODEL.DEVICE becomes what this machine has; a config or the command line may still name another.
+    MODEL.DEVICE becomes what this machine has, and only beside a GPU do processes of their own read the images
+    (DATALOADER.NUM_WORKERS); a config or the command line may still say otherwise.
     """
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.DATALOADER.NUM_WORKERS = 4 if cfg.MODEL.DEVICE == "cuda" else 0
     add_detector_config(cfg)
     add_classification_config(cfg)
 
@@ -82,6 +84,10 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.DATASETS.ON_INVALID = "clip"
     # Folder of a selection: the data sets of DATASETS.TRAIN it covers are reduced to what it keeps.
     cfg.DATASETS.SELECTION = ""
+
+    # Small copies of the training images, in OUTPUT_DIR while a run goes on, so that each is decoded once: at most so many
+    # GB of them. Images beyond that are decoded in each pass. 0: all are.
+    cfg.DATALOADER.CACHE_GB = 8.0
 
     # Passes over the images that are trained on; sets SOLVER.MAX_ITER. 0: MAX_ITER is what it says.
     cfg.SOLVER.MAX_EPOCHS = 0.0

@@ -5,15 +5,16 @@ import os
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
 from ..data import detection_records as training_data
 from ..data.detection_records import NumberedRecords, split_off_crowds, split_off_empty
-from ..data.mapper import quick
+from ..data.mapper import QuickMapper
 from ..data.sampling import ResumableSampler
+from ..data.small_copies import copies_of
 from ..evaluation.voc_ap import build_evaluator
 from ..pruning.statistics import Statistics
 from . import detection_statistics
@@ -52,8 +53,11 @@ class DetectionTask:
 
     @staticmethod
     def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler):
+        copies = copies_of(cfg)
+        if copies:
+            copies.fill(record["file_name"] for record in records)
         return build_detection_train_loader(
-            NumberedRecords(records, quick(DatasetMapper(cfg, is_train=True)), max(cfg.SEED, 0)),
+            NumberedRecords(records, QuickMapper(cfg, is_train=True).reading(copies), max(cfg.SEED, 0)),
             mapper=None,  # NumberedRecords has it
             sampler=sampler,
             total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -63,7 +67,7 @@ class DetectionTask:
 
     @staticmethod
     def test_loader(cfg: CfgNode, name: str):
-        return build_detection_test_loader(cfg, name, mapper=quick(DatasetMapper(cfg, is_train=False)))
+        return build_detection_test_loader(cfg, name, mapper=QuickMapper(cfg, is_train=False))
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> DatasetEvaluator:

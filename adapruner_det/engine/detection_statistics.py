@@ -7,14 +7,14 @@ because of its neighbours and what is said of an image depends on no other image
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from unittest import mock
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, DatasetMapper, MapDataset, MetadataCatalog
+from detectron2.data import DatasetFromList, MapDataset, MetadataCatalog
 from detectron2.data.build import trivial_batch_collator
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, GeneralizedRCNN
@@ -28,11 +28,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
 
-from ..data.mapper import quick
+from ..data.mapper import QuickMapper
+from ..data.small_copies import copies_of
 from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import Statistics
 from .console import counted
 from .distributed import unwrapped
+from .precision import autocast
 
 FAINTEST, MOST = 0.01, 100  # detections score above it; at most so many of an image
 # Detections that find a box score above it. Those of a YOLOv3-Tiny after 200 iterations on the demo set that do are
@@ -206,9 +208,9 @@ def batches_of(
     places = _places_by_size(records, size or _images_of_a_process(cfg))
     annotated = [{"annotations": [], **record} for record in records]
     # Detectron2's mapper for testing, but that it keeps the annotations.
-    mapper = DatasetMapper(**{**DatasetMapper.from_config(cfg, is_train=False), "is_train": True})
+    mapper = QuickMapper(**{**QuickMapper.from_config(cfg, is_train=False), "is_train": True}).reading(copies_of(cfg))
     loader = DataLoader(
-        MapDataset(DatasetFromList(annotated, copy=False), quick(mapper)),
+        MapDataset(DatasetFromList(annotated, copy=False), mapper),
         batch_sampler=places,
         collate_fn=trivial_batch_collator,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
@@ -334,8 +336,8 @@ def _normalizer_held(cfg: CfgNode, model: nn.Module, num_images: int) -> Iterato
         yield
 
 
-def _autocast(cfg: CfgNode, model: nn.Module) -> torch.autocast:
-    return torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED)
+def _autocast(cfg: CfgNode, model: nn.Module) -> AbstractContextManager[object]:
+    return autocast(next(model.parameters()).device, cfg.SOLVER.AMP.ENABLED)
 
 
 def check_backbone(model: nn.Module) -> None:

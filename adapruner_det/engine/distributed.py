@@ -14,8 +14,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, create_ddp_model
 from detectron2.engine import launch as launch_of_detectron2
+from detectron2.engine.launch import _distributed_worker
 from detectron2.utils import comm
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
@@ -42,9 +43,17 @@ def _create_ddp_model_on_cpu(model, **options):
 def launch(main: Callable, args) -> None:
     """Detectron2's; signals reach all processes it starts, and their exit status is the command's.
 
+    Under torchrun this process is one of those, and starts no others: what `args` says of GPUs and machines is not used.
+
     Args:
         args: of Detectron2's argument parser; handed to `main`.
     """
+    if {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys():
+        rank, local_rank, size, local_size = (
+            int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+        )
+        _distributed_worker(local_rank, main, size, local_size, rank // local_size, "env://", (args,))
+        return
     if args.num_gpus > 1 or args.num_machines > 1:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, _pass_on)
@@ -80,6 +89,17 @@ def synchronise_statistics(model: nn.Module) -> None:
         distributed.broadcast(buffer, src=0)
     if hasattr(model, "loss_normalizer"):
         model.loss_normalizer = comm.all_gather(model.loss_normalizer)[0]
+
+
+def gathered(index: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices (B,) and losses (B, T) of all processes, in rank order, by one exchange of tensors on the CPU."""
+    if comm.get_world_size() == 1:
+        return index, terms
+    own = torch.cat([index[:, None].double(), terms.double()], dim=1)  # both fit in without loss
+    parts = [torch.empty_like(own) for _ in range(comm.get_world_size())]
+    distributed.all_gather(parts, own, group=comm._get_global_gloo_group())
+    both = torch.cat(parts)
+    return both[:, 0].long(), both[:, 1:].float()
 
 
 @contextmanager

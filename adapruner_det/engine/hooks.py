@@ -54,6 +54,7 @@ class AdaPrunerHook(HookBase):
         self._seconds_before = 0.0
         self._start = time.perf_counter()
         self._began = self._checked = False
+        self._wrote = False
 
     def check(self) -> None:
         """What would fail when the work is done. Raises FileExistsError, ValueError."""
@@ -101,14 +102,19 @@ class AdaPrunerHook(HookBase):
         logger.info(
             f"Selection written to {self.folder}. Train on it with --selection {self.folder}, or with the lists in it"
         )
-        self._write_page()
+        self._wrote = True
 
-    def _write_page(self) -> None:
-        """The page of the selection. Whatever is wrong with it, the selection is written and stays."""
+    def write_page(self) -> None:
+        """The page of the selection, if there is one. Whatever is wrong with it, the selection is written and stays."""
+        if not self._wrote:
+            return
         self.trainer.progress.phase("page")
-        read_image = partial(self.trainer.task.read_image, self.trainer.cfg)
+        cfg, task = self.trainer.cfg, self.trainer.task
         try:
-            page = write_report(self.folder, self.competing + self.others, read_image)
+            tested = [task.load_dataset(cfg, name) for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
+            page = write_report(
+                self.folder, self.competing + self.others, partial(task.read_image, cfg), others=sum(tested, [])
+            )
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             logger.warning(f"No page was made ({why}); `adapruner report {self.folder}` makes it")
@@ -196,3 +202,13 @@ class AdaPrunerHook(HookBase):
 
     def load_state_dict(self, state_dict):
         self._seconds_before = state_dict["seconds"]
+
+
+class PageHook(HookBase):
+    """Writes the page of the selection. It stands behind the hook that evaluates, whose results the page shows."""
+
+    def __init__(self, pruner_hook: AdaPrunerHook):
+        self._pruner_hook = pruner_hook
+
+    def after_train(self):
+        self._pruner_hook.write_page()

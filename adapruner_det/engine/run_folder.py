@@ -9,6 +9,7 @@ from typing import IO, Any
 import yaml
 from detectron2.config import CfgNode
 
+from ..data.small_copies import FILE as COPIES
 from ..files import sweep
 from ..pruning.selection import RECORD
 from ..report.doubtful_labels import COCO, CSV
@@ -23,7 +24,7 @@ WRITTEN = (SELECTION, POINTER, CHECKPOINTS, "early.pth", "dynamics.npz", "proxy.
 NO_MATTER = (
     "DATASETS", "OUTPUT_DIR", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "MODEL.DEVICE",
     "TEST.AUG", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
-    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.CHECKPOINT_PERIOD",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.CACHE_GB", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.CHECKPOINT_PERIOD",
 )  # fmt: skip
 # And those that do not change what a resumed run does: how long MAX_EPOCHS is, MAX_ITER says.
 WITHOUT_EFFECT = (
@@ -46,6 +47,8 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
     sweep(folder, WRITTEN)
+    for left in folder.glob(COPIES):  # by a run that was killed
+        left.unlink()
     sweep(folder / SELECTION, (PAGE, THUMBNAILS, CSV, COCO))
     for tested in folder.glob("inference/*"):
         sweep(tested, ("evaluation.json",))

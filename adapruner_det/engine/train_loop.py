@@ -14,16 +14,15 @@ from torch import Tensor
 
 from ..pruning import AdaPruner
 from ..pruning.statistics import most_without_numbers
-from .distributed import unwrapped
+from .distributed import gathered, unwrapped
+from .precision import autocast
 from .tasks import Task
 
 logger = logging.getLogger(__name__)
 
 
 class MixedPrecisionTrainer(SimpleTrainer):
-    """SimpleTrainer whose forward pass may run in bfloat16, on CPU and on CUDA alike.
-
-    bfloat16 needs no loss scaling. Detectron2's AMPTrainer scales float16 losses and runs on CUDA only.
+    """SimpleTrainer whose forward pass may run in bfloat16 (see `autocast`), on CPU and on CUDA alike.
 
     Args:
         seed: of what the model draws at random (proposals, dropout); None leaves torch's state alone.
@@ -45,12 +44,13 @@ class MixedPrecisionTrainer(SimpleTrainer):
         losses = self.losses(data)
         self.optimizer.zero_grad()
         sum(losses.values()).backward()
-        self._write_metrics(losses, data_time)
-        self.before_optimizer_step()
+        self.after_backward()
+        self._write_metrics(self.metrics(losses), data_time)
         self.optimizer.step()
 
-    def before_optimizer_step(self) -> None:
-        """For what has to be known of the gradients; without gradients the optimizer moves nothing."""
+    def metrics(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is logged of the losses, after `after_backward`."""
+        return losses
 
     def losses(self, data: Any) -> dict[str, Tensor]:
         """The scalars whose sum is minimised."""
@@ -58,7 +58,7 @@ class MixedPrecisionTrainer(SimpleTrainer):
 
     def forward(self, data: Any) -> dict[str, Tensor]:
         """The model's dict of losses."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
+        with autocast(self.device, self.mixed_precision):
             return self.model(data)
 
     def _seed(self) -> None:
@@ -159,25 +159,36 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     def losses(self, data: Any) -> dict[str, Tensor]:
         index = self.task.image_indices(data)
         per_image = {name: values.float() for name, values in self.forward(data).items()}
-        weights = self.pruner.weights(index).to(self.device)
-        terms = torch.stack([values.detach() for values in per_image.values()], dim=1).cpu()
-        self._learn(index, list(per_image), terms)
-        finite = terms.sum(dim=1).isfinite().to(self.device)
-        if not finite.all():
-            per_image = {name: torch.where(finite, values, 0.0) for name, values in per_image.items()}
-        return {name: (weights * values).mean() for name, values in per_image.items()}
+        weights = self.pruner.weights(index)
+        self._batch = index, weights, {name: values.detach() for name, values in per_image.items()}
+        finite = sum(per_image.values()).isfinite()  # type: ignore[union-attr]
+        own = weights.to(self.device, non_blocking=True)
+        return {name: (own * torch.where(finite, values, 0.0)).mean() for name, values in per_image.items()}
 
-    def _learn(self, own: Tensor, names: list[str], terms: Tensor) -> None:
-        """Moves the mask by the losses of all processes: (B,) own indices, (B, terms) losses."""
-        index, terms = (torch.cat(parts) for parts in zip(*comm.all_gather((own, terms))))
+    def after_backward(self) -> None:
+        """The one moment at which a step waits for a GPU: the losses come, and the mask learns of those of all processes."""
+        index, weights, per_image = self._batch
+        terms = torch.stack(list(per_image.values()), dim=1).cpu()
+        finite = terms.sum(dim=1).isfinite()
+        own = weights[:, None] * torch.where(finite[:, None], terms, 0.0)
+        self._metrics = dict(zip(per_image, own.mean(dim=0)))
+        if not self._learn(index, list(per_image), terms):
+            self._drop_spoilt_gradients()
+
+    def metrics(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._metrics  # they are here already
+
+    def _learn(self, own: Tensor, names: list[str], terms: Tensor) -> bool:
+        """Moves the mask by the losses of all processes: (B,) own indices, (B, terms) losses. Whether all are finite."""
+        index, terms = gathered(own, terms)
         finite = terms.sum(dim=1).isfinite()
         without_loss, index, terms = index[~finite], index[finite], terms[finite]
-        self._all_finite = not len(without_loss)
-        if not self._all_finite:
+        if len(without_loss):
             self._note_non_finite(without_loss)
         class_counts = None if self.class_counts is None else self.class_counts[index]
         self.pruner.update(index, terms.sum(dim=1), class_counts, len(without_loss))
         self.visits.add(index, names, terms)
+        return not len(without_loss)
 
     def _note_non_finite(self, index: Tensor) -> None:
         """Names the images `index` (B,); raises FloatingPointError, with all of them, once they are too many."""
@@ -200,10 +211,10 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     def _name(self, i: int) -> str:
         return f"{self.records[i]['dataset_name']} {self.records[i]['image_id']}"
 
-    def before_optimizer_step(self) -> None:
+    def _drop_spoilt_gradients(self) -> None:
         """Throws the gradients away where an image without a finite loss has spoilt them, though its loss counts 0."""
         gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
-        if not self._all_finite and not all(bool(gradient.isfinite().all()) for gradient in gradients):
+        if not all(bool(gradient.isfinite().all()) for gradient in gradients):
             self.optimizer.zero_grad()
 
     def state_dict(self):

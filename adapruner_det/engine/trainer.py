@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import weakref
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from textwrap import shorten
 
 import torch
@@ -15,15 +15,17 @@ from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 
+from ..data.pictures import copied_to
 from ..data.sampling import ResumableSampler
 from ..data.selection_record import fingerprint
+from ..data.small_copies import make_copies
 from ..modeling.per_image import return_per_image_losses
 from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .console import Progress, say
 from .distributed import init_default_trainer, unwrapped
-from .hooks import AdaPrunerHook
+from .hooks import AdaPrunerHook, PageHook
 from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
 from .stopping import Stopped, StopSignals, held_back
@@ -56,7 +58,8 @@ class AdaPrunerTrainer(DefaultTrainer):
             check_pruning(cfg)
         for name in cfg.DATASETS.TEST:  # so that what is wrong with it is said before training
             self.task.load_dataset(cfg, name)
-        self._records, self._others = self._choose_records(cfg)
+        with small_copies(cfg):
+            self._records, self._others = self._choose_records(cfg)
         cfg = with_max_iter(cfg, len(self._records))
         self._sampler = ResumableSampler(len(self._records), seed=cfg.SEED if cfg.SEED >= 0 else None)
         if self.pruning:
@@ -184,6 +187,7 @@ class AdaPrunerTrainer(DefaultTrainer):
             folder = os.path.join(self.cfg.OUTPUT_DIR, SELECTION)
             self._pruner_hook = AdaPrunerHook(self._records, self._others, keep_others, folder)
             hooks.insert(1, self._pruner_hook)  # after the timer, before whatever saves or writes
+            hooks.append(PageHook(self._pruner_hook))
         return hooks
 
     def check(self) -> None:
@@ -272,6 +276,17 @@ def _phases(cfg: CfgNode, num: int) -> str:
     ratio = "the ratio with reasons" if cfg.ADAPRUNER.AUTO_KEEP_RATIO else f"{cfg.ADAPRUNER.KEEP_RATIO:g}"
     look = f", final look at {num:,} images, solving" if cfg.ADAPRUNER.SOLVE_AT_END else ""
     return f"warm-up {warmup:,} iterations, pruning {steps - warmup:,} to {ratio}{look}"
+
+
+def small_copies(cfg: CfgNode) -> AbstractContextManager[None]:
+    """Within it, the pictures that are decoded leave a small copy, if all of them are to be trained on.
+
+    With several processes, or on a selection, the copies are made when the loader is.
+    """
+    if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier":
+        return nullcontext()
+    copies = make_copies(cfg)
+    return copied_to(None if cfg.DATASETS.SELECTION or comm.get_world_size() > 1 else copies)
 
 
 def with_max_iter(cfg: CfgNode, num_images: int) -> CfgNode:

@@ -6,18 +6,16 @@ N images, K classes.
 import json
 import logging
 from collections import OrderedDict
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 import torch.nn.functional as F
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 from torch import Tensor
 
 from ..files import write_text
-from .results import write_results
+from .results import gather_predictions, write_results
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._parts: list[pd.DataFrame] = []
+        self._predictions: list[tuple[str, dict]] = []
 
     def process(self, inputs: dict, outputs: Tensor):
         """
@@ -75,24 +73,17 @@ class ClassificationEvaluator(DatasetEvaluator):
             "accuracy": 100.0 * (top[:, 0] == labels),
             "accuracy-top5": 100.0 * (top == labels[:, None]).any(1),
         }
-        columns = {name: column.numpy() for name, column in columns.items()}
-        self._parts.append(pd.DataFrame({"image_id": list(inputs["image_ids"]), **columns}))
+        rows = pd.DataFrame({name: column.numpy() for name, column in columns.items()}).to_dict("records")
+        self._predictions += zip(inputs["image_ids"], rows)
 
     def evaluate(self):
         """Raises ValueError if no image was predicted, or one twice."""
-        gathered = comm.gather(self._parts, dst=0)
-        if not comm.is_main_process():
+        predictions = gather_predictions(self._predictions)
+        if predictions is None:
             return {}
-        parts = list(chain.from_iterable(gathered))
-        if not parts:
+        if not predictions:
             raise ValueError(f"no image of data set {self._dataset_name!r} was predicted")
-        images = pd.concat(parts, ignore_index=True)
-        times = images["image_id"].value_counts()
-        if times.iloc[0] > 1:
-            raise ValueError(
-                f"image {times.index[0]!r} was predicted {times.iloc[0]} times: call reset() between two evaluations, "
-                "and give each image to one process only"
-            )
+        images = pd.DataFrame(list(predictions.values())).assign(image_id=list(predictions))
         names = ["accuracy", "accuracy-top5", "loss"] if len(self._class_names) > _TOP else ["accuracy", "loss"]
         metrics = OrderedDict((name, float(images[name].mean())) for name in names)
         classes = images.groupby("label").agg({"image_id": "size", "accuracy": "mean", "loss": "mean"})

@@ -1,13 +1,35 @@
-"""The files an evaluation leaves."""
+"""What evaluators have in common: the predictions of all processes, and the files they leave."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from detectron2.utils import comm
 
 from ..files import write_text
+
+
+def gather_predictions(own: Sequence[tuple[str, Any]]) -> dict[str, Any] | None:
+    """The predictions of all processes by image id, on the first one; None on the others, which have to call it too.
+
+    Raises:
+        ValueError: an image was predicted twice.
+    """
+    gathered = comm.gather(own, dst=0)
+    if not comm.is_main_process():
+        return None
+    times = Counter(image_id for of_rank in gathered for image_id, _ in of_rank)
+    if max(times.values(), default=0) > 1:
+        raise ValueError(
+            f"image {times.most_common(1)[0][0]!r} was predicted twice: call reset() between two evaluations, "
+            "and give each image to one process only"
+        )
+    return dict(chain.from_iterable(gathered))
 
 
 def write_results(folder: "str | Path", name: str, table: pd.DataFrame, summary: Mapping[str, object]) -> None:

@@ -9,9 +9,8 @@ thresholds.
 
 import json
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +20,13 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode
-from detectron2.utils import comm
 from tabulate import tabulate
 from torchvision.ops import box_iou
 
 from ..data.detection_records import labelled_records
 from ..files import write_text
 from .coco_ap import COCOFileEvaluator
-from .results import write_results
+from .results import gather_predictions, write_results
 
 # As Detectron2 makes them: an IoU that is exactly a threshold has to fall on the same side.
 IOU_THRESHOLDS = np.arange(50, 100, 5) / 100.0
@@ -218,16 +216,9 @@ class VOCEvaluator(DatasetEvaluator):
         Raises:
             ValueError: an image was predicted twice.
         """
-        gathered = comm.gather(self._predictions, dst=0)
-        if not comm.is_main_process():
+        predictions = gather_predictions(self._predictions)
+        if predictions is None:
             return {}
-        times = Counter(image_id for of_rank in gathered for image_id, _ in of_rank)
-        if max(times.values(), default=0) > 1:
-            raise ValueError(
-                f"image {times.most_common(1)[0][0]!r} was predicted twice: call reset() between two evaluations, "
-                "and give each image to one process only"
-            )
-        predictions = dict(chain.from_iterable(gathered))
         wanted = [gt.classes[~gt.ignored] for gt in self._truth.values()]
         counts = np.stack([np.bincount(own, minlength=len(self._class_names)) for own in wanted])
         num_boxes = counts.sum(axis=0)

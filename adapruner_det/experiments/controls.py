@@ -8,7 +8,7 @@ import pandas as pd
 
 from .experiment import CONTROLS, RANDOM
 from .intervals import bootstrap, images_needed, share_saved
-from .table import Curves, Difference, curves_of, enter, without_empty
+from .table import Curves, as_text, curves_of
 
 MILD = 0.8  # ratios from here up are what people use first; those below are averaged by themselves
 _STRONGEST = "strongest control"
@@ -34,25 +34,20 @@ def over_ranges(frame: pd.DataFrame) -> pd.DataFrame:
         frame: see `table.collect`.
     """
     rows: dict[tuple, dict[str, Any]] = {}
-    differences: list[Difference] = []
     for curves in curves_of(frame):
-        rivals = [name for name in curves.methods if name != RANDOM] if _controls(curves) else []
-        for method, ratios in ((name, part) for name in rivals for part in ranges(list(curves.methods[name]))):
+        methods = [name for name in curves.methods if name != RANDOM] if _controls(curves) else []
+        for method, ratios in ((name, part) for name in methods for part in ranges(list(curves.methods[name]))):
             key = curves.model, curves.budget, range_name(ratios), method
-            first = dict(zip(("model", "budget", "images kept", "method"), key))
-            row, metric = rows.setdefault(key, {**first, "ratios": len(ratios)}), curves.metric
-            row |= {f"{metric} - {rival}": "" for rival in (RANDOM, _STRONGEST)}  # the place it has, if it comes
-            controls = [name for name in _controls(curves, ratios) if name != method]
-            if RANDOM in controls:
-                found = curves.difference(method, RANDOM, ratios)
-                differences.append(Difference(row, f"{metric} - {RANDOM}", metric, found))
+            row = rows.setdefault(key, dict(zip(("model", "budget", "images kept", "method"), key)))
+            controls, metric = [name for name in _controls(curves, ratios) if name != method], curves.metric
+            row["ratios"] = len(ratios)
+            row[f"{metric} - {RANDOM}"] = curves.difference(method, RANDOM, ratios) if RANDOM in controls else ""
+            row[f"{metric} - {_STRONGEST}"] = ""
             if method not in CONTROLS and len(controls) > 1:
-                strongest = max(controls, key=lambda name: np.nanmean(curves.at(name, ratios), axis=0).mean())
-                found = curves.difference(method, strongest, ratios)
-                differences.append(Difference(row, f"{metric} - {_STRONGEST}", metric, found, f" {strongest}"))
+                rival = max(controls, key=lambda name: np.nanmean(curves.at(name, ratios), axis=0).mean())
+                row[f"{metric} - {_STRONGEST}"] = curves.difference(method, rival, ratios)._replace(rival=rival)
             row[f"{metric} saved"] = _saved(curves, method, ratios)
-    enter(differences)
-    return without_empty(pd.DataFrame(sorted(rows.values(), key=lambda row: row["images kept"] < f"{MILD:g}")))
+    return as_text(sorted(rows.values(), key=lambda row: row["images kept"] < f"{MILD:g}"))
 
 
 def _controls(curves: Curves, ratios: Sequence[float] = ()) -> list[str]:

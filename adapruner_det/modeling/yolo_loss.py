@@ -16,7 +16,7 @@ Boxes are (x0, y0, x1, y1) in pixels of the network's input.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,9 @@ class Positives(NamedTuple):
     prediction: Tensor  # (P,): index in R
     ground_truth: Tensor  # (P,): index in G
     classes: Tensor  # (P, K): zeros and ones
+
+
+_Tensors = TypeVar("_Tensors", GroundTruth, Positives)
 
 
 def make_priors(levels: Sequence[Level], anchors: Tensor) -> Priors:
@@ -181,15 +184,16 @@ def yolo_losses(
 
     Args:
         predictions: (N, R, 5 + K), float32 or better.
-        anchors: (B, 2), the table of all anchors.
+        truth, anchors: on the CPU, where boxes are assigned without waiting for a GPU; anchors (B, 2) are all there are.
         ignore_threshold: see ``MODEL.YOLO.IGNORE_THRESHOLD``.
 
     Returns:
         ``loss_xy``, ``loss_wh``, ``loss_obj``, ``loss_cls``, each (N,).
     """
     num_images, _, num_channels = predictions.shape
-    priors = make_priors(levels, anchors)
-    positives = assign(truth, levels, anchors, num_channels - 5)
+    positives = _sent(assign(truth, levels, anchors, num_channels - 5), predictions.device)
+    truth = _sent(truth, predictions.device)
+    priors = make_priors(levels, anchors.to(predictions.device, non_blocking=True))
     where = positives.image, positives.prediction
     loss_obj = _objectness_losses(predictions, truth, priors, where, ignore_threshold)
 
@@ -213,6 +217,10 @@ def yolo_losses(
         "loss_obj": loss_obj,
         "loss_cls": per_image(loss_cls),
     }
+
+
+def _sent(tensors: _Tensors, device: torch.device) -> _Tensors:
+    return type(tensors)(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def _objectness_losses(

@@ -74,6 +74,7 @@ class YOLOv3Tiny(DenseDetector):
         pixels = {"pixel_mean": cfg.MODEL.PIXEL_MEAN, "pixel_std": cfg.MODEL.PIXEL_STD}
         super().__init__(backbone, head, list(yolo.IN_FEATURES), **pixels)
         self.strides = [shape.stride for shape in shapes]
+        self._anchors = [list(map(float, pair)) for pair in yolo.ANCHORS]
         self.register_buffer("anchors", torch.tensor(yolo.ANCHORS, dtype=torch.float32), False)
         self.anchor_mask = [tuple(mask) for mask in yolo.ANCHOR_MASK]
         self.num_classes = yolo.NUM_CLASSES
@@ -82,6 +83,20 @@ class YOLOv3Tiny(DenseDetector):
         self.test_nms_thresh = yolo.NMS_THRESH_TEST
         self.max_detections_per_image = cfg.TEST.DETECTIONS_PER_IMAGE
         self.per_image_losses = False
+
+    def forward(self, batched_inputs: list[dict[str, Tensor]]):
+        """As DenseDetector's, but that boxes stay where the loader has put them.
+
+        Their assignment is small and full of numbers that the host has to know: on a GPU it would wait for each.
+        """
+        if not self.training:
+            return super().forward(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        maps = self.backbone(images.tensor)
+        features = [maps[name] for name in self.head_in_features]
+        return self.forward_training(
+            images, features, self.head(features), [own["instances"] for own in batched_inputs]
+        )
 
     def preprocess_image(self, batched_inputs: list[dict[str, Tensor]]) -> ImageList:
         """Normalises the images and pads them, right and below, to one size."""
@@ -93,10 +108,11 @@ class YOLOv3Tiny(DenseDetector):
     def forward_training(
         self, images: ImageList, features: list[Tensor], predictions: list[Tensor], gt_instances: list[Instances]
     ) -> dict[str, Tensor]:
-        """The loss terms; called by :class:`DenseDetector`."""
-        truth = collect_ground_truth(gt_instances, images.image_sizes, self.anchors)
+        """The loss terms."""
         rows, levels = self._concatenate(predictions)
-        losses = yolo_losses(rows, truth, levels, self.anchors, self.ignore_threshold)
+        anchors = torch.tensor(self._anchors, dtype=self.anchors.dtype)
+        truth = collect_ground_truth(gt_instances, images.image_sizes, anchors)
+        losses = yolo_losses(rows, truth, levels, anchors, self.ignore_threshold)
         if self.per_image_losses:
             return losses
         return {name: loss.mean() for name, loss in losses.items()}
@@ -110,12 +126,12 @@ class YOLOv3Tiny(DenseDetector):
         # Cells that only see padding were never trained.
         inside = cells_inside(priors, self.anchors.new_tensor(images.image_sizes))
         boxes = decode_boxes(rows[..., :4], priors)
-        scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
+        scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid() * inside[..., None]
         # Detectron2's R-CNN inference, whose last column is the background's score.
         scores = F.pad(scores, (0, 1))
         results, _ = fast_rcnn_inference(
-            [b[i] for b, i in zip(boxes, inside)],
-            [s[i] for s, i in zip(scores, inside)],
+            list(boxes),
+            list(scores),
             images.image_sizes,
             self.test_score_thresh,
             self.test_nms_thresh,

@@ -4,39 +4,41 @@
 """
 
 import hashlib
-import os
+import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import yaml
-from detectron2.structures import BoxMode
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..data.corrections import CORRECTED_COLUMN
 from ..data.pruned_datasets import check_fits
-from ..files import new_folder, write_text
+from ..files import new_folder
 from ..pruning import Selection, decision
 from ..pruning.statistics import FILE as STATISTICS
 from ..pruning.statistics import Statistics
 from . import page_facts as facts
 from .doubtful_labels import COCO, CSV, doubtful_boxes, write_lists
+from .gallery import boxes_of, columns, pictures, rounded, write_page
+from .near_copies import ALIKE as NEAR_COPY
+from .near_copies import Pair, describe, leaks, likeness, save_pairs
 from .thumbnails import FOLDER as THUMBNAILS
-from .thumbnails import ReadImage, own_file, save_crops, save_thumbnails
+from .thumbnails import ReadImage, own_file, save_crops
 
-PAGE = "report.html"
-ALL_THUMBNAILS = 3000  # images: of more, those in no section are shown from their own files
+PAGE, LEAKS = "report.html", "leaks.csv"
 MAX_POINTS = 1500  # of the map
 MAX_CROPS = 600  # doubtful boxes shown; the lists have all
 SHOWN = 24  # images of a kind
 COPY, DOUBTFUL, DIFFICULTY, LOT = "near-duplicate", "doubtful labels", "hard or easy beyond its kind", "by lot"
+ALIKE = "much like one that stays"  # near-duplicates to the model, whose pictures differ
 BY_HAND, LOWEST, OUTSIDE = "a person's choice", "lowest scores", "did not compete"
 GROUPS = {  # a reason's colour, how the verdict says it, and a hint
     COPY: ("copies", "as copies of an image that stays", "compare each with its pair"),
+    ALIKE: ("alike", "as much like one that stays", "to the model: compare each with its pair"),
     DOUBTFUL: ("doubtful", "for doubtful labels", "mend these, do not delete them"),
     DIFFICULTY: ("difficulty", "as hard or easy beyond their kind", ""),
     LOT: ("lot", "by lot", "a random choice would do as well"),
@@ -44,19 +46,26 @@ GROUPS = {  # a reason's colour, how the verdict says it, and a hint
     OUTSIDE: ("lot", "without having competed", ""),
     BY_HAND: ("hand", "by a person's choice", ""),
 }
-_SHOWN_AS = dict(zip(decision.REASONS, GROUPS))
+_SHOWN_AS = dict(zip(decision.REASONS, (COPY, DOUBTFUL, DIFFICULTY, LOT)))
+
+logger = logging.getLogger(__name__)
 
 
 def write_report(
-    folder: "str | Path", records: Sequence[dict], read_image: ReadImage, results: "str | Path | None" = None
+    folder: "str | Path",
+    records: Sequence[dict],
+    read_image: "ReadImage | None",
+    results: "str | Path | None" = None,
+    others: Sequence[dict] = (),
 ) -> Path:
-    """Writes report.html, thumbnails/ and, if labels are doubtful, lists of these into the folder of a selection.
+    """Writes report.html, thumbnails/ and lists of doubtful labels and of leaks into the folder of a selection.
 
     Args:
         folder: of the selection, as a pruning run or `selection.py cut` leaves it.
         records: the dataset dicts the selection was made on, each with `dataset_name`.
         read_image: from a dataset dict to its (H, W, 3) uint8 RGB pixels, for images that are no files of their own.
         results: results.csv of tools/compare.py, for what training on the selection costs.
+        others: records of the lists that are tested on, which should have no image in common with these.
 
     Returns:
         The path of the page.
@@ -69,21 +78,35 @@ def write_report(
     folder = Path(folder)
     page = _Page(folder, Selection.load(folder), records)
     costs = facts.costs(results) if results else None
-    environment = Environment(
-        loader=PackageLoader("adapruner_det.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    data = page.data(read_image)
-    content = environment.get_template("page.html").render(
-        page=page, data=data, costs=costs, tables=page.balance(), curves=facts.curves(folder.parent / "metrics.json"),
-        lists=(CSV, COCO),
+    page.look_at_pairs(others, read_image)
+    return write_page(
+        folder / PAGE, "page.html", page.data(read_image), page=page, costs=costs, tables=page.balance(),
+        curves=facts.curves(page.run / "metrics.json"), lists=(CSV, COCO), leak_list=LEAKS,
+        unreadable=page.unreadable,
     )  # fmt: skip
-    write_text(folder / PAGE, content)
-    return folder / PAGE
+
+
+def _warn_of(found: Sequence[Pair], records: Sequence[dict]) -> None:
+    first = [records[place] for place in found[0][:2]]
+    names = " = ".join(f"{record['image_id']} of {record['dataset_name']}" for record in first)
+    logger.warning(
+        f"Leaks: {len(found)} near-copies of training images in lists that are tested on (the first: {names}): what is "
+        "measured on them flatters"
+    )
 
 
 class _Page:
-    """What the page shows of a selection, by the places of its N images."""
+    """What the page shows of a selection, by the places of its N images.
+
+    Attributes:
+        leaks: near-copies of its images in other lists, whose places come after the N; None if nobody has looked.
+        leaked: the records of the first of each pair.
+        copies: places of images that go as near-duplicates and look so.
+    """
+
+    leaks: "list[Pair] | None" = None
+    leaked: Sequence[dict] = ()
+    copies: Collection[int] = ()
 
     def __init__(self, folder: Path, selection: Selection, records: Sequence[dict]):
         for name in selection.dataset_names():
@@ -100,9 +123,25 @@ class _Page:
         at = {key: i for i, key in enumerate(self.keys)}
         own = zip(self.statistics.datasets, self.statistics.ids) if self.statistics else ()
         self.place = np.array([at[key] for key in own], int)  # where the images of the statistics stand
-        self.boxes = [_boxes_of(record) for record in self.records]
+        self.boxes = [boxes_of(record) for record in self.records]
         self.doubts = doubtful_boxes(self.statistics, self.place, self.classifies) if self.statistics else []
         self.unreadable = 0
+
+    def look_at_pairs(self, others: Sequence[dict], read_image: "ReadImage | None") -> None:
+        """Finds leaks, writes a list of them, and tells copies from what is only alike to the model."""
+        everything = [*self.records, *others]
+        pairs = [(i, group[0]) for group in self.similar for i in group[1:]]
+        places = range(len(everything)) if others else sorted({*chain.from_iterable(pairs)})
+        described, _ = describe([everything[i] for i in places], read_image)
+        row = dict(zip(places, described))
+        self.copies = {i for i, other in pairs if likeness(row[i], row[other]) >= NEAR_COPY}
+        if others:
+            found = leaks(described, [record["dataset_name"] for record in everything], len(self.records))
+            self.leaks = [pair for pair in found if pair.second < len(self.records)]
+            self.leaked = [everything[pair.first] for pair in self.leaks]
+            save_pairs(self.folder / LEAKS, self.leaks, everything)
+            if self.leaks:
+                _warn_of(self.leaks, everything)
 
     def column(self, *names: str) -> list:
         """The first of these columns that is there; None for each image if none is."""
@@ -110,14 +149,26 @@ class _Page:
         return list(found[0]) if found else [None] * len(self.keys)
 
     @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config of the run that made the selection, as far as that is told."""
+        return yaml.safe_load(self.selection.provenance.get("config") or "") or {}
+
+    @cached_property
+    def run(self) -> Path:
+        """The folder of that run: where the selection lies, or the one that its config names."""
+        named = Path(self.config.get("OUTPUT_DIR", self.folder.parent))
+        return named if "solved_again_from" in self.selection.provenance and named.is_dir() else self.folder.parent
+
+    @cached_property
     def reasons(self) -> list[str]:
         """Why each image goes; of one that stays, what keeps it if that is told."""
         rows = zip(self.column(decision.REASON_COLUMN), self.kept, self.selection.scores, self.column(CORRECTED_COLUMN))
-        return [
+        shown = [
             BY_HAND if by_hand
             else _SHOWN_AS.get(reason, reason) or ("" if kept else LOWEST if score is not None else OUTSIDE)
             for reason, kept, score, by_hand in rows
         ]  # fmt: skip
+        return [ALIKE if reason == COPY and i not in self.copies else reason for i, reason in enumerate(shown)]
 
     def gone(self, reason: str) -> list[int]:
         return [i for i, own in enumerate(self.reasons) if own == reason and not self.kept[i]]
@@ -125,7 +176,11 @@ class _Page:
     @cached_property
     def counts(self) -> list[tuple[int, tuple[str, ...]]]:
         """How many images go for each reason, and the words for it."""
-        return [(len(self.gone(reason)), words) for reason, words in GROUPS.items()]
+        counts = [(len(self.gone(reason)), words) for reason, words in GROUPS.items()]
+        return [
+            (n, (words[0], words[1].replace("as copies", "as a copy") if n == 1 else words[1], words[2]))
+            for n, words in counts
+        ]
 
     def verdict(self) -> str:
         num, gone = len(self.keys), int((~self.kept).sum())
@@ -144,14 +199,16 @@ class _Page:
 
     @cached_property
     def fitness(self) -> facts.Fitness | None:
-        return facts.fitness(self.statistics, self.epochs, self.classifies) if self.statistics else None
+        if self.statistics is None:
+            return None
+        held_out = facts.held_out(self.run, self.config.get("DATASETS", {}).get("TEST", []))
+        return facts.fitness(self.statistics, self.epochs, held_out)
 
     def commands(self) -> dict[str, str]:
         """What to type next."""
         folder, ratio = shlex.quote(str(self.folder)), f"{self.selection.keep_ratio:g}"
         new, compare = (shlex.quote(f"{self.folder}_{what}") for what in ("corrected", "compared"))
-        config = yaml.safe_load(self.selection.provenance.get("config") or "") or {}
-        registered = config.get("DATASETS", {}).get("REGISTER", [])
+        registered = self.config.get("DATASETS", {}).get("REGISTER", [])
         data = "".join(f" --register {shlex.quote(text)}" for text in registered)
         experiment = f"configs/experiments/{'cifar10_small' if self.classifies else 'detection_small'}.yaml"
         return {
@@ -168,15 +225,19 @@ class _Page:
 
     @cached_property
     def sections(self) -> dict[str, list]:
-        """Places of the images in the page's fixed sections; copies are lists of one that stays and those like it."""
+        """Places of the images in the page's fixed sections; copies and leaks are lists of an image and those like it."""
         scores: Sequence[Any] = self.selection.scores  # a number wherever one is sorted by
         losses = self.losses
         by_score = sorted((i for i, score in enumerate(scores) if score is not None), key=lambda i: scores[i])
         with_loss = [i for i, loss in enumerate(losses) if loss is not None and self.kept[i]]
         lot = np.random.default_rng(0).permutation(self.gone(LOT))[:SHOWN].tolist()
         empty = [] if self.classifies else [i for i, boxes in enumerate(self.boxes) if len(boxes) == 0]
+        leaked: dict[int, list[int]] = {}
+        for place, pair in enumerate(self.leaks or (), len(self.keys)):
+            leaked.setdefault(pair.second, [pair.second]).append(place)
         return {
-            "copies": self._copies(),
+            "copies": self.similar,
+            "leaks": list(leaked.values()),
             "doubtful": sorted(self.gone(DOUBTFUL), key=lambda i: scores[i]),
             "hardest": sorted(with_loss, key=lambda i: -losses[i])[:SHOWN],
             "just_kept": [i for i in by_score if self.kept[i]][: SHOWN // 2],
@@ -186,44 +247,46 @@ class _Page:
             "lowest": [i for i in by_score if not self.kept[i]][: 2 * SHOWN],
         }
 
-    def _copies(self) -> list[list[int]]:
+    @cached_property
+    def similar(self) -> list[list[int]]:
+        """An image that stays and those that go as near-duplicates of it, the most similar first."""
         at = {name: i for i, (dataset, name) in enumerate(self.keys)}
-        at.update(
-            {f"{dataset}/{name}": i for i, (dataset, name) in enumerate(self.keys)}
-        )  # as told of several data sets
-        like, similarity = self.column(decision.SIMILAR_TO_COLUMN), self.column(decision.SIMILARITY_COLUMN)
+        # as told of several data sets
+        at.update({f"{dataset}/{name}": i for i, (dataset, name) in enumerate(self.keys)})
+        names = (decision.REASON_COLUMN, decision.SIMILAR_TO_COLUMN, decision.SIMILARITY_COLUMN, CORRECTED_COLUMN)
+        rows = list(zip(*map(self.column, names)))
+        gone = [
+            i for i, row in enumerate(rows) if row[0] == decision.NEAR_DUPLICATE and not self.kept[i] and not row[3]
+        ]
         groups: dict[str, list[int]] = {}
-        for i in sorted(self.gone(COPY), key=lambda i: -(similarity[i] or 0)):
-            groups.setdefault(like[i], [at[like[i]]]).append(i)
+        for i in sorted(gone, key=lambda i: -(rows[i][2] or 0)):
+            groups.setdefault(rows[i][1], [at[rows[i][1]]]).append(i)
         return list(groups.values())
 
-    def data(self, read_image: ReadImage) -> dict[str, Any]:
-        """Writes the thumbnails; returns what the script reads: columns of N values, and cards of other things."""
-        names, reasons, points = (
-            self.selection.dataset_names(),
-            list(dict.fromkeys(["", *self.reasons])),
-            self._points(),
-        )
+    def data(self, read_image: "ReadImage | None") -> dict[str, Any]:
+        """Writes the thumbnails; returns what the script reads: columns of N values, and cards of other things.
+
+        Images of other lists, which are near-copies, come after the N.
+        """
+        reasons, points = list(dict.fromkeys(["", *self.reasons])), self._points()
+        similarity = zip(self.column(decision.SIMILARITY_COLUMN), self.kept)
+        more = [None] * len(self.leaked)
         return {
+            **columns([*self.records, *self.leaked], self.class_names),
             "key": hashlib.sha256(repr((self.keys, self.kept.tolist())).encode()).hexdigest()[:16],
-            "datasets": names,
-            "classes": self.class_names,
+            "own": len(self.records),
+            "marks": True,
             "reasons": reasons,
             "colours": {reason: words[0] for reason, words in GROUPS.items()},
-            "id": list(self.selection.ids),
-            "dataset": [names.index(name) for name in self.selection.datasets],
-            "kept": self.kept.astype(int).tolist(),
-            "reason": [reasons.index(reason) for reason in self.reasons],
-            "score": _rounded(self.selection.scores),
-            "loss": _rounded(self.losses),
-            "similarity": self.column(decision.SIMILARITY_COLUMN),
-            "label": [record["category_id"] if self.classifies else -1 for record in self.records],
-            "boxes": [np.rint(boxes).astype(int).ravel().tolist() for boxes in self.boxes],
+            "kept": self.kept.astype(int).tolist() + more,
+            "reason": [reasons.index(reason) for reason in self.reasons] + more,
+            "numbers": {"score": rounded(self.selection.scores) + more, "loss": rounded(self.losses) + more},
+            "similarity": [None if kept else own for own, kept in similarity] + [p.likeness for p in self.leaks or ()],
             "found": self._found(),
             "sections": self.sections,
             "points": points,
             **self._save_pictures(read_image, {point[0] for point in points}),
-        }  # fmt: skip
+        }
 
     def _points(self) -> list[list]:
         """[place, x, y] of a sample of the images on the map, x and y from 0 to 1."""
@@ -243,34 +306,15 @@ class _Page:
                     seen[i] += [int(found.classes[j]), *np.rint(found.boxes[j]).astype(int).tolist()]
         return seen
 
-    def _save_pictures(self, read_image: ReadImage, in_map: set[int]) -> dict[str, list]:
+    def _save_pictures(self, read_image: "ReadImage | None", in_map: set[int]) -> dict[str, list]:
         """Writes thumbnails, crops and lists of doubtful labels; addresses and sizes of all images, cards of the crops."""
-        files = [own_file(record) for record in self.records]
-        shown = set(range(len(files)))
-        if len(files) > ALL_THUMBNAILS:
-            sections = {**self.sections, "copies": sum(self.sections["copies"], [])}
-            shown = {i for places in sections.values() for i in places} | {i for i in in_map if not files[i]}
+        records = [*self.records, *self.leaked]
+        flat = (own for name, own in self.sections.items() if name not in ("copies", "leaks"))
+        needed = {*chain.from_iterable([*flat, *self.sections["copies"], *self.sections["leaks"]])}
+        needed |= {i for i in in_map if not own_file(records[i])}
         with new_folder(self.folder / THUMBNAILS) as beside:
-            read = save_thumbnails({i: self.records[i] for i in sorted(shown)}, read_image, beside)
+            found, self.unreadable = pictures(records, needed, read_image, beside, self.folder / THUMBNAILS)
             crops = save_crops(self.doubts[:MAX_CROPS], self.records, read_image, beside)
-        self.unreadable = len(shown) - len(read)
-        sizes = [read.get(i) or (r.get("width", 0), r.get("height", 0)) for i, r in enumerate(self.records)]
         if self.doubts:
-            write_lists(self.folder, self.doubts, self.records, sizes, self.class_names)
-        addresses = [quote(os.path.relpath(file, self.folder)) if file else "" for file in files]
-        addresses = [f"{THUMBNAILS}/{i}.jpg" if i in read else own for i, own in enumerate(addresses)]
-        return {"src": addresses, "size": sizes, "doubts": crops}
-
-
-def _boxes_of(record: dict[str, Any]) -> np.ndarray:
-    """(M, 5) class and XYXY corners of an image's labels, crowds left out; (0, 5) for classification."""
-    rows = [
-        [label["category_id"], *BoxMode.convert(list(label["bbox"]), label["bbox_mode"], BoxMode.XYXY_ABS)]
-        for label in record.get("annotations", [])
-        if not label.get("iscrowd", 0)
-    ]
-    return np.array(rows, float).reshape(-1, 5)
-
-
-def _rounded(values: Sequence) -> list:
-    return [None if value is None else round(float(value), 4) for value in values]
+            write_lists(self.folder, self.doubts, self.records, found["size"], self.class_names)
+        return {**found, "doubts": crops}

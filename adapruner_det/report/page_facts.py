@@ -13,9 +13,10 @@ import pandas as pd
 from ..pruning.matching import confirmed_ones
 from ..pruning.statistics import Statistics
 
-# A model whose AP50 (or accuracy) on its own training images is below the first is too young to judge them; one that
-# has seen each image fewer times than FEW_EPOCHS has to reach the second.
-LEAST_AP, LEAST_AP_YOUNG, FEW_EPOCHS = 0.5, 0.7, 5
+# A model is too young to judge images where it agrees with the labels of those it was trained on by less than the first,
+# or than the second after fewer than FEW_EPOCHS; or where it reaches less than the third on images it has not seen.
+LEAST_AGREEMENT, LEAST_YOUNG, FEW_EPOCHS = 0.5, 0.7, 5
+LEAST_HELD_OUT = 0.3
 METRICS = ("AP50", "AP", "accuracy")
 SIZES = (("small (below 32²)", 0, 32**2), ("medium", 32**2, 96**2), ("large (from 96²)", 96**2, np.inf))  # COCO's
 COUNTS = (("none", 0, 0), ("1", 1, 1), ("2 to 4", 2, 4), ("5 to 9", 5, 9), ("10 and more", 10, np.inf))
@@ -25,48 +26,64 @@ _POINTS = 200  # of a curve
 _TSNE_DIMS = 50  # of more, the main components
 
 
+class HeldOut(NamedTuple):
+    """How the selecting model does on a list of images that it was not trained on: AP50, or accuracy, from 0 to 1."""
+
+    name: str
+    images: int
+    value: float
+
+
 class Fitness(NamedTuple):
-    """How well the selecting model knows its own training images.
+    """How well the selecting model knows images.
 
     Attributes:
-        ap: mean AP at IoU 0.5 over classes; accuracy for classification.
-        precision, recall: of detections from `score` on, where their harmonic mean is highest; None for classification.
-        young: whether it is too young to judge images.
+        agreement: with the labels of its training images: the lower one of precision and recall; accuracy for
+            classification.
+        precision, recall: of detections from `score` on, where their harmonic mean is highest, at IoU 0.5; None for
+            classification.
+        held_out: on lists that it was evaluated on; none where there was no such list.
+        young: why it is too young to judge images; empty if it is not.
     """
 
-    ap: float
+    agreement: float
     precision: float | None
     recall: float | None
     score: float
-    young: bool
+    held_out: Sequence[HeldOut]
+    young: str
 
 
-def fitness(statistics: Statistics, epochs: float, classifies: bool) -> Fitness:
+def fitness(statistics: Statistics, epochs: float, held_out: Sequence[HeldOut] = ()) -> Fitness:
     """
     Args:
         epochs: how often the model has seen each image; 0 if that is not known.
     """
     labels, found = statistics.labels, statistics.found
-    if classifies:
-        ap, precision, recall, score = float((found.classes == labels.classes).mean()), None, None, 0.0
+    if statistics.classifies:
+        agreement, precision, recall, score = float((found.classes == labels.classes).mean()), None, None, 0.0
     else:
-        confirmed = confirmed_ones(labels, found, len(statistics))
         assert labels.crowds is not None  # Statistics sees to it
-        labelled = np.bincount(labels.classes[~labels.crowds.astype(bool)], minlength=len(statistics.class_names))
-        of_class = [found.classes == cls for cls in range(len(labelled))]
-        aps = [_ap(confirmed[own], found.scores[own], int(num)) for own, num in zip(of_class, labelled) if num]
-        ap = float(np.mean(aps)) if aps else 0.0
-        precision, recall, score = _best(confirmed, found.scores, max(1, int(labelled.sum())))
-    young = ap < LEAST_AP or (0 < epochs < FEW_EPOCHS and ap < LEAST_AP_YOUNG)
-    return Fitness(ap, precision, recall, score, young)
+        confirmed = confirmed_ones(labels, found, len(statistics))
+        precision, recall, score = _best(confirmed, found.scores, max(1, int((~labels.crowds.astype(bool)).sum())))
+        agreement = min(precision, recall)
+    least = LEAST_YOUNG if 0 < epochs < FEW_EPOCHS else LEAST_AGREEMENT
+    young = "It does not know well even the images it was trained on" if agreement < least else ""
+    if not young and any(own.value < LEAST_HELD_OUT for own in held_out):
+        young = "It finds little in images that it has not seen"
+    return Fitness(agreement, precision, recall, score, held_out, young)
 
 
-def _ap(confirmed: np.ndarray, scores: np.ndarray, num_labels: int) -> float:
-    """Area under precision over recall; labels that nothing finds count."""
-    from sklearn.metrics import average_precision_score  # here: it takes a second
-
-    right = confirmed.sum()
-    return average_precision_score(confirmed, scores) * min(1.0, right / num_labels) if right else 0.0
+def held_out(run: Path, names: Sequence[str]) -> list[HeldOut]:
+    """What a run's evaluations on these data sets have left in its folder."""
+    found = []
+    for name in names:
+        path = run / "inference" / name / "evaluation.json"
+        if path.is_file():
+            result = json.loads(path.read_text("utf-8"))
+            value = result.get("bbox", {}).get("AP50", result.get("classification", {}).get("accuracy"))
+            found += [HeldOut(name, result["images"], value / 100)] if value is not None else []
+    return found
 
 
 def _best(confirmed: np.ndarray, scores: np.ndarray, num_labels: int) -> tuple[float, float, float]:

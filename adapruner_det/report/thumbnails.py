@@ -25,7 +25,9 @@ def own_file(record: Mapping[str, Any]) -> str:
     return os.path.abspath(path) if "member" not in record and path.lower().endswith(_FORMATS) else ""
 
 
-def save_thumbnails(records: Mapping[int, dict], read_image: ReadImage, folder: Path) -> dict[int, tuple[int, int]]:
+def save_thumbnails(
+    records: Mapping[int, dict], read_image: "ReadImage | None", folder: Path
+) -> dict[int, tuple[int, int]]:
     """Writes <number>.jpg for each record.
 
     Returns:
@@ -34,7 +36,7 @@ def save_thumbnails(records: Mapping[int, dict], read_image: ReadImage, folder: 
 
     def save(number: int) -> tuple[int, int] | None:
         try:
-            image, size = _open(records[number], read_image, draft=SIDE)
+            image, size = open_image(records[number], read_image, draft=SIDE)
         except OSError:
             return None
         image.thumbnail((SIDE, SIDE))
@@ -46,7 +48,7 @@ def save_thumbnails(records: Mapping[int, dict], read_image: ReadImage, folder: 
 
 
 def save_crops(
-    doubts: Sequence[dict[str, Any]], records: Sequence[dict], read_image: ReadImage, folder: Path
+    doubts: Sequence[dict[str, Any]], records: Sequence[dict], read_image: "ReadImage | None", folder: Path
 ) -> list[dict[str, Any]]:
     """Writes box_<number>.jpg around each doubtful box.
 
@@ -60,7 +62,7 @@ def save_crops(
         by_image.setdefault(doubt["i"], []).append(number)
     for place, numbers in by_image.items():
         try:
-            image, _ = _open(records[place], read_image)
+            image, _ = open_image(records[place], read_image)
         except OSError:
             continue
         for number in numbers:
@@ -85,10 +87,12 @@ def _around(doubt: dict[str, Any], width: int, height: int) -> tuple[int, int, i
     return left, top, right, bottom
 
 
-def _open(record: dict, read_image: ReadImage, draft: int = 0) -> tuple[Image.Image, tuple[int, int]]:
+def open_image(record: dict, read_image: "ReadImage | None", draft: int = 0) -> tuple[Image.Image, tuple[int, int]]:
     """An RGB image turned as its EXIF says, and its size; of a JPEG no more is decoded than `draft` pixels need."""
     file = own_file(record)
     if not file:
+        if read_image is None:
+            raise OSError(f"{record['image_id']} is no file that Pillow reads")
         image = Image.fromarray(read_image(record))
         return image, image.size
     with Image.open(file) as opened:

@@ -6,6 +6,7 @@
     python projects/benchmark/benchmark.py losses      # native losses, image by image, images one at a time
     python projects/benchmark/benchmark.py loader --config-file configs/cifar10/train_small.yaml
     python projects/benchmark/benchmark.py reading --config-file configs/voc/prune_yolov3_tiny_R18.yaml
+    python projects/benchmark/benchmark.py whole --config-file configs/voc/prune_yolov3_tiny_R18.yaml
 
 What is compared alternates in one process, in an order drawn anew each round, on one thread. Ratios are of
 medians, with the quartiles of the ratios round by round. `SUBCOMMAND --help` shows the options.
@@ -17,6 +18,7 @@ import itertools
 import json
 import tempfile
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from types import MethodType
@@ -28,20 +30,24 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer, timer
 from tqdm import tqdm
 
-from adapruner_det.engine import load_config  # first: it quiets imports
+from adapruner_det.engine import AdaPrunerTrainer, load_config  # first: it quiets imports
 
 from detectors import RECIPES, build_detector, detector_config, make_record  # isort: skip
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, build_detection_train_loader
+from detectron2.engine import SimpleTrainer
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage
 
 from adapruner_det.data.detection_records import NumberedRecords
-from adapruner_det.data.mapper import quick
+from adapruner_det.data.mapper import QuickMapper
 from adapruner_det.data.sampling import ResumableSampler
+from adapruner_det.data.small_copies import copies_of
 from adapruner_det.engine.detection import DetectionTask
+from adapruner_det.engine.setup import set_num_classes
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.engine.train_loop import AdaPrunerStep, MixedPrecisionTrainer
+from adapruner_det.engine.trainer import small_copies
 from adapruner_det.modeling.per_image import forward_one_at_a_time, return_per_image_losses
 from adapruner_det.pruning import AdaPruner
 
@@ -137,15 +143,29 @@ def overhead_row(name, args):
         step(), step()
 
     memory = {build: peak_of(lambda build=build: two_steps(build), args.device) for build in (plain, pruning)}
-    times = alternate({"plain": stepper(plain()), "pruning": stepper(pruning())}, args.rounds)
+    steps = {"plain": stepper(plain()), "pruning": stepper(pruning())}
+    times = alternate(steps, args.rounds)
+    waits = {f"{way}, waits": waits_of(step) for way, step in steps.items()} if args.device == "cuda" else {}
     return {
         "detector": name,
         **milliseconds(times),
+        "pruning, images/s": args.batch_size / np.median(times["pruning"][:, 0]),
+        **waits,
         **compared(times["pruning"], times["plain"]),
         "plain, MB": memory[plain],
         "pruning, MB": memory[pruning],
         "memory ratio": memory[pruning] / memory[plain],
     }
+
+
+def waits_of(step):
+    """How often the host waits for the GPU in a step."""
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step()
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
 def losses_row(name, args):
@@ -197,21 +217,40 @@ def loader_row(args):
 
 def reading_row(args):
     cfg = load_config(args.config_file, args.register, args.opts)
-    task = task_of(cfg)
+    task, cfg.OUTPUT_DIR = task_of(cfg), tempfile.mkdtemp()
     if not isinstance(task, DetectionTask):
         raise SystemExit(f"{args.config_file} is of a classifier; what is measured is reading for a detector")
-    records = task.load_records(cfg)
+    with small_copies(cfg):
+        records = task.load_records(cfg)
 
     def reader(mapper):
         draws, numbered = itertools.count(), NumberedRecords(records, mapper, seed=0)
         return lambda: numbered[next(draws)]
 
-    ours, native = quick(DatasetMapper(cfg, is_train=True)), DatasetMapper(cfg, is_train=True)
-    times = alternate({"ours": reader(ours), "Detectron2's": reader(native)}, args.rounds, args.steps)
+    first, copies, native = (mapper(cfg, is_train=True) for mapper in (QuickMapper, QuickMapper, DatasetMapper))
+    ways = {
+        "ours": reader(copies.reading(copies_of(cfg))),
+        "without copies": reader(first),
+        "Detectron2's": reader(native),
+    }
+    times = alternate(ways, args.rounds, args.steps)
     times = {name: own[:, ::-1] for name, own in times.items()}  # what counts here is the CPU's clock
     ratios = compared(times["ours"], times["Detectron2's"])
     return {"images": len(records), "pixels": max(cfg.INPUT.MIN_SIZE_TRAIN), **milliseconds(times),
             "ratio": ratios["ratio"], "quartiles": ratios["quartiles"]}  # fmt: skip
+
+
+def whole_row(args):
+    """A step of the config as it is, from the files on: our trainer and copies, and Detectron2's trainer and mapper."""
+    cfg = load_config(args.config_file, args.register, [*args.opts, "SOLVER.AMP.ENABLED", "False"])  # which it has not
+    cfg.OUTPUT_DIR = tempfile.mkdtemp()
+    set_num_classes(cfg)
+    ours = AdaPrunerTrainer(cfg)
+    model, loader = build_model(cfg).train(), build_detection_train_loader(cfg, dataset=ours._records)
+    native = SimpleTrainer(model, loader, build_optimizer(cfg, model))
+    times = alternate({"ours": stepper(ours._trainer), "Detectron2's": stepper(native)}, args.rounds, args.steps)
+    return {"images a step": cfg.SOLVER.IMS_PER_BATCH, **milliseconds(times),
+            **compared(times["ours"], times["Detectron2's"])}  # fmt: skip
 
 
 def milliseconds(times):
@@ -293,7 +332,7 @@ def as_leaves(thing):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
-    for name in ("mask", "overhead", "losses", "loader", "reading"):
+    for name in ("mask", "overhead", "losses", "loader", "reading", "whole"):
         command = commands.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         add = command.add_argument
         add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help=" ")
@@ -325,7 +364,7 @@ def main():
         make_row = overhead_row if args.command == "overhead" else losses_row
         rows = [make_row(name, args) for name in tqdm(args.detectors, desc=args.command)]
     else:
-        rows = [loader_row(args) if args.command == "loader" else reading_row(args)]
+        rows = [{"loader": loader_row, "reading": reading_row, "whole": whole_row}[args.command](args)]
     print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=",.3f", intfmt=","))
 
 

@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from coco_files import coco_content, write_coco
 from conftest import write_voc_folder
@@ -75,6 +77,31 @@ def test_coco_is_the_own_json_or_one_made_of_the_boxes(selection, tmp_path):
         for one, other in zip(before["annotations"], after["annotations"], strict=True):
             x, y, w, h = other["bbox"]
             assert (one["bbox"], one["category_id"]) == ([x, y, x + w, y + h], other["category_id"])
+
+
+def test_fiftyone_gets_all_images_with_their_labels(selection, tmp_path):
+    told = replace(selection, columns={**selection.columns, "reason": ["near-duplicate", *[""] * (len(selection) - 1)]})
+    folder = export_selection(told, "fiftyone", tmp_path / "out", load_dataset)[0]
+    samples = json.loads((folder / "samples.json").read_text())["samples"]
+    assert [(s["image_id"], *s["tags"]) for s in samples] == [(i, "kept" if i in ("20", "30") else "pruned") for i in told.ids[: len(samples)]]  # fmt: skip
+    assert samples[0]["reason"] == "near-duplicate" and "reason" not in samples[1]
+    record = load_dataset(COCO)[0]
+    x, y, w, h = record["annotations"][0]["bbox"]
+    size = record["width"], record["height"]
+    detection = samples[0]["ground_truth"]["detections"][0]
+    assert detection["bounding_box"] == pytest.approx([x / size[0], y / size[1], w / size[0], h / size[1]])
+    assert detection["label"] == MetadataCatalog.get(COCO).thing_classes[record["annotations"][0]["category_id"]]
+    assert samples[0]["filepath"] == record["file_name"]
+
+
+def test_weights_are_none_for_pruned_images_and_one_on_average(tmp_path):
+    columns = {"rarest_class": ["a", "a", "a", "a", "b", "a"]}
+    selection = Selection(["set"] * 6, [*"123456"], [0.0] * 6, [True] * 5 + [False], 0.8, "random", columns)
+    (path,) = export_selection(selection, "weights", tmp_path, load_dataset)
+    table = pd.read_csv(path)
+    assert table["kept"].tolist() == [1] * 5 + [0] and table["balanced"].tolist()[5] == 0
+    assert table["balanced"][4] == pytest.approx(2 * table["balanced"][0], abs=1e-5)  # the root of four
+    assert table["balanced"][:5].mean() == pytest.approx(1, abs=1e-5)
 
 
 def test_data_is_found_again_from_the_record(selection, tmp_path, run_tool):

@@ -1,15 +1,18 @@
 """Our mapper gives what Detectron2's gives, bit for bit."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from conftest import write_voc_folder
 from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data.transforms import ResizeTransform
+from detectron2.structures import BoxMode
 
 from adapruner_det.data.detection_records import NumberedRecords
 from adapruner_det.data.formats import register_voc
-from adapruner_det.data.mapper import in_a_row, quick
+from adapruner_det.data.mapper import QuickMapper, in_a_row
 from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.engine import load_config
 from adapruner_det.engine.detection import DetectionTask
@@ -24,7 +27,7 @@ def test_the_same_images_and_boxes_as_detectron2_s(tmp_path, clean_catalogs, is_
     cfg = load_config(opts=[*settings.split(), image_format])
     plain, ours = (
         NumberedRecords(DatasetCatalog.get("data"), mapper, seed=1)
-        for mapper in (DatasetMapper(cfg, is_train=is_train), quick(DatasetMapper(cfg, is_train=is_train)))
+        for mapper in (DatasetMapper(cfg, is_train=is_train), QuickMapper(cfg, is_train=is_train))
     )
     for draw in range(12):
         one, other = plain[draw], ours[draw]
@@ -47,6 +50,30 @@ def test_pillow_gets_bytes_in_a_row(tmp_path, clean_catalogs, monkeypatch, crop)
     next(iter(DetectionTask.test_loader(cfg, "data")))
     next(batches_of(cfg, records[:1], "Images"))
     assert got == [True] * 5
+
+
+@pytest.mark.parametrize("mode, bbox", [
+    (BoxMode.XYXY_ABS, [1.1, 2.7, 30.3, 40.9]), (BoxMode.XYWH_ABS, [1.1, 2.7, 29.3, 38.1]),
+    (BoxMode.XYXY_ABS, [5.0, 5.0, 5.0, 9.0]),
+])  # fmt: skip
+@pytest.mark.parametrize("masks", [False, True])
+def test_boxes_and_masks_of_any_form(tmp_path, mode, bbox, masks):
+    folder = write_voc_folder(tmp_path, {"train": ["a"]})
+    own = {"bbox": bbox, "bbox_mode": mode, "category_id": 1, "segmentation": [[1.0, 3.0, 30.0, 3.0, 30.0, 40.0]]}
+    others = [{**own, "iscrowd": 1}, {**own, "bbox": [-3.0, 1.0, 99.5, 30.25], "bbox_mode": BoxMode.XYXY_ABS}]
+    record = {"file_name": str(folder / "JPEGImages" / "a.jpg"), "annotations": [own, *others]}
+    cfg = load_config(
+        opts=["INPUT.MIN_SIZE_TRAIN", "(31,)", "MODEL.MASK_ON", str(masks), "INPUT.RANDOM_FLIP", "vertical"]
+    )
+    for annotations in (record["annotations"], []):
+        before = copy.deepcopy({**record, "annotations": annotations})
+        one, other = (mapper(cfg, is_train=True) for mapper in (DatasetMapper, QuickMapper))
+        one, other = (NumberedRecords([before], mapper, seed=3)[0] for mapper in (one, other))
+        theirs, ours = one["instances"].get_fields(), other["instances"].get_fields()
+        assert theirs.keys() == ours.keys() and torch.equal(theirs["gt_boxes"].tensor, ours["gt_boxes"].tensor)
+        assert torch.equal(theirs["gt_classes"], ours["gt_classes"])
+        QuickMapper(cfg, is_train=True)(before)
+        assert repr(before) == repr({**record, "annotations": annotations})  # left as it was
 
 
 def test_bytes_are_put_in_a_row_and_stay_where_they_are():

@@ -28,7 +28,7 @@ def checkpointer(folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Checkpoints of iterations 3, 6 and, noted last, 9."""
+    """Checkpoints of iterations 6 and, noted last, 9; that of 3 is gone."""
     saving = checkpointer(tmp_path)
     for iteration in (3, 6, 9):
         saving.model.weight.data.fill_(iteration)
@@ -103,6 +103,13 @@ def test_a_final_checkpoint_that_is_damaged_or_old_counts_as_missing(folder):
     assert not final_is_missing(folder, 9) and final_is_missing(folder, 12)
     flip(folder / "model_final.pth")
     assert final_is_missing(folder, 9)
+
+
+def test_the_last_two_stay_beside_the_final_one(folder):
+    checkpointer(folder).save("model_final", iteration=9)
+    assert sorted(path.name for path in folder.glob("*.pth")) == [
+        "model_0000006.pth", "model_0000009.pth", "model_final.pth"
+    ]  # fmt: skip
 
 
 def test_a_save_that_fails_leaves_the_former_checkpoint_and_nothing_beside(folder):

@@ -11,7 +11,6 @@ from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.engine.classification import ClassificationTask as task
 from adapruner_det.engine.classification_config import add_classification_config
 from adapruner_det.engine.classification_statistics import last_layer_of
-from adapruner_det.modeling.per_image import return_per_image_losses
 
 CLASSES = ["dark", "middle", "bright"]
 NUMBER = 30
@@ -146,9 +145,3 @@ def test_augmentation_that_cannot_be_is_refused(cfg, key, value):
     cfg.INPUT[key] = value
     with pytest.raises(ValueError, match=f"INPUT.{key} is '?{value}"):
         _loader(cfg, task.load_records(cfg))
-
-
-def test_per_image_losses(cfg):
-    records, model = task.load_records(cfg), build_model(cfg)
-    return_per_image_losses(model)
-    assert model(next(iter(_loader(cfg, records))))["loss_cls"].shape == (10,)

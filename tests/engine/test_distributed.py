@@ -1,6 +1,9 @@
 """Two processes prune as one does, by the command a user would type."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 import weakref
 from datetime import timedelta
@@ -9,7 +12,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from conftest import write_voc_folder
+from conftest import ROOT, write_voc_folder
+from detectron2.engine.launch import _find_free_port as free_port
 from detectron2.utils import comm
 
 from adapruner_det.engine import hooks
@@ -57,6 +61,26 @@ def test_two_processes_at_half_the_batch_prune_the_same_images_as_one(both):
     assert two.columns["visits"] == one.columns["visits"]
     for column in ("mean_loss", "mean_loss_obj", "mean_loss_cls", "last_loss", "final_loss"):
         np.testing.assert_allclose(two.columns[column], one.columns[column], rtol=5e-3)
+
+
+def test_torchrun_s_processes_are_those_of_launch(both, voc, tmp_path):
+    _, two, _ = both
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(free_port()),
+    ]
+    subprocess.run(
+        [*command, "tools/train_net.py", "--register", f"data=voc:{voc}:train", *TINY, "ADAPRUNER.ENABLED", "True",
+         "ADAPRUNER.KEEP_RATIO", "0.7", "OUTPUT_DIR", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True,
+    )  # fmt: skip
+    run = Selection.load(tmp_path / "selection")
+    assert run.kept == two.kept and run.scores == two.scores
 
 
 def test_two_processes_resume_and_evaluate(both, voc, run_tool):

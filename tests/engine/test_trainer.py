@@ -16,6 +16,7 @@ from proxy_runs import StopAt
 from torch import nn
 
 from adapruner_det.data.formats import register_voc
+from adapruner_det.data.mapper import QuickMapper
 from adapruner_det.data.voc import InvalidDatasetError
 from adapruner_det.engine import AdaPrunerTrainer, load_config
 from adapruner_det.engine import detection as task_module
@@ -189,11 +190,11 @@ def test_neither_order_nor_workers_nor_seed_decide_who_is_pruned(voc, config):
 
 
 def test_an_image_that_the_mapper_replaces_gets_no_others_loss(voc, config, monkeypatch):
-    class RefusingMapper(DatasetMapper):
+    class RefusingMapper(QuickMapper):
         def __call__(self, record):
             return None if record["image_id"] == "img07" else super().__call__(record)
 
-    monkeypatch.setattr(task_module, "DatasetMapper", RefusingMapper)
+    monkeypatch.setattr(task_module, "QuickMapper", RefusingMapper)
     cfg = config(**{"DATASETS.TRAIN": (voc("all"),)})
     train(cfg)
     selection = Selection.load(cfg.OUTPUT_DIR + "/selection")

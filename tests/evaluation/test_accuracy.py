@@ -102,7 +102,7 @@ def test_processes_are_gathered(predicted, monkeypatch):
     _process(whole, *predicted)
     _process(first, *(values[:35] for values in predicted))
     _process(second, *(values[35:] for values in predicted))
-    monkeypatch.setattr(comm, "gather", lambda parts, dst: [parts, second._parts])
+    monkeypatch.setattr(comm, "gather", lambda own, dst: [own, second._predictions])
     gathered = first.evaluate()["classification"]
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert second.evaluate() == {}
@@ -114,7 +114,7 @@ def test_refused(predicted):
     evaluator = _evaluator()
     _process(evaluator, *predicted)
     _process(evaluator, *(values[:1] for values in predicted))
-    with pytest.raises(ValueError, match="'image0' was predicted 2 times"):
+    with pytest.raises(ValueError, match="'image0' was predicted twice"):
         evaluator.evaluate()
     evaluator.reset()
     with pytest.raises(ValueError, match="no image of data set 'animals_7_ant'"):

@@ -85,7 +85,7 @@ def test_share_saved_by_hand():
 def test_where_random_selection_hardly_loses_nothing_can_be_saved(random):
     full = np.array([50.0, 51.0, 52.0])
     found = share_saved(full[:, None], np.array(random)[:, None], full)
-    assert np.isnan(found).all()
+    assert np.isnan(found[:4]).all()
 
 
 def seeds_of(*curves):

@@ -10,6 +10,7 @@ from torchvision.models import ResNet18_Weights
 
 from adapruner_det.engine.classification_config import add_classification_config
 from adapruner_det.modeling.image_classifier import build_network
+from adapruner_det.modeling.per_image import return_per_image_losses
 
 
 def _model(name="small_resnet", **options):
@@ -46,7 +47,7 @@ def test_losses_logits_and_features(name, size):
 def test_per_image_losses_have_the_batchs_loss_as_mean():
     model, batch = _model(), _batch(8)
     mean = model(batch)["loss_cls"]
-    model.per_image_losses = True
+    return_per_image_losses(model)
     losses = model(batch)["loss_cls"]
     assert losses.shape == (8,)
     assert torch.allclose(losses.mean(), mean, atol=1e-6)

@@ -67,3 +67,10 @@ def test_reading(rows, tmp_path):
     (row,) = rows("reading", "--config-file", "configs/bccd/prune_yolov3_tiny_R18.yaml",
                            "--register", f"mine=voc:{folder}:train", "--rounds", "1", "--steps", "2")  # fmt: skip
     assert row["images"] == "3" and float(row["ours, ms"]) > 0
+
+
+def test_a_whole_step(rows, tmp_path):
+    folder = write_voc_folder(tmp_path, {"train": ["a", "b", "c", "d"]})
+    (row,) = rows("whole", "--config-file", "configs/bccd/prune_yolov3_tiny_R18.yaml", "--register",
+                  f"mine=voc:{folder}:train", "--rounds", "1", "--steps", "1", "SOLVER.IMS_PER_BATCH", "2")  # fmt: skip
+    assert float(row["ours, ms"]) > 0 and float(row["CPU ratio"]) > 0

@@ -144,11 +144,9 @@ def test_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "injected.json").write_text(json.dumps(record))
     command = ["selection.py", "injected", str(tmp_path / "selection"), "--injected"]
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "injected.json")])
-    arguments = tool.parse_arguments()
-    arguments.run(arguments)
+    tool.main()
     out = capsys.readouterr().out
     assert "| wrong labels: class" in out and "exactly one" in out and "AUC: the probability" in out
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "nothing.json")])
-    arguments = tool.parse_arguments()
     with pytest.raises(SystemExit, match="nothing.json does not exist"):
-        arguments.run(arguments)
+        tool.main()

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 from pycocotools.coco import COCO
 
 from adapruner_det.data.corrections import correct
@@ -21,13 +21,13 @@ from adapruner_det.data.selection_record import make_selection
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.matching import Detections, Labels
 from adapruner_det.pruning.statistics import Statistics
+from adapruner_det.report import gallery, page_facts
 from adapruner_det.report import page as page_module
-from adapruner_det.report import page_facts
 from adapruner_det.report.page import write_report
 
 EVIL = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }}'
 CLASSES = ["<b>cat</b>", "dog & co", '"fox"']
-SECTIONS = ["fit", "cost", "copies", "doubts", "looks", "balance", "map", "run", "all"]
+SECTIONS = ["fit", "cost", "copies", "leaks", "doubts", "looks", "balance", "map", "run", "all"]
 NUM = 20
 NO_REASON = {"reason": "", "similar_to": "", "similarity": None}
 WHY = {  # of the images that go
@@ -64,14 +64,20 @@ class Parsed(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
+def picture(number):
+    """A picture unlike those of other numbers."""
+    blocks = np.random.default_rng(number).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(blocks).resize((400, 300))
+
+
 def make_set(folder, name="animals"):
-    """Twenty pictures of two boxes; the last holds none, and the second last has a name to be escaped."""
+    """Twenty pictures of two boxes; the last holds none, the second last has a name to be escaped, 1 and 2 are like 0."""
     MetadataCatalog.get(name).set(thing_classes=CLASSES)
     records = []
     for i in range(NUM):
         file = folder / "pictures" / f"{'day' if i % 2 else 'night'} #1" / f"{i}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (400, 300), (10 * i, 90, 120)).save(file)
+        ImageEnhance.Brightness(picture(0 if i < 3 else i)).enhance(1 - i / 100).save(file)
         boxes = [(20, 30, 60, 90), (150 + i, 100, 200, 150)] if i < NUM - 1 else []
         annotations = [
             {"bbox": list(box), "bbox_mode": BoxMode.XYWH_ABS, "category_id": (i + j) % 3}
@@ -81,6 +87,14 @@ def make_set(folder, name="animals"):
         records.append({"dataset_name": name, "image_id": image_id, "file_name": str(file), "width": 400, "height": 300,
                         "annotations": annotations})  # fmt: skip
     return records
+
+
+def make_tested(folder):
+    """Two pictures of a list that is tested on; the first is number 5, mirrored, and has a name to be escaped."""
+    ImageOps.mirror(picture(5)).save(folder / "leak.png")
+    picture(99).save(folder / "own.png")
+    named = {"dataset_name": "<i>test</i>", "width": 400, "height": 300, "annotations": []}
+    return [{**named, "image_id": i, "file_name": str(folder / f)} for i, f in ((EVIL, "leak.png"), ("own", "own.png"))]
 
 
 def make_statistics(records, sees_all=True):
@@ -102,6 +116,13 @@ def make_statistics(records, sees_all=True):
     names, ids = (["animals"] * len(records), [str(record["image_id"]) for record in records])
     losses = {"loss": np.arange(len(records), dtype=np.float32)}
     return Statistics(names, ids, losses, counts, features, Labels(boxes, classes, images), found, CLASSES)
+
+
+def tiles(page):
+    """(what, value) of the tiles on the selecting model."""
+    texts = [text.strip() for text in page.texts]
+    words = [text for text in texts[texts.index("Is the selector fit to judge?") :] if text]
+    return list(zip(words, words[1:]))
 
 
 def make_record(records, folder, **changed):
@@ -128,7 +149,11 @@ def made(tmp_path_factory):
     make_statistics(records).save(folder)
     metrics = [{"iteration": i, "kept_ratio": 1 - i / 100, "alpha": 0.1 * i} for i in range(20)]
     (run / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in metrics))
-    assert write_report(folder, records, None) == folder / "report.html"
+    config = {"DATASETS": {"TEST": ["tested"]}}
+    make_record(records, folder, provenance={**Selection.load(folder).provenance, "config": json.dumps(config)})
+    (run / "inference/tested").mkdir(parents=True)
+    (run / "inference/tested/evaluation.json").write_text('{"images": 1234, "bbox": {"AP50": 61.2}}')
+    assert write_report(folder, records, None, others=make_tested(run)) == folder / "report.html"
     return records, folder, Parsed((folder / "report.html").read_text(encoding="utf-8"))
 
 
@@ -138,12 +163,16 @@ def test_sections_come_in_order_and_say_what_the_record_says(made):
     verdict = "Of 20 images 4 go: 2 as copies of an image that stays, 1 for doubtful labels, 1 by lot."
     assert verdict in page.text()
     assert "down to a ratio of 0.85 ;" in page.text()  # 3 of 20 have more against them than chance
-    assert "It knows its training images." in page.text() and "⚠" not in page.text()
+    assert "It has learnt what it judges by." in page.text() and "⚠" not in page.text()
+    assert "61% AP50 on tested, 1,234 images it has not seen" in " ".join(f"{b} {a}" for a, b in tiles(page))
     record, data = Selection.load(folder), page.data()
-    assert (data["id"], data["kept"], data["score"]) == (record.ids, [int(k) for k in record.kept], record.scores)
+    shown = [data["id"], data["kept"], data["numbers"]["score"]]
+    assert [own[:NUM] for own in shown] == [record.ids, [int(k) for k in record.kept], record.scores]
     assert [data["reasons"][r] for r in data["reason"][:5]] == ["", "near-duplicate", "near-duplicate", "doubtful labels", "by lot"]  # fmt: skip
     sections = data["sections"]
     assert sections["copies"] == [[0, 2, 1]]  # the one that stays, then the most alike
+    assert sections["leaks"] == [[5, NUM]] and (data["own"], data["id"][NUM]) == (NUM, EVIL)
+    assert pd.read_csv(folder / "leaks.csv").iloc[0, :4].tolist() == ["<i>test</i>", EVIL, "animals", "image_05"]
     assert (sections["doubtful"], sections["lot"], sections["empty"]) == ([3], [4], [NUM - 1])
     assert sections["hardest"][:2] == [19, 18] and sections["just_kept"][:2] == [0, 5]
     assert data["boxes"][0] == [0, 20, 30, 80, 120, 1, 150, 100, 350, 250]
@@ -154,9 +183,9 @@ def test_sections_come_in_order_and_say_what_the_record_says(made):
 def test_nothing_is_loaded_from_elsewhere_and_all_pictures_are_there(made):
     _, folder, page = made
     addresses = [a for tag, attributes in page.tags for key, a in attributes.items() if key in ("src", "href")]
-    assert [a for a in addresses if not a.startswith(("#", "data:", "doubtful_labels."))] == []
+    assert [a for a in addresses if not a.startswith(("#", "data:", "doubtful_labels.", "leaks.csv"))] == []
     pictures = [*page.data()["src"], *(doubt["src"] for doubt in page.data()["doubts"])]
-    assert len(pictures) == NUM + 1 and all(max(Image.open(folder / p).size) <= 256 for p in pictures)
+    assert len(pictures) == NUM + 2 and all(max(Image.open(folder / p).size) <= 256 for p in pictures)
 
 
 def test_names_are_escaped_everywhere(made):
@@ -201,7 +230,13 @@ def test_young_by_what_it_knows_and_how_often_it_looked(right, epochs, young):
         ["a"] * 100, list(map(str, range(100))), {"loss": np.ones(100)}, np.eye(2, dtype=int)[classes], np.ones((100, 1)),
         Labels(box, classes, np.arange(100)), Detections(box, np.ones(100), seen, np.arange(100)), ["a", "b"],
     )  # fmt: skip
-    assert page_facts.fitness(statistics, epochs, classifies=True).young == young
+    assert bool(page_facts.fitness(statistics, epochs).young) == young
+
+
+def test_young_by_what_it_finds_in_images_it_has_not_seen(made):
+    statistics = make_statistics(made[0])
+    assert not page_facts.fitness(statistics, 40, [page_facts.HeldOut("a", 9, 0.3)]).young
+    assert page_facts.fitness(statistics, 40, [page_facts.HeldOut("a", 9, 0.29)]).young == "It finds little in images that it has not seen"  # fmt: skip
 
 
 def test_costs_are_those_of_a_comparison(made, tmp_path):
@@ -247,17 +282,27 @@ def test_classification_from_memory_and_without_statistics(tmp_path):
     page = Parsed(page.read_text(encoding="utf-8"))
     assert "Of 6 images 2 go: 2 for the lowest scores." in page.text()
     assert page.data()["label"] == [0, 1, 2] * 2 and page.data()["size"] == [[8, 8]] * 6
-    assert page.of("section", "id") == [name for name in SECTIONS if name != "run"]
+    assert page.of("section", "id") == [name for name in SECTIONS if name not in ("run", "leaks")]
 
 
 def test_of_many_images_those_in_no_section_are_shown_from_their_files(made, tmp_path, monkeypatch):
     records, _, _ = made
-    monkeypatch.setattr(page_module, "ALL_THUMBNAILS", 0)
+    monkeypatch.setattr(gallery, "ALL_THUMBNAILS", 0)
     monkeypatch.setattr(page_module, "SHOWN", 2)
     make_record(records, tmp_path)
     sources = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8")).data()["src"]
     assert sources[3] == "thumbnails/3.jpg"
     assert re.fullmatch(r"\.\./.*/pictures/night%20%231/10\.jpg", sources[10])
+
+
+def test_what_is_like_another_to_the_model_alone_is_no_copy(made, tmp_path):
+    records, _, _ = made
+    columns = make_record(records, tmp_path).columns
+    columns["reason"][4], columns["similar_to"][4], columns["similarity"][4] = "near-duplicate", "image_00", 0.5
+    make_record(records, tmp_path, columns=columns)
+    page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
+    assert "2 as copies of an image that stays, 1 as much like one that stays, 1 for doubtful labels." in page.text()
+    assert page.data()["reasons"][page.data()["reason"][4]] == "much like one that stays"
 
 
 def test_an_unreadable_image_is_counted_and_other_data_refused(made, tmp_path):
@@ -276,49 +321,56 @@ def test_a_persons_choices_are_told(made, tmp_path):
     (tmp_path / "mine.csv").write_text("dataset,id,kept\nanimals,image_01,1\nanimals,image_07,0\n")
     correct(make_record(records, tmp_path), tmp_path / "mine.csv").save(tmp_path)
     page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
-    assert "4 go: 1 as copies of an image that stays," in page.text() and "1 by a person's choice." in page.text()
+    assert "4 go: 1 as a copy of an image that stays," in page.text() and "1 by a person's choice." in page.text()
     assert "2 of the choices are a person's." in page.text()
 
 
-IN_THE_BROWSER = """
-<script>
+IN_THE_BROWSER = """(() => {
 const said = {errors: [], marks: 0};
 window.onerror = message => said.errors.push(message);
 const filters = document.querySelector("#filters"), set = (key, value) => { filters[key].value = value; filters.oninput(); };
 said.all = document.querySelector("#count").textContent;
 said.cards = document.querySelectorAll("#list .card").length;
-said.copies = [...document.querySelectorAll("[data-copies] .id")].map(node => node.textContent);
+said.copies = [...document.querySelectorAll(`[data-groups=copies] .id`)].map(node => node.textContent);
 set("kept", "0"); said.pruned = document.querySelector("#count").textContent;
 set("reason", "2"); said.doubtful = [...document.querySelectorAll("#list .id")].map(node => node.textContent);
 document.querySelector("#list button").click();
 set("reason", ""); set("kept", "1"); set("sort", "loss"); set("order", "-1");
 said.first = document.querySelectorAll("#list .id")[1].textContent;
 document.querySelectorAll("#list button")[1].click();
+said.leaks = [...document.querySelectorAll("[data-groups=leaks] .id")].map(node => node.textContent);
 said.shown = document.querySelector("#marks span").textContent;
 said.corrections = corrections();
-document.body.dataset.said = JSON.stringify(said);
-</script>
-"""
+return said;
+})()"""
 
 
-def test_in_a_browser(made, tmp_path):
+def in_chromium(page, script, profile):
+    """What a script says (JSON) that runs in the page, which may write nothing to the console. Skips without Chromium."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not chromium:
         pytest.skip("no chromium here to open the page in")
-    records, folder, _ = made
-    page = folder / "driven.html"
-    page.write_text((folder / "report.html").read_text(encoding="utf-8").replace("</body>", IN_THE_BROWSER + "</body>"))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
+    driven = page.with_name("driven.html")
+    script = f"<script>const count = what => document.querySelectorAll(what).length; document.body.dataset.said = JSON.stringify({script});</script>"  # fmt: skip
+    driven.write_text(page.read_text(encoding="utf-8").replace("</body>", script + "</body>"), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={profile}/c"]
     shown = subprocess.run(
-        [chromium, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+        [chromium, *options, "--dump-dom", driven.as_uri()], capture_output=True, text=True, timeout=120
     )
+    driven.unlink()
     assert "CONSOLE" not in shown.stderr
     parsed = Parsed(shown.stdout)
-    said = json.loads(next(attributes["data-said"] for tag, attributes in parsed.tags if tag == "body"))
+    assert "img" not in dict(parsed.tags)  # of the names that would be one
+    return json.loads(next(attributes["data-said"] for tag, attributes in parsed.tags if tag == "body"))
+
+
+def test_in_a_browser(made, tmp_path):
+    _, folder, _ = made
+    said = in_chromium(folder / "report.html", IN_THE_BROWSER, tmp_path)
     assert said["errors"] == [] and (said["all"], said["cards"]) == ("20 of 20", 20)
-    assert said["copies"] == ["image_00", "image_02", "image_01"]
+    assert said["copies"] == ["image_00", "image_02", "image_01"] and said["leaks"] == ["image_05", EVIL]
     assert said["pruned"] == "4 of 20" and said["doubtful"] == ["image_03"]
-    assert said["first"] == EVIL and said["shown"] == "2 marks" and "img" not in dict(parsed.tags)
+    assert said["first"] == EVIL and said["shown"] == "2 marks"
     (tmp_path / "corrections.csv").write_text(said["corrections"], encoding="utf-8")
     corrected = correct(Selection.load(folder), tmp_path / "corrections.csv")
     assert [i for i, kept in enumerate(corrected.kept) if not kept] == [1, 2, 4, NUM - 2]

@@ -105,10 +105,16 @@ def test_broken_data_is_reported_before_training(run_tool, tmp_path):
     "arguments, message",
     [
         (["--config-file", "configs/voc/no_such.yaml"], "Config file 'configs/voc/no_such.yaml' does not exist"),
-        (["ADAPRUNER.KEEPRATIO", "0.8"], "sets ADAPRUNER.KEEPRATIO, which there is not; did you mean ADAPRUNER.KEEP_RATIO?"),
+        (
+            ["ADAPRUNER.KEEPRATIO", "0.8"],
+            "sets ADAPRUNER.KEEPRATIO, which there is not; did you mean ADAPRUNER.KEEP_RATIO?",
+        ),
         (["--config-file", ""], "--config-file is missing"),
         (["DATASETS.TRAIN", "('no_such',)"], "no_such"),
-        (["ADAPRUNER.ENABLED", "True", "ADAPRUNER.KEEP_RATIO", "80."], "ADAPRUNER.KEEP_RATIO is 80.0; it is a share, above 0 and below 1; did you mean 0.8?"),
+        (
+            ["ADAPRUNER.ENABLED", "True", "ADAPRUNER.KEEP_RATIO", "80."],
+            "ADAPRUNER.KEEP_RATIO is 80.0; it is a share, above 0 and below 1; did you mean 0.8?",
+        ),
     ],
 )
 def test_mistakes_in_the_command_end_with_one_line(run_tool, tmp_path, arguments, message):

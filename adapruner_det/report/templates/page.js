@@ -20,7 +20,10 @@ function button(text, action, attributes = {}) {
   return node;
 }
 
-const colour = i => D.kept[i] ? "kept" : D.colours[D.reasons[D.reason[i]]] || "lot";
+// Images from D.own on are of other lists. On the page of a selection those that stay have one colour.
+const why = i => i < D.own ? D.reasons[D.reason[i]] || (D.kept[i] ? "stays" : "goes") : D.datasets[D.dataset[i]];
+const colour = i => i >= D.own ? "outside" : D.marks && D.kept[i] ? "kept" : D.colours[why(i)] || "lot";
+const short = v => Number.isInteger(v) ? v.toLocaleString("en") : v.toFixed(Math.abs(v) < .1 ? 3 : 2);
 const name = c => c < 0 ? "nothing" : D.classes[c];
 const classesOf = i => D.label[i] >= 0 ? [D.label[i]] : D.boxes[i].filter((_, at) => at % 5 == 0);
 
@@ -41,26 +44,25 @@ function picture(src, [x, y, width, height], boxes) {
 
 function card(i) {
   const [width, height] = D.size[i][0] ? D.size[i] : [100, 100];
-  const boxes = [], counts = new Map(), numbers = [], seen = D.found[i] || [];
+  const boxes = [], counts = new Map(), numbers = [], seen = D.found?.[i] || [];
   for (let at = 0; at < D.boxes[i].length; at += 5) boxes.push(["label", name(D.boxes[i][at]), D.boxes[i].slice(at + 1, at + 5)]);
   for (let at = 0; at < seen.length; at += 5) boxes.push(["seen", "sees " + name(seen[at]), seen.slice(at + 1, at + 5)]);
   for (const c of classesOf(i)) counts.set(c, (counts.get(c) || 0) + 1);
-  if (D.score[i] != null) numbers.push("score " + D.score[i].toFixed(Math.abs(D.score[i]) < .1 ? 3 : 2));
-  if (D.loss[i] != null) numbers.push("loss " + D.loss[i].toFixed(2));
+  for (const [what, column] of Object.entries(D.numbers)) if (column[i] != null) numbers.push(`${what} ${short(column[i])}`);
   const labels = [...counts].map(([c, n]) => (n > 1 ? n + " " : "") + name(c)).join(", ") || "no boxes";
-  const similar = D.similarity[i] != null && !D.kept[i] ? ` ${(D.similarity[i] * 100).toFixed(0)}%` : "";
-  const figure = frame(i, picture(D.src[i], [0, 0, width, height], boxes),
-    (D.reasons[D.reason[i]] || (D.kept[i] ? "stays" : "goes")) + similar, labels, numbers.join(" · "));
+  const similar = D.similarity[i] != null ? ` ${(D.similarity[i] * 100).toFixed(0)}%` : "";
+  const figure = frame(i, picture(D.src[i], [0, 0, width, height], boxes), why(i) + similar, labels, numbers.join(" · "));
+  if (!D.marks || i >= D.own) return figure;
   figure.lastChild.append(button("", () => mark(i)));
   figure.dataset.i = i;
   show(figure, i);
   return figure;
 }
 
-function frame(i, pic, why, ...more) {
+function frame(i, pic, says, ...more) {
   const id = el("span", {class: "id", title: D.datasets[D.dataset[i]] + " " + D.id[i]}, D.id[i]);
   const lines = more.filter(Boolean).map(text => el("span", {class: "more"}, text));
-  return el("figure", {class: "card " + colour(i)}, pic, el("figcaption", {}, id, el("span", {class: "why"}, why), ...lines));
+  return el("figure", {class: "card " + colour(i)}, pic, el("figcaption", {}, id, el("span", {class: "why"}, says), ...lines));
 }
 
 function doubt(d) {
@@ -128,10 +130,10 @@ function kinds(place) {
 
 let chosen = [], page = 0;
 function choose() {
-  const {text, cls, reason, kept, sort, order} = Object.fromEntries(new FormData($("#filters")));
-  const value = {score: i => D.score[i], loss: i => D.loss[i], boxes: i => D.boxes[i].length, id: i => D.id[i]}[sort];
-  chosen = [...D.id.keys()].filter(i => D.id[i].toLowerCase().includes(text.toLowerCase())
-    && (cls === "" || classesOf(i).includes(+cls)) && (reason === "" || D.reason[i] == reason)
+  const {text, cls, reason, sort, order, kept = "", dataset = ""} = Object.fromEntries(new FormData($("#filters")));
+  const value = {boxes: i => D.boxes[i].length, id: i => D.id[i]}[sort] || (i => D.numbers[sort][i]);
+  chosen = [...D.id.keys()].slice(0, D.own).filter(i => D.id[i].toLowerCase().includes(text.toLowerCase())
+    && (dataset === "" || D.dataset[i] == dataset) && (cls === "" || classesOf(i).includes(+cls)) && (reason === "" || D.reason[i] == reason)
     && (kept === "" || (kept == "marked" ? marks.has(i) : D.kept[i] == kept)));
   const compare = (a, b) => (a == null) - (b == null) || (a < b ? -1 : a > b ? 1 : 0) * order;
   chosen.sort((a, b) => compare(value(a), value(b)) || a - b);
@@ -142,7 +144,7 @@ function turn(to) {
   const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
   page = to;
   $("#list").replaceChildren(...chosen.slice(page * PAGE, (page + 1) * PAGE).map(card));
-  $("#count").textContent = `${chosen.length.toLocaleString("en")} of ${D.id.length.toLocaleString("en")}`;
+  $("#count").textContent = `${chosen.length.toLocaleString("en")} of ${D.own.toLocaleString("en")}`;
   $("#page").textContent = `page ${page + 1} of ${last + 1}`;
   $("#previous").disabled = page == 0;
   $("#next").disabled = page == last;
@@ -172,11 +174,11 @@ function map(svg) {
   svg.onpointerleave = leave;
 }
 
-try { for (const [i, kept] of JSON.parse(localStorage.getItem(store) || "[]")) marks.set(i, kept); } catch { /* as above */ }
+if (D.marks) try { for (const [i, kept] of JSON.parse(localStorage.getItem(store) || "[]")) marks.set(i, kept); } catch { /* as above */ }
 for (const place of document.querySelectorAll("[data-cards]")) fill(place, D.sections[place.dataset.cards], card);
-if ($("[data-copies]")) fill($("[data-copies]"), D.sections.copies, group => el("div", {class: group.length > 2 ? "group long" : "group"}, ...group.map(card)));
-if (D.doubts.length) kinds($("[data-kinds]"));
-if (D.points.length) map($("#points"));
+for (const place of document.querySelectorAll("[data-groups]")) fill(place, D.sections[place.dataset.groups], group => el("div", {class: group.length > 2 ? "group long" : "group"}, ...group.map(card)));
+if (D.doubts?.length) kinds($("[data-kinds]"));
+if (D.points?.length) map($("#points"));
 $("#filters").onsubmit = event => event.preventDefault();
 $("#filters").oninput = choose;
 $("#previous").onclick = () => turn(page - 1);

@@ -1,0 +1,101 @@
+"""Every picture is decoded once; what is read from then on is what Detectron2's mapper reads, bit for bit."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_voc_folder
+from detectron2.data import DatasetMapper
+from PIL import Image
+
+from adapruner_det.data.detection_records import NumberedRecords
+from adapruner_det.data.formats import register_voc
+from adapruner_det.data.mapper import QuickMapper
+from adapruner_det.data.small_copies import SmallCopies, copies_of, make_copies
+from adapruner_det.engine import load_config
+from adapruner_det.engine.detection import DetectionTask
+from adapruner_det.engine.trainer import small_copies
+
+
+@pytest.fixture
+def config(tmp_path, clean_catalogs):
+    """The config of a run on three pictures, 64 x 48, one turned by EXIF, that reads at the given sizes."""
+    folder = write_voc_folder(tmp_path / "data", {"train": ["a", "b", "c"]})
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    file = folder / "JPEGImages" / "b.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, exif=turned)
+    register_voc("data", folder, "train")
+
+    def make(train=(31,), test=31, **settings):
+        pairs = [part for key, value in settings.items() for part in (key.replace("__", "."), str(value))]
+        sizes = ["INPUT.MIN_SIZE_TRAIN", str(train), "INPUT.MIN_SIZE_TEST", str(test)]
+        return load_config(opts=["DATASETS.TRAIN", "('data',)", "OUTPUT_DIR", str(tmp_path), *sizes, *pairs])
+
+    return make
+
+
+def loaded(cfg):
+    with small_copies(cfg):
+        return DetectionTask.load_records(cfg)
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB", "L"])
+@pytest.mark.parametrize("size", [31, 100])
+def test_pictures_are_decoded_once_and_come_as_detectron2_reads_them(config, monkeypatch, size, image_format):
+    cfg = config((size,), size, INPUT__FORMAT=image_format)
+    records = loaded(cfg)
+    plain = NumberedRecords(records, DatasetMapper(cfg, is_train=True), seed=1)
+    wanted = [plain[draw] for draw in range(12)]
+    ours = NumberedRecords(records, QuickMapper(cfg, is_train=True).reading(copies_of(cfg)), seed=1)
+    monkeypatch.setattr(Image, "open", None)
+    for draw, one in enumerate(wanted):
+        other = ours[draw]
+        assert torch.equal(one["image"], other["image"]) and one.keys() == other.keys()
+        assert torch.equal(one["instances"].gt_boxes.tensor, other["instances"].gt_boxes.tensor)
+
+
+def test_neither_the_room_nor_the_process_changes_what_is_read(config, tmp_path):
+    files = [record["file_name"] for record in DetectionTask.load_records(config())]
+    copy = 3 * 40 * 53
+    read = {}
+    for room in (0, copy, 2.5 * copy, 1e9):
+        copies = SmallCopies(tmp_path / f"{room}", [(20, 99), (40, 99)], "RGB", room)
+        copies.fill(files)
+        stored = min(3, int(room // copy))
+        assert (tmp_path / f"{room}").exists() == (stored > 0) and copies.full == (stored < 3)
+        assert not stored or os.path.getsize(tmp_path / f"{room}") == stored * copy
+        worker = pickle.loads(pickle.dumps(copies))
+        read[room] = [own.read(file)[0] for own in (copies, worker) for file in files]
+        assert copies.read(files[0])[1] == (48, 64)
+        for mine, first in zip(read[room], read[0], strict=True):
+            assert mine.shape == (40, 53, 3) and np.array_equal(mine, first)
+    del copies
+    assert not (tmp_path / "1000000000.0").exists()
+
+
+def test_a_full_disk_costs_time_and_no_run(config, tmp_path, monkeypatch, caplog):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    files = [record["file_name"] for record in DetectionTask.load_records(config())]
+    copies = SmallCopies(tmp_path / "copies", [(20, 99)], "RGB", 1e9)
+    copies.fill(files)
+    assert copies.full and copies.read(files[0])[0].shape == (20, 27, 3)
+    assert caplog.text.count("No space left on device; images without a copy are decoded in each pass") >= 1
+
+
+@pytest.mark.parametrize("settings, made", [
+    ({}, True),
+    ({"test": 40}, False),  # pixels would change
+    ({"test": 40, "ADAPRUNER__ENABLED": True}, True),
+    ({"INPUT__CROP__ENABLED": True}, False),
+    ({"INPUT__FORMAT": "YUV-BT.601"}, False),
+])  # fmt: skip
+def test_which_runs_read_copies(config, settings, made):
+    assert (make_copies(config(**settings)) is not None) == made
+    assert (copies_of(config(**settings)) is not None) == made
