@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def demo(output: Path, jobs: int) -> None:
-    from make_demo_set import make_demo_set  # here: --help needs no torch
+    from make_demo_set import make_demo_set  # type: ignore[import-not-found]  # here: --help needs no torch
 
     from adapruner_det.commands import compare
     from adapruner_det.experiments.experiment import ADAPRUNER, RANDOM, Experiment, selection_run

@@ -4,11 +4,12 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .image_folders import IMG_EXTENSIONS
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
 from .registration import find_path
 from .yolo import read_data_yaml
 
@@ -79,7 +80,7 @@ def _choose(data: str, parts: dict[str, str], part: str, preferred: tuple[str, .
     return chosen
 
 
-def _matching(parts: Iterable[str], names: tuple[str, ...]) -> "Iterable[str]":
+def _matching(parts: Iterable[str], names: tuple[str, ...]) -> Iterator[str]:
     """The parts called so, then the only ones that begin so (train2017), by the order of the names."""
     for name in names:
         yield from [part for part in parts if part.lower() == name]

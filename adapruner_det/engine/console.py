@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -15,7 +15,7 @@ from tqdm import tqdm
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LABEL = 9  # letters of what a line is about
 _EVERY, _FIRST = 30.0, 10.0  # seconds between lines where stdout is no terminal, and before the first
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {postfix}{remaining} left"
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
 
 logger = logging.getLogger(__name__)
 _handlers: list[tuple[logging.Logger, logging.Handler]] = []  # of the run before, in this process
@@ -82,32 +82,38 @@ class _Lines(logging.Handler):
 
 
 class Progress:
-    """A bar over everything a run does, in training steps; where stdout is no terminal, a line now and then.
+    """A bar over everything a run does, in training steps; where `file` is no terminal, a line now and then.
 
     Args:
         total: steps, with what is as long as steps.
         done: steps that an earlier attempt has made.
         shown: whether to print anything.
+        file: stdout unless given.
     """
 
     active: "Progress | None" = None
 
-    def __init__(self, total: float, done: float = 0.0, shown: bool = True):
+    def __init__(self, total: float, done: float = 0.0, shown: bool = True, file: "TextIO | None" = None):
         self.total, self.done, self._first = max(total, 1.0), done, done
-        self._shown, self._terminal = shown, sys.stdout.isatty()
+        self._file = file or sys.stdout
+        self._shown, self._terminal = shown, self._file.isatty()
         self._phase, self._notes = "", ""
         self._start = time.monotonic()
         self._next = self._start + _FIRST
-        self._bar = tqdm(total=self.total, initial=done, file=sys.stdout, leave=False, dynamic_ncols=True,
+        self._bar = tqdm(total=self.total, initial=done, file=self._file, leave=False, dynamic_ncols=True,
                          bar_format=_BAR, disable=not (shown and self._terminal))  # fmt: skip
-        Progress.active = self
 
-    def phase(self, name: str, notes: str = "") -> None:
-        """What is done now, and a few words on how it goes."""
+    def phase(self, name: str, notes: str = "", counts: bool = False) -> None:
+        """What is done now, and a few words on how it goes.
+
+        Args:
+            counts: what is counted by `counted` from now on advances this bar.
+        """
+        Progress.active = self if counts else None
         changed = name != self._phase
         self._phase, self._notes = name, notes
         self._bar.set_description_str(f"{name:{_LABEL}}", refresh=changed)
-        self._bar.set_postfix_str(f"{notes}, " if notes else "", refresh=False)
+        self._bar.set_postfix_str(notes, refresh=False)
 
     def advance(self, steps: float = 1.0) -> None:
         steps = min(steps, self.total - self.done)
@@ -116,18 +122,16 @@ class Progress:
         now = time.monotonic()
         if self._shown and not self._terminal and now >= self._next and self.done > self._first:
             notes = f", {self._notes}" if self._notes else ""
-            print(f"{self._phase:{_LABEL}} {self.done / self.total:4.0%}{notes}, {self._left(now)} left", flush=True)
+            line = f"{self._phase:{_LABEL}} {self.done / self.total:4.0%}{notes}, {self._left(now)} left"
+            print(line, file=self._file, flush=True)
             self._next = now + max(_EVERY, (now - self._start) / 20)
 
     def _left(self, now: float) -> str:
         seconds = (now - self._start) / (self.done - self._first) * (self.total - self.done)
-        return (
-            f"{seconds:.0f} s"
-            if seconds < 90
-            else f"{seconds / 60:.0f} min"
-            if seconds < 5400
-            else f"{seconds / 3600:.1f} h"
-        )
+        for unit, length in (("h", 3600), ("min", 60)):
+            if seconds >= 1.5 * length:
+                return f"{seconds / length:.{unit == 'h':d}f} {unit}"
+        return f"{seconds:.0f} s"
 
     def close(self) -> None:
         self._bar.close()

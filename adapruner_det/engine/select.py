@@ -14,7 +14,6 @@ from ..pruning import Selection
 from ..pruning.energy import TermWeights
 from ..pruning.statistics import FILE, Statistics
 
-_ROUNDS = 4  # in which a ratio comes to rest
 # Where the config has the weight of each term of E.
 _WEIGHT_KEYS = {
     field.name: "MASK.SELECTION_WEIGHT" if field.name == "selection_weight" else field.name.upper()
@@ -60,14 +59,18 @@ def scores_by(method: str, cfg: CfgNode, statistics: Statistics, keep_ratio: flo
 
 
 def ratio_with_reason(cfg: CfgNode, statistics: Statistics, seed: int) -> float:
-    """The ratio down to which images go for a reason, in percent steps; how many have one depends on which stay."""
-    num, ratio = len(statistics), cfg.ADAPRUNER.KEEP_RATIO
-    for _ in range(_ROUNDS):
-        told = scores_by(ADAPRUNER, cfg, statistics, ratio, seed).facts["reasons"]["with_reason"]
-        before, ratio = ratio, min(max(round(1 - told / num, 2), 1 / num), 1 - 1 / num)
-        if ratio == before:
-            break
-    return ratio
+    """The lowest ratio, in percent, at which there are reasons for as many images as go: how many depends on which stay.
+
+    Found by bisection, as the fewer stay, the fewer repeat one that does. At least one image goes.
+    """
+    num = len(statistics)
+    step = max(1, num // 100)
+    most, beyond = 1, num // step  # steps of images that go: for so many there are reasons, for so many there are not
+    while beyond - most > 1:
+        middle = (most + beyond) // 2
+        told = scores_by(ADAPRUNER, cfg, statistics, 1 - middle * step / num, seed).facts["reasons"]["with_reason"]
+        most, beyond = (middle, beyond) if told >= middle * step else (most, middle)
+    return round(1 - most * step / num, 2 if step > 1 else 4)
 
 
 def is_solved(selection: Selection) -> bool:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..engine.console import Progress
 from ..files import write_text
 
 PLAN, DONE, CONSOLE = "run.json", "done.json", "console.txt"
@@ -62,11 +64,12 @@ def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
     output = Path(output)
     for run in runs:
         _check_unchanged(run, output / run.name)
-    with ThreadPoolExecutor(jobs) as pool, _progress(runs, output) as bar:
-        _execute_all(runs, output, jobs, pool, bar)
+    total = sum(run.iterations for run in runs)
+    with ThreadPoolExecutor(jobs) as pool, closing(Progress(total, _done(runs, output), file=sys.stderr)) as progress:
+        _execute_all(runs, output, jobs, pool, progress)
 
 
-def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolExecutor, bar: tqdm) -> None:
+def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolExecutor, progress: Progress) -> None:
     """Starts whatever can start as places become free; what is under way is left to the pool."""
     places = _environments(jobs)  # whoever runs has taken one
     by_name, order = {run.name: run for run in runs}, TopologicalSorter({run.name: run.after for run in runs})
@@ -87,8 +90,8 @@ def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolE
             order.done(run.name)
             places.append(place)
             finished += 1
-        bar.set_postfix_str(f"{finished} of {len(runs)} runs finished", refresh=False)
-        bar.update(sum(_iterations_done(run, output / run.name) for run in runs) - bar.n)
+        progress.phase("training", f"{finished} of {len(runs)} runs finished")
+        progress.advance(_done(runs, output) - progress.done)
 
 
 def _environments(jobs: int) -> list[dict[str, str]]:
@@ -185,12 +188,9 @@ def _write_plan(run: Run, folder: Path, seconds: float) -> None:
     write_text(folder / PLAN, json.dumps(plan, indent=1))
 
 
-def _progress(runs: Sequence[Run], output: Path) -> tqdm:
-    """Counts iterations trained of all iterations."""
-    total = sum(run.iterations for run in runs)
-    done = sum(_iterations_done(run, output / run.name) for run in runs)
-    every = 1 if sys.stderr.isatty() else 30  # seconds; a log file need not hold every step
-    return tqdm(total=total, initial=done, unit="it", desc="training", mininterval=every)
+def _done(runs: Sequence[Run], output: Path) -> int:
+    """Iterations trained of all runs."""
+    return sum(_iterations_done(run, output / run.name) for run in runs)
 
 
 def _iterations_done(run: Run, folder: Path) -> int:

@@ -1,10 +1,12 @@
 """From statistics to a selection, and to another one at another ratio."""
 
+import made_up
 import numpy as np
 import pytest
 from test_trainer import IDS, YOLO, config, kept, scores, train, voc  # noqa: F401
 
-from adapruner_det.engine.select import is_solved, solve_again
+from adapruner_det.engine import load_config
+from adapruner_det.engine.select import is_solved, ratio_with_reason, solve_again
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.statistics import Statistics
 
@@ -36,6 +38,13 @@ def test_a_run_leaves_reasons_and_statistics(run):
     reasons = selection.provenance["reasons"]
     assert sum(count for name, count in reasons.items() if name != "with_reason") == 5
     assert selection.provenance["objective"]["seed"] == 1
+
+
+def test_the_ratio_with_reasons_is_the_share_that_repeats_nothing():
+    features = np.random.default_rng(1).normal(size=(400, 32)).astype(np.float32)
+    features[300:] = features[:100]
+    statistics = made_up.statistics(400, features=features)
+    assert ratio_with_reason(load_config(), statistics, seed=0) == pytest.approx(0.75, abs=0.03)
 
 
 def test_cut_solves_as_a_run_at_that_ratio_would(run, config):  # noqa: F811

@@ -56,7 +56,7 @@ def _length(cfg: CfgNode, num: int, classifies: bool, given: Collection[str]) ->
     """Small data is seen more often, and large data on a CPU less."""
     batch = (32 if num < 8000 else 128) if classifies else 8 if num < 2000 else 16 if num < 8000 else 32
     batch = cfg.SOLVER.IMS_PER_BATCH if "SOLVER.IMS_PER_BATCH" in given else min(batch, num)
-    epochs = _EPOCHS * (1 if cfg.ADAPRUNER.ENABLED else 2)
+    epochs = float(_EPOCHS * (1 if cfg.ADAPRUNER.ENABLED else 2))
     if _on_cpu(cfg):
         epochs = max(_FEWEST_EPOCHS, min(epochs, _MOST_ON_CPU * batch / num))
     epochs = cfg.SOLVER.MAX_EPOCHS or float(math.ceil(max(epochs, _FEWEST * batch / num)))
