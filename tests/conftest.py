@@ -108,9 +108,10 @@ def clean_catalogs():
 
 @pytest.fixture(scope="session")
 def run_tool():
-    """Runs one of the tools as a user would; returns its output, fails with it if it fails."""
+    """Runs one of the tools as a user would; returns its output, of train_net.py with all of log.txt, fails if it fails."""
 
     def run(tool, *arguments, expect=0, **environment):
+        arguments = (*["--verbose"] * (tool == "train_net.py"), *arguments)
         finished = subprocess.run(
             [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
             cwd=ROOT,

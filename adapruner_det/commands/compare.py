@@ -4,17 +4,17 @@ It prunes, trains and evaluates for every method, ratio and seed, several runs a
 on where it stopped when started again; finished runs are never repeated. AdaPruner prunes once a seed, whatever
 the ratios. It leaves results.csv (a row a training), table.md, figure.png and selections.md in --output.
 
-    python tools/compare.py --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
+    adapruner compare --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
         --train-configs YOLOv3-Tiny=configs/bccd/train_yolov3_tiny_R18.yaml \\
                         "Faster R-CNN=configs/bccd/train_faster_rcnn_R18_FPN.yaml" \\
         --keep-ratios 0.8 --seeds 0 1 2 --jobs 2 --output output/bccd/compare
 
 An experiment file holds the same options; those given besides take their place:
-    python tools/compare.py --experiment configs/experiments/cifar10_small.yaml --seeds 0 \\
+    adapruner compare --experiment configs/experiments/cifar10_small.yaml --seeds 0 \\
         --output output/cifar10_small
 
 On data of your own (README.md has the formats), with any configs:
-    python tools/compare.py --experiment configs/experiments/detection_small.yaml \\
+    adapruner compare --experiment configs/experiments/detection_small.yaml \\
         --register my_train=voc:/data/mine:trainval --register my_test=voc:/data/mine:test \\
         --output output/mine_compare
 
@@ -91,7 +91,7 @@ def argument_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=FORMAT:...",
-        help="data sets of your own in place of the configs', as in train_net.py: the first is pruned and "
+        help="data sets of your own in place of the configs', as in `adapruner prune`: the first is pruned and "
         "trained on, the second evaluated on",
     )
     option(
@@ -100,7 +100,7 @@ def argument_parser() -> argparse.ArgumentParser:
         type=_one_of(str),
         metavar="METHOD",
         help=f"default: full random adapruner. There are {', '.join((FULL, *METHODS))}; "
-        "`score.py --list` explains them",
+        "`adapruner score --list` explains them",
     )
     option("--keep-ratios", nargs="+", type=_one_of(float), help="shares of images that stay (default: 0.8)")
     option("--seeds", nargs="+", type=_one_of(int), help="default: 0")

@@ -175,7 +175,7 @@ def quotas(sizes: Sequence[int], total: int, names: Sequence[str] = ()) -> list[
     if free.sum() > total:
         raise ValueError(
             f"{free.sum()} groups ({first_few(name or '(no boxes)' for name in names)}) cannot each keep a sample when {total} of {counts.sum()} are to be kept: raise "
-            "keep_ratio, join groups, or do without (SCORING.CLASS_BALANCE False; in selection.py cut, --across-classes)"
+            "keep_ratio, join groups, or do without (SCORING.CLASS_BALANCE False; in `adapruner cut`, --across-classes)"
         )
     while (small := free & (counts * (total - given.sum()) < counts[free].sum())).any():
         given[small] = 1

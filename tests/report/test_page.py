@@ -321,7 +321,7 @@ def test_a_persons_choices_are_told(made, tmp_path):
     (tmp_path / "mine.csv").write_text("dataset,id,kept\nanimals,image_01,1\nanimals,image_07,0\n")
     correct(make_record(records, tmp_path), tmp_path / "mine.csv").save(tmp_path)
     page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
-    assert "4 go: 1 as copies of an image that stays," in page.text() and "1 by a person's choice." in page.text()
+    assert "4 go: 1 as a copy of an image that stays," in page.text() and "1 by a person's choice." in page.text()
     assert "2 of the choices are a person's." in page.text()
 
 

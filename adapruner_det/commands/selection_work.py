@@ -1,0 +1,171 @@
+"""What the commands on selections do: show, cut, report, random, export, injected and pictures. Each takes their arguments."""
+
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from adapruner_det.baselines.registry import METHODS, RANDOM
+from adapruner_det.data.corrections import correct
+from adapruner_det.data.export import export_selection, register_sources
+from adapruner_det.data.formats import FORMATS
+from adapruner_det.data.pruned_datasets import split_records
+from adapruner_det.data.registration import register_from_spec
+from adapruner_det.data.selection_lists import write_selection
+from adapruner_det.data.selection_record import CLASS_COLUMN, cut_as_made, make_selection, summary
+from adapruner_det.engine import load_config
+from adapruner_det.engine.select import is_solved, solve_again
+from adapruner_det.engine.tasks import task_of
+from adapruner_det.pruning import Selection
+from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
+from adapruner_det.report.comparison import write_comparison
+from adapruner_det.report.injected import InjectedErrors, injected_report
+from adapruner_det.report.page import write_report
+from adapruner_det.report.pictures import save_selection_sheet
+
+
+def show(args):
+    print(summary(Selection.load(args.folder)))
+
+
+def cut(args):
+    if Path(args.output).resolve() == Path(args.folder).resolve():
+        raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
+    selection, statistics = Selection.load(args.folder), None
+    if is_solved(selection) and args.across_classes:
+        raise SystemExit(
+            "--across-classes: AdaPruner's terms weigh classes; ADAPRUNER.CLASS_BALANCE 0 at the end does without"
+        )
+    if is_solved(selection):
+        selection, statistics = solve_again(args.folder, args.keep_ratio, args.opts)
+    elif args.opts:
+        raise SystemExit(
+            f"{args.folder}: a selection of {selection.method} is cut by its scores, whatever {args.opts[0]} is"
+        )
+    else:
+        selection = cut_as_made(selection, args.keep_ratio, args.across_classes)
+    selection = correct(selection, args.corrections)
+    write_selection(selection, args.output, statistics)
+    print(f"{summary(selection)}\nwritten to {args.output}")
+    try:
+        _, by_name, others, read_image = _data_of(args.output, register=args.register)
+        page = write_report(args.output, list(chain.from_iterable(by_name.values())), read_image, others=others)
+    except (KeyError, OSError, ValueError) as problem:
+        why = " ".join(str(problem).split())[:200]
+        print(
+            f"no page was made ({why}); `adapruner report {args.output}` makes it, with --register if the data has moved"
+        )
+    else:
+        print(f"what goes and why, to look at and correct: {page}")
+    if statistics is None and selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
+        print(
+            f"the scores of {selection.method} depend on the ratio they were made for: "
+            f"adapruner score {selection.method} --keep-ratio {args.keep_ratio} may choose otherwise"
+        )
+
+
+def random(args):
+    cfg = load_config(args.config_file, args.register, args.opts)
+    task = task_of(cfg)
+    competing, others = task.split_competing(cfg, task.load_records(cfg))
+    statistics = task.labelled(competing)
+    selection = make_selection(
+        competing,
+        METHODS[RANDOM].score(statistics, args.keep_ratio, args.seed),
+        keep_ratio=args.keep_ratio,
+        method=RANDOM,
+        others=others,
+        keep_others=cfg.ADAPRUNER.EMPTY_IMAGES == "keep",
+        class_balance=cfg.SCORING.CLASS_BALANCE,
+        provenance={"seed": args.seed, "seconds": 0.0},
+    )
+    write_selection(selection, args.output)
+    print(f"{summary(selection)}\nwritten to {args.output}")
+
+
+def export(args):
+    selection = Selection.load(args.folder)
+    cfg = load_config(args.config_file, args.register, args.opts)
+    if args.format not in ("ids", "weights"):
+        register_sources(selection)
+    paths = export_selection(selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name))
+    print("\n".join(map(str, paths)))
+
+
+def injected(args):
+    selection = Selection.load(args.folder)
+    try:
+        print(injected_report({"": selection}, InjectedErrors.load(args.injected), args.dataset))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"{args.folder}: {error}") from error
+
+
+def _data_of(folder, config_file="", register=(), opts=()):
+    """A selection, its records by data set, those of the lists it is tested on, and what reads an image of them.
+
+    Data sets that are not registered are looked for where they lay when the selection was made.
+    """
+    selection = Selection.load(folder)
+    cfg = load_config(config_file, register, opts)
+    made = yaml.safe_load(selection.provenance.get("config") or "") or {}
+    if CLASS_COLUMN in selection.columns:
+        cfg.MODEL.META_ARCHITECTURE = "ImageClassifier"
+        cfg.INPUT.IMAGE_SIZE = made.get("INPUT", {}).get("IMAGE_SIZE", cfg.INPUT.IMAGE_SIZE)
+    task, own = task_of(cfg), selection.dataset_names()
+    before = made.get("DATASETS", {})
+    tested = [*before.get("TEST", ()), *(spec.partition("=")[0] for spec in register)]
+    tested = [name for name in dict.fromkeys(tested) if name not in own]
+    for spec in before.get("REGISTER", ()):
+        name = spec.partition("=")[0]
+        if name in (*own, *tested) and name not in DatasetCatalog:
+            with _said_if_gone(name):
+                register_from_spec(spec, FORMATS, before.get("ON_INVALID", cfg.DATASETS.ON_INVALID))
+    register_sources(selection)
+    others = []
+    for name in tested:
+        with _said_if_gone(name):
+            others += task.load_dataset(cfg, name)
+    return selection, {name: task.load_dataset(cfg, name) for name in own}, others, partial(task.read_image, cfg)
+
+
+@contextmanager
+def _said_if_gone(name):
+    try:
+        yield
+    except (KeyError, OSError, ValueError) as problem:
+        print(f"{name} is not there any more, and not looked at: {' '.join(str(problem).split())[:200]}")
+
+
+def report(args):
+    _, by_name, others, read_image = _data_of(args.folder, args.config_file, args.register, args.opts)
+    records = list(chain.from_iterable(by_name.values()))
+    if args.compare:
+        print(write_comparison(args.folder, args.compare, records, read_image))
+    else:
+        print(write_report(args.folder, records, read_image, args.results, others))
+
+
+def reasons_of(selection):
+    """(data set, id) -> why the image goes or stays, in a few words; nothing for methods that do not tell."""
+    keys = list(zip(selection.datasets, selection.ids))
+    if REASON_COLUMN not in selection.columns:
+        return dict.fromkeys(keys, "")
+    columns = zip(selection.columns[REASON_COLUMN], selection.columns[SIMILAR_TO_COLUMN])
+    return dict(zip(keys, (f"like {like}" if like else reason or "" for reason, like in columns)))
+
+
+def pictures(args):
+    selection, by_name, _, read_image = _data_of(args.folder, args.config_file, args.register, args.opts)
+    kept, pruned = split_records(selection, by_name)
+    class_names = MetadataCatalog.get(selection.datasets[0]).thing_classes
+    reasons = reasons_of(selection)
+    kept, pruned = (
+        [({**d, "reason": reasons[d["dataset_name"], str(d["image_id"])]}, score) for d, score in part]
+        for part in (kept, pruned)
+    )
+    sheet = Path(args.folder) / "images.png"
+    save_selection_sheet(str(sheet), kept, pruned, class_names, read_image)
+    print(sheet)
