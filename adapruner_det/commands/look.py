@@ -1,9 +1,9 @@
 """A first look at data without training: copies, leaks between lists, broken files, classes and box sizes.
 
     adapruner look /data/mine --output output/look
-    adapruner look my_train=voc:/data/mine:trainval my_test=voc:/data/mine:test --output output/look
 
-It takes minutes for 20,000 images, and leaves look.html, a page, and pairs.csv, all near-copies, in --output.
+DATA is a PASCAL VOC folder, COCO JSON, a YOLO data.yaml or a folder of class folders, its training and test list; or one list,
+NAME=FORMAT:... as of --register, the training list first. It takes minutes for 20,000 images, and leaves look.html, a page, and pairs.csv, all near-copies, in --output.
 """
 
 import argparse
@@ -16,13 +16,13 @@ _AT_A_TIME = 512  # images that are held for the network
 
 
 def specs_of(data: str) -> list[str]:
-    """NAME=FORMAT:... of the lists that a word of the command line names: as it is, or the data's own and its test list."""
+    """NAME=FORMAT:... of the lists that a word of the command line names: a path's training and its test list."""
     from adapruner_det.data.recognise import recognise
 
     if "=" in data:
         return [data]
     found = recognise(data)
-    return [found.spec, *filter(None, [found.test])]
+    return [spec for spec in (found.spec, found.test) if spec]
 
 
 def look(data: list[str], output: str, pretrained: bool = True) -> str:
@@ -114,9 +114,7 @@ def _features_of(records: list[dict]):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "data", nargs="+", metavar="DATA", help="NAME=FORMAT:..., as of --register; the training list first"
-    )
+    parser.add_argument("data", nargs="+", metavar="DATA", help="a path, or NAME=FORMAT:...")
     parser.add_argument("--output", default="output/look", metavar="DIR", help="where the page goes")
     parser.add_argument("--plain", action="store_true", help="do not ask the pretrained network")
     args = parser.parse_args()

@@ -86,7 +86,7 @@ class AdaPrunerHook(HookBase):
         self.trainer.pruner.finish()  # every process, so that all stop if it fails
         check_same_mask(self.trainer.pruner.mask.logits)
         with patient_group() as group:
-            self.trainer.progress.phase("final look", counts=True)
+            self.trainer.progress.phase("final look")
             statistics = self._statistics(group) if self._solves else None
             if comm.is_main_process():
                 self.trainer.progress.phase("solving")
@@ -108,8 +108,8 @@ class AdaPrunerHook(HookBase):
         """The page of the selection, if there is one. Whatever is wrong with it, the selection is written and stays."""
         if not self._wrote:
             return
-        self.trainer.progress.phase("page")
         cfg, task = self.trainer.cfg, self.trainer.task
+        self.trainer.progress.phase("page")
         try:
             tested = [task.load_dataset(cfg, name) for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
             page = write_report(
