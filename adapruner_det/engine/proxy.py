@@ -107,7 +107,8 @@ class Proxy:
     def dynamics(self) -> tuple[Dynamics, float]:
         """What happened while it trained, and the seconds of measuring it besides training."""
         content = self._dynamics()
-        return Dynamics(content["losses"], content["correct"]), content["measuring_seconds"].item()
+        rows = {name: content[name] for name in Dynamics._fields if name in content}  # former versions had two of them
+        return Dynamics(**rows), content["measuring_seconds"].item()
 
     def trained_network(self) -> nn.Module:
         """The network at the end of its training, in evaluation mode."""

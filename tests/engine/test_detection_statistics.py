@@ -406,7 +406,7 @@ def test_detections_are_in_pixels_of_the_original_image(records):
 def test_boxes_found_are_those_above_a_score(plain_records):
     toy = Toy({"0": detections((0.9, 0, *BOXES[0][0][1:])), "1": detections((0.1, 1, 2, 2, 20, 30)), "2": detections()})
     toy.test_score_thresh = 0.5
-    shares = found_boxes(config(), toy, plain_records)
+    shares, _ = found_boxes(config(), toy, plain_records)
     assert shares.tolist() == [1, 0, 1] and shares.dtype == np.float32
 
 
