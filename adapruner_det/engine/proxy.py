@@ -42,6 +42,7 @@ GRADIENTS = ("auto", "full", "last_layer")
 _WITHOUT_EFFECT = (
     *NO_MATTER,
     "ADAPRUNER",
+    "DYNAMIC",
     "SCORING.NETWORKS",
     "SCORING.GRAND",
     "SCORING.CLASS_BALANCE",
@@ -256,6 +257,7 @@ def _proxy_config(cfg: CfgNode, seed: int, folder: Path) -> CfgNode:
     cfg.DATASETS.TEST = ()
     cfg.TEST.EXPECTED_RESULTS = []
     cfg.ADAPRUNER.ENABLED = False
+    cfg.DYNAMIC.METHOD = ""
     cfg.SEED = seed
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()

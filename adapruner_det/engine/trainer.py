@@ -21,6 +21,7 @@ from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .distributed import init_default_trainer, unwrapped
+from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
 from .hooks import AdaPrunerHook
 from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
@@ -47,13 +48,15 @@ class AdaPrunerTrainer(DefaultTrainer):
         self.pruning = cfg.ADAPRUNER.ENABLED
         self.task = task_of(cfg)
         check_numbers(cfg)
+        check_dynamic(cfg)
         if self.pruning:
             check_pruning(cfg)
         for name in cfg.DATASETS.TEST:  # so that what is wrong with it is said before training
             self.task.load_dataset(cfg, name)
         self._records, self._others = self._choose_records(cfg)
         cfg = with_max_iter(cfg, len(self._records))
-        self._sampler = ResumableSampler(len(self._records), seed=cfg.SEED if cfg.SEED >= 0 else None)
+        sampler = EpochSampler if cfg.DYNAMIC.METHOD else ResumableSampler
+        self._sampler = sampler(len(self._records), seed=cfg.SEED if cfg.SEED >= 0 else None)
         if self.pruning:
             check_run_length(cfg, len(self._records))
         # Detectron2's own mixed precision would insist on CUDA: ours takes its place below.
@@ -76,9 +79,12 @@ class AdaPrunerTrainer(DefaultTrainer):
     def _build_step(self, cfg: CfgNode) -> MixedPrecisionTrainer:
         parts = self._trainer.model, self._trainer.data_loader, self._trainer.optimizer
         options = {"mixed_precision": cfg.SOLVER.AMP.ENABLED, "seed": cfg.SEED if cfg.SEED >= 0 else None}
-        if not self.pruning:
+        if not self.pruning and not cfg.DYNAMIC.METHOD:
             return MixedPrecisionTrainer(*parts, **options)
         return_per_image_losses(self.model)
+        if not self.pruning:
+            dynamic = {"task": self.task, "sampler": self._sampler, "num_images": len(self._records)}
+            return DynamicStep(*parts, *options.values(), cfg=cfg, **dynamic)
         expected = cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected"
         class_counts = self.task.class_counts(self._records) if expected else None
         pruner = build_pruner(cfg, len(self._records), 0 if class_counts is None else class_counts.shape[1])
