@@ -27,7 +27,7 @@ def detgain(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     for c in np.unique(labels.classes):
         own = np.flatnonzero(found.classes == c)
         own = own[np.argsort(-found.scores[own], kind="stable")]
-        gains[own] = marginal_ap(right[own], np.count_nonzero(labels.classes == c))
+        gains[own] = marginal_ap(right[own], int(np.count_nonzero(labels.classes == c)))
     return np.bincount(found.images, gains, len(statistics)) / len(np.unique(labels.classes))
 
 

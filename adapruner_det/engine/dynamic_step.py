@@ -60,7 +60,8 @@ class EpochSampler(ResumableSampler):
         self.images, self._epoch, self._first, self.start = images, epoch, first, first
 
     def __iter__(self) -> Iterator[int]:
-        images, drawn = None, iter(())
+        images: np.ndarray | None = None
+        drawn: Iterator[int] = iter(())
         while True:
             if images is not self.images:
                 images, drawn = self.images, self._draws()
@@ -83,12 +84,12 @@ class DynamicStep(MixedPrecisionTrainer):
         cfg: its DYNAMIC, SEED and SOLVER count.
         task: how to read a batch.
         sampler: of the data loader.
-        num_images: N.
     """
 
-    def __init__(self, *options, cfg: CfgNode, task: Task, sampler: EpochSampler, num_images: int):
+    def __init__(self, *options, cfg: CfgNode, task: Task, sampler: EpochSampler):
         super().__init__(*options)
         self.cfg, self.task, self.sampler = cfg, task, sampler
+        num_images = len(sampler.images)
         self.last_losses, self.weights = np.full(num_images, np.nan), np.ones(num_images)
         self.epoch, self.begun, self.ends, self.seen = 0, 0, self._length(num_images), num_images
 

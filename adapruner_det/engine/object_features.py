@@ -1,5 +1,7 @@
 """What a detector sees in the box of each label (N images, M labels, F features)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -27,18 +29,20 @@ def object_features_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> n
     """
     model = unwrapped(model)
     check_backbone(model)
+    backbone: Any = model.backbone
+    preprocess: Any = model.preprocess_image
     labels = boxes_of_records(records)
-    name, shape = min(model.backbone.output_shape().items(), key=lambda item: abs(item[1].stride - STRIDE))
+    name, shape = min(backbone.output_shape().items(), key=lambda item: abs(item[1].stride - STRIDE))
     features = np.zeros((len(labels.boxes), shape.channels), np.float32)
     with left_as_it_was(model):
         model.eval()
         for indices, batch in batches_of(cfg, records, "Objects"):
-            images = model.preprocess_image(batch).tensor
+            images = preprocess(batch).tensor
             scale = batch[0]["image"].shape[-1] / records[indices[0]]["width"]  # a batch is of one size
             places = [np.flatnonzero(labels.images == i) for i in indices]
             boxes = [
                 torch.as_tensor(scale * labels.boxes[own], dtype=torch.float32).to(images.device) for own in places
             ]
-            pooled = roi_align(model.backbone(images)[name].float(), boxes, 1, 1 / shape.stride, 4, aligned=True)
+            pooled = roi_align(backbone(images)[name].float(), boxes, 1, 1 / shape.stride, 4, aligned=True)
             features[np.concatenate(places)] = pooled[:, :, 0, 0].cpu().numpy()
     return features

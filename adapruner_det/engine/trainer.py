@@ -82,9 +82,8 @@ class AdaPrunerTrainer(DefaultTrainer):
         if not self.pruning and not cfg.DYNAMIC.METHOD:
             return MixedPrecisionTrainer(*parts, **options)
         return_per_image_losses(self.model)
-        if not self.pruning:
-            dynamic = {"task": self.task, "sampler": self._sampler, "num_images": len(self._records)}
-            return DynamicStep(*parts, *options.values(), cfg=cfg, **dynamic)
+        if isinstance(self._sampler, EpochSampler):
+            return DynamicStep(*parts, *options.values(), cfg=cfg, task=self.task, sampler=self._sampler)
         expected = cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected"
         class_counts = self.task.class_counts(self._records) if expected else None
         pruner = build_pruner(cfg, len(self._records), 0 if class_counts is None else class_counts.shape[1])

@@ -109,11 +109,12 @@ def kept_of(selection: Selection, known: Statistics) -> dict[str, float]:
     kept = np.array([stays[image] for image in zip(known.datasets, known.ids)])
     totals, labels = known.counts.sum(axis=0), known.labels
     assert labels.crowds is not None  # Statistics sees to it
-    amounts = {"rarest class": known.counts[:, np.where(totals, totals, np.inf).argmin()]}
+    amounts: dict[str, Any] = {"rarest class": known.counts[:, np.where(totals, totals, np.inf).argmin()]}
     if not known.classifies:
         areas = (labels.boxes[:, 2:] - labels.boxes[:, :2]).prod(axis=1)
         single = ~labels.crowds
-        small = single & (areas <= np.quantile(areas[single], _SMALL, method="lower")) if single.any() else single
+        limit = np.quantile(areas[single], _SMALL, method="lower") if single.any() else 0.0
+        small = np.flatnonzero(single & (areas <= limit))
         amounts["small boxes"] = np.bincount(labels.images[small], minlength=len(known))
         amounts["no boxes"] = ~known.counts.any(axis=1)
     return {f"{_KEPT_OF}{name}": np.average(kept, weights=n) for name, n in amounts.items() if np.any(n)}
