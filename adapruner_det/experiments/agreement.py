@@ -13,7 +13,7 @@ from ..pruning.selection import ratio_label
 from ..pruning.statistics import Statistics
 from ..report.planted import OTHERS, Planted, planted_table
 from .experiment import Experiment
-from .methods import RANDOM
+from .methods import ADAPRUNER, DRAWN
 from .plan import selection_run
 from .table import select_seconds, without_empty
 
@@ -57,8 +57,10 @@ def _rows(
     experiment: Experiment, output: Path, planted: Planted | None, known: Statistics | None
 ) -> Iterator[dict[str, Any]]:
     methods = experiment.selecting_methods()
-    # random tells nothing
-    reference = next((m for m in methods if experiment.base_method(m) != RANDOM), methods[0])
+    bases = [experiment.base_method(method) for method in methods]
+    # AdaPruner, else the first that is no draw: random tells nothing
+    preferred = [*(b == ADAPRUNER for b in bases), *(b not in DRAWN for b in bases), True]
+    reference = methods[preferred.index(True) % len(methods)]
     for ratio in dict.fromkeys(ratio for seed in experiment.all_seeds() for ratio in experiment.ratios_of(seed)):
         seeds = [seed for seed in experiment.all_seeds() if ratio in experiment.ratios_of(seed)]
 
