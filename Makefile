@@ -38,7 +38,7 @@ $(STAMP): requirements.txt pyproject.toml tools/install_detectron2.sh
 	@echo "== set-up done"
 
 demo: setup
-	$(PY) tools/demo.py --output output/demo
+	$(PY) -m adapruner_det.cli demo --output output/demo
 
 test: setup
 	$(PY) -m pytest -q --durations=10 tests

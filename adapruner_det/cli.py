@@ -7,8 +7,11 @@ from . import __version__
 
 # subcommand: (module of commands, what it does). `selection` takes its subcommand as it is.
 COMMANDS = {
-    "prune": ("train_net", "learn which images a detector or classifier can do without, by a config of configs/"),
-    "train": ("train_net", "train and evaluate, on everything or on a selection (--selection DIR)"),
+    "prune": (
+        "train_net",
+        "learn which images a detector or classifier can do without: adapruner prune DATA --keep 0.8",
+    ),
+    "train": ("train_net", "train and evaluate, on everything or on a selection: adapruner train DATA --selection DIR"),
     "score": ("score", "select by one of the other methods (--list)"),
     "show": ("selection", "print a selection's ratio and classes"),
     "report": ("selection", "the page of a selection: what goes and why, to look at and correct"),
@@ -16,11 +19,10 @@ COMMANDS = {
     "random": ("selection", "select images at random, to compare with"),
     "export": ("selection", "list the kept images for another tool"),
     "pictures": ("selection", "draw kept and pruned images"),
-    "planted": ("selection", "what became of defects that datasets/inject_label_errors.py has planted"),
+    "injected": ("selection", "what became of defects that datasets/inject_label_errors.py has injected"),
     "compare": ("compare", "full, random and pruned training side by side, several seeds"),
+    "demo": ("demo", "prune the embedded demo set, look at its page, and train on what is left"),
 }
-# At the end of the command line, so that one config serves both.
-SETTINGS = {"prune": ["ADAPRUNER.ENABLED", "True"], "train": ["ADAPRUNER.ENABLED", "False"]}
 
 
 def usage() -> str:
@@ -39,17 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"adapruner: error: there is no command {command!r}\n{usage()}")
     else:
         module, _ = COMMANDS[command]
-        given = {word.split("=")[0] for word in rest}
-        if module == "train_net" and not given & {"--config-file", "-h", "--help"}:
-            raise SystemExit(
-                f"adapruner {command}: error: --config-file is missing; configs/ has one for each model, such as "
-                "configs/voc/prune_yolov3_tiny_R18.yaml"
-            )
-        if module == "selection":
-            sys.argv = ["adapruner", command, *rest]
-        else:
-            sys.argv = [f"adapruner {command}", *rest, *SETTINGS.get(command, [])]
-        import_module(f".commands.{module}", __package__).main()
+        sys.argv = ["adapruner", command, *rest] if module == "selection" else [f"adapruner {command}", *rest]
+        run = import_module(f".commands.{module}", __package__).main
+        run(command) if module == "train_net" else run()
 
 
 if __name__ == "__main__":

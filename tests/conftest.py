@@ -2,6 +2,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import cv2
@@ -82,6 +85,18 @@ def write_voc_folder(folder: Path, splits, seed=0, empty=(), classes=("black", "
 
 
 @pytest.fixture
+def url(tmp_path):
+    """Address of a server of the files in tmp_path."""
+    quiet = type("Handler", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with HTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
 def clean_catalogs():
     """Takes out of Detectron2's catalogs what a test put in."""
     before = set(DatasetCatalog), set(MetadataCatalog)
@@ -93,9 +108,10 @@ def clean_catalogs():
 
 @pytest.fixture(scope="session")
 def run_tool():
-    """Runs one of the tools as a user would; returns its output, fails with it if it fails."""
+    """Runs one of the tools as a user would; returns its output, of train_net.py with all of log.txt, fails if it fails."""
 
     def run(tool, *arguments, expect=0, **environment):
+        arguments = (*["--verbose"] * (tool == "train_net.py"), *arguments)
         finished = subprocess.run(
             [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
             cwd=ROOT,

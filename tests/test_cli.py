@@ -1,4 +1,4 @@
-"""The command `adapruner` calls the tools' mains."""
+"""The command `adapruner`, and what its arguments mean."""
 
 import signal
 import subprocess
@@ -7,47 +7,69 @@ import sys
 import pytest
 
 from adapruner_det import cli
-from adapruner_det.commands import selection, train_net
+from adapruner_det.commands import options, selection, train_net
+from adapruner_det.data.export import EXPORTS
 from adapruner_det.engine.stopping import Stopped
 
 CONFIG = ["--config-file", "some.yaml"]
 
 
+@pytest.fixture(autouse=True)
+def own_argv(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train_net.py"])
+
+
 @pytest.mark.parametrize(
-    "module, given, called",
+    "command, words, data, opts",
     [
-        (train_net, ["prune", *CONFIG], ["adapruner prune", *CONFIG, "ADAPRUNER.ENABLED", "True"]),
-        (
-            train_net,
-            ["train", *CONFIG, "KEY", "1"],
-            ["adapruner train", *CONFIG, "KEY", "1", "ADAPRUNER.ENABLED", "False"],
-        ),
-        (selection, ["cut", "DIR"], ["adapruner", "cut", "DIR"]),
+        ("prune", ["mine", "--keep", "0.8"], "mine", ["ADAPRUNER.ENABLED", "True", "ADAPRUNER.KEEP_RATIO", "0.8"]),
+        ("prune", ["--keep", "auto", "mine"], "mine", ["ADAPRUNER.ENABLED", "True", "ADAPRUNER.AUTO_KEEP_RATIO", "True"]),
+        ("train", ["mine", "SEED=1"], "mine", ["ADAPRUNER.ENABLED", "False", "SEED", "1"]),
+        ("train", ["VOC2007", "--selection", "S", "SEED", "-1"], "VOC2007",
+         ["ADAPRUNER.ENABLED", "False", "DATASETS.SELECTION", "S", "SEED", "-1"]),
+        ("train_net.py", [*CONFIG, "OUTPUT_DIR", "out", "--epochs", "2"], None,
+         ["SOLVER.MAX_EPOCHS", "2.0", "OUTPUT_DIR", "out"]),
+        ("train_net.py", ["SOLVER.STEPS=(1, 2)", "--register", "a=voc:b:c"], None, ["SOLVER.STEPS", "(1, 2)"]),
+    ],
+)  # fmt: skip
+def test_words_are_data_options_and_pairs_in_any_order(command, words, data, opts):
+    args = options.parse(command, words)
+    assert (args.data, args.opts) == (data, opts)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["mine", "--keep", "80"], "80 is no share.*did you mean 0.8"),
+        (["mine", "--keep", "much"], "'much' is no number"),
+        (["mine", "SEED"], "at 'SEED': it has no value"),
+        (["mine", "yours"], "at 'yours': a key has capital letters"),
+        (["SEED", "1"], "DATA or --config-file is missing"),
+        (["mine", "--train", "a"], "mine is what is trained on"),
+        (["mine", "--kep", "0.8"], "--kep"),
     ],
 )
-def test_a_command_is_the_tool_with_its_settings(module, given, called, monkeypatch):
-    seen = []
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(module, "main", lambda: seen.append(sys.argv))
-    cli.main(given)
-    assert seen == [called]
+def test_words_that_make_no_command_are_refused_in_one_line(words, message):
+    with pytest.raises(options.UsageError, match=message) as refused:
+        options.parse("prune", words)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(SystemExit, match=f"^adapruner prune: error: .*{message}"):
+        cli.main(["prune", *words])
 
 
 def test_errors_and_the_command_that_goes_on_are_those_of_the_user(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(train_net, "launch", lambda main, args: main(args))
+    monkeypatch.setattr("adapruner_det.engine.distributed.launch", lambda main, args: main(args))
     with pytest.raises(SystemExit, match="^adapruner prune: error: .*nowhere.yaml"):
         cli.main(["prune", "--config-file", "nowhere.yaml"])
 
     def stopped(args):
         raise Stopped(signal.SIGINT, "2 steps are done")
 
-    monkeypatch.setattr(train_net, "prepare", stopped)
+    monkeypatch.setattr(train_net, "work", stopped)
     with pytest.raises(Stopped):
-        cli.main(["prune", "--overwrite", *CONFIG, "KEY", "(1, 2)"])
+        cli.main(["prune", "--overwrite", *CONFIG, "SEED", "1"])
     assert capsys.readouterr().err == (
-        "adapruner prune: SIGINT: 2 steps are done; go on with: "
-        "adapruner prune --resume --config-file some.yaml KEY '(1, 2)' ADAPRUNER.ENABLED True\n"
+        "adapruner prune: SIGINT: 2 steps are done; go on with: adapruner prune --resume --config-file some.yaml SEED 1\n"
     )
 
 
@@ -59,18 +81,24 @@ def test_an_unknown_command_is_answered_by_those_there_are(capsys):
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_every_command_has_its_help(command, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [])
+def test_every_command_has_its_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
     assert ended.value.code == 0 and f"usage: adapruner {command}" in capsys.readouterr().out
 
 
-def test_help_needs_no_torch():
-    code = "import sys; from adapruner_det import cli; cli.main([]); sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("words", [["--help"], ["prune", "--help"], ["cut", "--help"], ["demo", "--help"]])
+def test_help_needs_no_torch(words):
+    code = f"""
+import sys, adapruner_det
+from adapruner_det import cli
+try:
+    cli.main({words})
+finally:
+    assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_a_model_is_not_chosen_in_silence():
-    with pytest.raises(SystemExit, match="adapruner prune: error: --config-file is missing"):
-        cli.main(["prune", "--register", "mine=voc:folder:train"])
+def test_the_forms_to_export_are_those_there_are():
+    assert set(selection.FORMS) == set(EXPORTS)

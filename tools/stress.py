@@ -33,13 +33,13 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from adapruner_det.commands import train_net
+from adapruner_det.commands import options, train_net
 from adapruner_det.data.coco import coco_content
 from adapruner_det.data.export import export_selection
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import summary
 from adapruner_det.data.yolo import label_file, label_lines
-from adapruner_det.engine import argument_parser, load_config
+from adapruner_det.engine import load_config
 from adapruner_det.engine.select import solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.engine.trainer import check_numbers, check_pruning
@@ -169,7 +169,7 @@ def prune(command: str, output: Path, resume: bool = False, kill_in: int | None 
     """A pruning run in this process; with `kill_in` it dies in that write. Leaves the number of writes in `output`.writes."""
     writes = Writes(kill_in)
     arguments = [*command.split(), "OUTPUT_DIR", str(output)]
-    train_net.run(argument_parser().parse_args([*["--resume"] * resume, *arguments]))
+    train_net.run(options.parse(words=[*["--resume"] * resume, *arguments]))
     Path(f"{output}.writes").write_text(str(writes.count))
 
 

@@ -1,18 +1,18 @@
 """Selects images by one of the other pruning methods; the files are those of AdaPruner's selections.
 
-    python tools/score.py --list
+    adapruner score --list
 
-    python tools/score.py el2n --config-file configs/cifar10/prune_small.yaml --keep-ratio 0.7 --seed 0 \\
+    adapruner score el2n --config-file configs/cifar10/prune_small.yaml --keep-ratio 0.7 --seed 0 \\
         --output output/cifar10/el2n
 
 Most methods look at a proxy: a network that trains on all images by the config of the pruning run,
 without a mask. Where it is missing it is trained as far as the method needs it; killed, it goes on where
 it stopped. One proxy serves all methods and ratios of a seed. To train it alone, to the end:
 
-    python tools/score.py proxy --config-file configs/cifar10/prune_small.yaml --seed 0 \\
+    adapruner score proxy --config-file configs/cifar10/prune_small.yaml --seed 0 \\
         --output output/cifar10/proxy_seed0
 
-Then train on the selection: tools/train_net.py --selection output/cifar10/el2n. KEY VALUE pairs at
+Then train on the selection: adapruner train DATA --selection output/cifar10/el2n. KEY VALUE pairs at
 the end override the config; those of SCORING are for these methods alone.
 """
 
@@ -130,7 +130,7 @@ def parse_arguments():
     )  # fmt: skip
     parser.add_argument(
         "--register", action="append", default=[], metavar="NAME=FORMAT:...",
-        help="a data set of your own, as in train_net.py",
+        help="a data set of your own, as in `adapruner prune`",
     )  # fmt: skip
     # What is left over, not REMAINDER: that would swallow the options behind a positional argument.
     args, args.opts = parser.parse_known_args()

@@ -1,51 +1,136 @@
-"""Prunes, trains and evaluates detectors: `--help` shows the commands."""
+"""Prunes, trains and evaluates detectors and classifiers: `--help` shows the options."""
 
+import argparse
 import sys
-from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from adapruner_det.commands import program
-from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # first: it quiets imports
-from adapruner_det.engine.checkpoint import RunCheckpointer
-from adapruner_det.engine.distributed import launch, leave_process_groups
-from adapruner_det.engine.stopping import Stopped, StopSignals
+from adapruner_det.commands import options, program
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
-def run(args):
+def main(command: str = "train_net.py") -> None:
+    """
+    Args:
+        command: "prune" or "train" of `adapruner`, or "train_net.py".
+    """
+    try:
+        args = options.parse(command)
+        if command == "train_net.py" and not args.config_file:
+            raise options.UsageError("--config-file is missing; `adapruner prune DATA --keep 0.8` does without")
+    except options.UsageError as error:
+        raise SystemExit(f"{program()}: error: {error}") from None
+    from adapruner_det.engine.distributed import launch  # here: --help and mistakes need no torch
+
+    launch(main_of_each_process, args)
+
+
+def main_of_each_process(args: argparse.Namespace) -> None:
+    from adapruner_det.engine.distributed import leave_process_groups
+
+    run(args)
+    leave_process_groups()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does what the command line says; a mistake in it or in the data, and a signal, end the program."""
+    from adapruner_det.engine.stopping import Stopped, StopSignals
+
     try:
         with StopSignals().caught():
-            return prepare(args)()
+            work(args)
     except Stopped as stopped:
         again = [word for word in sys.argv if word != "--overwrite"]
         going_on = [] if args.resume or args.eval_only else ["--resume"]
         stopped.tell(program(), [again[0], *going_on, *again[1:]])
         raise
+    except UserError as error:
+        raise SystemExit(f"{program()}: error: {error}") from error
 
 
-def prepare(args):
-    """What is to be done: training or, with --eval-only, testing. A mistake in the command or the data ends the program."""
+class UserError(ValueError):
+    """A mistake in the command or the data."""
+
+
+def work(args: argparse.Namespace) -> "CfgNode":
+    """Prunes, trains or, with --eval-only, tests; prints the result, and returns the config of the run.
+
+    Raises:
+        UserError: a mistake in the command or the data, before anything is computed.
+    """
+    from adapruner_det.engine import AdaPrunerTrainer, setup
+    from adapruner_det.engine.checkpoint import RunCheckpointer
+
     try:
         cfg = setup(args)
-        if args.eval_only:
+        if not args.eval_only:
+            trainer = AdaPrunerTrainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+            trainer.check()
+        else:
             model = AdaPrunerTrainer.build_model(cfg)
             RunCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-            return partial(AdaPrunerTrainer.test, cfg, model)
-        trainer = AdaPrunerTrainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        return trainer.train
     # yacs asserts that a file or key exists; an extra that the config asks for may not be installed
     except (AssertionError, ImportError, KeyError, OSError, ValueError) as problem:
-        message = problem.args[0] if isinstance(problem, KeyError) else problem
-        raise SystemExit(f"{program()}: error: {message}") from problem
+        raise UserError(problem.args[0] if isinstance(problem, KeyError) else problem) from problem
+    if args.eval_only:
+        results = AdaPrunerTrainer.test(cfg, model)
+    else:
+        trainer.train()
+        results = getattr(trainer, "_last_eval_results", {})
+    _tell(args, cfg, results)
+    return cfg
 
 
-def main_of_each_process(args):
-    results = run(args)
-    leave_process_groups()
-    return results
+def _tell(args: argparse.Namespace, cfg: "CfgNode", results: dict[str, Any]) -> None:
+    from detectron2.utils import comm
+
+    from adapruner_det.engine.console import say
+
+    if not comm.is_main_process():
+        return
+    several = {name: value for name, value in results.items() if name in cfg.DATASETS.TEST}
+    for name, own in (several or {", ".join(cfg.DATASETS.TEST): results}).items():
+        for metrics in own.values():
+            say(
+                "result",
+                f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in metrics.items() if "-" not in key),
+            )
+    if args.eval_only:
+        return
+    if cfg.ADAPRUNER.ENABLED:
+        _tell_selection(args, cfg)
+    else:
+        say("weights", str(Path(cfg.OUTPUT_DIR) / "model_final.pth"))
 
 
-def main() -> None:
-    launch(main_of_each_process, argument_parser().parse_args())
+def _tell_selection(args: argparse.Namespace, cfg: "CfgNode") -> None:
+    """The verdict, and what to type next."""
+    import shlex
+
+    from adapruner_det.data.selection_record import verdict
+    from adapruner_det.engine.console import say
+    from adapruner_det.pruning import Selection
+    from adapruner_det.report.page import PAGE
+
+    output = cfg.OUTPUT_DIR.rstrip("/")
+    folder = f"{output}/selection"
+    selection = Selection.load(folder)
+    data = [args.data] if args.data else [word for spec in cfg.DATASETS.REGISTER for word in ("--register", spec)]
+    if not args.data:
+        data += [word for name in cfg.DATASETS.TRAIN for word in ("--train", name)]
+    say("verdict", verdict(selection))
+    if Path(folder, PAGE).is_file():
+        say("page", f"{folder}/{PAGE}: what goes and why, to look at and to correct; then")
+    commands = (
+        ["cut", folder, "--keep-ratio", f"{selection.keep_ratio:g}", "--corrections", "corrections.csv", "--output", f"{output}_corrected"],
+        ["train", *data, "--selection", folder, "--output", f"{output}_trained"],
+        ["export", folder, "--format", "yolo", "--output", f"{output}_export"],
+    )  # fmt: skip
+    for command in commands:
+        say("next", f"adapruner {shlex.join(command)}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ it. Pictures are turned as their EXIF data says, as Detectron2 does it.
 
 import io
 import os
-import sys
 import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -27,7 +26,7 @@ from .validation import InvalidDatasetError, PathLike, Problem, Record, raise_or
 _CHUNK = 128  # images a thread reads at a time
 _THREADS = min(4, os.cpu_count() or 1)  # decoding leaves Python's lock for large pictures only
 _JPEG_START = b"\xff\xd8\xff"
-_PROGRESS = {"delay": 2, "leave": False, "mininterval": 0.1 if sys.stderr.isatty() else 30}
+_PROGRESS = {"delay": 2, "leave": False, "disable": None}
 
 
 def read_images(records: Sequence[Record], size: int) -> np.ndarray:
@@ -56,6 +55,18 @@ def read_images(records: Sequence[Record], size: int) -> np.ndarray:
         heading = f"{len(problems)} of {len(records)} images cannot be decoded:"
         raise InvalidDatasetError(heading, problems, "Replace these files, or take them out of the data set.")
     return images
+
+
+def read_sizes(records: Sequence[Record]) -> list[tuple[int, int]]:
+    """Width and height of each picture, as it is stored, from its header."""
+    sizes = []
+    for record in records:
+        if "image" in record:
+            sizes.append(record["image"].shape[1::-1])
+        else:
+            with _open(record) as file, Image.open(file) as picture:
+                sizes.append(picture.size)
+    return sizes
 
 
 def drop_unreadable(

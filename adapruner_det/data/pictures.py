@@ -50,7 +50,9 @@ def inspect_pictures(files: Iterable[str], description: str) -> None:
     """Decodes pictures in parallel, so that `inspect_picture` knows them."""
     files = list(files)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in tqdm(pool.map(_look, files), description, len(files), unit="picture", delay=2, leave=False):
+        for _ in tqdm(
+            pool.map(_look, files), description, len(files), unit="picture", delay=2, leave=False, disable=None
+        ):
             pass
 
 

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from .. import __version__
 from ..pruning import Selection
 from ..pruning.class_balance import rarest_class
-from ..pruning.decision import REASON_COLUMN, REASONS
+from ..pruning.decision import LABEL_ERRORS, NEAR_DUPLICATE, RANDOM, REASON_COLUMN, REASONS
 from .corrections import CORRECTED_COLUMN
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 from .validation import Record
@@ -240,6 +240,20 @@ def _reasons_line(selection: Selection) -> str:
         f"\nwhy images go: {gone}. {told} of {scored} images have more against them than chance could make up for; "
         "the rest might as well be drawn"
     )
+
+
+def verdict(selection: Selection) -> str:
+    """How many images stay, why the others go, and the ratio down to which they go for a reason."""
+    num, kept = len(selection), sum(map(bool, selection.kept))
+    reasons = dict(selection.provenance.get("reasons", {}))
+    if not reasons:
+        return f"{kept:,} of {num:,} images stay"
+    scored = sum(score is not None for score in selection.scores)
+    told = reasons.pop("with_reason")
+    words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", LABEL_ERRORS: "for doubtful labels (mend these)",
+             RANDOM: "by lot (a random choice would do as well)"}  # fmt: skip
+    parts = [f"{count:,} {words.get(reason, f'as {reason}')}" for reason, count in reasons.items() if count]
+    return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}. There are reasons down to a ratio of {1 - told / scored:.2f}"
 
 
 def summary(selection: Selection) -> str:

@@ -434,5 +434,5 @@ def _subfolder(dirname: PathLike, name: str) -> Path:
 
 
 def _progress(items: Sequence[str], description: str) -> Iterable[str]:
-    bar: Iterable[str] = tqdm(items, desc=description, unit="file", delay=2, leave=False)
+    bar: Iterable[str] = tqdm(items, desc=description, unit="file", delay=2, leave=False, disable=None)
     return bar

@@ -182,7 +182,7 @@ def load_yolo_dataset(
     numbers = {number: place for place, number in _wanted(file, class_names)}
     findings, records = Findings(on_invalid), []
     inspect_pictures(map(os.fspath, pictures), f"Pictures of {split}")
-    for picture in tqdm(pictures, f"Labels of {split}", unit="image", delay=5):
+    for picture in tqdm(pictures, f"Labels of {split}", unit="image", delay=5, leave=False, disable=None):
         image_id = os.path.relpath(picture, file.root).replace(os.sep, "/")
         try:
             seen = inspect_picture(os.fspath(picture))

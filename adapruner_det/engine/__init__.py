@@ -2,14 +2,13 @@
 
 from .config import add_adapruner_config
 from .hooks import AdaPrunerHook
-from .setup import argument_parser, load_config, setup
+from .setup import load_config, setup
 from .trainer import AdaPrunerTrainer
 
 __all__ = [
     "AdaPrunerHook",
     "AdaPrunerTrainer",
     "add_adapruner_config",
-    "argument_parser",
     "load_config",
     "setup",
 ]

@@ -13,13 +13,13 @@ from detectron2.data import MetadataCatalog
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ..data.image_batches import evaluation_batches, labels_of
 from ..data.images import read_images
 from ..modeling.image_classifier import ImageClassifier
 from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import WHOLE_IMAGE, LastLayer, Statistics
+from .console import counted
 
 _AT_A_TIME = 16  # images whose gradients are held together
 
@@ -98,7 +98,10 @@ def _batches(cfg: CfgNode, model: ImageClassifier, records: list[dict], what: st
     was_training = model.training
     model.eval()
     try:
-        yield from tqdm(batches, what, unit="batch", delay=5)
+        with counted(len(batches), what, "batch") as progress:
+            for batch in batches:
+                yield batch
+                progress.update()
     finally:
         model.train(was_training)
 

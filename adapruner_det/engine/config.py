@@ -97,6 +97,9 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.ENABLED = False
     # Share of the images that stays (c; the paper's compression ratio).
     cfg.ADAPRUNER.KEEP_RATIO = 0.9
+    # Take instead the ratio down to which images go for a reason; KEEP_RATIO is then that of the mask while the model
+    # trains. Takes SOLVE_AT_END.
+    cfg.ADAPRUNER.AUTO_KEEP_RATIO = False
     # Share of SOLVER.MAX_ITER that trains on everything before pruning starts. 0: no warm-up (Table 4).
     cfg.ADAPRUNER.WARMUP = 0.3
     # Images without boxes: "prune" lets them compete like any other, "keep" keeps all of them, "drop" leaves all of

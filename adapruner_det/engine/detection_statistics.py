@@ -27,11 +27,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
-from tqdm import tqdm
 
 from ..data.mapper import quick
 from ..pruning.matching import Detections, Labels, agreement
 from ..pruning.statistics import Statistics
+from .console import counted
 from .distributed import unwrapped
 
 FAINTEST, MOST = 0.01, 100  # detections score above it; at most so many of an image
@@ -221,7 +221,7 @@ def batches_of(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         generator=torch.Generator(),  # else it draws from torch's own
     )
-    with tqdm(total=len(records), desc=what, unit="image", delay=5) as progress:
+    with counted(len(records), what, "image") as progress:
         for indices, batch in zip(places, loader):
             yield indices, batch
             progress.update(len(batch))

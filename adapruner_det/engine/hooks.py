@@ -17,7 +17,7 @@ from ..pruning import Selection
 from ..pruning.statistics import Statistics
 from ..report.page import write_report
 from .distributed import patient_group, synchronise_statistics, unwrapped
-from .select import scores_by
+from .select import ratio_with_reason, scores_by
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,10 @@ class AdaPrunerHook(HookBase):
         self.trainer.pruner.finish()  # every process, so that all stop if it fails
         check_same_mask(self.trainer.pruner.mask.logits)
         with patient_group() as group:
+            self.trainer.progress.phase("final look")
             statistics = self._statistics(group) if self._solves else None
             if comm.is_main_process():
+                self.trainer.progress.phase("solving")
                 self._write(statistics)
 
     def _write(self, statistics: Statistics | None) -> None:
@@ -103,6 +105,7 @@ class AdaPrunerHook(HookBase):
 
     def _write_page(self) -> None:
         """The page of the selection. Whatever is wrong with it, the selection is written and stays."""
+        self.trainer.progress.phase("page")
         read_image = partial(self.trainer.task.read_image, self.trainer.cfg)
         try:
             page = write_report(self.folder, self.competing + self.others, read_image)
@@ -157,11 +160,13 @@ class AdaPrunerHook(HookBase):
         return Statistics.interleaved(parts) if parts else None
 
     def _selection(self, statistics: Statistics | None) -> Selection:
-        cfg, mask = self.trainer.cfg, self.trainer.pruner.mask
+        cfg, mask, ratio = self.trainer.cfg, self.trainer.pruner.mask, self.trainer.cfg.ADAPRUNER.KEEP_RATIO
         columns, facts = {}, {}
         if statistics is not None:
             start = time.perf_counter()
-            found = scores_by(ADAPRUNER, cfg, statistics, cfg.ADAPRUNER.KEEP_RATIO, cfg.SEED)
+            if cfg.ADAPRUNER.AUTO_KEEP_RATIO:
+                ratio = ratio_with_reason(cfg, statistics, cfg.SEED)
+            found = scores_by(ADAPRUNER, cfg, statistics, ratio, cfg.SEED)
             mask.replace(torch.from_numpy(found.values))
             columns, facts = found.columns, found.facts
             logger.info(f"Solving for the mask took {time.perf_counter() - start:.1f} s")
@@ -171,7 +176,7 @@ class AdaPrunerHook(HookBase):
             mask.hard().tolist(),
             others=self.others,
             keep_others=self.keep_others,
-            keep_ratio=cfg.ADAPRUNER.KEEP_RATIO,
+            keep_ratio=ratio,
             method=ADAPRUNER,
             columns={**columns, **self.trainer.visits.columns()},
             provenance={

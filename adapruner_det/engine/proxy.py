@@ -19,13 +19,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.modeling import build_model
-from detectron2.utils.logger import setup_logger
 from torch import nn
 
 from ..baselines.registry import CLASSIFICATION, DETECTION, EARLY, METHODS, TRAINED
 from ..data.selection_record import fingerprint
 from ..files import sweep, write_bytes, write_text
 from ..pruning.statistics import Dynamics
+from . import console
 from .checkpoint import RunCheckpointer
 from .classification import ClassificationTask
 from .detection_statistics import found_boxes
@@ -196,7 +196,7 @@ class Proxy:
             cfg.SEED = int(sequence.generate_state(1)[0] % 2**31)
         cfg.freeze()
         default_setup(cfg, argparse.Namespace())
-        setup_logger(cfg.OUTPUT_DIR, name="adapruner_det")
+        console.set_up(cfg.OUTPUT_DIR, verbose=False)
         trainer = ProxyTrainer(cfg, found_boxes if self.task == DETECTION else None, to_the_end)
         trainer.resume_or_load(resume=True)
         trainer.train()

@@ -14,6 +14,7 @@ from ..pruning import Selection
 from ..pruning.energy import TermWeights
 from ..pruning.statistics import FILE, Statistics
 
+_ROUNDS = 4  # in which a ratio comes to rest
 # Where the config has the weight of each term of E.
 _WEIGHT_KEYS = {
     field.name: "MASK.SELECTION_WEIGHT" if field.name == "selection_weight" else field.name.upper()
@@ -56,6 +57,17 @@ def scores_by(method: str, cfg: CfgNode, statistics: Statistics, keep_ratio: flo
         options = {"weights": term_weights(cfg)}
     scores = METHODS[method].score(statistics, keep_ratio, seed, **options)
     return scores if isinstance(scores, Scores) else Scores(scores)
+
+
+def ratio_with_reason(cfg: CfgNode, statistics: Statistics, seed: int) -> float:
+    """The ratio down to which images go for a reason, in percent steps; how many have one depends on which stay."""
+    num, ratio = len(statistics), cfg.ADAPRUNER.KEEP_RATIO
+    for _ in range(_ROUNDS):
+        told = scores_by(ADAPRUNER, cfg, statistics, ratio, seed).facts["reasons"]["with_reason"]
+        before, ratio = ratio, min(max(round(1 - told / num, 2), 1 / num), 1 - 1 / num)
+        if ratio == before:
+            break
+    return ratio
 
 
 def is_solved(selection: Selection) -> bool:

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +13,29 @@ import detectron2
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
-from detectron2.engine import default_argument_parser, default_setup
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_setup
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
-from ..data import detection_registration as detection
-from ..data import image_registration as classification
+from ..data.formats import FORMATS
+from ..data.recognise import TESTING, recognise
 from ..data.registration import register_from_spec
+from . import console, defaults
 from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
-from .run_folder import check_settings, enter
+from .run_folder import check_settings, enter, settings_of
+from .tasks import task_of
 
+CLASSES_ONLY = {"images", "torchvision"}  # formats of classification
 _ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 
-FORMATS = {**detection.FORMATS, **classification.FORMATS}
-
 logger = logging.getLogger(__name__)
-
-EPILOG = """
-Prune your own PASCAL VOC folder to 80% (the selection is left in OUTPUT_DIR/selection):
-    python tools/train_net.py --config-file configs/voc/prune_yolov3_tiny_R18.yaml \\
-        --register my_train=voc:/data/mine:trainval ADAPRUNER.KEEP_RATIO 0.8 OUTPUT_DIR output/mine
-
-Train on what is left and evaluate:
-    python tools/train_net.py --config-file configs/voc/train_faster_rcnn_R50_FPN.yaml \\
-        --register my_train=voc:/data/mine:trainval --register my_test=voc:/data/mine:test \\
-        --selection output/mine/selection OUTPUT_DIR output/mine_frcnn
-
-KEY VALUE pairs at the end override the config, as everywhere in Detectron2.
-"""
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments, and --register and --selection."""
-    parser = default_argument_parser(epilog=EPILOG)
-    parser.description = (
-        "Prunes a training set with AdaPruner, trains a model on everything or on a selection, and evaluates it."
-    )
-    forms = "; ".join(known.form.replace("%", "%%") for known in FORMATS.values())
-    parser.add_argument(
-        "--register",
-        action="append",
-        default=[],
-        metavar="NAME=FORMAT:...",
-        help=f"a data set of your own. FORMAT and what follows: {forms}. Class names are read from the data unless "
-        "given. Can be repeated: unless DATASETS.TRAIN is overridden, the first is trained on and the second evaluated on",
-    )
-    parser.add_argument(
-        "--selection", metavar="DIR", help="train only on what this selection keeps (same as DATASETS.SELECTION DIR)"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="start anew in an OUTPUT_DIR that holds another run, and replace it"
-    )
-    return parser
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """The frozen config of a run, with its data sets registered, and Detectron2's default_setup done.
+
+    `args` are those of `commands.options`.
 
     Every head gets the number of classes of the data; a seed is drawn if none is set. Unless it only evaluates, the
     process holds OUTPUT_DIR until it ends.
@@ -78,14 +44,26 @@ def setup(args: argparse.Namespace) -> CfgNode:
         ValueError, KeyError: from Detectron2 and the registration, naming the key or the spec; OUTPUT_DIR belongs to
             another run.
     """
-    cfg = load_config(args.config_file, args.register, args.opts)
-    if args.selection:
-        cfg.DATASETS.SELECTION = args.selection
-    _check_device(cfg)
+    register, names, told = _data_of(args)
+    words = [*names, *args.opts]
+    chooses = not args.config_file and args.command != "train_net.py"
+    config_file = str(_default_config(register)) if chooses else args.config_file
+    cfg = load_config(config_file, register, words)
+    _check_settings(cfg, args, register)
     if args.eval_only:
-        _check_evaluation(cfg, args)
+        _check_evaluation(cfg, args, register)
     else:
         _enter(cfg.OUTPUT_DIR, args)
+    console.set_up(cfg.OUTPUT_DIR, args.verbose)
+    for line in told:
+        console.say(*line)
+    lines = [("model", f"{cfg.MODEL.META_ARCHITECTURE} as in {args.config_file}")] if args.config_file else []
+    if chooses:
+        chosen = defaults.choose(cfg, task_of(cfg).load_records(cfg), args.opts[::2])
+        cfg, lines = load_config(config_file, register, [*chosen.words(), *words]), chosen.lines
+    for line in lines:
+        console.say(*line)
+    _warn(cfg, args)
     set_num_classes(cfg)
     cfg.SEED = _seed(cfg, args.resume)
     cfg.freeze()
@@ -93,7 +71,6 @@ def setup(args: argparse.Namespace) -> CfgNode:
         noted = noted_settings(cfg.OUTPUT_DIR)  # before config.yaml is written; the trainer compares all
         check_settings({key: value for key, value in noted.items() if key != "SOLVER.MAX_ITER"}, cfg)
     default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
     return cfg
 
 
@@ -109,6 +86,11 @@ def load_config(config_file: str = "", register: Sequence[str] = (), opts: Seque
     cfg = _merged(config_file, register, opts)
     if cfg.ADAPRUNER.PRESET:
         cfg = _merged(config_file, register, opts, cfg.ADAPRUNER.PRESET)
+    if cfg.SOLVER.MAX_EPOCHS and "SOLVER.MAX_ITER" in opts[::2]:
+        raise ValueError(
+            f"SOLVER.MAX_ITER is given, but SOLVER.MAX_EPOCHS, {cfg.SOLVER.MAX_EPOCHS:g}, would take its place: add "
+            "SOLVER.MAX_EPOCHS 0, or leave MAX_ITER out"
+        )
     used = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     for spec in cfg.DATASETS.REGISTER:
         if spec in register or _name(spec) in used:
@@ -167,17 +149,17 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
     """The defaults, or those of a preset, with everything that was set explicitly on top."""
     cfg = get_cfg()
     add_adapruner_config(cfg)
-    cfg, defaults = _Config(cfg), cfg.clone()
+    cfg, before = _Config(cfg), cfg.clone()
     if preset:
         apply_preset(cfg, preset)
-    with _advice(config_file):
+    with _advice(config_file, before):
         if config_file:
             _check_config_file(config_file)
             cfg.merge_from_file(config_file)
     _add_registered(cfg, register, opts)
-    with _advice("the command line"):
+    with _advice("the command line", before):
         cfg.merge_from_list(opts)
-    _refuse_none(cfg, defaults)
+    _refuse_none(cfg, before)
     return cfg
 
 
@@ -191,14 +173,18 @@ def _refuse_none(cfg: CfgNode, defaults: CfgNode, node: str = "") -> None:
 
 
 @contextmanager
-def _advice(source: str) -> Iterator[None]:
-    """Says of a key that is there no more what to do instead, where yacs only says that it does not know it."""
+def _advice(source: str, cfg: CfgNode) -> Iterator[None]:
+    """Says of a key that is there no more what to do instead, and of one that never was the nearest that is there."""
     try:
         yield
     except (KeyError, AssertionError) as error:
         for key, advice in RENAMED_OR_GONE.items():
             if re.search(rf"{re.escape(key)}\b", str(error)):
                 raise KeyError(f"{source} sets {key}, which is gone: {advice}") from error
+        if unknown := re.search(r"Non-existent(?: config)? key: ([\w.]+)", str(error)):
+            near = get_close_matches(unknown[1], settings_of(cfg), n=1, cutoff=0.5)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise KeyError(f"{source} sets {unknown[1]}, which there is not{meant}") from error
         raise
 
 
@@ -210,15 +196,70 @@ def _check_config_file(file: str) -> None:
         )
 
 
-def _check_device(cfg: CfgNode) -> None:
-    device = cfg.MODEL.DEVICE
+def _data_of(args: argparse.Namespace) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """(specs to register, KEY VALUE pairs that name them, lines on what was recognised) of DATA, --train and --test."""
+    register, train, test = list(args.register), list(args.train), []
+    told: list[tuple[str, str]] = []
+    pairs: dict[str, Any] = {}
+    if args.data:
+        found = recognise(args.data)
+        told.append(("data", found.text))
+        train = [found.name]
+        register.append(found.spec)
+        if found.test and not args.test and (args.command == "train" or args.eval_only):
+            register.append(found.test)
+            test.append(_name(found.test))
+            told.append(("test", f"{found.test.partition('=')[2]}, unless --test names other data"))
+        pairs["OUTPUT_DIR"] = f"output/{found.name}{'_train' if args.command == 'train' else ''}"
+    for name in args.test:
+        if name not in map(_name, register) and name not in DatasetCatalog:
+            found = recognise(name, TESTING)
+            told.append(("test", found.text))
+            register.append(found.spec)
+            name = found.name
+        test.append(name)
+    if test and not train:
+        train = [name for name in map(_name, register) if name not in test]
+    if train:
+        pairs["DATASETS.TRAIN"] = tuple(train)
+    if test or args.data:
+        pairs["DATASETS.TEST"] = tuple(test)
+    return register, [part for key, value in pairs.items() for part in (key, str(value))], told
+
+
+def _default_config(register: Sequence[str]) -> Path:
+    kinds = [spec.partition("=")[2].partition(":")[0].strip() for spec in register]
+    return defaults.CLASSIFICATION if set(kinds) & CLASSES_ONLY else defaults.DETECTION
+
+
+def _check_settings(cfg: CfgNode, args: argparse.Namespace, register: Sequence[str]) -> None:
+    """Raises ValueError for what cannot be meant, before any image is read."""
+    device, ratio = cfg.MODEL.DEVICE, cfg.ADAPRUNER.KEEP_RATIO
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"MODEL.DEVICE is {device}, but torch sees no GPU here: add MODEL.DEVICE cpu")
+    if cfg.ADAPRUNER.ENABLED and not 0 < ratio < 1:
+        meant = f"; did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""
+        raise ValueError(f"ADAPRUNER.KEEP_RATIO is {ratio}; it is a share, above 0 and below 1{meant}")
+    unused = [name for name in map(_name, register) if name not in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)]
+    if unused and "DATASETS.TRAIN" not in args.pairs[::2]:
+        raise ValueError(
+            f"{', '.join(unused)}: registered, but neither trained on ({', '.join(cfg.DATASETS.TRAIN)}) nor evaluated on "
+            f"({', '.join(cfg.DATASETS.TEST) or 'none'}): say which is what, --train NAME --train NAME --test NAME"
+        )
 
 
-def _check_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:
+def _warn(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Says what will have no effect, or not be measured."""
+    idle = [key for key in args.pairs[::2] if key.startswith("ADAPRUNER.") and key != "ADAPRUNER.ENABLED"]
+    if idle and not cfg.ADAPRUNER.ENABLED and not args.eval_only:
+        logger.warning(f"{', '.join(idle)}: without effect, as ADAPRUNER.ENABLED is False and nothing is pruned")
+    if not cfg.ADAPRUNER.ENABLED and not cfg.DATASETS.TEST:
+        logger.warning("no data to evaluate on (--test): the training will leave weights, and no figure")
+
+
+def _check_evaluation(cfg: CfgNode, args: argparse.Namespace, register: Sequence[str]) -> None:
     """--eval-only takes a single registered data set as the one to evaluate on."""
-    if len(args.register) == 1 and not cfg.DATASETS.TEST:
+    if len(register) == 1 and not cfg.DATASETS.TEST:
         cfg.DATASETS.TEST = cfg.DATASETS.TRAIN
     if not cfg.DATASETS.TEST:
         raise ValueError("--eval-only: DATASETS.TEST names no data set to evaluate on")

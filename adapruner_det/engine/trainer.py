@@ -5,10 +5,11 @@ import math
 import os
 import weakref
 from contextlib import nullcontext
+from textwrap import shorten
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader
+from detectron2.data import MetadataCatalog, build_detection_train_loader
 from detectron2.engine import DefaultTrainer
 from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
@@ -20,6 +21,7 @@ from ..modeling.per_image import return_per_image_losses
 from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
+from .console import Progress, say
 from .distributed import init_default_trainer, unwrapped
 from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
 from .hooks import AdaPrunerHook
@@ -31,6 +33,9 @@ from .train_loop import AdaPrunerStep, MixedPrecisionTrainer, Visits
 
 logger = logging.getLogger(__name__)
 
+_LOOK = (
+    2 / 3
+)  # training steps that looking at a batch takes, twice forward: a step is forward, and backward for twice of it
 _MANY = 10**6  # images, of which no ratio that makes sense is none or all
 
 
@@ -126,8 +131,18 @@ class AdaPrunerTrainer(DefaultTrainer):
         super().load_state_dict(state_dict)
 
     def train(self):
-        with self._signals.caught():
-            return super().train()
+        introduce(self)
+        look = (
+            len(self._records) / self.cfg.SOLVER.IMS_PER_BATCH
+            if self.pruning and self.cfg.ADAPRUNER.SOLVE_AT_END
+            else 0
+        )
+        self.progress = Progress(self.max_iter + _LOOK * look, self.start_iter, comm.is_main_process())
+        try:
+            with self._signals.caught():
+                return super().train()
+        finally:
+            self.progress.close()
 
     def run_step(self):
         first, self._signals.waits = not self._signals.waits, True
@@ -135,6 +150,14 @@ class AdaPrunerTrainer(DefaultTrainer):
             super().run_step()
 
     def after_step(self):
+        if not self.pruning:
+            self.progress.phase("training")
+        else:
+            phase = "warm-up" if self.iter < warmup_steps(self.cfg) else "pruning"
+            self.progress.phase(phase, f"kept {self.pruner.kept_ratio:.2f}")
+        self.progress.advance()
+        if self.iter + 1 == self.max_iter and not self.pruning:
+            self.progress.phase("testing")
         super().after_step()
         if self.iter + 1 < self.max_iter:
             self._stop_if_asked()
@@ -230,6 +253,32 @@ class AdaPrunerTrainer(DefaultTrainer):
         return task_of(cfg).evaluator(cfg, dataset_name)
 
 
+def introduce(trainer: AdaPrunerTrainer) -> None:
+    """What is going to be done, to what and on what, before the first iteration."""
+    cfg, records = trainer.cfg, trainer._records
+    names, counts = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes, trainer.task.class_counts(records)
+    boxes = "" if "category_id" in records[0] else f"{int(counts.sum()):,} boxes, "
+    left_out = f" ({len(trainer._others)} more without boxes are left out)" if trainer._others else ""
+    shown = shorten(", ".join(map(str, names)), 60, placeholder=" ...")
+    say("images", f"{len(records):,}{left_out}, {boxes}{len(names)} classes: {shown}")
+    device = cfg.MODEL.DEVICE
+    what = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
+    several = f"{comm.get_world_size()} processes, " if comm.get_world_size() > 1 else ""
+    say("device", f"{device}: {several}{what}{'' if torch.cuda.is_available() else ' (torch sees no GPU)'}")
+    say("phases", _phases(cfg, len(records)) + (f"; going on at {trainer.start_iter}" if trainer.start_iter else ""))
+    say("output", f"{cfg.OUTPUT_DIR}; config and all messages are in log.txt there")
+
+
+def _phases(cfg: CfgNode, num: int) -> str:
+    steps = cfg.SOLVER.MAX_ITER
+    if not cfg.ADAPRUNER.ENABLED:
+        return f"training {steps:,} iterations, testing on {', '.join(cfg.DATASETS.TEST) or 'nothing'}"
+    warmup = warmup_steps(cfg)
+    ratio = "the ratio with reasons" if cfg.ADAPRUNER.AUTO_KEEP_RATIO else f"{cfg.ADAPRUNER.KEEP_RATIO:g}"
+    look = f", final look at {num:,} images, solving" if cfg.ADAPRUNER.SOLVE_AT_END else ""
+    return f"warm-up {warmup:,} iterations, pruning {steps - warmup:,} to {ratio}{look}"
+
+
 def with_max_iter(cfg: CfgNode, num_images: int) -> CfgNode:
     """The config with SOLVER.MAX_ITER worked out of SOLVER.MAX_EPOCHS, if that is set."""
     if not cfg.SOLVER.MAX_EPOCHS:
@@ -253,7 +302,7 @@ def build_pruner(cfg: CfgNode, num_images: int, num_classes: int = 0) -> AdaPrun
             num_images,
             cfg.ADAPRUNER.KEEP_RATIO,
             cfg.SOLVER.MAX_ITER,
-            warmup_steps=_warmup_steps(cfg),
+            warmup_steps=warmup_steps(cfg),
             alpha=(mask.ALPHA_START, mask.ALPHA_END),
             objective=Objective(
                 classification=mask.CLASSIFICATION_LOSS,
@@ -298,10 +347,14 @@ def check_pruning(cfg: CfgNode) -> None:
             "ADAPRUNER.MASK.RATIO_CONTROL penalty leaves a mask that is not to be solved for again: add "
             "ADAPRUNER.SOLVE_AT_END False, or use ADAPRUNER.PRESET paper for all that belongs to it"
         )
+    if options.AUTO_KEEP_RATIO and not options.SOLVE_AT_END:
+        raise ValueError(
+            "ADAPRUNER.AUTO_KEEP_RATIO (--keep auto) looks at reasons: it takes ADAPRUNER.SOLVE_AT_END True"
+        )
     if cfg.DATASETS.SELECTION:
         raise ValueError(
             "ADAPRUNER.ENABLED prunes the whole training set, but DATASETS.SELECTION is set: leave it "
-            "away to prune; cut a selection further with tools/selection.py cut"
+            "away to prune; `adapruner cut` cuts a selection further"
         )
     build_pruner(cfg, num_images=_MANY)
 
@@ -309,7 +362,7 @@ def check_pruning(cfg: CfgNode) -> None:
 def check_run_length(cfg: CfgNode, num_images: int) -> None:
     """Raises ValueError if pruning would last less than an epoch, or can't reach the ratio with so many images."""
     mask = cfg.ADAPRUNER.MASK
-    pruning = cfg.SOLVER.MAX_ITER - _warmup_steps(cfg)
+    pruning = cfg.SOLVER.MAX_ITER - warmup_steps(cfg)
     epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
     needed = math.ceil(epoch)
     if pruning < needed:
@@ -333,10 +386,10 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
             f"epochs of pruning ({2 * needed}), which is short"
         )
     logger.info(
-        f"Pruning {num_images} images to {cfg.ADAPRUNER.KEEP_RATIO}: {_warmup_steps(cfg)} iterations "
+        f"Pruning {num_images} images to {cfg.ADAPRUNER.KEEP_RATIO}: {warmup_steps(cfg)} iterations "
         f"of warm-up, then {pruning} of pruning ({pruning / epoch:.1f} epochs)"
     )
 
 
-def _warmup_steps(cfg: CfgNode) -> int:
+def warmup_steps(cfg: CfgNode) -> int:
     return round(cfg.ADAPRUNER.WARMUP * cfg.SOLVER.MAX_ITER)

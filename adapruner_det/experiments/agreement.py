@@ -11,10 +11,8 @@ import pandas as pd
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from ..pruning.statistics import Statistics
-from ..report.planted import OTHERS, Planted, planted_table
-from .experiment import Experiment
-from .methods import ADAPRUNER, DRAWN
-from .plan import selection_run
+from ..report.injected import OTHERS, InjectedErrors, injected_table
+from .experiment import ADAPRUNER, DRAWN, Experiment, selection_run
 from .table import select_seconds, without_empty
 
 CAPTION = (
@@ -24,27 +22,27 @@ CAPTION = (
     "that stays of the boxes of the class with the fewest, of the fifth of the boxes with the smallest area, and of the "
     "images without boxes."
 )
-PLANTED_CAPTION = "Planted defects: how many times as often as other images they are pruned, seed by seed."
+INJECTED_CAPTION = "Injected defects: how many times as often as other images they are pruned, seed by seed."
 _KIND = "wrong labels: "  # what the columns of single kinds begin with
 _KEPT_OF, _SMALL = "kept of ", 0.2
 _COUNTS = ("images", "longest gap", "select s")
 
 
 def compare_selections(
-    experiment: Experiment, output: Path, planted: Planted | None = None, known: Statistics | None = None
+    experiment: Experiment, output: Path, injected: InjectedErrors | None = None, known: Statistics | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All selections in numbers, a row each ratio, method and seed, and their means as text; see CAPTION for the columns.
 
     The runs have to be finished.
 
     Args:
-        planted: the defects in the images, for how often they were pruned.
+        injected: the defects in the images, for how often they were pruned.
         known: the labels of the images, for what is kept of rare classes, small boxes and images without boxes.
 
     Raises:
-        PlantedMismatchError: the planted defects are those of other images.
+        InjectedMismatchError: the injected defects are those of other images.
     """
-    frame = pd.DataFrame(list(_rows(experiment, output, planted, known)))
+    frame = pd.DataFrame(list(_rows(experiment, output, injected, known)))
     rows = []
     for (ratio, method), group in frame.groupby(["keep_ratio", "method"], sort=False):
         shown = [name for name in group if name not in ("keep_ratio", "method", "seed") and not name.startswith(_KIND)]
@@ -54,7 +52,7 @@ def compare_selections(
 
 
 def _rows(
-    experiment: Experiment, output: Path, planted: Planted | None, known: Statistics | None
+    experiment: Experiment, output: Path, injected: InjectedErrors | None, known: Statistics | None
 ) -> Iterator[dict[str, Any]]:
     methods = experiment.selecting_methods()
     bases = [experiment.base_method(method) for method in methods]
@@ -82,13 +80,13 @@ def _rows(
                     "between seeds": _mean([in_common(selection, other) for other in own if other is not selection]),
                     "longest gap": longest_gap(selection.kept),
                     **({} if known is None else kept_of(selection, known)),
-                    **({} if planted is None else _times_pruned(selection, planted)),
+                    **({} if injected is None else _times_pruned(selection, injected)),
                     "select s": select_seconds(experiment, output, method, ratio, seed),
                 }
 
 
 def _cell(name: str, values: pd.Series) -> str:
-    """Planted defects seed by seed, of all else the mean."""
+    """Injected defects seed by seed, of all else the mean."""
     if name.startswith(("as ", "between ", _KEPT_OF)):
         return "" if values.isna().all() else f"{100 * values.mean():.0f}%"
     if name.startswith("rank "):
@@ -100,8 +98,8 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else np.nan
 
 
-def _times_pruned(selection: Selection, planted: Planted) -> dict[str, float]:
-    table = planted_table(selection, planted).set_index("planted")["ratio"]
+def _times_pruned(selection: Selection, injected: InjectedErrors) -> dict[str, float]:
+    table = injected_table(selection, injected).set_index("injected")["ratio"]
     return {name: ratio for name, ratio in table.items() if name != OTHERS}
 
 

@@ -6,7 +6,8 @@ from conftest import ROOT, write_voc_folder
 from detectron2 import model_zoo
 from detectron2.data import DatasetCatalog
 
-from adapruner_det.engine import AdaPrunerTrainer, argument_parser, load_config, setup
+from adapruner_det.commands import options
+from adapruner_det.engine import AdaPrunerTrainer, load_config, setup
 
 NOTHING = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
 
@@ -17,7 +18,7 @@ def folder(tmp_path, clean_catalogs):
 
 
 def run(*arguments, output):
-    return setup(argument_parser().parse_args([*map(str, arguments), "OUTPUT_DIR", str(output)]))
+    return setup(options.parse(words=[*map(str, arguments), "OUTPUT_DIR", str(output)]))
 
 
 def test_registered_data_is_trained_on_and_evaluated_on(folder, tmp_path):
@@ -40,6 +41,17 @@ def test_what_is_named_explicitly_wins(folder, tmp_path):
     specs = ["--register", f"mine=voc:{folder}:train", "--register", f"other=voc:{folder}:test"]
     cfg = run(*specs, "--selection", "some/folder", "DATASETS.TRAIN", "('other',)", output=tmp_path / "out")
     assert cfg.DATASETS.TRAIN == ("other",) and cfg.DATASETS.SELECTION == "some/folder"
+
+
+def test_of_more_data_sets_than_two_it_is_said_which_is_what(folder, tmp_path):
+    specs = [word for name in "abc" for word in ("--register", f"{name}=voc:{folder}:train")]
+    with pytest.raises(
+        ValueError, match=r"^c: registered, but neither trained on \(a\) nor evaluated on \(b\).*--train"
+    ):
+        run(*specs, output=tmp_path / "out")
+    cfg = run(*specs, "--train", "a", "--train", "c", "--test", "b", output=tmp_path / "out")
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("a", "c"), ("b",))
+    assert run(*specs, "--test", "b", output=tmp_path / "out").DATASETS.TRAIN == ("a", "c")
 
 
 def test_a_config_s_own_data_need_not_be_there_to_use_others(folder, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from adapruner_det.pruning import Selection
 
 def command(voc, output, iterations, *options):
     return [
-        sys.executable, str(ROOT / "tools/train_net.py"), *options, "--config-file", "configs/bccd/prune_yolov3_tiny_R18.yaml",
+        sys.executable, str(ROOT / "tools/train_net.py"), "-v", *options, "--config-file", "configs/bccd/prune_yolov3_tiny_R18.yaml",
         "--register", f"data=voc:{voc}:all", "SOLVER.MAX_ITER", str(iterations), "SOLVER.IMS_PER_BATCH", "2",
         "SOLVER.WARMUP_ITERS", "0", "INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "SEED", "1",
         "ADAPRUNER.KEEP_RATIO", "0.5", "OUTPUT_DIR", str(output),

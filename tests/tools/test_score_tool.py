@@ -66,7 +66,7 @@ def test_cutting_scores_that_look_at_the_ratio_says_so(pictures, run_tool, tmp_p
     for method, looks in (("bnsl", True), ("el2n", False)):
         replace(Selection.load(made), method=method).save(tmp_path / method)
         shown = run_tool("selection.py", "cut", tmp_path / method, "--keep-ratio", "0.5", "--output", out / method)
-        assert (f"score.py {method} --keep-ratio 0.5 may choose otherwise" in shown) == looks
+        assert (f"adapruner score {method} --keep-ratio 0.5 may choose otherwise" in shown) == looks
         assert sum(Selection.load(out / method).kept) == 10
 
 
