@@ -30,6 +30,7 @@ def test_every_equation_is_quoted():
         "docs/results.md",
         "docs/reproduce.md",
         "docs/performance.md",
+        "docs/methods.md",
         "datasets/README.md",
     ],
 )

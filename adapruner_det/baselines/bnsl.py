@@ -15,6 +15,7 @@ N images, C classes, F features, k prototypes.
 import numpy as np
 
 from ..pruning.statistics import Statistics
+from .clusters import nearest_centres
 
 # The paper gives no number. It keeps the hard images of CIFAR-10 (5,000 a class) and of ImageNet (about
 # 1,280); starting from a fifth of CIFAR-10 (1,000), by an account of it (The Batch, deeplearning.ai), the
@@ -47,20 +48,8 @@ def bnsl(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "a
 
 
 def cluster_distances(features: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
-    """Cosine distance (N,) float64 of each image, features (N, F), to the nearest of k centroids.
-
-    A row of zeros points nowhere; its cosine with everything counts as 0.
-    """
-    from sklearn.cluster import KMeans  # here: it takes a second, and most methods do without
-    from sklearn.preprocessing import normalize
-
-    directions = normalize(features)
-    # k-means starts from random positions in the list: in an order of its own, the result does not depend
-    # on how the data set lists its images.
-    listed = directions[np.lexsort(directions.T)]
-    k_means = KMeans(min(num_clusters, len(features)), n_init=1, random_state=seed).fit(listed)
-    similarities = directions @ normalize(k_means.cluster_centers_).T
-    return _cosine_distance(similarities.max(axis=1))
+    """Cosine distance (N,) float64 of each image, features (N, F), to the nearest of k centroids."""
+    return _cosine_distance(nearest_centres(features, num_clusters, seed)[1])
 
 
 def class_distances(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

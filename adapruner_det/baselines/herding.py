@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..pruning.statistics import Statistics
-from .scores import class_by_class, scores_of_order
+from .scores import class_by_class, classes_or_one, scores_of_order
 
 
 def herding(statistics: Statistics, keep_ratio: float, seed: int, variant: str = "nearest") -> np.ndarray:
@@ -30,22 +30,26 @@ def herding(statistics: Statistics, keep_ratio: float, seed: int, variant: str =
             where herding takes the argmin, and comparisons that took "Herding" from there have this one.
     """
     features = statistics.features
-    labels = statistics.classes if statistics.classifies else np.zeros(len(features), np.int64)
     with tqdm(total=len(features), desc="Herding", unit="image", delay=5) as progress:
         order = class_by_class(
-            labels, lambda members: herding_order(features[members], variant == "farthest", progress), seed
+            classes_or_one(statistics),
+            lambda members: herding_order(features[members], variant == "farthest", progress),
+            seed,
         )
     return scores_of_order(order)
 
 
-def herding_order(features: np.ndarray, farthest: bool = False, progress: tqdm | None = None) -> np.ndarray:
+def herding_order(
+    features: np.ndarray, farthest: bool = False, progress: tqdm | None = None, centre: np.ndarray | None = None
+) -> np.ndarray:
     """The order (n,) in which herding chooses the images of one class, features (n, F); of equal ones the first first.
 
-    Takes about 2/3 n^2 F multiplications, and memory for 2 n F numbers.
+    Takes about 2/3 n^2 F multiplications, and memory for 2 n F numbers. `centre` (F,) takes the place of the mean.
     """
     # With y = x - mu and R the sum of the chosen y, the distance is ||R + y|| / (|S| + 1), and R stays small
     # however many are chosen: nothing is lost in float32.
-    centred = (features - features.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    centre = features.mean(axis=0, dtype=np.float64) if centre is None else centre
+    centred = (features - centre).astype(np.float32)
     left, total = np.arange(len(centred)), np.zeros(centred.shape[1])
     order = []
     while len(left):

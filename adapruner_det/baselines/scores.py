@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..pruning.class_balance import rarest_class
+from ..pruning.statistics import Statistics
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -52,3 +55,40 @@ def interleave(orders: list[np.ndarray]) -> np.ndarray:
     """One order of several (n_c,), each spread evenly over the whole length (sum of n_c,)."""
     place = np.concatenate([(np.arange(len(order)) + 0.5) / len(order) for order in orders])
     return np.concatenate(orders)[np.argsort(place, kind="stable")]
+
+
+def classes_or_one(statistics: Statistics) -> np.ndarray:
+    """The class of each image, (N,); for detection all are one: an image has boxes of several, and one feature vector."""
+    return statistics.classes if statistics.classifies else np.zeros(len(statistics.features), np.int64)
+
+
+def rarest_classes(statistics: Statistics) -> np.ndarray:
+    """The class of each image, (N,); of one with boxes the rarest, and one more for those without boxes."""
+    return statistics.classes if statistics.classifies else rarest_class(statistics.counts)
+
+
+def divided(total: float, weights: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Divides so many places among groups in proportion to weights (K,) >= 0, none above its size (K,); (K,) float64."""
+    weights = np.maximum(weights, 1e-9 * max(1.0, float(np.max(weights))))
+    full = np.zeros(len(sizes), bool)
+    while True:
+        free = total - sizes[full].sum()
+        quotas = np.where(full, sizes, free * weights / weights[~full].sum() if not full.all() else sizes)
+        over = quotas > sizes
+        if not over.any():
+            return quotas
+        full |= over
+
+
+def scores_of_quotas(groups: np.ndarray, quotas: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores (N,) of which a cut at the sum of the quotas keeps each group's, to within one image, and its best.
+
+    Args:
+        groups: (N,) integers in [0, K).
+        quotas: (K,) images.
+        scores: (N,) that order the images within their group; higher: keep.
+    """
+    order = np.lexsort((-scores, groups))
+    place = np.empty(len(groups))
+    place[order] = np.arange(len(groups)) - np.searchsorted(groups[order], groups[order])
+    return -(place + 0.5) / np.maximum(quotas[groups], 1e-9)

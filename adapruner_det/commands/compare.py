@@ -2,7 +2,8 @@
 
 It prunes, trains and evaluates for every method, ratio and seed, several runs at a time. Killed, it goes
 on where it stopped when started again; finished runs are never repeated. AdaPruner prunes once a seed, whatever
-the ratios. It leaves results.csv (a row a training), table.md, figure.png and selections.md in --output.
+the ratios. It leaves results.csv (a row a training), table.md, figure.png and selections.md (in numbers: selections.csv)
+in --output.
 
     adapruner compare --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
         --train-configs YOLOv3-Tiny=configs/bccd/train_yolov3_tiny_R18.yaml \\
@@ -34,6 +35,7 @@ from typing import Any
 
 from adapruner_det.commands import program
 from adapruner_det.experiments.agreement import CAPTION, INJECTED_CAPTION, compare_selections
+from adapruner_det.experiments.check import labels_of
 from adapruner_det.experiments.experiment import BUDGETS, FULL, METHODS, Experiment
 from adapruner_det.experiments.options import load_experiment
 from adapruner_det.experiments.plan import plan
@@ -62,7 +64,9 @@ def report(experiment: Experiment, output: Path, injected: InjectedErrors | None
     table = write_results(collect(experiment, output), output) if experiment.models() else ""
     if not experiment.selecting_methods():
         return table
-    selections = markdown(compare_selections(experiment, output, injected))
+    frame, means = compare_selections(experiment, output, injected, labels_of(experiment))
+    write_text(output / "selections.csv", frame.to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+    selections = markdown(means)
     captions = f"{CAPTION} {INJECTED_CAPTION}" if injected else CAPTION
     write_text(output / "selections.md", f"{selections}\n\n{captions}\n")
     return table or selections

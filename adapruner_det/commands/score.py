@@ -24,8 +24,10 @@ from tabulate import tabulate
 
 from adapruner_det.baselines.registry import (
     ADAPRUNER,
+    CLASSIFICATION,
     DETECTION,
     EARLY,
+    GROUPS,
     METHODS,
     TRAINED,
     Method,
@@ -45,23 +47,26 @@ PROXY = "proxy"
 
 
 def table() -> str:
-    """All methods, a line each."""
-    rows = [
-        [
-            name,
-            method.summary,
-            method.source,
-            ", ".join(method.needs) or "nothing",
-            "score again" if method.looks_at_ratio else "cut",
-            "no" if method.not_for_detection else "yes",
-            _choices(name, method),
-        ]
+    """All methods, a line each, by what they need."""
+    parts = []
+    for group in GROUPS:
+        rows = [_row(name, method) for name, method in METHODS.items() if method.group == group]
+        parts += [f"Needs {group}:", "", tabulate(rows, headers=_HEADERS, tablefmt="github"), ""]
+    reasons = [
+        refusal(name, task, part)
+        for task in (DETECTION, CLASSIFICATION)
         for name, method in METHODS.items()
+        for part in ("", method.classes_only)
     ]
-    reasons = [refusal(name, DETECTION, part) for name, method in METHODS.items() for part in ("", method.classes_only)]
-    notes = list(dict.fromkeys(filter(None, reasons)))
-    headers = ["method", "keeps the images", "proposed by", "looks at", "at another ratio", "for detection", "variants"]
-    return "\n".join([tabulate(rows, headers=headers, tablefmt="github"), "", *notes])
+    return "\n".join([*parts, *dict.fromkeys(filter(None, reasons))])
+
+
+_HEADERS = ["method", "keeps the images", "proposed by", "looks at", "at another ratio", "for", "variants"]
+
+
+def _row(name: str, method: Method) -> list[str]:
+    looks_at, again = ", ".join(method.needs) or "labels", "score again" if method.looks_at_ratio else "cut"
+    return [name, method.summary, method.source, looks_at, again, ", ".join(method.tasks), _choices(name, method)]
 
 
 def _choices(name: str, method: Method) -> str:

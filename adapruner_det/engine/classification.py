@@ -91,6 +91,10 @@ class ClassificationTask:
         return classification_statistics.statistics_of(cfg, cast(ImageClassifier, model), records)
 
     @staticmethod
+    def object_features(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
+        return classification_statistics.last_layer_of(cfg, cast(ImageClassifier, model), records).features
+
+    @staticmethod
     def image_indices(batch: dict) -> Tensor:
         return batch["image_index"]
 

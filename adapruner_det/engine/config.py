@@ -154,6 +154,16 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.MASK.SELECTION_LOSS = True
     cfg.ADAPRUNER.MASK.COMPRESSION_LOSS = True
 
+    # Plain trainings may leave images out epoch by epoch, in place of a selection: "infobatch" (Qin et al. 2024) or
+    # "seta" (Zhou et al. 2025). SOLVER.MAX_ITER is what a training takes, and its epochs are shorter: there are more of
+    # them in it. The share of the steps that so many epochs would have taken is logged as steps_saved.
+    cfg.DYNAMIC = CN()
+    cfg.DYNAMIC.METHOD = ""
+    # Share that an epoch leaves out: infobatch of the images with losses below the mean, seta of all at random.
+    cfg.DYNAMIC.RATIO = 0.5
+    # Last share of SOLVER.MAX_ITER in which losses leave nothing out.
+    cfg.DYNAMIC.ANNEAL = 0.125
+
     # The other methods, random selection among them. Most look at a proxy: a network that trains on all images,
     # without pruning.
     cfg.SCORING = CN()

@@ -18,6 +18,7 @@ from ..data.small_copies import copies_of
 from ..evaluation.voc_ap import build_evaluator
 from ..pruning.statistics import Statistics
 from . import detection_statistics
+from .object_features import object_features_of
 
 
 class DetectionTask:
@@ -89,6 +90,10 @@ class DetectionTask:
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
         return detection_statistics.statistics_of(cfg, model, records)
+
+    @staticmethod
+    def object_features(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
+        return object_features_of(cfg, model, records)
 
     @staticmethod
     def image_indices(batch: list[dict]) -> Tensor:

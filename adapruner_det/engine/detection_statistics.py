@@ -30,7 +30,7 @@ from torchvision.ops import box_iou
 
 from ..data.mapper import QuickMapper
 from ..data.small_copies import copies_of
-from ..pruning.matching import Detections, Labels
+from ..pruning.matching import Detections, Labels, agreement
 from ..pruning.statistics import Statistics
 from .console import counted
 from .distributed import unwrapped
@@ -144,9 +144,16 @@ def detections_of(
     )
 
 
-def found_boxes(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
-    """The share of each image's boxes that the detector finds, (N,) float32 in [0, 1]; see `shares_found`."""
-    return shares_found(boxes_of_records(records), detections_of(cfg, model, records, SCORE), len(records))
+def found_boxes(cfg: CfgNode, model: nn.Module, records: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each image's boxes that the detector finds, and how well it finds each box.
+
+    Returns:
+        (N,) float32 in [0, 1], see `shares_found`; (M,) float32, see `matching.agreement`.
+    """
+    labels, detections = boxes_of_records(records), detections_of(cfg, model, records)
+    confident = detections.scores > SCORE
+    shares = shares_found(labels, Detections(*(values[confident] for values in detections)), len(records))
+    return shares, agreement(labels, detections, len(records))
 
 
 def shares_found(labels: Labels, detections: Detections, num: int, iou: float = IOU) -> np.ndarray:

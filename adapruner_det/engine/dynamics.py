@@ -30,6 +30,7 @@ class DynamicsRecorder:
         self.losses = torch.full((epochs, num_images), float("nan"))
         self.correct = torch.full((epochs if answers else 0, num_images), _NOT_VISITED, dtype=torch.uint8)
         self.measured: list[Tensor] = []
+        self.agreement: list[Tensor] = []
 
     def add(self, index: Tensor, losses: Tensor, correct: Tensor | None = None) -> None:
         """Notes a batch: identities (B,), losses (B,), and (B,) bool where there are answers.
@@ -45,14 +46,16 @@ class DynamicsRecorder:
         if correct is not None:
             self.correct[place] = correct[known].to(torch.uint8)
 
-    def measure(self, shares: np.ndarray) -> None:
-        """Notes a measurement between two steps: the share of each image's boxes that is found, (N,)."""
+    def measure(self, shares: np.ndarray, agreement: np.ndarray) -> None:
+        """Notes a measurement between two steps: the share of each image's boxes that is found (N,), and how well each (M,)."""
         self.measured.append(torch.from_numpy(np.asarray(shares, dtype=np.float32)))
+        self.agreement.append(torch.from_numpy(np.asarray(agreement, dtype=np.float32)))
 
     def dynamics(self) -> Dynamics:
         """All of it."""
         if self.measured:
-            return Dynamics(self.losses.numpy(), torch.stack(self.measured).numpy())
+            measured = (torch.stack(rows).numpy() for rows in (self.measured, self.agreement))
+            return Dynamics(self.losses.numpy(), *measured)
         correct = self.correct.numpy().astype(np.float32)
         return Dynamics(self.losses.numpy(), np.where(correct == _NOT_VISITED, np.float32("nan"), correct))
 
@@ -62,11 +65,12 @@ class DynamicsRecorder:
             "losses": self.losses.clone(),
             "correct": self.correct.clone(),
             "measured": list(self.measured),
+            "agreement": list(self.agreement),
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.visits, self.losses, self.correct = (state[name].clone() for name in ("visits", "losses", "correct"))
-        self.measured = list(state["measured"])
+        self.measured, self.agreement = list(state["measured"]), list(state["agreement"])
 
 
 def num_epochs(iterations: int, batch_size: int, num_images: int) -> int:

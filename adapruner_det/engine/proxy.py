@@ -42,6 +42,7 @@ GRADIENTS = ("auto", "full", "last_layer")
 _WITHOUT_EFFECT = (
     *NO_MATTER,
     "ADAPRUNER",
+    "DYNAMIC",
     "SCORING.NETWORKS",
     "SCORING.GRAND",
     "SCORING.CLASS_BALANCE",
@@ -107,7 +108,8 @@ class Proxy:
     def dynamics(self) -> tuple[Dynamics, float]:
         """What happened while it trained, and the seconds of measuring it besides training."""
         content = self._dynamics()
-        return Dynamics(content["losses"], content["correct"]), content["measuring_seconds"].item()
+        rows = {name: content[name] for name in Dynamics._fields if name in content}  # former versions had two of them
+        return Dynamics(**rows), content["measuring_seconds"].item()
 
     def trained_network(self) -> nn.Module:
         """The network at the end of its training, in evaluation mode."""
@@ -255,6 +257,7 @@ def _proxy_config(cfg: CfgNode, seed: int, folder: Path) -> CfgNode:
     cfg.DATASETS.TEST = ()
     cfg.TEST.EXPECTED_RESULTS = []
     cfg.ADAPRUNER.ENABLED = False
+    cfg.DYNAMIC.METHOD = ""
     cfg.SEED = seed
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()

@@ -62,6 +62,14 @@ def _finished_model(proxy: Proxy, known: Statistics) -> Part:
     return {"losses": found.losses, "features": found.features, "found": found.found}, seconds
 
 
+def _objects(proxy: Proxy, known: Statistics) -> Part:
+    def compute() -> Arrays:
+        return {"objects": proxy.adapter.object_features(proxy.cfg, proxy.trained_network(), proxy.records)}
+
+    arrays, seconds = proxy.cached("objects", compute)
+    return {"objects": arrays["objects"]}, seconds
+
+
 def _last_layer(proxy: Proxy, known: Statistics) -> Part:
     layer, seconds = _layer_of(proxy, "last_layer", proxy.trained_network)
     return {"last_layer": layer}, seconds
@@ -96,7 +104,9 @@ def _pixels(proxy: Proxy, known: Statistics) -> Part:
 
 
 _PARTS: dict[str, Callable[[Proxy, Statistics], Part]] = {
+    "features": _finished_model,
     "finished_model": _finished_model,
+    "objects": _objects,
     "last_layer": _last_layer,
     "dynamics": _dynamics,
     "early": _early,

@@ -27,7 +27,7 @@ from .trainer import AdaPrunerTrainer
 
 EARLY_WEIGHTS, DYNAMICS, LAST_WEIGHTS = "early.pth", "dynamics.npz", "model_final.pth"
 
-Measure = Callable[[CfgNode, torch.nn.Module, list[dict]], np.ndarray]
+Measure = Callable[[CfgNode, torch.nn.Module, list[dict]], tuple[np.ndarray, np.ndarray]]
 
 
 class RecordingStep(MixedPrecisionTrainer):
@@ -69,7 +69,7 @@ class ProxyTrainer(AdaPrunerTrainer):
 
     Args:
         cfg: of the run, without pruning.
-        measure: which share of its boxes is found in each image, (N,), for detection.
+        measure: which share of its boxes is found in each image, (N,), and how well each box, (M,), for detection.
         to_the_end: else it stops at the early point; resumed, it goes on from there.
     """
 
@@ -132,7 +132,7 @@ class ProxyHook(HookBase):
             write_bytes(Path(cfg.OUTPUT_DIR) / EARLY_WEIGHTS, content.getvalue())
         if self.measure and done in measuring_iterations(cfg):
             start = time.perf_counter()
-            self.trainer.recorder.measure(self.measure(cfg, model, self.records))
+            self.trainer.recorder.measure(*self.measure(cfg, model, self.records))
             self._measuring += time.perf_counter() - start
 
     def after_train(self):

@@ -14,6 +14,7 @@ Each is a class without state, whose functions are these. A record is a dict wit
     labelled(records)                  the `Statistics` of images before a model has seen them
     class_counts(records)              objects of each class in each image, (N, K) int16
     statistics(cfg, model, records)    what a trained model, which is left as it was, says of each image
+    object_features(cfg, model, records)  what it sees in the box of each label, (M, F)
     image_indices(batch)               `image_index` of each image of a batch, (B,) integers
 """
 

@@ -25,6 +25,7 @@ from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .console import Progress, say
 from .distributed import init_default_trainer, unwrapped
+from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
 from .hooks import AdaPrunerHook, PageHook
 from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
@@ -54,6 +55,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         self.pruning = cfg.ADAPRUNER.ENABLED
         self.task = task_of(cfg)
         check_numbers(cfg)
+        check_dynamic(cfg)
         if self.pruning:
             check_pruning(cfg)
         for name in cfg.DATASETS.TEST:  # so that what is wrong with it is said before training
@@ -61,7 +63,8 @@ class AdaPrunerTrainer(DefaultTrainer):
         with small_copies(cfg):
             self._records, self._others = self._choose_records(cfg)
         cfg = with_max_iter(cfg, len(self._records))
-        self._sampler = ResumableSampler(len(self._records), seed=cfg.SEED if cfg.SEED >= 0 else None)
+        sampler = EpochSampler if cfg.DYNAMIC.METHOD else ResumableSampler
+        self._sampler = sampler(len(self._records), seed=cfg.SEED if cfg.SEED >= 0 else None)
         if self.pruning:
             check_run_length(cfg, len(self._records))
         # Detectron2's own mixed precision would insist on CUDA: ours takes its place below.
@@ -84,9 +87,11 @@ class AdaPrunerTrainer(DefaultTrainer):
     def _build_step(self, cfg: CfgNode) -> MixedPrecisionTrainer:
         parts = self._trainer.model, self._trainer.data_loader, self._trainer.optimizer
         options = {"mixed_precision": cfg.SOLVER.AMP.ENABLED, "seed": cfg.SEED if cfg.SEED >= 0 else None}
-        if not self.pruning:
+        if not self.pruning and not cfg.DYNAMIC.METHOD:
             return MixedPrecisionTrainer(*parts, **options)
         return_per_image_losses(self.model)
+        if isinstance(self._sampler, EpochSampler):
+            return DynamicStep(*parts, *options.values(), cfg=cfg, task=self.task, sampler=self._sampler)
         expected = cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected"
         class_counts = self.task.class_counts(self._records) if expected else None
         pruner = build_pruner(cfg, len(self._records), 0 if class_counts is None else class_counts.shape[1])

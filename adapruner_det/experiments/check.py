@@ -8,7 +8,9 @@ from ..baselines.registry import ADAPRUNER, METHODS, refusal
 from ..engine import load_config
 from ..engine.proxy import proxy_settings, task_name
 from ..engine.select import variant_of
+from ..engine.tasks import task_of
 from ..engine.trainer import check_pruning
+from ..pruning.statistics import Statistics
 from .experiment import Experiment, Stage
 
 
@@ -86,6 +88,13 @@ def test_set(experiment: Experiment, model: str) -> str:
     if len(names) != 1:
         raise ValueError(f"{stage.config}: DATASETS.TEST has to name one data set to compare on, not {names}")
     return names[0]
+
+
+def labels_of(experiment: Experiment) -> Statistics:
+    """What is labelled in the images that methods choose among."""
+    cfg = load_stage(experiment.selecting_stage())
+    task = task_of(cfg)
+    return task.labelled(task.split_competing(cfg, task.load_records(cfg))[0])
 
 
 def load_stage(stage: Stage) -> CfgNode:

@@ -222,6 +222,8 @@ def _data_key(cfg: CfgNode) -> tuple:
 def _counting(cfg: CfgNode, what: str) -> CfgNode:
     """The settings that a run depends on: it goes on, or stays finished, when others have changed."""
     settings = without_preset(cfg)
+    if not settings.DYNAMIC.METHOD:
+        del settings["DYNAMIC"]
     empty, balance = {"EMPTY_IMAGES"}, {"CLASS_BALANCE"}
     kept = {
         "training": {"ADAPRUNER": set(), "SCORING": set()},

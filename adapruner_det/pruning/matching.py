@@ -80,6 +80,16 @@ def confirmed_ones(labels: Labels, detections: Detections, num_images: int) -> n
     return confirmed
 
 
+def agreement(labels: Labels, detections: Detections, num_images: int) -> np.ndarray:
+    """IoU x score of the detection of its class that finds each label best, (M,) float32; 0 where none overlaps it."""
+    best = np.zeros(len(labels.boxes), np.float32)
+    for _, of_labels, of_detections in by_image(labels, detections, num_images):
+        overlaps = iou(detections.boxes[of_detections], labels.boxes[of_labels])
+        same = detections.classes[of_detections][:, None] == labels.classes[of_labels]
+        best[of_labels] = (same * overlaps * detections.scores[of_detections][:, None]).max(axis=0, initial=0)
+    return best
+
+
 def without_crowds(labels: Labels, detections: Detections, num_images: int) -> tuple[Labels, Detections]:
     """The labels of single objects, and the detections that do not lie in a crowd by half."""
     if labels.crowds is None or not labels.crowds.any():

@@ -46,10 +46,12 @@ class Dynamics(NamedTuple):
         losses: (E, N) float32, the loss of each image at its visit in each epoch, before the step.
         correct: (E', N) float32. Classification: 1 where the image was classified right at that visit, else 0
             (E' = E). Detection: the share of its boxes that were found, measured E' times.
+        agreement: (E', M) float32, detection: IoU x score of what is found for each label, measured E' times.
     """
 
     losses: np.ndarray
     correct: np.ndarray
+    agreement: np.ndarray = _NOTHING
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Statistics:
         early: the last layers of classifiers early in their training.
         gradient_norms: (M, N) float32, of each image's loss, by M networks early in their training.
         pixels: (N, H, W, 3) uint8 RGB, of classification images.
+        objects: (M, F') float32, what the finished model sees in the box of each label; of a classification image all.
         image_learning_rate: what training multiplied the gradient of one image by.
     """
 
@@ -85,6 +88,7 @@ class Statistics:
     early: Sequence[LastLayer] = ()
     gradient_norms: np.ndarray = field(default_factory=lambda: _NOTHING)
     pixels: np.ndarray = field(default_factory=lambda: _NOTHING)
+    objects: np.ndarray = field(default_factory=lambda: _NOTHING)
     image_learning_rate: float = 0.0
 
     def __post_init__(self) -> None:

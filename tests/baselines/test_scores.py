@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from adapruner_det.baselines.scores import class_by_class, interleave, scores_of_order
+from adapruner_det.baselines.scores import class_by_class, divided, interleave, scores_of_order, scores_of_quotas
 
 
 def test_the_first_scores_highest():
@@ -24,3 +25,21 @@ def test_each_class_keeps_its_own_order_and_its_share():
 def test_the_seed_says_which_classes_stay_where_few_images_do():
     orders = [class_by_class(np.arange(20), lambda of_class: np.arange(len(of_class)), seed) for seed in range(10)]
     assert len({tuple(sorted(order[:5])) for order in orders}) > 5
+
+
+@pytest.mark.parametrize(
+    "total, weights, quotas",
+    [
+        (6, [1, 1, 4], [1.5, 1.5, 3]),  # 1, 1 and 4, of which 1 is divided again
+        (11, [1, 1, 1], [4, 4, 3]),
+        (5, [0, 0, 9], [1, 1, 3]),  # what nobody wants is divided evenly
+    ],
+)
+def test_places_are_divided_by_weight_up_to_the_size(total, weights, quotas):
+    np.testing.assert_allclose(divided(total, np.array(weights, float), np.array([4, 4, 3])), quotas)
+
+
+def test_a_cut_keeps_the_quotas_and_the_best():
+    groups, scores = np.array([0, 0, 0, 1, 1, 1]), np.array([1.0, 3, 2, 5, 6, 4])
+    found = scores_of_quotas(groups, np.array([1.0, 2.0]), scores)
+    assert set(np.argsort(-found)[:3]) == {1, 3, 4}

@@ -24,6 +24,7 @@ from adapruner_det.engine.detection_statistics import (
     losses_and_features_of,
     shares_found,
 )
+from adapruner_det.engine.object_features import object_features_of
 from adapruner_det.modeling.per_image import return_per_image_losses
 from adapruner_det.pruning.matching import Detections, Labels
 
@@ -200,6 +201,20 @@ def test_features_are_mean_colours_without_the_padding(plain_records):
     losses, features = losses_and_features_of(config(), toy, plain_records)
     np.testing.assert_allclose(features, [[1, 0, 0], [0, 2, 0], [0.5, 0.5, 1]], rtol=1e-6)
     assert features.dtype == np.float32 and len(*losses.values()) == 3
+
+
+def test_features_of_objects_are_those_of_their_boxes(tmp_path):
+    """Half of a picture is green, half is blue; twice as large as it is, it has the same features."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:, :32, 1], picture[:, 32:, 0] = 100, 200
+    sides = [(0, 2, 2, 24, 30), (1, 40, 2, 62, 30)]
+    records = [make_record(tmp_path / "a.png", picture, sides), make_record(tmp_path / "b.png", picture[:, 32:])]
+    records += [make_record(tmp_path / "c.png", picture, sides[::-1])]
+    cfg = config()
+    for size in (0, 64):
+        cfg.INPUT.MIN_SIZE_TEST = size
+        found = object_features_of(cfg, Toy(), records)
+        np.testing.assert_allclose(found, [[0, 1, 0], [2, 0, 0], [2, 0, 0], [0, 1, 0]], atol=1e-5)
 
 
 def test_mixed_precision_is_that_of_the_config(records):
@@ -406,7 +421,7 @@ def test_detections_are_in_pixels_of_the_original_image(records):
 def test_boxes_found_are_those_above_a_score(plain_records):
     toy = Toy({"0": detections((0.9, 0, *BOXES[0][0][1:])), "1": detections((0.1, 1, 2, 2, 20, 30)), "2": detections()})
     toy.test_score_thresh = 0.5
-    shares = found_boxes(config(), toy, plain_records)
+    shares, _ = found_boxes(config(), toy, plain_records)
     assert shares.tolist() == [1, 0, 1] and shares.dtype == np.float32
 
 

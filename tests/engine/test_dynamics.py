@@ -13,7 +13,7 @@ def test_each_visit_goes_to_its_epoch_and_those_beyond_the_last_are_left_out():
     # over the end of the first epoch: image 2 comes for its second visit
     recorder.add(torch.tensor([1, 2]), torch.tensor([0.1, 1.2]), torch.tensor([False, False]))
     recorder.add(torch.tensor([2, 0]), torch.tensor([9.0, 1.0]), torch.tensor([True, True]))
-    losses, correct = recorder.dynamics()
+    losses, correct, _ = recorder.dynamics()
     np.testing.assert_allclose(losses, np.array([[0.0, 0.1, 0.2], [1.0, NAN, 1.2]]), rtol=1e-6)
     np.testing.assert_array_equal(correct, [[0, 0, 1], [1, NAN, 0]])
     assert losses.dtype == correct.dtype == np.float32
@@ -27,9 +27,10 @@ def test_one_batch_may_hold_an_image_more_than_once():
 
 def test_measurements_take_the_place_of_answers():
     recorder = DynamicsRecorder(2, epochs=1, answers=False)
-    recorder.measure(np.array([0.5, 1.0]))
-    recorder.measure(np.array([0.0, 1.0]))
+    recorder.measure(np.array([0.5, 1.0]), np.array([0.3, 0.1, 0.9]))
+    recorder.measure(np.array([0.0, 1.0]), np.array([0.2, 0.1, 0.8]))
     np.testing.assert_array_equal(recorder.dynamics().correct, [[0.5, 1], [0, 1]])
+    np.testing.assert_allclose(recorder.dynamics().agreement, [[0.3, 0.1, 0.9], [0.2, 0.1, 0.8]])
 
 
 def test_the_state_brings_everything_back_and_is_a_copy():

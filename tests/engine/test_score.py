@@ -90,6 +90,8 @@ def test_a_method_or_variant_that_does_not_apply_says_why_in_one_line():
         assert reason.startswith(name) and " does not apply to detection: " in reason and "\n" not in reason
         assert not registry.refusal(name, CLASSIFICATION, variant)
     assert not registry.refusal("bnsl", DETECTION, "easy")
+    assert registry.refusal("tfdp", CLASSIFICATION).startswith("tfdp does not apply to classification: ")
+    assert not registry.refusal("tfdp", DETECTION)
 
 
 def test_settings_that_cannot_be_are_refused_before_any_work(proxies):

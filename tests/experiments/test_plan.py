@@ -148,7 +148,9 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
     assert changed(opts={"SCORING.SNAPSHOTS": "3"}) == of_proxy
     assert changed(prune_opts={"SOLVER.BASE_LR": "0.5"}) == of_adapruner | of_proxy
     assert changed(prune_opts={"SCORING.CLASS_BALANCE": "True"}) == of_random | of_proxy - {proxy_run(0)}
-    assert changed(train_opts={"SOLVER.BASE_LR": "0.5"}) == {name for name in first if name.startswith("train/")}
+    of_training = {name for name in first if name.startswith("train/")}
+    assert changed(train_opts={"SOLVER.BASE_LR": "0.5"}) == of_training
+    assert changed(train_opts={"DYNAMIC.METHOD": "seta"}) == of_training and not changed(opts={"DYNAMIC.RATIO": "0.3"})
     assert changed(prune_opts={"ADAPRUNER.EMPTY_IMAGES": "keep"}) == first.keys() - {FULL_RUN}
     write_voc_image(data, "i1", [("black", 5, 5, 20, 20)])
     assert changed() == first.keys()

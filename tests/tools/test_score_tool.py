@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import write_voc_folder
 
-from adapruner_det.baselines.registry import METHODS
+from adapruner_det.baselines.registry import GROUPS, METHODS
 from adapruner_det.pruning import Selection
 
 SETTINGS = ("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_EPOCHS", "4", "SOLVER.WARMUP_ITERS", "0")
@@ -82,16 +82,20 @@ def test_a_method_that_does_not_apply_is_refused_with_its_reason(run_tool, tmp_p
 def test_the_list_has_every_method_and_every_reason():
     shown = import_module("adapruner_det.commands.score").table()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if "|" in line]
-    by_name = {row[0]: row for row in rows[2:]}
-    assert list(by_name) == list(METHODS)
+    by_name = {row[0]: row for row in rows if row[0] in METHODS}
+    assert set(by_name) == set(METHODS) and len(rows) == len(METHODS) + 2 * len(GROUPS)
     for name, method in METHODS.items():
-        _, summary, source, needs, ratio, detection, variants = by_name[name]
+        _, summary, source, needs, ratio, tasks, variants = by_name[name]
         assert (summary, source) == (method.summary, method.source)
-        assert needs == (", ".join(method.needs) or "nothing")
-        assert detection == ("no" if method.not_for_detection else "yes") and method.not_for_detection in shown
+        assert needs == (", ".join(method.needs) or "labels") and tasks == ", ".join(method.tasks)
+        assert method.not_for_detection in shown and method.not_for_classification in shown
         assert (ratio == "cut") == (not method.looks_at_ratio) and all(own in variants for own in method.variants)
     assert "bnsl (supervised) does not apply to detection" in shown
-    assert by_name["bnsl"][4:] == ["score again", "yes", "SCORING.BNSL auto, easy, hard, supervised"]
+    assert by_name["bnsl"][4:] == [
+        "score again",
+        "classification, detection",
+        "SCORING.BNSL auto, easy, hard, supervised",
+    ]
 
 
 def test_what_the_config_gets_wrong_is_told_in_a_line(tmp_path, run_tool):

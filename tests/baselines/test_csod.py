@@ -1,0 +1,24 @@
+import numpy as np
+from made_up import statistics
+
+from adapruner_det.baselines.csod import by_turns, csod
+from adapruner_det.pruning.matching import Labels
+
+X, Y = (1, 0), (0, 1)
+CLASSES, IMAGES, UNITS = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 2, 3]), np.float32([X, X, Y, X, Y])
+
+
+def test_turns_by_hand():
+    """
+    Class 0 has X, X, Y: X is nearest to their sum, image 0. Class 1 has X of image 2 and Y: equal, image 2, and with it
+    Y of class 0 is taken. Then image 1, and 3; without objects comes last.
+    """
+    assert list(by_turns(CLASSES, IMAGES, UNITS, 5, 0)) == [0, 2, 1, 3, 4]
+
+
+def test_objects_of_a_class_in_an_image_are_averaged():
+    labels = Labels(np.ones((6, 4)), np.r_[CLASSES, 0], np.r_[IMAGES, 1])
+    objects = np.float32([X, X, Y, X, Y, Y])  # image 1 has X and Y of class 0, which is nearest to the sum
+    scores = csod(statistics(5, labels=labels._replace(images=np.sort(labels.images), classes=np.array(
+        [0, 0, 0, 0, 1, 1])), objects=objects[[0, 1, 5, 2, 3, 4]]), 0.5, 0)  # fmt: skip
+    assert np.argmax(scores) == 1 and np.argmin(scores) == 4

@@ -1,0 +1,12 @@
+import numpy as np
+from made_up import statistics
+
+from adapruner_det.baselines.tfdp import tfdp
+from adapruner_det.pruning.matching import Labels
+
+
+def test_by_hand():
+    """Of a class, a square and a box four times as long: 20 / 10 and 50 / 20, that is 2 and 2.5 of a mean of 2.25."""
+    boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 45], [0, 0, 3, 3], [0, 0, 9, 1]])
+    labels = Labels(boxes, np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), np.array([False, False, False, True]))
+    np.testing.assert_allclose(tfdp(statistics(3, labels=labels), 0.5, 0), [2 / 2.25, 2.5 / 2.25 + 1, 0])
