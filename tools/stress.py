@@ -13,6 +13,7 @@ Both print one line a kind of what happened, and leave in --output what went wro
 
 import argparse
 import builtins
+import importlib
 import io
 import json
 import os
@@ -25,6 +26,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,11 +168,22 @@ def kill_me() -> None:
 
 
 def prune(command: str, output: Path, resume: bool = False, kill_in: int | None = None) -> None:
-    """A pruning run in this process; with `kill_in` it dies in that write. Leaves the number of writes in `output`.writes."""
+    """A pruning run in this process; with `kill_in` it dies in that write.
+
+    Leaves the number of writes in `output`.writes and the modules it imported in `output`.modules.
+    """
     writes = Writes(kill_in)
     arguments = [*command.split(), "OUTPUT_DIR", str(output)]
     train_net.run(argument_parser().parse_args([*["--resume"] * resume, *arguments]))
     Path(f"{output}.writes").write_text(str(writes.count))
+    Path(f"{output}.modules").write_text("\n".join(sys.modules))
+
+
+def import_as(modules: Path) -> None:
+    """Imports what a run imported, so that the runs forked from here need not."""
+    for name in modules.read_text().splitlines():
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def says(folder: Path) -> tuple[list, list]:
@@ -187,12 +200,13 @@ def kills(args) -> Counter:
         "classification": PICTURES.format(data=make_pictures(args.output / "pictures")),
     }
     alone = {}
-    for task, command in commands.items():
-        folder, start = args.output / f"{task}_alone", time.monotonic()
-        status = forked(lambda c=command, f=folder: prune(c, f), args.output / f"{task}_alone.log")
-        if status:
-            raise SystemExit(f"the run left alone failed: {args.output / f'{task}_alone.log'}")
-        alone[task] = says(folder), time.monotonic() - start, int(Path(f"{folder}.writes").read_text())
+    for name in ("first", "alone"):  # the first run says what to import, and the second how long a run takes then
+        for task, command in commands.items():
+            folder, start = args.output / f"{task}_{name}", time.monotonic()
+            if forked(lambda c=command, f=folder: prune(c, f), Path(f"{folder}.log")):
+                raise SystemExit(f"the run left alone failed: {folder}.log")
+            alone[task] = says(folder), time.monotonic() - start, int(Path(f"{folder}.writes").read_text())
+            import_as(Path(f"{folder}.modules"))
     for number in range(args.times):
         task = ("detection", "classification")[number % 2]
         wanted, seconds, writes = alone[task]
