@@ -50,13 +50,13 @@ from adapruner_det.pruning import Selection
 KILLED = -signal.SIGKILL
 OURS = (AssertionError, FloatingPointError, ImportError, KeyError, OSError, SystemExit, ValueError)
 BOXES = (
-    "--config-file configs/bccd/prune_yolov3_tiny_R18.yaml --register data=voc:{data}:all SOLVER.MAX_ITER 14 "
-    "SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 4 SOLVER.WARMUP_ITERS 0 DATALOADER.NUM_WORKERS 0 MODEL.DEVICE cpu "
+    "--config-file configs/bccd/prune_yolov3_tiny_R18.yaml --register data=voc:{data}:all SOLVER.MAX_ITER 9 "
+    "SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 3 SOLVER.WARMUP_ITERS 0 DATALOADER.NUM_WORKERS 0 MODEL.DEVICE cpu "
     "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SEED 1 ADAPRUNER.KEEP_RATIO 0.5"
 )
 PICTURES = (
-    "--config-file configs/cifar10/prune_small.yaml --register data=images:{data} SOLVER.MAX_EPOCHS 0 SOLVER.MAX_ITER 24 "
-    "SOLVER.IMS_PER_BATCH 4 SOLVER.CHECKPOINT_PERIOD 6 SOLVER.WARMUP_ITERS 0 MODEL.DEVICE cpu SEED 1 ADAPRUNER.KEEP_RATIO 0.5"
+    "--config-file configs/cifar10/prune_small.yaml --register data=images:{data} SOLVER.MAX_EPOCHS 0 SOLVER.MAX_ITER 12 "
+    "SOLVER.IMS_PER_BATCH 4 SOLVER.CHECKPOINT_PERIOD 3 SOLVER.WARMUP_ITERS 0 MODEL.DEVICE cpu SEED 1 ADAPRUNER.KEEP_RATIO 0.5"
 )
 
 

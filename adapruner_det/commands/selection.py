@@ -38,7 +38,7 @@ from adapruner_det.commands import program
 from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import EXPORTS, export_selection, register_sources
 from adapruner_det.data.pruned_datasets import split_records
-from adapruner_det.data.selection_lists import write_selection
+from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import CLASS_COLUMN, cut_as_made, make_selection, summary
 from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
@@ -57,6 +57,7 @@ def show(args):
 def cut(args):
     if Path(args.output).resolve() == Path(args.folder).resolve():
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
+    check_replaceable(args.output, args.overwrite)
     selection, statistics = Selection.load(args.folder), None
     if is_solved(selection) and args.across_classes:
         raise SystemExit(
@@ -81,6 +82,7 @@ def cut(args):
 
 
 def random(args):
+    check_replaceable(args.output, args.overwrite)
     cfg = load_config(args.config_file, args.register, args.opts)
     task = task_of(cfg)
     competing, others = task.split_competing(cfg, task.load_records(cfg))
@@ -227,6 +229,7 @@ def parse_arguments():
 def _add_ratio(command):
     command.add_argument("--keep-ratio", type=float, required=True, help="share of the images that stays")
     command.add_argument("--output", required=True, metavar="DIR", help="where the new selection goes")
+    command.add_argument("--overwrite", action="store_true", help="replace a selection that lies there")
 
 
 def _add_data(command):

@@ -7,6 +7,7 @@ from adapruner_det.commands import program
 from adapruner_det.engine import AdaPrunerTrainer, argument_parser, setup  # first: it quiets imports
 from adapruner_det.engine.checkpoint import RunCheckpointer
 from adapruner_det.engine.distributed import launch, leave_process_groups
+from adapruner_det.engine.run_folder import clear
 from adapruner_det.engine.stopping import Stopped, StopSignals
 
 
@@ -31,6 +32,9 @@ def prepare(args):
             return partial(AdaPrunerTrainer.test, cfg, model)
         trainer = AdaPrunerTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
+        if args.overwrite:
+            trainer.check()
+            clear(cfg.OUTPUT_DIR)
         return trainer.train
     # yacs asserts that a file or key exists; an extra that the config asks for may not be installed
     except (AssertionError, ImportError, KeyError, OSError, ValueError) as problem:
