@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -64,6 +64,7 @@ class Findings:
     losing: set[Hashable] = field(default_factory=set)  # of those that would be trained on without one of their objects
     faulty: set[Hashable] = field(default_factory=set)  # and of those with a problem that does no harm
     bad_objects: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)  # objects of classes that were not asked for, by class
     notes: dict[str, Counter[Hashable]] = field(default_factory=lambda: defaultdict(Counter))
     _names: dict[tuple[int, int], Hashable] = field(default_factory=dict)  # image ids by file
 
@@ -108,17 +109,36 @@ class Findings:
         if self.problems:
             raise_or_warn(self.problems, where, self.on_invalid, num_images, len(left), self.bad_objects)
         for what, images in self.notes.items():
-            names = ", ".join(map(quoted, list(images)[:LOGGED_LINES])) + (
-                ", ..." if len(images) > LOGGED_LINES else ""
+            logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {_listed(list(images))})")
+        if self.left_out:
+            shown = _listed([f"{name} ({count})" for name, count in self.left_out.most_common()])
+            logger.warning(
+                f"{where}: {self.left_out.total()} objects of other classes are left out, as if not labelled: {shown}"
             )
-            logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {names})")
         return left
+
+    def check_left_out(self, class_names: Sequence[str], present: Collection[str], source: PathLike) -> None:
+        """
+        Raises:
+            ValueError: objects were left out, and a class that was asked for is not there: it may be misspelt.
+        """
+        missing = [name for name in class_names if name not in present]
+        if self.left_out and missing:
+            others = [name for name in present if name not in class_names]
+            raise ValueError(
+                f"{source} has no class {_listed(missing)}, but {_listed(others)}, which was not asked for: correct the "
+                "class names, or leave them away for all of them"
+            )
 
 
 def check_on_invalid(on_invalid: str) -> None:
     """Raises ValueError unless `on_invalid` is one of `ON_INVALID`."""
     if on_invalid not in ON_INVALID:
         raise ValueError(f"on_invalid is {on_invalid!r}, not one of {', '.join(ON_INVALID)}")
+
+
+def _listed(names: Sequence[Hashable]) -> str:
+    return ", ".join(map(quoted, names[:LOGGED_LINES])) + (", ..." if len(names) > LOGGED_LINES else "")
 
 
 def first_lines(items: Sequence[object], count: int) -> list[str]:

@@ -163,7 +163,8 @@ def load_yolo_dataset(
 ) -> list[Record]:
     """Loads a split as Detectron2's dataset dicts.
 
-    Boxes that stick out of the picture by rounding are clipped. A line that is there twice counts once.
+    Boxes that stick out of the picture by rounding are clipped. A line that is there twice counts once. Objects of the
+    file's classes that are not among `class_names` are left out, which is said with their number.
 
     Args:
         on_invalid: what to do about problems, see `load_voc_dataset`.
@@ -195,6 +196,7 @@ def load_yolo_dataset(
         records.append(
             {**record, "annotations": _annotations(picture, (width, height), file, numbers, image_id, findings)}
         )
+    findings.check_left_out(class_names, file.class_names, file.path)
     _warn_of_no_labels(file, records, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
     return findings.usable(records, len(pictures), where)
@@ -233,8 +235,7 @@ def _annotations(
         if cls in numbers:
             annotations.append({"category_id": numbers[cls], **annotation})
         else:
-            message = f"line {number}: class {file.class_names[cls]} is not among the class names"
-            findings.add_object(image_id, Problem(os.fspath(labels), message))
+            findings.left_out[file.class_names[cls]] += 1
     return annotations
 
 

@@ -32,7 +32,12 @@ class RunCheckpointer(DetectionCheckpointer):
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info(f"Saving checkpoint to {path}")
         with replacing(path) as file:
-            torch.save({"model": self.model.state_dict(), **states, **kwargs}, file)
+            try:
+                torch.save({"model": self.model.state_dict(), **states, **kwargs}, file)
+            except RuntimeError as error:  # torch's own, of the end of a file whose middle could not be written
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:

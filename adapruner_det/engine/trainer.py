@@ -24,7 +24,7 @@ from .distributed import init_default_trainer, unwrapped
 from .hooks import AdaPrunerHook
 from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
-from .stopping import Stopped, StopSignals, held_back
+from .stopping import Stopped, StopSignals, full_disk_stops, held_back
 from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer, Visits
 
@@ -121,7 +121,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         super().load_state_dict(state_dict)
 
     def train(self):
-        with self._signals.caught():
+        with self._signals.caught(), full_disk_stops(self.cfg.OUTPUT_DIR):
             return super().train()
 
     def run_step(self):
@@ -130,7 +130,8 @@ class AdaPrunerTrainer(DefaultTrainer):
             super().run_step()
 
     def after_step(self):
-        super().after_step()
+        with full_disk_stops(self.cfg.OUTPUT_DIR):
+            super().after_step()
         if self.iter + 1 < self.max_iter:
             self._stop_if_asked()
 
@@ -150,7 +151,9 @@ class AdaPrunerTrainer(DefaultTrainer):
         if done < self.max_iter:
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
         comm.synchronize()  # nobody ends while another saves
-        raise Stopped(signum, f"{done} of {self.max_iter} iterations are done and saved in {self.cfg.OUTPUT_DIR}")
+        raise Stopped.by_signal(
+            signum, f"{done} of {self.max_iter} iterations are done and saved in {self.cfg.OUTPUT_DIR}"
+        )
 
     def build_hooks(self):
         # In place of Detectron2's, which DefaultTrainer has made just before.

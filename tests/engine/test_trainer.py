@@ -22,6 +22,7 @@ from adapruner_det.engine import detection as task_module
 from adapruner_det.engine.config import PRESETS
 from adapruner_det.engine.detection import DetectionTask
 from adapruner_det.engine.hooks import AdaPrunerHook
+from adapruner_det.engine.stopping import Stopped
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -237,6 +238,27 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, options):
         Selection.load(parts.OUTPUT_DIR + "/selection")
     train(parts, resume=True)
     assert scores(parts) == scores(whole) and len(kept(parts)) == 15
+
+
+@pytest.mark.parametrize("name", ["model_0000019.pth", "metrics.json", "selection"])
+def test_a_full_disk_ends_a_run_with_the_name_of_the_file_and_it_can_go_on(voc, config, tmp_path, monkeypatch, name):
+    settings = {"DATASETS.TRAIN": (voc("all"),), "SOLVER.CHECKPOINT_PERIOD": 10}
+    whole, full = config(**settings), config(folder="full", **settings)
+    train(whole)
+    place = tmp_path / "full" / (name if name == "metrics.json" else f".{name}.{os.getpid()}.tmp")
+    if name == "selection":
+        monkeypatch.setattr(Selection, "save", lambda selection, folder: Path("/dev/full").write_text("x"))
+    else:
+        place.symlink_to("/dev/full")
+    with pytest.raises(Stopped) as stopped:
+        train(full)
+    assert stopped.value.code == 1 and stopped.value.done.startswith("error: No space left on device: ")
+    what = str(tmp_path / "full") + ("" if name == "metrics.json" else f"/{name}")
+    assert stopped.value.done.endswith(f" {what}; what was saved before is sound: make room")
+    monkeypatch.undo()
+    place.unlink(missing_ok=True)
+    train(full, resume=True)
+    assert scores(full) == scores(whole)
 
 
 def test_a_final_checkpoint_that_is_half_there_is_written_again(voc, config):
