@@ -16,7 +16,7 @@ COMMANDS = {
     "random": ("selection", "select images at random, to compare with"),
     "export": ("selection", "list the kept images for another tool"),
     "pictures": ("selection", "draw kept and pruned images"),
-    "planted": ("selection", "what became of defects that datasets/inject_label_errors.py has planted"),
+    "injected": ("selection", "what became of defects that datasets/inject_label_errors.py has injected"),
     "compare": ("compare", "full, random and pruned training side by side, several seeds"),
 }
 # At the end of the command line, so that one config serves both.

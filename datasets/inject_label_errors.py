@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Injects label errors and near-duplicates into a list of a PASCAL VOC folder, to see what pruning makes of them.
 
-    python datasets/inject_label_errors.py /data/mine train --output /data/mine_planted
-    python tools/train_net.py --register my_train=voc:/data/mine_planted:train ... OUTPUT_DIR output/planted
-    python tools/selection.py planted output/planted/selection --planted /data/mine_planted/planted.json
+    python datasets/inject_label_errors.py /data/mine train --output /data/mine_injected
+    python tools/train_net.py --register my_train=voc:/data/mine_injected:train ... OUTPUT_DIR output/injected
+    python tools/selection.py injected output/injected/selection --injected /data/mine_injected/injected.json
 
 The new folder holds the list with near-duplicates added, and wrong labels in some of its images; images and
-annotations that stay as they are, are links to the old ones. `planted.json` says what went where. Other
+annotations that stay as they are, are links to the old ones. `injected.json` says what went where. Other
 lists stay clean: those that share an image with the list are left out.
 """
 
@@ -35,7 +35,7 @@ from adapruner_det.data.voc import IMAGE_SUFFIXES, collect_class_names, index_fi
 
 MAKER = "adapruner_det/datasets/inject_label_errors.py"
 VERSION = 1  # raise it whenever the same settings give other files
-PLANTED = "planted.json"
+INJECTED = "injected.json"
 DEFAULTS = Shares(duplicates=0.1, wrong_classes=0.05, shifted_boxes=0.05, missing_boxes=0.05)
 
 
@@ -47,8 +47,8 @@ class Source:
     """
 
     def __init__(self, data: Path, split: str):
-        if (data / PLANTED).exists():
-            raise ValueError(f"{data / PLANTED}: errors are injected there already; start from clean data")
+        if there := [data / name for name in (INJECTED, "planted.json") if (data / name).exists()]:  # formerly so
+            raise ValueError(f"{there[0]}: errors are injected there already; start from clean data")
         self.data = data
         self.classes = collect_class_names(data)
         records = load_voc_dataset(data, split, self.classes)
@@ -80,7 +80,7 @@ def inject_label_errors(
         copy: copy what stays as it is, instead of linking it.
 
     Returns:
-        The content of planted.json, in make_demo_set.py's form: "made_by", "version", "settings";
+        The content of injected.json, in make_demo_set.py's form: "made_by", "version", "settings";
         "classes"; "near_duplicate_of" (id -> id of its original); "wrong_label" (id -> "kind": "class",
         "box" or "missing", and "objects": true name and VOC box of each object in question).
 
@@ -102,14 +102,14 @@ def inject_label_errors(
     }
     texts = {
         list_path(split): "".join(f"{i}\n" for i in mixed_list(source.images, plan, seed)),
-        PLANTED: json.dumps(record, indent=1) + "\n",
+        INJECTED: json.dumps(record, indent=1) + "\n",
     }
     make_folder(output, texts, lambda folder: write_files(source, plan, folder, seed, copy))
     return record
 
 
 def injected_where(plan: Plan, images: dict[str, LabelledImage]) -> dict[str, Any]:
-    """The two entries of planted.json that say what is where."""
+    """The two entries of injected.json that say what is where."""
     wrong_label = {}
     for image_id, wrong in sorted(plan.wrong.items()):
         truth = [obj for obj in images[image_id].objects if obj.number in wrong.changes]
@@ -162,7 +162,7 @@ def summary(output: Path, record: dict[str, Any]) -> str:
         f"{len(record['near_duplicate_of'])} near-duplicates and {len(record['wrong_label'])} with wrong "
         f"labels ({by_kind})\n"
         f"  clean lists: {clean}\n"
-        f"  what was injected where: {output / PLANTED}"
+        f"  what was injected where: {output / INJECTED}"
     )
 
 

@@ -5,16 +5,15 @@ All pixels are real and come with scikit-learn, so nothing is downloaded: the di
 `load_digits` (UCI's handwritten digits, 8x8), the backgrounds are crops of its two photographs.
 Digits and photograph regions of the test images occur in no training image.
 
-Two faults that data pruning should find are planted in the training list and recorded in
-`planted.json`: near-duplicates of other training images, and wrong labels. Images without digits can
-be planted as well. The test list is clean.
+Two faults that data pruning should find are injected in the training list and recorded in
+`injected.json`: near-duplicates of other training images, and wrong labels. Images without digits can
+be injected as well. The test list is clean.
 """
 
 import argparse
 import json
 import math
 import os
-import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from typing import Any
 import cv2
 import numpy as np
 from sklearn.datasets import load_digits, load_sample_images
+from voc_folder import list_path, make_folder
 
 MAKER = "adapruner_det/datasets/make_demo_set.py"
-# Raise it whenever the same settings give other bytes: folders of an older version are made anew.
-VERSION = 3
+VERSION = 3  # raise it whenever the same settings give other bytes
 
 # Three digits that are hard to mistake for each other, so that a small network learns them in minutes.
 CLASSES = {"zero": 0, "four": 4, "seven": 7}
@@ -264,19 +263,18 @@ def annotation(image_id: str, objects: list[LabelledBox]) -> bytes:
     return ET.tostring(root) + b"\n"
 
 
-class DemoSetWriter:
-    """Draws, spoils and writes the images of one demo set into a folder.
+class DemoSet:
+    """Draws and spoils the images of one demo set: the content of its files, by path.
 
     Every image number (a position in drawing order, which no file shows) has random generators
     of its own, so what is in one image does not depend on how the others came out.
     """
 
-    def __init__(self, folder: Path, seed: int, images: int, test_images: int):
-        self.folder = folder
+    def __init__(self, seed: int, images: int, test_images: int):
+        self.files: dict[str, bytes] = {}
+        self.lists: dict[str, str] = {}
         self.seed = seed
         self.train, self.test = load_sources()
-        for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
-            (folder / name).mkdir(parents=True)
         # ids say nothing about an image: one shuffled numbering for both lists
         self.plan_rng = np.random.default_rng(seed)
         numbering = self.plan_rng.permutation(images + test_images) + 1
@@ -285,8 +283,8 @@ class DemoSetWriter:
     def rng(self, number: int, use: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, number, ["scene", "cut"].index(use)])
 
-    def write_trainval(self, images: int, duplicates: int, wrong_labels: int, empty: int) -> dict[str, Any]:
-        """Writes the training images and their list; returns what was planted."""
+    def draw_trainval(self, images: int, duplicates: int, wrong_labels: int, empty: int) -> dict[str, Any]:
+        """The training images and their list; returns what was injected."""
         originals = images - duplicates
         with_digits = originals - empty
         scenes = [
@@ -307,23 +305,23 @@ class DemoSetWriter:
             if number in kinds:
                 objects, truth = spoil_labels(rng, kinds[number], objects)
                 wrong_label[self.ids[number]] = {"kind": kinds[number], "objects": truth}
-            self.write_image(rng, self.ids[number], image, objects)
-        self.write_list("trainval", self.ids[:images])
+            self.add_image(rng, self.ids[number], image, objects)
+        self.add_list("trainval", self.ids[:images])
         return {
             "near_duplicate_of": dict(sorted(near_duplicate_of.items())),
             "wrong_label": dict(sorted(wrong_label.items())),
             "without_boxes": sorted(self.ids[with_digits:originals]),
         }
 
-    def write_test(self, images: int) -> None:
-        """Writes the last `images` numbers as test images, and their list."""
+    def draw_test(self, images: int) -> None:
+        """The last `images` numbers as test images, and their list."""
         first = len(self.ids) - images
         for number in range(first, len(self.ids)):
             scene = draw_scene(self.rng(number, "scene"), self.test)
             rng = self.rng(number, "cut")
             image, objects = cut_image(rng, scene)
-            self.write_image(rng, self.ids[number], image, objects)
-        self.write_list("test", self.ids[first:])
+            self.add_image(rng, self.ids[number], image, objects)
+        self.add_list("test", self.ids[first:])
 
     def choose_wrong_labels(self, scenes: list[Scene], count: int) -> dict[int, str]:
         """Scene number -> kind of wrong label, the kinds in turn."""
@@ -337,55 +335,14 @@ class DemoSetWriter:
         chosen = self.plan_rng.choice(several, size=count, replace=False)
         return {int(i): WRONG_LABEL_KINDS[k % 3] for k, i in enumerate(chosen)}
 
-    def write_image(
-        self, rng: np.random.Generator, image_id: str, image: np.ndarray, objects: list[LabelledBox]
-    ) -> None:
+    def add_image(self, rng: np.random.Generator, image_id: str, image: np.ndarray, objects: list[LabelledBox]) -> None:
         # every image has its own quality, or the quality would tell the near-duplicates
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(80, 96))]
-        jpeg = cv2.imencode(".jpg", image, quality)[1].tobytes()
-        (self.folder / "JPEGImages" / f"{image_id}.jpg").write_bytes(jpeg)
-        xml = annotation(image_id, objects)
-        (self.folder / "Annotations" / f"{image_id}.xml").write_bytes(xml)
+        self.files[f"JPEGImages/{image_id}.jpg"] = cv2.imencode(".jpg", image, quality)[1].tobytes()
+        self.files[f"Annotations/{image_id}.xml"] = annotation(image_id, objects)
 
-    def write_list(self, name: str, ids: list[str]) -> None:
-        text = "".join(f"{image_id}\n" for image_id in sorted(ids))
-        (self.folder / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
-
-
-def read_record(output: Path) -> dict[str, Any]:
-    """The `planted.json` of a demo set made earlier.
-
-    Returns:
-        The record, or {} if `output` does not exist or is an empty folder.
-
-    Raises:
-        FileExistsError: `output` holds something that this script did not make.
-    """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return {}
-    try:
-        record = json.loads((output / "planted.json").read_text())
-    except (OSError, ValueError):
-        record = {}
-    if not isinstance(record, dict) or record.get("made_by") != MAKER:
-        raise FileExistsError(
-            f"{output} exists and was not made by {MAKER} (no planted.json that says so); it is "
-            "left as it is. Move it away, or choose another folder with --output."
-        )
-    return record
-
-
-def is_complete(output: Path) -> bool:
-    """Whether every listed image of a demo set still has its two files."""
-    try:
-        lists = [output / "ImageSets" / "Main" / f"{name}.txt" for name in ("trainval", "test")]
-        ids = [image_id for path in lists for image_id in path.read_text().split()]
-    except OSError:
-        return False
-    return all(
-        (output / "JPEGImages" / f"{image_id}.jpg").is_file() and (output / "Annotations" / f"{image_id}.xml").is_file()
-        for image_id in ids
-    )
+    def add_list(self, name: str, ids: list[str]) -> None:
+        self.lists[list_path(name)] = "".join(f"{image_id}\n" for image_id in sorted(ids))
 
 
 def check_settings(settings: dict[str, Any]) -> None:
@@ -417,7 +374,7 @@ def make_demo_set(
     """Makes the demo set, unless the folder holds just that already.
 
     Args:
-        output: the folder to make; one that this script made with other settings is replaced.
+        output: the folder to make.
         seed: the same seed and settings give the same files, byte for byte.
         images: number of training images (list `trainval`), near-duplicates included.
         test_images: number of test images (list `test`).
@@ -426,16 +383,15 @@ def make_demo_set(
         empty: share of the training images without digits; none of them is repeated or has a wrong label.
 
     Returns:
-        The content of `planted.json`: "made_by", "version" and "settings"; "classes";
+        The content of `injected.json`: "made_by", "version" and "settings"; "classes";
         "near_duplicate_of" (image id -> id of its parent); "wrong_label" (image id ->
         {"kind": "class", "box" or "missing", "objects": true name and VOC box of each});
         "without_boxes" (ids of the images without digits).
 
     Raises:
-        FileExistsError: `output` holds something that this script did not make.
+        FileExistsError: `output` holds something else.
         ValueError: a setting is out of range.
     """
-    output = Path(output).resolve()
     settings = {
         "seed": seed,
         "images": images,
@@ -445,22 +401,17 @@ def make_demo_set(
         "empty": empty,
     }
     check_settings(settings)
-    record = read_record(output)
-    same = record.get("version") == VERSION and record.get("settings") == settings
-    if same and is_complete(output):
-        return record
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", suffix=".tmp", dir=output.parent) as beside:
-        folder = Path(beside) / "new"
-        writer = DemoSetWriter(folder, seed, images, test_images)
-        planted = writer.write_trainval(images, *(round(share * images) for share in (duplicates, wrong_labels, empty)))
-        writer.write_test(test_images)
-        record = {"made_by": MAKER, "version": VERSION, "settings": settings, "classes": list(CLASSES), **planted}
-        (folder / "planted.json").write_text(json.dumps(record, indent=1) + "\n")
-        if output.exists():
-            # what was there goes away with the temporary folder, but only once the new set is ready
-            os.replace(output, Path(beside) / "old")
-        os.replace(folder, output)
+    demo = DemoSet(seed, images, test_images)
+    injected = demo.draw_trainval(images, *(round(share * images) for share in (duplicates, wrong_labels, empty)))
+    demo.draw_test(test_images)
+    record = {"made_by": MAKER, "version": VERSION, "settings": settings, "classes": list(CLASSES), **injected}
+
+    def fill(folder: Path) -> None:
+        for name, content in demo.files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+
+    make_folder(output, {"injected.json": json.dumps(record, indent=1) + "\n", **demo.lists}, fill)
     return record
 
 
@@ -477,7 +428,7 @@ def summary(output: Path, record: dict[str, Any]) -> str:
             f"{len(record['wrong_label'])} with wrong labels ({by_kind or 'none'}), "
             f"{len(record['without_boxes'])} without digits",
             f"  test: {settings['test_images']} images, clean",
-            f"  what was planted where: {output / 'planted.json'}",
+            f"  what was injected where: {output / 'injected.json'}",
         ]
     )
 

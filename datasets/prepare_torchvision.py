@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 import torchvision.datasets
+from fetch import PrepareError
 
-from adapruner_det.data.download import PrepareError
 from adapruner_det.data.image_datasets import TORCHVISION_FOLDERS, read_torchvision
 
 # Where the configs look for each, below $DETECTRON2_DATASETS.

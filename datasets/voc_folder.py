@@ -71,7 +71,9 @@ def _check_same(output: Path, texts: dict[str, str]) -> None:
     for name, text in texts.items():
         path = output / name
         if not path.is_file():
-            raise FileExistsError(f"{output} holds something else (it has no {name}): name another folder")
+            raise FileExistsError(
+                f"{output} holds something else (it has no {name}): name another folder, or delete it"
+            )
         if path.read_text(encoding="utf-8") != text:
             raise FileExistsError(
                 f"{path} is not what these settings give on this data; nothing was changed. Name another "

@@ -2,6 +2,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import cv2
@@ -79,6 +82,18 @@ def write_voc_folder(folder: Path, splits, seed=0, empty=(), classes=("black", "
     for name, own in splits.items():
         (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in own))
     return folder
+
+
+@pytest.fixture
+def url(tmp_path):
+    """Address of a server of the files in tmp_path."""
+    quiet = type("Handler", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with HTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

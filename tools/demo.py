@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """The main job on the embedded demo set: prune, retrain, mAP.
 
-Makes the demo set (handwritten digits on photographs, with planted near-duplicates and wrong labels),
+Makes the demo set (handwritten digits on photographs, with injected near-duplicates and wrong labels),
 prunes it to 80% with YOLOv3-Tiny, trains YOLOv3-Tiny and Faster R-CNN on everything, on what AdaPruner
-kept and on as many random images, and prints one table and where the planted images went. Killed, it
+kept and on as many random images, and prints one table and where the injected images went. Killed, it
 goes on where it stopped. `make demo` runs it.
 """
 
@@ -19,12 +19,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "datasets")]
 from make_demo_set import make_demo_set  # noqa: E402
 
 from adapruner_det.commands.compare import compare  # noqa: E402
-from adapruner_det.experiments.experiment import Experiment  # noqa: E402
-from adapruner_det.experiments.methods import ADAPRUNER, RANDOM  # noqa: E402
-from adapruner_det.experiments.plan import selection_run  # noqa: E402
+from adapruner_det.experiments.experiment import ADAPRUNER, RANDOM, Experiment, selection_run  # noqa: E402
 from adapruner_det.files import write_text  # noqa: E402
 from adapruner_det.pruning import Selection  # noqa: E402
-from adapruner_det.report.planted import Planted, planted_report  # noqa: E402
+from adapruner_det.report.injected import InjectedErrors, injected_report  # noqa: E402
 
 DATA = Path("datasets/demo")
 KEEP_RATIO = 0.8
@@ -38,11 +36,11 @@ EXPERIMENT = Experiment(
 )
 
 
-def where_planted_went(output: Path) -> str:
+def where_injected_went(output: Path) -> str:
     """Tables: of the clean, duplicated and wrongly labelled images, how many were pruned."""
     folders = {m: output / selection_run(m, KEEP_RATIO, 0) / "selection" for m in (ADAPRUNER, RANDOM)}
     selections = {method: Selection.load(folder) for method, folder in folders.items()}
-    return planted_report(selections, Planted.load(DATA / "planted.json"))
+    return injected_report(selections, InjectedErrors.load(DATA / "injected.json"))
 
 
 def draw_pictures(output: Path) -> Path:
@@ -65,7 +63,7 @@ def main():
     table = compare(EXPERIMENT, args.output, args.jobs)
     print("== 3/3 pictures")
     pictures = draw_pictures(args.output)
-    report = f"{table}\n\n{where_planted_went(args.output)}\n"
+    report = f"{table}\n\n{where_injected_went(args.output)}\n"
     write_text(args.output / "report.md", report)
     minutes = (time.perf_counter() - start) / 60
     print(

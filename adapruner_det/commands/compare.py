@@ -26,23 +26,25 @@ selection sees its fewer images as often, in fewer iterations.
 
 import argparse
 import re
+import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from adapruner_det.commands import program
-from adapruner_det.experiments.agreement import CAPTION, PLANTED_CAPTION, compare_selections
-from adapruner_det.experiments.experiment import BUDGETS, FULL, Experiment
-from adapruner_det.experiments.methods import METHODS
+from adapruner_det.experiments.agreement import CAPTION, INJECTED_CAPTION, compare_selections
+from adapruner_det.experiments.experiment import BUDGETS, FULL, METHODS, Experiment
 from adapruner_det.experiments.options import load_experiment
 from adapruner_det.experiments.plan import plan
 from adapruner_det.experiments.results import markdown, write_results
 from adapruner_det.experiments.runs import RunChangedError, RunFailedError, execute
 from adapruner_det.experiments.table import collect
 from adapruner_det.files import write_text
-from adapruner_det.report.planted import Planted, PlantedMismatchError
+from adapruner_det.report.injected import InjectedErrors, InjectedMismatchError
 
 TOOLS = Path(__file__).resolve().parent
-NO_FIELD = ("experiment", "output", "jobs", "planted", "register")  # options that are no fields of Experiment
+NO_FIELD = ("experiment", "output", "jobs", "injected", "register")  # options that are no fields of Experiment
 
 
 def compare(experiment: Experiment, output: Path, jobs: int) -> str:
@@ -51,23 +53,22 @@ def compare(experiment: Experiment, output: Path, jobs: int) -> str:
     return report(experiment, output)
 
 
-def report(experiment: Experiment, output: Path, planted: Planted | None = None) -> str:
+def report(experiment: Experiment, output: Path, injected: InjectedErrors | None = None) -> str:
     """Writes the files of a comparison whose runs are finished; returns its table as Markdown.
 
     Raises:
-        PlantedMismatchError: the planted defects are those of other images; the other files are written.
+        InjectedMismatchError: the injected defects are those of other images; the other files are written.
     """
     table = write_results(collect(experiment, output), output) if experiment.models() else ""
     if not experiment.selecting_methods():
         return table
-    selections = markdown(compare_selections(experiment, output, planted))
-    captions = f"{CAPTION} {PLANTED_CAPTION}" if planted else CAPTION
+    selections = markdown(compare_selections(experiment, output, injected))
+    captions = f"{CAPTION} {INJECTED_CAPTION}" if injected else CAPTION
     write_text(output / "selections.md", f"{selections}\n\n{captions}\n")
     return table or selections
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Values stay the texts they are: `load_experiment` reads them, with those of the experiment file."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,6 +82,7 @@ def argument_parser() -> argparse.ArgumentParser:
     option(
         "--train-configs",
         nargs="+",
+        type=_one_of(_named),
         metavar="NAME=CONFIG",
         help="models to train and evaluate; without any, only the selections are compared",
     )
@@ -95,43 +97,45 @@ def argument_parser() -> argparse.ArgumentParser:
     option(
         "--methods",
         nargs="+",
+        type=_one_of(str),
         metavar="METHOD",
         help=f"default: full random adapruner. There are {', '.join((FULL, *METHODS))}; "
         "`score.py --list` explains them",
     )
-    option("--keep-ratios", nargs="+", help="shares of images that stay (default: 0.8)")
-    option("--seeds", nargs="+", help="default: 0")
-    option("--budgets", nargs="+", help=f"what is equal in all trainings: {', '.join(BUDGETS)} (default: iterations)")
+    option("--keep-ratios", nargs="+", type=_one_of(float), help="shares of images that stay (default: 0.8)")
+    option("--seeds", nargs="+", type=_one_of(int), help="default: 0")
+    option(
+        "--budgets",
+        nargs="+",
+        type=_one_of(str),
+        help=f"what is equal in all trainings: {', '.join(BUDGETS)} (default: iterations)",
+    )
     option(
         "--variant",
         action="append",
         dest="variants",
+        type=variant,
         metavar='"NAME=[METHOD] KEY VALUE ..."',
         help='a method with other settings, shown as NAME: --variant "no warm-up=adapruner ADAPRUNER.WARMUP 0" '
         '(AdaPruner if none is named), "EL2N by class=el2n SCORING.CLASS_BALANCE True". Can be repeated',
     )
     option(
-        "--cut-from",
-        metavar="RATIO",
-        help="AdaPruner prunes once a seed, at this ratio (default: 0.8), and its selections at others are cut from "
-        "that one; methods that look at the ratio score for this one alone (default: for each)",
-    )
-    option(
-        "--planted",
+        "--injected",
         metavar="FILE",
         default=None,
-        help="planted.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
+        help="injected.json of datasets/inject_label_errors.py, of the images to prune: selections.md says how "
         "often its defects were pruned",
     )
     option(
         "--finetune",
         nargs="+",
+        type=_one_of(_named),
         metavar="NAME=CONFIG",
         help="go on from each training of model NAME with CONFIG, on other data; what is compared is "
         "the result of that",
     )
     for stage, what in (("prune", "what selects"), ("train", "the trainings"), ("finetune", "--finetune")):
-        option(f"--{stage}-opts", metavar='"KEY VALUE ..."', help=f"overrides for {what} alone")
+        option(f"--{stage}-opts", type=key_value_pairs, metavar='"KEY VALUE ..."', help=f"overrides for {what} alone")
     option(
         "opts",
         nargs=argparse.REMAINDER,
@@ -141,20 +145,55 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def experiment_of(args: argparse.Namespace) -> Experiment:
-    """What the command line and its experiment file ask for.
-
-    Raises:
-        ValueError: see `load_experiment`; or overrides stand behind an option with several values.
-    """
+    """What the command line and its experiment file ask for; ValueError as `load_experiment`."""
     given = {name: value for name, value in vars(args).items() if name not in NO_FIELD}
-    for name, values in given.items():
-        keys = [text for text in values if re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", text)]
-        if name not in ("opts", "variants") and isinstance(values, list) and keys:
-            raise ValueError(
-                f"--{name.replace('_', '-')}: {keys[0]} is a config key; KEY VALUE overrides go behind an option that "
-                f"takes one value: ... --output DIR {keys[0]} VALUE"
-            )
+    given["opts"] = _settings(given["opts"], "opts: ")
+    for name in ("train_configs", "finetune", "variants"):
+        if name in given:
+            given[name] = dict(given[name])
     return load_experiment(given, args.experiment, args.register)
+
+
+def _one_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Reads one value of an option that takes several, which would take KEY VALUE overrides as well."""
+
+    def value(text: str) -> Any:
+        if re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", text):
+            raise argparse.ArgumentTypeError(
+                f"{text} is a config key; KEY VALUE overrides go behind an option that takes one value: ... --output "
+                f"DIR {text} VALUE"
+            )
+        return read(text)
+
+    value.__name__ = read.__name__  # in argparse's messages
+    return value
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Name and what follows it, of `NAME=...`."""
+    name, _, rest = (part.strip() for part in text.partition("="))
+    if not (name and rest):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=...")
+    return name, rest
+
+
+def key_value_pairs(text: str) -> dict[str, Any]:
+    return _settings(shlex.split(text))
+
+
+def _settings(words: Sequence[str], where: str = "") -> dict[str, Any]:
+    """KEY VALUE pairs by key; the last of a key wins."""
+    if len(words) % 2:
+        raise argparse.ArgumentTypeError(f"{where}{words[-1]} has no value; KEY VALUE pairs are needed")
+    return dict(zip(words[::2], words[1::2]))
+
+
+def variant(text: str) -> tuple[str, dict[str, Any]]:
+    """Of `NAME=[METHOD] KEY VALUE ...`; without METHOD it is AdaPruner."""
+    name, rest = _named(text)
+    words = shlex.split(rest)
+    method = {"method": words.pop(0)} if len(words) % 2 else {}
+    return name, {**method, **_settings(words)}
 
 
 def main():
@@ -164,16 +203,16 @@ def main():
         parser.error(f"--jobs: {args.jobs} runs at a time; there has to be at least 1")
     try:
         experiment = experiment_of(args)
-        planted = Planted.load(args.planted) if args.planted else None
+        injected = InjectedErrors.load(args.injected) if args.injected else None
         runs = plan(experiment, args.output, TOOLS)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, argparse.ArgumentTypeError) as problem:
         parser.error(str(problem))
     except KeyError as problem:  # of Detectron2, for a data set that is not registered
         parser.error(str(problem.args[0]))
     try:
         execute(runs, args.output, args.jobs)
-        print(report(experiment, args.output, planted))
-    except (RunChangedError, RunFailedError, PlantedMismatchError) as problem:
+        print(report(experiment, args.output, injected))
+    except (RunChangedError, RunFailedError, InjectedMismatchError) as problem:
         sys.exit(f"{program()}: error: {problem}")
 
 

@@ -15,8 +15,8 @@ A random selection of the training set of a config, for comparison:
 The kept images as a list for another detector's tools (no image is copied):
     python tools/selection.py export output/my/selection --format yolo --output /data/mine/lists
 
-What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py planted:
-    python tools/selection.py planted output/my/selection --planted /data/mine_planted/planted.json
+What became of the near-duplicates and wrong labels that datasets/inject_label_errors.py injected:
+    python tools/selection.py injected output/my/selection --injected /data/mine_injected/injected.json
 
 A page to look at, trust and correct it (report.html), and the corrections saved from that page:
     python tools/selection.py report output/my/selection
@@ -45,9 +45,9 @@ from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
+from adapruner_det.report.injected import InjectedErrors, injected_report
 from adapruner_det.report.page import write_report
 from adapruner_det.report.pictures import save_selection_sheet
-from adapruner_det.report.planted import Planted, planted_report
 
 
 def show(args):
@@ -110,10 +110,10 @@ def export(args):
     print("\n".join(map(str, paths)))
 
 
-def planted(args):
+def injected(args):
     selection = Selection.load(args.folder)
     try:
-        print(planted_report({"": selection}, Planted.load(args.planted), args.dataset))
+        print(injected_report({"": selection}, InjectedErrors.load(args.injected), args.dataset))
     except (ValueError, OSError) as error:
         raise SystemExit(f"{args.folder}: {error}") from error
 
@@ -161,7 +161,7 @@ def pictures(args):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(
-        required=True, metavar="show | cut | report | random | export | planted | pictures"
+        required=True, metavar="show | cut | report | random | export | injected | pictures"
     )
 
     command = commands.add_parser("show", help="print a selection's ratio and classes")
@@ -208,10 +208,10 @@ def parse_arguments():
     command.add_argument("--output", required=True, metavar="DIR", help="where the files go")
     _add_data(command)
 
-    command = commands.add_parser("planted", help="what became of planted defects")
-    command.set_defaults(run=planted)
-    command.add_argument("folder", help="a selection of the images they were planted in")
-    command.add_argument("--planted", required=True, metavar="FILE", help="the planted.json beside the data")
+    command = commands.add_parser("injected", help="what became of injected defects")
+    command.set_defaults(run=injected)
+    command.add_argument("folder", help="a selection of the images they were injected in")
+    command.add_argument("--injected", required=True, metavar="FILE", help="the injected.json beside the data")
     command.add_argument("--dataset", metavar="NAME", help="which one of the selection, if it covers several")
 
     command = commands.add_parser("pictures", help="draw kept and pruned images into a selection, as images.png")

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..pruning.names import first_few
+
 LISTS = ("images", "annotations", "categories")
 
 
@@ -95,7 +97,6 @@ def only_images(content: dict[str, Any], image_ids: Collection[str]) -> dict[str
     own = {image["id"] for image in images}
     missing = sorted(wanted - set(map(str, own)))
     if missing:
-        more = ", ..." if len(missing) > 5 else ""
-        raise ValueError(f"{len(missing)} images are not in it ({', '.join(missing[:5])}{more})")
+        raise ValueError(f"{len(missing)} images are not in it ({first_few(missing)})")
     annotations = [a for a in content["annotations"] if a["image_id"] in own and not has_no_area(a)]
     return {**content, "images": images, "annotations": annotations}

@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..pruning import Selection
-from ..pruning.names import from_cell
+from ..pruning.names import first_few, from_cell
 
 CORRECTED_COLUMN = "corrected"  # "keep" or "prune" where a person has chosen, else ""
 _COLUMNS = ("dataset", "id", "kept")
-_NAMED = 5  # so many lines are named in an error
 
 
 def read_corrections(path: "str | Path") -> dict[tuple[str, str], bool]:
@@ -29,7 +28,7 @@ def read_corrections(path: "str | Path") -> dict[tuple[str, str], bool]:
     chosen = {key: kept for _, key, kept in rows}
     bad += [f"line {number}: {key[1]} is both kept and pruned" for number, key, kept in rows if chosen[key] != kept]
     if bad:
-        raise ValueError(f"{path}: kept is 0 or 1, once an image; {_some(bad)}")
+        raise ValueError(f"{path}: kept is 0 or 1, once an image; {first_few(bad)}")
     return {key: kept == "1" for key, kept in chosen.items()}
 
 
@@ -53,7 +52,7 @@ def correct(selection: Selection, path: "str | Path | None") -> Selection:
     chosen = {key if key in known else (from_cell(key[0]), from_cell(key[1])): kept for key, kept in chosen.items()}
     unknown = [f"{name} of {dataset}" for dataset, name in sorted(chosen.keys() - known)]
     if unknown:
-        raise ValueError(f"{path} names images that are not in the selection: {_some(unknown)}")
+        raise ValueError(f"{path} names images that are not in the selection: {first_few(unknown)}")
     if not chosen:
         return selection
     kept = [chosen.get(key, bool(own)) for key, own in zip(keys, selection.kept)]
@@ -66,8 +65,3 @@ def correct(selection: Selection, path: "str | Path | None") -> Selection:
         columns={**selection.columns, CORRECTED_COLUMN: words},
         provenance={**selection.provenance, "corrected": len(chosen)},
     )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -47,13 +47,18 @@ def load_dataset(name: str, on_invalid: str = "clip") -> list[Record]:
     Raises:
         ValueError: the data has problems (InvalidDatasetError), holds no image, or an id twice.
     """
+    records = labelled_records(name, on_invalid)
+    return records if MetadataCatalog.get(name).get("on_invalid") else _with_good_pictures(name, records, on_invalid)
+
+
+def labelled_records(name: str, on_invalid: str = "clip") -> list[Record]:
+    """The same, without a look at the pictures of other readers' data sets."""
     metadata = MetadataCatalog.get(name)
     if {"dirname", "split", "year"} <= metadata.as_dict().keys() and not metadata.get("on_invalid"):
         dicts = load_voc_dataset(metadata.dirname, metadata.split, metadata.thing_classes, on_invalid)
     else:
         dicts = DatasetCatalog.get(name)
-    records = checked_records(name, dicts)
-    return records if metadata.get("on_invalid") else _with_good_pictures(name, records, on_invalid)
+    return checked_records(name, dicts)
 
 
 def _with_good_pictures(name: str, records: list[Record], on_invalid: str) -> list[Record]:

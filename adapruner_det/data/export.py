@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..files import new_folder, write_text
 from ..pruning import Selection
 from .coco import coco_content
-from .detection_registration import register_coco, register_voc, register_yolo
+from .formats import register_coco, register_voc, register_yolo
 from .pruned_datasets import filter_records, pruned_name
 from .selection_lists import write_coco_json, write_ids
 from .selection_record import source_of

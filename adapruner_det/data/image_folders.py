@@ -8,12 +8,12 @@ PATH.zip: train/frog/00000.jpg          an archive: folders that hold all of it 
 import logging
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from textwrap import shorten
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from ..pruning.names import first_few
 from .images import drop_unreadable, open_archive
 from .validation import PathLike, Record, check_on_invalid
 
@@ -70,10 +70,10 @@ def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: 
     if len(empty) > len(absent):
         raise ValueError(
             f"{path}: no picture ({', '.join(IMG_EXTENSIONS)}) in {len(empty) - len(absent)} of {len(class_names)} "
-            f"class folders: {_listed(n for n in empty if n not in absent)}. Remove them, or name the classes to read"
+            f"class folders: {first_few(n for n in empty if n not in absent)}. Remove them, or name the classes to read"
         )
     if absent:  # a test set need not have images of every class
-        logger.warning(f"{path} has no folder, and so no image, of {len(absent)} classes: {_listed(absent)}")
+        logger.warning(f"{path} has no folder, and so no image, of {len(absent)} classes: {first_few(absent)}")
     if others:
         logger.warning(
             f"{path}: {len(others)} files are not in a class folder or no pictures, and ignored; the "
@@ -99,8 +99,8 @@ def _choose_classes(path: PathLike, tree: Tree, class_names: Sequence[str] | Non
     chosen = present if class_names is None else list(class_names)
     if len(set(chosen)) < len(chosen) or not all(chosen) or not set(chosen) & set(present):
         raise ValueError(
-            f"class names are missing, repeat, or have no folder in {path}: {_listed(chosen)}; "
-            f"folders there: {_listed(present)}"
+            f"class names are missing, repeat, or have no folder in {path}: {first_few(chosen)}; "
+            f"folders there: {first_few(present)}"
         )
     return chosen
 
@@ -108,10 +108,6 @@ def _choose_classes(path: PathLike, tree: Tree, class_names: Sequence[str] | Non
 def _tops(tree: Tree) -> set[str]:
     """The folders directly below the root."""
     return {name.split("/", 1)[0] for name in tree if "/" in name}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return shorten(", ".join(names), 200)
 
 
 def _is_picture(file: str) -> bool:
@@ -155,7 +151,7 @@ def _list_members(path: PathLike) -> Tree:
             twice.append(name)
         tree[name] = {"file_name": os.fspath(path), "member": member}
     if twice:
-        raise ValueError(f"{path} holds {len(twice)} paths more than once: {_listed(twice)}. Pack it anew")
+        raise ValueError(f"{path} holds {len(twice)} paths more than once: {first_few(twice)}. Pack it anew")
     return tree
 
 

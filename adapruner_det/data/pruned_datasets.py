@@ -9,13 +9,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..pruning import Selection
+from ..pruning.names import first_few
 from ..pruning.selection import ratio_label
 from .validation import Record
 
 logger = logging.getLogger(__name__)
 
 ANNOTATIONS_COLUMN = "annotations"  # of a Selection: `annotations_digest` of each image
-_NAMED = 5  # so many ids are named in an error
 
 
 class SelectionMismatchError(ValueError):
@@ -59,18 +59,14 @@ def check_fits(selection: Selection, dataset_name: str, records: list[Record]) -
         now = {image_id: annotations_digest(here[image_id], class_names) for image_id in known & here.keys()}
         changed = {image_id for image_id, digest in now.items() if digest != digests[image_id]}
         differing["with annotations that have changed since"] = changed
-    differences = "; ".join(_named(what, ids) for what, ids in differing.items() if ids)
+    differences = "; ".join(
+        f"{len(ids)} images {what} ({first_few(sorted(ids))})" for what, ids in differing.items() if ids
+    )
     if differences:
         raise SelectionMismatchError(
             f"the selection does not fit data set {dataset_name}: {differences}. Prune this "
             "data, or use the data the selection was made on"
         )
-
-
-def _named(what: str, ids: set[str]) -> str:
-    names = ", ".join(sorted(ids)[:_NAMED])
-    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    return f"{len(ids)} images {what} ({names}{more})"
 
 
 def filter_records(selection: Selection, dataset_name: str, records: list[Record]) -> list[Record]:

@@ -116,9 +116,9 @@ def add_adapruner_config(cfg: CN) -> None:
     cfg.ADAPRUNER.REDUNDANCY = 0.7
     # A random number from 0 to 1, drawn with SEED: it decides between images that nothing else tells apart.
     cfg.ADAPRUNER.RANDOM = 0.2
-    # How much this draw favours images of rare classes, of which images without boxes are one: an image weighs the
-    # share of images with its rarest class to the power of minus this. 1: all classes are drawn equally often, as long
-    # as there are images of them. At most 10.
+    # How far quotas favour rare classes: as many images of each class stay as a draw takes in which an image weighs the
+    # share of images with its rarest class to the power of minus this; images without boxes are a class. 1: all classes
+    # are drawn equally often, as long as there are images of them. At most 10. 0: no quotas.
     cfg.ADAPRUNER.CLASS_BALANCE = 1.0
 
     # The mask while the model trains: it weights each image's loss (Eq. 4), and the losses move it (Eq. 5-7).

@@ -17,16 +17,13 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..data import detection_registration as detection
-from ..data import image_registration as classification
+from ..data.formats import FORMATS
 from ..data.registration import register_from_spec
 from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
 from .run_folder import check_settings, enter
 
 _ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
-
-FORMATS = {**detection.FORMATS, **classification.FORMATS}
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ thresholds.
 
 import json
 import logging
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from itertools import chain
@@ -19,16 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from tabulate import tabulate
 from torchvision.ops import box_iou
 
-from ..data.records import checked_records
-from ..data.validation import InvalidDatasetError
-from ..data.voc import edges, read_annotation
+from ..data.detection_records import labelled_records
 from ..files import write_text
 from .coco_ap import COCOFileEvaluator
 from .results import write_results
@@ -72,50 +69,29 @@ class Matches(NamedTuple):
 def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
     """Ground truth of a registered data set by image id, in the data set's order.
 
-    The dicts of Detectron2's own VOC loader (`dirname` and `split` in the metadata, `difficult` in no annotation) have
-    lost the difficult flag, so for them the XML files are read again.
+    Detectron2's own VOC data sets are read by our reader, as its dicts have lost the difficult flag.
 
     Raises:
-        ValueError: an image id occurs twice, or no image has an "annotations" key.
-        InvalidDatasetError: an XML file, where one is read, has problems.
+        ValueError: an image id occurs twice, or no image has an "annotations" key; and what reading VOC raises.
     """
-    records = checked_records(dataset_name, DatasetCatalog.get(dataset_name))
-    metadata = MetadataCatalog.get(dataset_name)
+    records = labelled_records(dataset_name)
     if not any("annotations" in record for record in records):
         raise ValueError(
             f"dataset {dataset_name!r}: none of its {len(records)} images has annotations, "
             "so there is nothing to evaluate against; use a split with ground truth"
         )
-    knows_difficult = any("difficult" in a for record in records for a in record.get("annotations", []))
-    from_xml = metadata.get("dirname") and metadata.get("split") and not knows_difficult
+    return {str(record["image_id"]): _truth(record.get("annotations", [])) for record in records}
 
-    truth: dict[str, ImageTruth] = {}
-    for record in records:
-        image_id = str(record["image_id"])
-        if from_xml:
-            path = os.path.join(metadata.dirname, "Annotations", f"{image_id}.xml")
-            objects = _objects_of_xml(path, metadata.thing_classes)
-        else:
-            objects = [_object_of_dict(annotation) for annotation in record.get("annotations", [])]
-        boxes, classes, ignored = zip(*objects) if objects else ((), (), ())
-        truth[image_id] = ImageTruth(
-            np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64), np.array(ignored, bool)
-        )
-    return truth
+
+def _truth(annotations: list[dict[str, Any]]) -> ImageTruth:
+    boxes, classes, ignored = zip(*map(_object_of_dict, annotations)) if annotations else ((), (), ())
+    return ImageTruth(np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64), np.array(ignored, bool))
 
 
 def _object_of_dict(annotation: dict[str, Any]) -> tuple[np.ndarray, int, bool]:
     # a float64 array, since BoxMode would round a list to float32
     box = BoxMode.convert(np.array([annotation["bbox"]], np.float64), annotation["bbox_mode"], BoxMode.XYXY_ABS)[0]
     return box, annotation["category_id"], annotation.get("difficult", 0) or annotation.get("iscrowd", 0)
-
-
-def _objects_of_xml(path: str, class_names: list[str]) -> list[tuple]:
-    annotation = read_annotation(path)
-    if annotation.problems:
-        heading = f"{path} is no ground truth to evaluate against:"
-        raise InvalidDatasetError(heading, annotation.problems, "Correct the file.")
-    return [(edges(o.box), class_names.index(o.name), o.difficult) for o in annotation.objects]
 
 
 def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, ImagePredictions]) -> Matches:

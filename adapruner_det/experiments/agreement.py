@@ -9,10 +9,8 @@ import pandas as pd
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
-from ..report.planted import OTHERS, Planted, planted_table
-from .experiment import Experiment
-from .methods import RANDOM
-from .plan import selection_run
+from ..report.injected import OTHERS, InjectedErrors, injected_table
+from .experiment import RANDOM, Experiment, selection_run
 from .table import select_seconds, without_empty
 
 CAPTION = (
@@ -20,18 +18,18 @@ CAPTION = (
     "seeds: share that another seed keeps (by chance both would be the ratio); longest gap: most images in a "
     "row, in the order of the data set, of which none stays."
 )
-PLANTED_CAPTION = "Planted defects: how many times as often as other images they are pruned, seed by seed."
+INJECTED_CAPTION = "Injected defects: how many times as often as other images they are pruned, seed by seed."
 _KIND = "wrong labels: "  # what the rows of single kinds begin with
 
 
-def compare_selections(experiment: Experiment, output: Path, planted: Planted | None = None) -> pd.DataFrame:
+def compare_selections(experiment: Experiment, output: Path, injected: InjectedErrors | None = None) -> pd.DataFrame:
     """A row each ratio and method, as text; see CAPTION for the columns. The runs have to be finished.
 
     Args:
-        planted: the defects in the images, for how often they were pruned.
+        injected: the defects in the images, for how often they were pruned.
 
     Raises:
-        PlantedMismatchError: the planted defects are those of other images.
+        InjectedMismatchError: the injected defects are those of other images.
     """
     methods = experiment.selecting_methods()
     # random tells nothing
@@ -50,15 +48,15 @@ def compare_selections(experiment: Experiment, output: Path, planted: Planted | 
                 f"as {reference}": _shown([in_common(*pair) for pair in rivals]),
                 "between seeds": _shown([in_common(*pair) for pair in combinations(own, 2)]),
                 "longest gap": f"{np.mean([longest_gap(selection.kept) for selection in own]):.0f}",
-                **(_times_pruned(own, planted) if planted is not None else {}),
+                **(_times_pruned(own, injected) if injected is not None else {}),
                 "select s": f"{cost:.0f}",
                 "seeds": len(seeds),
             })  # fmt: skip
     return without_empty(pd.DataFrame(rows))
 
 
-def _times_pruned(selections: Sequence[Selection], planted: Planted) -> dict[str, str]:
-    tables = [planted_table(selection, planted).set_index("planted")["ratio"] for selection in selections]
+def _times_pruned(selections: Sequence[Selection], injected: InjectedErrors) -> dict[str, str]:
+    tables = [injected_table(selection, injected).set_index("injected")["ratio"] for selection in selections]
     names = [name for name in tables[0].index if name != OTHERS and not name.startswith(_KIND)]
     return {name: ", ".join(f"{table[name]:.1f}" for table in tables) for name in names}
 

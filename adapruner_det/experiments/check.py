@@ -4,12 +4,12 @@ from collections.abc import Collection
 
 from detectron2.config import CfgNode
 
+from ..baselines.registry import ADAPRUNER, METHODS, refusal
 from ..engine import load_config
 from ..engine.proxy import proxy_settings, task_name
 from ..engine.select import variant_of
 from ..engine.trainer import check_pruning
 from .experiment import Experiment, Stage
-from .methods import ADAPRUNER, needs_proxy, refusal_of_form, refusals
 
 
 def check(experiment: Experiment) -> None:
@@ -20,6 +20,7 @@ def check(experiment: Experiment) -> None:
             what loading the configs raises.
     """
     selecting = load_stage(experiment.selecting_stage())
+    task = task_name(selecting)
     for model in experiment.models():
         _check_training(experiment.training_stage(model), selecting.DATASETS.TRAIN)
         test_set(experiment, model)
@@ -27,20 +28,29 @@ def check(experiment: Experiment) -> None:
     for method, base in bases.items():
         if base == ADAPRUNER:
             _check_pruning(experiment.selecting_stage(method), method)
-    reasons = refusals(dict.fromkeys(bases.values()), task_name(selecting))
+    reasons = [reason for base in dict.fromkeys(bases.values()) if (reason := refusal(base, task))]
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
     for variant in experiment.variants:
-        cfg = load_stage(experiment.selecting_stage(variant))
-        if reason := refusal_of_form(bases[variant], variant_of(bases[variant], cfg), task_name(selecting)):
-            raise ValueError(f"variants: {variant}: {reason}")
-        own, shared = proxy_settings(cfg), proxy_settings(selecting)
-        differing = [key for key in own if own[key] != shared.get(key)]
-        if needs_proxy(bases[variant]) and differing:
-            raise ValueError(
-                f"variants: {variant}: {', '.join(differing)} cannot differ, as the proxy that all methods look at "
-                "depends on it; make a comparison of its own, with this in --prune-opts"
-            )
+        _check_variant(experiment, variant, selecting)
+
+
+def _check_variant(experiment: Experiment, variant: str, selecting: CfgNode) -> None:
+    base, cfg = experiment.base_method(variant), load_stage(experiment.selecting_stage(variant))
+    form = variant_of(base, cfg)
+    if form and form == METHODS[base].sets_ratio:
+        raise ValueError(
+            f"variants: {variant}: {base} ({form}) sets the ratio itself; score.py {base} makes its selection"
+        )
+    if reason := refusal(base, task_name(selecting), form):
+        raise ValueError(f"variants: {variant}: {reason}")
+    shared = proxy_settings(selecting)
+    differing = [key for key, value in proxy_settings(cfg).items() if value != shared.get(key)]
+    if experiment.needs_proxy(variant) and differing:
+        raise ValueError(
+            f"variants: {variant}: {', '.join(differing)} cannot differ, as the proxy that all methods look at "
+            "depends on it; make a comparison of its own, with this in --prune-opts"
+        )
 
 
 def _check_training(stage: Stage, pruned: Collection[str]) -> None:
@@ -70,11 +80,7 @@ def _check_pruning(stage: Stage, method: str) -> None:
 
 
 def test_set(experiment: Experiment, model: str) -> str:
-    """The one data set that the result of a model is measured on.
-
-    Raises:
-        ValueError: the config of its last stage names none or several.
-    """
+    """The one data set that the result of a model is measured on; ValueError if its config names none or several."""
     stage = experiment.last_stage(model)
     names = load_stage(stage).DATASETS.TEST
     if len(names) != 1:
@@ -83,11 +89,7 @@ def test_set(experiment: Experiment, model: str) -> str:
 
 
 def load_stage(stage: Stage) -> CfgNode:
-    """The config of a stage with its overrides; registers its data sets.
-
-    Raises:
-        ValueError: an override names no key or has a value of another kind; and as `load_config`.
-    """
+    """The config of a stage with its overrides, whose data sets it registers; ValueError as `load_config`."""
     try:
         return load_config(stage.config, opts=stage.overrides)
     except AssertionError as error:  # what yacs raises for a key that does not exist

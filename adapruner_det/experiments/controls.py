@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .methods import CONTROLS, RANDOM
-from .statistics import bootstrap, images_needed, share_saved
+from .experiment import CONTROLS, RANDOM
+from .intervals import bootstrap, images_needed, share_saved
 from .table import Curves, Difference, curves_of, enter, without_empty
 
 MILD = 0.8  # ratios from here up are what people use first; those below are averaged by themselves

@@ -3,46 +3,34 @@
 import hashlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..baselines.registry import ADAPRUNER, RANDOM
 from ..data.selection_record import fingerprint
 from ..engine.config import without_preset
 from ..engine.tasks import task_of
 from ..engine.trainer import with_max_iter
-from ..pruning.selection import ratio_label
 from .check import check, load_stage
-from .experiment import ANY_BUDGET, FULL, ITERATIONS, Cell, Experiment, Stage, folder_name
-from .methods import ADAPRUNER, RANDOM, needs_proxy
+from .experiment import (
+    FULL,
+    ITERATIONS,
+    Cell,
+    Experiment,
+    Stage,
+    finetuning_run,
+    proxy_run,
+    selection_run,
+    training_run,
+)
 from .runs import Run
 
 # Added to a seed where models are trained, so that no model is judged that starts from the weights of the one that
 # chose its images.
 TRAINED_WITH = 1000
-
-
-def selection_run(method: str, keep_ratio: float, seed: int) -> str:
-    """Name of the run that selects; its selection lies in `selection` below it."""
-    return f"select/{folder_name(method)}_{ratio_label(keep_ratio)}_seed{seed}"
-
-
-def proxy_run(seed: int) -> str:
-    """Name of the run that trains the proxy of a seed, for all methods that look at one."""
-    return f"select/proxy_seed{seed}"
-
-
-def training_run(cell: Cell) -> str:
-    """Name of the run that trains a model on a selection or on everything, and evaluates it."""
-    budget = "" if cell.budget in (ITERATIONS, ANY_BUDGET) else f"_{cell.budget}"
-    selected = f"{folder_name(cell.method)}_{ratio_label(cell.keep_ratio)}"
-    return f"train/{folder_name(cell.model)}/{selected}{budget}_seed{cell.seed}"
-
-
-def finetuning_run(cell: Cell) -> str:
-    """Name of the run that goes on from a training on other data."""
-    return training_run(cell).replace("train/", "finetune/", 1)
 
 
 def plan(experiment: Experiment, output: Path, tools: Path) -> list[Run]:
@@ -59,7 +47,7 @@ def plan(experiment: Experiment, output: Path, tools: Path) -> list[Run]:
     check(experiment)
     planner = _Planner(experiment, output, tools)
     seeds, methods = experiment.all_seeds(), experiment.selecting_methods()
-    if any(needs_proxy(experiment.base_method(method)) for method in methods):
+    if any(map(experiment.needs_proxy, methods)):
         for seed in seeds:
             planner.add_proxy(seed)
     for seed in seeds:
@@ -99,21 +87,17 @@ class _Planner:
 
     def _add_selection(self, method: str, ratio: float, seed: int) -> None:
         name, stage = selection_run(method, ratio, seed), self.experiment.selecting_stage(method)
-        base = self.experiment.base_method(method)
+        base, needs_proxy = self.experiment.base_method(method), self.experiment.needs_proxy(method)
         if base == ADAPRUNER:
             pairs = ("ADAPRUNER.KEEP_RATIO", ratio)
             self._add_train_net(name, stage, seed, self._competing(stage)[0], pairs, what=ADAPRUNER)
             return
-        tool, what = "score.py", "scoring"
-        after: tuple[str, ...] = ()
-        proxy: tuple[object, ...] = ()
-        if base == RANDOM:
-            tool, what = "selection.py", RANDOM
-        if needs_proxy(base):
-            what, after, proxy = "looking at the proxy", (proxy_run(seed),), ("--proxy", self.output / proxy_run(seed))
-        arguments = ("--keep-ratio", ratio, "--seed", seed, "--output", self.output / name / "selection", *proxy)
-        command = (tool, base, "--config-file", stage.config, *arguments, *stage.overrides)
-        self._add(name, command, self._fingerprint(stage, what), after=after)
+        arguments = ("--keep-ratio", ratio, "--seed", seed, "--output", self.output / name / "selection")
+        proxy = ("--proxy", self.output / proxy_run(seed)) if needs_proxy else ()
+        tool = "selection.py" if base == RANDOM else "score.py"
+        what = RANDOM if base == RANDOM else "looking at the proxy" if needs_proxy else "scoring"
+        command = (tool, base, "--config-file", stage.config, *arguments, *proxy, *stage.overrides)
+        self._add(name, command, self._fingerprint(stage, what), after=(proxy_run(seed),) if needs_proxy else ())
 
     def _add_cut(self, method: str, source: float, ratio: float, seed: int) -> None:
         before, name = self.runs[selection_run(method, source, seed)], selection_run(method, ratio, seed)
@@ -131,7 +115,7 @@ class _Planner:
             self._add_train_net(name, whole, TRAINED_WITH + cell.seed, everything)
             return
         kept = self._kept(stage, cell)
-        stage = stage.plus(*length(self._config(stage), cell.budget, everything, kept))
+        stage = _plus(stage, *length(self._config(stage), cell.budget, everything, kept))
         before = self.runs[selection_run(cell.method, cell.keep_ratio, cell.seed)]
         pairs = ("DATASETS.SELECTION", self.output / before.name / "selection")
         self._add_train_net(name, stage, TRAINED_WITH + cell.seed, kept, pairs, before)
@@ -183,12 +167,9 @@ class _Planner:
         content = _counting(cfg, what).dump()
         content += self._cached(("trained on", *_data_key(cfg)), lambda: fingerprint(self._load(cfg)))
         for name in cfg.DATASETS.TEST:
-            content += self._fingerprint_of_test(cfg, name)
+            key = "tested on", name, cfg.DATASETS.ON_INVALID
+            content += self._cached(key, partial(_fingerprint_of, cfg, name))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-    def _fingerprint_of_test(self, cfg: CfgNode, name: str) -> str:
-        key = "tested on", name, cfg.DATASETS.ON_INVALID
-        return self._cached(key, lambda: fingerprint(task_of(cfg).load_dataset(cfg, name)))
 
     def _iterations(self, stage: Stage, images: int) -> int:
         return with_max_iter(self._config(stage), images).SOLVER.MAX_ITER
@@ -198,7 +179,7 @@ class _Planner:
         _, left_out = self._trainable(stage)
         if not left_out or self._config(self.experiment.selecting_stage()).ADAPRUNER.EMPTY_IMAGES == "drop":
             return stage
-        return stage.plus("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False")
+        return _plus(stage, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False")
 
     def _trainable(self, stage: Stage) -> tuple[int, int]:
         """How many images a training without a selection trains on, and leaves out."""
@@ -222,6 +203,14 @@ class _Planner:
         kept = round(cell.keep_ratio * competing) + (others if cfg.ADAPRUNER.EMPTY_IMAGES == "keep" else 0)
         records = self._load(self._config(stage))
         return kept + sum(record["dataset_name"] not in cfg.DATASETS.TRAIN for record in records)
+
+
+def _fingerprint_of(cfg: CfgNode, name: str) -> str:
+    return fingerprint(task_of(cfg).load_dataset(cfg, name))
+
+
+def _plus(stage: Stage, *overrides: str) -> Stage:
+    return Stage(stage.config, (*stage.overrides, *overrides))
 
 
 def _data_key(cfg: CfgNode) -> tuple:

@@ -9,7 +9,7 @@ from ..files import write_text
 from .controls import NEEDED_CAPTION, RANGES_CAPTION, needed_table, over_ranges
 from .experiment import FULL
 from .figure import save_figure
-from .table import caption, metrics_of, summarise
+from .table import CAPTION, metrics_of, summarise
 
 CELL = ["model", "method", "keep_ratio", "budget", "seed"]  # what a row is known by
 
@@ -21,9 +21,8 @@ def write_results(results: pd.DataFrame, output: Path) -> str:
         results: see `table.collect`.
     """
     write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
-    summary = summarise(results)
     tables = [
-        (summary, caption(summary)),
+        (summarise(results), CAPTION),
         (over_ranges(results), RANGES_CAPTION),
         (needed_table(results), NEEDED_CAPTION),
     ]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ class Run:
         command: what to execute; it must be able to go on where it stopped when executed again.
         fingerprint: of everything the result depends on besides the command (config files, data).
         iterations: training iterations, for the progress bar; 0 if it does not train.
-        after: names of runs that have to be finished first.
+        after: names of runs that have to be finished first; each is among those executed.
     """
 
     name: str
@@ -55,22 +56,12 @@ def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
     machine are shared out evenly, and so are its GPUs, where there are several: each run sees one.
 
     Raises:
-        ValueError: two runs of one name, one that needs a run that is not listed before it, or no job at a
-            time.
         RunChangedError: before anything starts.
         RunFailedError: the first failure; runs under way are waited for, no other is started.
     """
     output = Path(output)
-    if jobs < 1:
-        raise ValueError(f"{jobs} runs at a time; there has to be at least 1")
-    before: set[str] = set()
     for run in runs:
-        if run.name in before:
-            raise ValueError(f"there are two runs of the name {run.name}")
-        if missing := set(run.after) - before:
-            raise ValueError(f"{run.name} needs {sorted(missing)}, not listed before it")
         _check_unchanged(run, output / run.name)
-        before.add(run.name)
     with ThreadPoolExecutor(jobs) as pool, _progress(runs, output) as bar:
         _execute_all(runs, output, jobs, pool, bar)
 
@@ -78,23 +69,25 @@ def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
 def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolExecutor, bar: tqdm) -> None:
     """Starts whatever can start as places become free; what is under way is left to the pool."""
     places = _environments(jobs)  # whoever runs has taken one
-    waiting = list(runs)
-    finished: set[str] = set()
+    by_name, order = {run.name: run for run in runs}, TopologicalSorter({run.name: run.after for run in runs})
+    order.prepare()
+    ready: list[str] = []
+    finished = 0
     under_way: dict[Future, tuple[Run, dict[str, str]]] = {}
-    while waiting or under_way:
-        ready = [run for run in waiting if finished.issuperset(run.after)]
-        for run in ready[: len(places)]:
-            waiting.remove(run)
-            place = places.pop(0)
+    while order.is_active():
+        ready = sorted([*ready, *order.get_ready()], key=list(by_name).index)
+        while ready and places:
+            run, place = by_name[ready.pop(0)], places.pop(0)
             under_way[pool.submit(_execute_one, run, output / run.name, place)] = run, place
         for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
             run, place = under_way.pop(future)
             if error := future.exception():
                 tqdm.write(f"failed: {run.name} ({error.__class__.__name__}); waiting for what is under way")
                 raise error
-            finished.add(run.name)
+            order.done(run.name)
             places.append(place)
-        bar.set_postfix_str(f"{len(finished)} of {len(runs)} runs finished", refresh=False)
+            finished += 1
+        bar.set_postfix_str(f"{finished} of {len(runs)} runs finished", refresh=False)
         bar.update(sum(_iterations_done(run, output / run.name) for run in runs) - bar.n)
 
 

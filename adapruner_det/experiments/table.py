@@ -12,16 +12,23 @@ import pandas as pd
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
 from .check import test_set
-from .experiment import EPOCHS, FULL, Cell, Experiment
-from .methods import DRAWN, RANDOM, needs_proxy
-from .plan import finetuning_run, selection_run, training_run
+from .experiment import DRAWN, EPOCHS, FULL, RANDOM, Cell, Experiment, finetuning_run, selection_run, training_run
+from .intervals import Estimate, columns, holm, over_cells
 from .runs import seconds_of
-from .statistics import Estimate, columns, holm, over_cells
 
 METRICS = {"bbox": ("AP50", "AP"), "classification": ("accuracy",)}  # by task, the main one first
 DECIMALS = {"AP50": 1, "AP": 1, "accuracy": 2}
 SIGNIFICANT = 0.05
 _KEYS = ["model", "budget", "method", "keep_ratio"]
+CAPTION = (
+    "Metrics in percent, mean ± standard deviation over seeds. budget: what a training on a selection has in common with "
+    "that on everything; - random: mean of the differences to random selection of the same seed, ratio and budget [95% "
+    f"interval, Student's t over the seeds]; * p below {SIGNIFICANT} after Holm's correction for all differences of the "
+    "table; train s, select s: wall-clock seconds of a training and of the run that selects, means; one such run a seed "
+    "serves all ratios of AdaPruner and of methods that do not look at the ratio, and each ratio has all of it; select / "
+    "full training: select s over the train s of everything; pays after: trainings on the selection after which select s "
+    "is won back, as each spares the share of the seconds of one on everything that its images are fewer."
+)
 
 
 def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
@@ -64,11 +71,10 @@ def select_seconds(experiment: Experiment, output: Path, method: str, ratio: flo
     as if it were the only one: with the proxy's training as far as it needs it, and with all that it asks of
     the networks, whichever method asked for it first.
     """
-    base = experiment.base_method(method)
-    if base in DRAWN:
+    if experiment.base_method(method) in DRAWN:
         return 0.0
     own = output / selection_run(method, experiment.source_ratio(method) or ratio, seed)
-    if not needs_proxy(base):
+    if not experiment.needs_proxy(method):
         return seconds_of(own)
     facts = Selection.load(own / "selection").provenance
     return seconds_of(own) - facts["seconds_here"] + facts["seconds"]
@@ -203,23 +209,3 @@ def _break_even(group: pd.DataFrame, full: pd.DataFrame) -> str:
     if cost == 0:
         return "0"
     return "never" if spared <= 0 else str(math.ceil(cost / spared))
-
-
-_EXPLAINED = {
-    "budget": "budget: what a training on a selection has in common with that on everything",
-    " - random": "- random: mean of the differences to random selection of the same seed, ratio and budget [95% "
-    f"interval, Student's t over the seeds]; * p below {SIGNIFICANT} after Holm's correction for all differences of "
-    "the table",
-    "train s": "train s, select s: wall-clock seconds of a training and of the run that selects, means; one such run a "
-    "seed serves all ratios of AdaPruner and of methods that do not look at the ratio, and each ratio has all of it",
-    "select / full training": "select / full training: select s over the train s of everything",
-    "pays after": "pays after: trainings on the selection after which select s is won back, as each spares the share "
-    "of the seconds of one on everything that its images are fewer",
-}
-
-
-def caption(summary: pd.DataFrame) -> str:
-    """What the columns of `summarise` mean, as a paragraph."""
-    spread = ["mean ± standard deviation over seeds"] if (summary["seeds"] > 1).any() else []
-    explained = [text for name, text in _EXPLAINED.items() if any(column.endswith(name) for column in summary)]
-    return f"Metrics in percent; {'; '.join([*spread, *explained])}."

@@ -6,8 +6,8 @@ Alpha rises, the ratio is held by a shift of all logits, and a step is m <- m - 
 image while s of the others stay: u + R, what an image answers to the others, or dE/ds, which has what it adds to the R
 of others as well. None always ends lowest, nor do other p on the way, so several are tried. What is left to gain is
 gained with alpha at infinity, where s is 0 or 1: two images change places as long as E falls. At rest
-m_i = nu - u_i - R_i: an image's logit is the threshold nu less the sum of what speaks against it, and the images with
-m > 0 stay.
+m_i = nu_a - u_i - R_i: an image's logit is the threshold of its class less the sum of what speaks against it, and the
+images with m > 0 stay. Nothing is between images of two classes, so each class is solved by itself.
 """
 
 import itertools
@@ -24,9 +24,39 @@ _ROUNDS = 100  # of exchanges, and of answers by half of those that would change
 _ANSWERS = 20_000  # at most, those of one pair at a time that come after
 _EACH_WITH_EACH = 12  # of the worst that stay and the best that go
 _GAIN = 1e-9  # less is rounding
+_MARGIN = 1e-6  # that the threshold of a class which stays as a whole is above the last of its images
 
 
-def minimise(energy: Energy, keep: int) -> np.ndarray:
+def minimise(energy: Energy) -> np.ndarray:
+    """The logits (N,) of the mask that minimises E, as many of each class above 0 as its quota says.
+
+    Where a class keeps all or none, its threshold is the common one, or as near to it as that allows.
+    """
+    m = np.empty(len(energy.unary))
+    whole = []
+    for cls, quota in enumerate(energy.quotas):
+        images = np.flatnonzero(energy.classes == cls)
+        if 0 < quota < len(images):
+            m[images] = of_class(energy.of(images), quota)
+        elif len(images):
+            whole.append((images, quota > 0))
+            m[images] = quota - 0.5
+    against = energy.unary + energy.response(m > 0)
+    common = common_threshold(against, int((m > 0).sum()))
+    for images, stay in whole:
+        own = against[images]
+        m[images] = (max(common, own.max() + _MARGIN) if stay else min(common, own.min() - _MARGIN)) - own
+    return m
+
+
+def common_threshold(against: np.ndarray, keep: int) -> float:
+    """The number that what speaks against `keep` of the images (N,) is below."""
+    if not 0 < keep < len(against):
+        return float(against.max() if keep else against.min())
+    return float(np.partition(against, [keep - 1, keep])[[keep - 1, keep]].mean())
+
+
+def of_class(energy: Energy, keep: int) -> np.ndarray:
     """The logits (N,) of the mask that minimises E, `keep` of them above 0: at least 1 and below N."""
     unary = energy.unary
     ways = [lambda s, norm=norm: unary + energy.response(s, norm) for norm in NORMS]
@@ -36,8 +66,10 @@ def minimise(energy: Energy, keep: int) -> np.ndarray:
 
 
 def rests(energy: Energy, m: np.ndarray) -> bool:
-    """Whether the logits are one number less what speaks against each image, the others being in or out as they say."""
-    return bool(np.ptp(m + energy.unary + energy.response(m > 0)) <= _GAIN * max(1.0, np.abs(m).max()))
+    """Whether the logits are one number a class less what speaks against each image, the others being in or out as they say."""
+    thresholds = m + energy.unary + energy.response(m > 0)
+    spread = max(np.ptp(thresholds[energy.classes == cls]) for cls in np.unique(energy.classes))
+    return bool(spread <= _GAIN * max(1.0, np.abs(m).max()))
 
 
 def anneal(energy: Energy, keep: int, against: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A draw that favours images of rare classes and depends on a seed and on each image's identity alone.
+"""How many images each class keeps, by a draw that favours rare classes and depends on a seed and on identities alone.
 
 N images, K classes; counts (N, K) are the objects of each class in each image.
 """
@@ -30,6 +30,23 @@ def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
     present = np.asarray(counts) > 0
     shares = np.append(present.mean(axis=0), 1 - present.any(axis=1).mean())
     return shares[rarest_class(counts)] ** -power
+
+
+def class_quotas(classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """How many images of each class stay, (K + 1,): as many as the draw takes, but one at least.
+
+    Args:
+        classes: (N,) see `rarest_class`.
+        drawn: (N,) bool. Where it takes fewer images than there are classes, some of them have none.
+    """
+    size = int(classes.max()) + 1
+    there, quotas = np.bincount(classes, minlength=size) > 0, np.bincount(classes[drawn], minlength=size)
+    for missing in np.flatnonzero(there & (quotas == 0)):
+        most = quotas.argmax()
+        if quotas[most] > 1:
+            quotas[most] -= 1
+            quotas[missing] += 1
+    return quotas
 
 
 def image_key(dataset: str, image_id: object) -> str:

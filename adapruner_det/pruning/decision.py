@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .adapruner import number_to_keep
-from .annealing import minimise
+from .annealing import common_threshold, minimise
 from .energy import Energy, TermWeights, energy_of
 from .label_errors import suspicious_boxes
 from .statistics import Statistics
@@ -56,35 +56,38 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     statistics = statistics.finite()
     keep = number_to_keep(len(statistics), keep_ratio)
     energy = energy_of(statistics, weights, keep_ratio, seed)
-    logits = part_ties(minimise(energy, keep), keep, energy.own["random"])
+    logits = part_ties(minimise(energy), energy)
     if not np.isfinite(logits).all():
         raise FloatingPointError(
             "what speaks against some image is no number: the statistics hold boxes or scores that are none"
         )
     shares = {**energy.own, "redundancy": energy.response(logits > 0)}
+    against = np.sum(list(shares.values()), axis=0)
+    shares["class_balance"] = common_threshold(against, keep) - (logits + against)
     told = shares["difficulty"] + shares["label_errors"] + shares["redundancy"]
     num_with_reason = int((told > (weights.random or TermWeights.random)).sum())
     return Decision(logits, shares, _reasons(logits, shares), *_most_similar(energy, logits > 0), num_with_reason)
 
 
-def part_ties(logits: np.ndarray, keep: int, draw: np.ndarray) -> np.ndarray:
-    """The logits (N,) with exactly `keep` above zero: of those that are zero the ones with the lowest draw (N,) stay.
+def part_ties(logits: np.ndarray, energy: Energy) -> np.ndarray:
+    """The logits (N,) with exactly the quota of each class above 0: of those that are 0 the ones with the lowest draw stay.
 
     They are zero where rounding has swallowed the draw: copies of one picture beside terms of a very large weight.
     """
-    tied = np.flatnonzero(logits == 0)
-    missing = keep - np.count_nonzero(logits > 0)
-    if missing:
-        drawn = tied[np.argsort(draw[tied], kind="stable")]
-        logits = logits.copy()
+    logits = logits.copy()
+    for cls in np.unique(energy.classes[logits == 0]):
+        own = energy.classes == cls
+        tied = np.flatnonzero(own & (logits == 0))
+        drawn = tied[np.argsort(energy.own["random"][tied], kind="stable")]
+        missing = energy.quotas[cls] - np.count_nonzero(logits[own] > 0)
         logits[drawn] = -np.finfo(np.float32).tiny
         logits[drawn[:missing]] = np.finfo(np.float32).tiny
     return logits
 
 
 def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray]) -> list[str]:
-    draw = shares["random"] + shares["class_balance"]
-    largest = np.argmax([shares["redundancy"], shares["label_errors"], shares["difficulty"], draw], axis=0)
+    terms = (shares[name] for name in ("redundancy", "label_errors", "difficulty", "random"))
+    largest = np.argmax(list(terms), axis=0)
     short = logits + np.minimum(shares["class_balance"], 0) <= 0
     stays = np.where(short, SHORT_OF_IMAGES, "")
     return np.where(logits > 0, stays, np.array(REASONS)[largest]).tolist()

@@ -2,16 +2,17 @@
 
 N images, K classes, F features, k neighbours in a list; s (N,) the mask between 0 and 1, c the ratio to keep.
 
-    E(s) = sum_i s_i u_i + 1/2 sum_i s_i R_i      with c N of the s_i at 1, the others at 0
+    E(s) = sum_i s_i u_i + 1/2 sum_i s_i R_i      with q_a of the s_i of each class a at 1, the others at 0; sum_a q_a = c N
     R_i = (sum_j (s_j k_ij)^p)^(1/p),  p = NORM
 
-- u_i is what speaks against image i by itself: the terms `difficulty`, `label_errors`, `random`, `class_balance` and
-  `class_coverage`.
+- u_i is what speaks against image i by itself: the terms `difficulty`, `label_errors` and `random`.
 - k_ij >= 0 is what speaks against keeping both i and j: the term `redundancy`. R_i is what i is charged for those like
   it that stay; p makes the nearest of them count most.
+- q_a is the quota of class a, the rarest of an image: as many as a draw takes in which rare classes weigh more
+  (`class_balance`). What is known of images decides within a class, so that evidence cannot empty a rare one.
 
-With k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint. How the mask
-comes to its minimum is in `annealing`.
+Without quotas, k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint; quotas
+are Eq. 6 for each class. How the mask comes to its minimum is in `annealing`.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 from scipy import sparse
 
 from .adapruner import number_to_keep
-from .class_balance import class_weights, image_key, rarest_class, weighted_draw
+from .class_balance import class_quotas, class_weights, image_key, rarest_class, weighted_draw
 from .label_errors import label_error_term, overlooked
 from .loss_scale import expected_values
 from .neighbors import nearest_neighbours, unit_vectors
@@ -31,7 +32,6 @@ from .statistics import Statistics
 NORM = 2.0  # p
 NORMS = 1.0, NORM, 8.0  # those that `annealing` goes by on its way
 NEIGHBOURS = 32  # k
-CLASS_COVERAGE = 1.0  # what speaks for the one of a class that stays first, beyond all else that tells images apart
 _MOST = 1e9  # that a term weighs: beyond it rounding would decide
 _BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
 _SMALLEST = 1e-4  # redundancy below it is none
@@ -50,8 +50,8 @@ class TermWeights:
         redundancy: what an image is charged that is just like one that stays.
         random: of a number between 0 and 1 that the seed draws for each image: as in random selection it decides
             between images that nothing else tells apart.
-        class_balance: how far the draw favours images of rare classes: the power of `class_weights`. Above 0, each class
-            that is the rarest of some image also keeps one of these before all others (`class_coverage`).
+        class_balance: how far quotas favour rare classes: the power of `class_weights`. 0: there are no quotas, and classes
+            stand in one line.
         selection_weight: w of `difficulty`; the paper's is 1. The lower, the easier the images that stay.
     """
 
@@ -80,16 +80,26 @@ class Energy:
         own: the terms of u, (N,) each, by name.
         redundancy: k, (N, N), symmetric, not negative, nothing on the diagonal.
         similarity: cosine of the two images' features wherever `redundancy` has an entry, in the same places.
+        classes, quotas: (N,) the class of each image, and how many of each stay. `redundancy` is between images of one.
     """
 
     own: dict[str, np.ndarray]
     redundancy: sparse.csr_matrix
     similarity: sparse.csr_matrix
+    classes: np.ndarray
+    quotas: np.ndarray
 
     @property
     def unary(self) -> np.ndarray:
         """u, (N,)."""
         return np.sum(list(self.own.values()), axis=0)
+
+    def of(self, images: np.ndarray) -> "Energy":
+        """That of some of the images, which are to stay in as large a number as all have as quota."""
+        one = np.zeros(len(images), int)
+        own = {name: values[images] for name, values in self.own.items()}
+        near, similar = (matrix[images][:, images].tocsr() for matrix in (self.redundancy, self.similarity))
+        return Energy(own, near, similar, one, self.quotas[np.unique(self.classes[images])])
 
     @cached_property
     def powers(self) -> dict[float, sparse.csr_matrix]:
@@ -128,18 +138,16 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
         found = label_error_term(statistics.loss, surprises, statistics.counts, places)
         own["label_errors"] = weights.label_errors * found
     own["random"] = max(weights.random, _BETWEEN_EQUALS) * (1 - plain)
-    own["class_balance"] = weights.random * (plain - balanced)
-    own["class_coverage"] = np.zeros(len(keys))
+    keep = number_to_keep(len(keys), keep_ratio)
+    drawn = balanced >= np.sort(balanced)[::-1][keep - 1]
     if weights.class_balance:
-        against = np.sum(list(own.values()), axis=0)
-        by_class = np.lexsort((against, classes))
-        best_of_each = by_class[np.unique(classes[by_class], return_index=True)[1]]
-        own["class_coverage"][best_of_each] = -CLASS_COVERAGE - np.ptp(against)
+        held = classes, class_quotas(classes, drawn)
+    else:
+        held = np.zeros(len(keys), int), np.array([keep])
     if not weights.redundancy:
         nothing = sparse.csr_matrix((len(keys), len(keys)))
-        return Energy(own, nothing, nothing)
-    drawn = balanced >= np.sort(balanced)[::-1][number_to_keep(len(keys), keep_ratio) - 1]
-    return Energy(own, *redundancy(places, distances, classes, drawn, weights.redundancy))
+        return Energy(own, nothing, nothing, *held)
+    return Energy(own, *redundancy(places, distances, classes, drawn, weights.redundancy), *held)
 
 
 def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:

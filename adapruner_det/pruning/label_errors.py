@@ -145,7 +145,7 @@ def label_error_term(
         neighbours: (N, k) places of the nearest, nearest first, -1 for none, for `beyond_neighbours`.
 
     Returns:
-        (N,) u >= 0. On NEU-DET with planted errors it is 0 for nine in ten of the other images.
+        (N,) u >= 0. On NEU-DET with injected errors it is 0 for nine in ten of the other images.
     """
     losses = np.asarray(losses, float)
     of_loss = excess(losses, counts, _BASE_LOSS * losses.mean())

@@ -9,6 +9,12 @@ _FORMULA = re.compile("'*[=+@-]")
 _LONGEST = 150  # bytes of a name that others are made of
 
 
+def first_few(names: Iterable[object], most: int = 5) -> str:
+    """For messages: the first names, and how many more there are."""
+    names = list(names)
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def check_texts(what: str, texts: Iterable[object]) -> None:
     """Raises ValueError for the first that is no string or holds control characters or line breaks."""
     for text in texts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import write_text
-from .names import as_cell
+from .names import as_cell, first_few
 from .record_check import check_record
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 RECORD = "selection.json"
 TABLE = "images.csv"
 FORMAT = 1
-_NAMED = 5  # so many are named in an error
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def quotas(sizes: Sequence[int], total: int, names: Sequence[str] = ()) -> list[
     given, free = np.zeros_like(counts), counts > 0
     if free.sum() > total:
         raise ValueError(
-            f"{free.sum()} groups{_some(names)} cannot each keep a sample when {total} of {counts.sum()} are to be kept: raise "
+            f"{free.sum()} groups ({first_few(name or '(no boxes)' for name in names)}) cannot each keep a sample when {total} of {counts.sum()} are to be kept: raise "
             "keep_ratio, join groups, or do without (SCORING.CLASS_BALANCE False; in selection.py cut, --across-classes)"
         )
     while (small := free & (counts * (total - given.sum()) < counts[free].sum())).any():
@@ -187,12 +186,6 @@ def quotas(sizes: Sequence[int], total: int, names: Sequence[str] = ()) -> list[
         shares[np.argsort(-remainders, kind="stable")[: places - shares.sum()]] += 1
         given[free] = shares
     return given.tolist()
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names, in brackets."""
-    shown = [name or "(no boxes)" for name in names[:_NAMED]]
-    return f" ({', '.join(shown)}{', ...' if len(names) > _NAMED else ''})" if names else ""
 
 
 def ratio_label(keep_ratio: float) -> str:

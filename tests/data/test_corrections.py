@@ -5,7 +5,7 @@ from conftest import write_voc_folder
 
 from adapruner_det.data.corrections import CORRECTED_COLUMN, correct
 from adapruner_det.data.detection_records import load_dataset
-from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.formats import register_voc
 from adapruner_det.data.selection_record import _reasons_line, make_selection
 from adapruner_det.pruning import Selection
 

@@ -7,8 +7,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from adapruner_det.data.coco import load_coco_dataset
 from adapruner_det.data.detection_records import load_dataset
-from adapruner_det.data.detection_registration import register_coco, register_voc
 from adapruner_det.data.export import export_selection, register_sources
+from adapruner_det.data.formats import register_coco, register_voc
 from adapruner_det.data.pruned_datasets import SelectionMismatchError
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import make_selection

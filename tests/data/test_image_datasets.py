@@ -4,16 +4,10 @@ import pickle
 import numpy as np
 import pytest
 import torchvision.datasets
-from image_files import cifar_files, mnist_files, pixels, tiny_imagenet_files, write_tree
+from image_files import cifar_files, mnist_files, write_tree
 
-from adapruner_det.data.image_datasets import (
-    load_tiny_imagenet,
-    load_torchvision_dataset,
-    read_tiny_imagenet_classes,
-    read_torchvision,
-)
+from adapruner_det.data.image_datasets import load_torchvision_dataset, read_torchvision
 from adapruner_det.data.images import read_images
-from adapruner_det.data.validation import InvalidDatasetError
 
 
 @pytest.fixture
@@ -81,68 +75,3 @@ def test_damaged_mnist_is_refused(tmp_path, name, length):
     write_tree(tmp_path / "MNIST" / "raw", files)
     with pytest.raises(FileNotFoundError, match="missing or damaged in .*raw .*prepare_torchvision"):
         load_torchvision_dataset("MNIST", tmp_path, "train")
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return write_tree(tmp_path / "tiny-imagenet-200", tiny_imagenet_files())
-
-
-def test_classes_of_tiny_imagenet_are_the_first_words_and_unique(tiny):
-    for root in (tiny, tiny.parent):
-        assert read_tiny_imagenet_classes(root) == {
-            "n02012849": "crane (n02012849)",
-            "n01443537": "goldfish",
-            "n03126707": "crane (n03126707)",
-        }
-
-
-def test_tiny_imagenet_train(tiny):
-    records = load_tiny_imagenet(tiny, "train")
-    assert [(r["image_id"], r["category_id"]) for r in records] == [
-        (f"{wnid}/images/{wnid}_{k}.JPEG", i)
-        for i, wnid in enumerate(["n02012849", "n01443537", "n03126707"])
-        for k in range(2)
-    ]
-    for record, image in zip(records, read_images(records, 64)):
-        np.testing.assert_array_equal(image, pixels(tiny_imagenet_files()[f"train/{record['image_id']}"]))
-
-
-def test_tiny_imagenet_val(tiny):
-    records = load_tiny_imagenet(tiny.parent, "val")
-    assert [(r["image_id"], r["category_id"]) for r in records] == [
-        ("images/val_0.JPEG", 1),
-        ("images/val_1.JPEG", 2),
-        ("images/val_2.JPEG", 0),
-    ]
-    images = read_images(records, 64)
-    np.testing.assert_array_equal(images[2], pixels(tiny_imagenet_files()["val/images/val_2.JPEG"]))
-    assert (images[1, ..., 0] == images[1, ..., 2]).all()  # the grey one
-
-
-def test_broken_val(tiny):
-    (tiny / "val/images/val_0.JPEG").unlink()
-    (tiny / "val/images/val_1.JPEG").write_bytes(b"text")
-    with (tiny / "val/val_annotations.txt").open("a") as file:
-        file.write("val_3.JPEG\tn99999999\t0\t0\t1\t1\n")
-    with pytest.raises(InvalidDatasetError, match="3 problems") as caught:
-        load_tiny_imagenet(tiny, "val")
-    for text in ("line 4 gives val_3.JPEG the class 'n99999999'", "val/images/val_0.JPEG", "val/images/val_1.JPEG"):
-        assert text in str(caught.value)
-    (record,) = load_tiny_imagenet(tiny, "val", "skip_images")
-    assert record["image_id"] == "images/val_2.JPEG"
-
-
-def test_incomplete_trees(tiny):
-    with pytest.raises(ValueError, match="unknown split 'test' of Tiny-ImageNet: train or val"):
-        load_tiny_imagenet(tiny, "test")
-    for path in (tiny / "train/n01443537/images").iterdir():
-        path.unlink()
-    with pytest.raises(ValueError, match="no picture .* in 1 of 3 class folders: n01443537"):
-        load_tiny_imagenet(tiny, "train")
-    (tiny / "val/val_annotations.txt").write_text("")
-    with pytest.raises(InvalidDatasetError, match="val_annotations.txt labels no image"):
-        load_tiny_imagenet(tiny, "val")
-    (tiny / "wnids.txt").unlink()
-    with pytest.raises(FileNotFoundError, match="prepare_tiny_imagenet.py --output"):
-        load_tiny_imagenet(tiny, "val")

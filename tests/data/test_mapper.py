@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data.transforms import ResizeTransform
 
 from adapruner_det.data.detection_records import NumberedRecords
-from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.formats import register_voc
 from adapruner_det.data.mapper import in_a_row, quick
 from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.engine import load_config

@@ -4,7 +4,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 
 from adapruner_det.data.detection_records import load_dataset
-from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.formats import register_voc
 from adapruner_det.data.pruned_datasets import (
     SelectionMismatchError,
     apply_selection,

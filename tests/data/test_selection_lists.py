@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from adapruner_det.data.detection_records import load_dataset
-from adapruner_det.data.detection_registration import register_coco, register_voc
+from adapruner_det.data.formats import register_coco, register_voc
 from adapruner_det.data.pruned_datasets import SelectionMismatchError, annotations_digest, check_fits
 from adapruner_det.data.records import checked_records
 from adapruner_det.data.selection_lists import write_coco_json, write_selection

@@ -9,8 +9,8 @@ from conftest import write_voc_folder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from adapruner_det.data.detection_registration import FORMATS, register_voc
 from adapruner_det.data.export import export_selection
+from adapruner_det.data.formats import FORMATS, register_voc
 from adapruner_det.data.registration import register_from_spec
 from adapruner_det.data.validation import InvalidDatasetError
 from adapruner_det.data.yolo import label_file, list_pictures, load_yolo_dataset, read_data_yaml

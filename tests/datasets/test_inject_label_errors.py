@@ -11,7 +11,7 @@ from make_demo_set import make_demo_set
 from synthetic_errors import MAX_SHIFT, Shares
 
 from adapruner_det.data.voc import load_voc_dataset, read_annotation, read_image_set
-from adapruner_det.report.planted import Planted
+from adapruner_det.report.injected import InjectedErrors
 
 SHARES = Shares(duplicates=0.2, wrong_classes=0.1, shifted_boxes=0.1, missing_boxes=0.1)
 
@@ -28,9 +28,9 @@ def voc(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def planted(voc):
+def injected(voc):
     """The folder with defects, and its record."""
-    return voc.parent / "planted", inject_label_errors(voc, "train", voc.parent / "planted", SHARES)
+    return voc.parent / "injected", inject_label_errors(voc, "train", voc.parent / "injected", SHARES)
 
 
 def objects(folder, image_id):
@@ -43,9 +43,9 @@ def digests(folder):
             for p in folder.rglob("*") if p.is_file()}  # fmt: skip
 
 
-def test_the_record_is_true(voc, planted):
-    folder, record = planted
-    assert json.loads((folder / "planted.json").read_text()) == record
+def test_the_record_is_true(voc, injected):
+    folder, record = injected
+    assert json.loads((folder / "injected.json").read_text()) == record
     kinds = [fault["kind"] for fault in record["wrong_label"].values()]
     assert sorted(kinds) == ["box", "box", "class", "class", "missing", "missing"]
     for image_id, fault in record["wrong_label"].items():
@@ -62,8 +62,8 @@ def test_the_record_is_true(voc, planted):
             assert all(one != other for (_, one), (_, other) in zip(written, true))
 
 
-def test_copies_are_shifted_originals(voc, planted):
-    folder, record = planted
+def test_copies_are_shifted_originals(voc, injected):
+    folder, record = injected
     pairs = record["near_duplicate_of"]
     assert len(pairs) == 4 and not set(pairs.values()) & set(record["wrong_label"])
     for copy, original in pairs.items():
@@ -75,8 +75,8 @@ def test_copies_are_shifted_originals(voc, planted):
         assert objects(folder, original) == objects(voc, original)
 
 
-def test_all_else_is_as_it_was(voc, planted):
-    folder, record = planted
+def test_all_else_is_as_it_was(voc, injected):
+    folder, record = injected
     ids = read_image_set(folder, "train")
     assert len(ids) == 24 == len(set(ids)) and ids != sorted(ids)
     assert len(load_voc_dataset(folder, "train", record["classes"])) == 24
@@ -91,25 +91,25 @@ def test_all_else_is_as_it_was(voc, planted):
     assert all(after[name] != before[name] and not (folder / name).is_symlink() for name in changed)
 
 
-def test_same_seed_same_bytes_and_nothing_is_overwritten(voc, planted, tmp_path):
-    folder, record = planted
+def test_same_seed_same_bytes_and_nothing_is_overwritten(voc, injected, tmp_path):
+    folder, record = injected
     again = inject_label_errors(voc, "train", tmp_path / "copies", SHARES, copy=True)
     assert not any(path.is_symlink() for path in (tmp_path / "copies").rglob("*"))
     one, other = digests(folder), digests(tmp_path / "copies")
-    assert one.pop("planted.json") != other.pop("planted.json")  # one of them says "copy"
+    assert one.pop("injected.json") != other.pop("injected.json")  # one of them says "copy"
     assert one == other and again["wrong_label"] == record["wrong_label"]
-    inode = (folder / "planted.json").stat().st_ino
+    inode = (folder / "injected.json").stat().st_ino
     assert inject_label_errors(voc, "train", folder, SHARES) == record
-    assert (folder / "planted.json").stat().st_ino == inode
+    assert (folder / "injected.json").stat().st_ino == inode
     with pytest.raises(FileExistsError, match="another folder"):
         inject_label_errors(voc, "train", folder, SHARES, seed=1)
-    assert (folder / "planted.json").stat().st_ino == inode
+    assert (folder / "injected.json").stat().st_ino == inode
     with pytest.raises(ValueError, match="injected there already"):
         inject_label_errors(folder, "train", tmp_path / "twice", SHARES)
 
 
-def test_a_file_in_the_way_of_a_copy_is_told(voc, planted, tmp_path):
-    copy = next(iter(planted[1]["near_duplicate_of"]))
+def test_a_file_in_the_way_of_a_copy_is_told(voc, injected, tmp_path):
+    copy = next(iter(injected[1]["near_duplicate_of"]))
     os.symlink(voc / "JPEGImages" / "t1.jpg", voc / "JPEGImages" / f"{copy}.jpg")
     try:
         with pytest.raises(ValueError, match=f"has an image {copy} already"):
@@ -119,14 +119,14 @@ def test_a_file_in_the_way_of_a_copy_is_told(voc, planted, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_report_reads_the_demo_sets_record_and_this_one(planted, tmp_path):
+def test_the_report_reads_the_demo_sets_record_and_this_one(injected, tmp_path):
     record = make_demo_set(tmp_path / "demo", images=20, test_images=2, duplicates=0.2, wrong_labels=0.15)
-    for folder, content in (planted, (tmp_path / "demo", record)):
-        read = Planted.load(folder / "planted.json")
+    for folder, content in (injected, (tmp_path / "demo", record)):
+        read = InjectedErrors.load(folder / "injected.json")
         assert read.near_duplicate_of == content["near_duplicate_of"] and len(read.near_duplicate_of) == 4
         assert set(read.wrong_label) == set(content["wrong_label"])
         assert set(read.wrong_label.values()) == {"class", "box", "missing"}
-    assert {"made_by", "version", "settings", "classes"} <= record.keys() & planted[1].keys()
+    assert {"made_by", "version", "settings", "classes"} <= record.keys() & injected[1].keys()
 
 
 def test_command_line(voc, tmp_path, monkeypatch, capsys):

@@ -3,39 +3,20 @@
 import hashlib
 import io
 import tarfile
-import threading
-from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import prepare_torchvision as script
 import pytest
 import torchvision.datasets
 from conftest import ROOT
+from fetch import PrepareError
 from image_files import cifar_files, mnist_files, write_tree
 
-from adapruner_det.data.download import PrepareError
 from adapruner_det.data.image_datasets import load_torchvision_dataset
 from adapruner_det.engine import load_config
 
 
 def md5(content):
     return hashlib.md5(content).hexdigest()
-
-
-class Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        """Keeps the test's output clean."""
-
-
-@pytest.fixture
-def url(tmp_path):
-    """Address of a server of the files in tmp_path."""
-    with HTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

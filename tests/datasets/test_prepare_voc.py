@@ -1,14 +1,11 @@
-"""datasets/prepare_voc.py against small archives, served by a server of this test's own."""
+"""datasets/prepare_voc.py against small archives on a server of the test's own."""
 
 import hashlib
 import io
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import prepare_voc
 import pytest
-from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 
 def tar_bytes(files):
@@ -25,219 +22,104 @@ def voc_files(year, split, ids):
     root = f"VOCdevkit/VOC{year}"
     files = {f"{root}/ImageSets/Main/{split}.txt": "".join(f"{i}\n" for i in ids).encode()}
     for image_id in ids:
-        files[f"{root}/JPEGImages/{image_id}.jpg"] = f"picture {image_id}".encode() * 500
+        files[f"{root}/JPEGImages/{image_id}.jpg"] = f"picture {image_id}".encode()
         files[f"{root}/Annotations/{image_id}.xml"] = f"<annotation>{image_id}</annotation>".encode()
     return files
 
 
-def archive_of(path, content, year, lists):
-    return prepare_voc.Archive(path, hashlib.md5(content).hexdigest(), year, lists)
+LISTS = {
+    "voc2007/trainval.tar": ("2007", "trainval", ["000005", "000007"]),
+    "voc2007/test.tar": ("2007", "test", ["000001", "000002", "000003"]),
+    "voc2012/trainval12.tar": ("2012", "trainval", ["2008_000002"]),
+}
+TARS = {path: tar_bytes(voc_files(*own)) for path, own in LISTS.items()}
+EVERYTHING = {name.removeprefix("VOCdevkit/"): content for own in LISTS.values()
+              for name, content in voc_files(*own).items()}  # fmt: skip
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Serves `server.files`; notes requests; can ignore Range, or break off each full answer."""
-
-    def do_GET(self):
-        requested = self.headers.get("Range")
-        self.server.requests.append((self.path, requested))
-        content = self.server.files.get(self.path)
-        if content is None:
-            return self.send_error(404)
-        start = int(requested[len("bytes=") : -1]) if requested and self.server.with_range else 0
-        if start and start >= len(content):
-            return self.send_error(416)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        self.wfile.write(content[start:][: self.server.break_after])
-        self.close_connection = True
-
-    def log_message(self, *args):
-        """Keeps the test's output clean."""
-
-
-TRAINVAL = tar_bytes(voc_files("2007", "trainval", ["000005", "000007"]))
-TEST = tar_bytes(voc_files("2007", "test", ["000001", "000002", "000003"]))
-VOC2012 = tar_bytes(voc_files("2012", "trainval", ["2008_000002"]))
-ARCHIVES = (
-    archive_of("voc2007/trainval.tar", TRAINVAL, "2007", {"trainval": 2}),
-    archive_of("voc2007/test.tar", TEST, "2007", {"test": 3}),
-    archive_of("voc2012/trainval12.tar", VOC2012, "2012", {"trainval": 1}),
-)
+def table(tars):
+    return [
+        prepare_voc.Archive(path, hashlib.md5(tars[path]).hexdigest(), year, split, len(ids))
+        for path, (year, split, ids) in LISTS.items()
+        if path in tars
+    ]
 
 
 @pytest.fixture
-def server():
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{server.server_port}/VOC"
-    tars = (TRAINVAL, TEST, VOC2012)
-    server.files = {f"/VOC/{archive.path}": tar for archive, tar in zip(ARCHIVES, tars, strict=True)}
-    server.with_range, server.break_after = True, None  # bytes of an answer, None to send it whole
-    server.requests = []  # (path, Range header or None)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def mirror(tmp_path, url):
+    """Writes archives, and prepares from them; returns what is then in the folder `output`."""
 
+    def prepare(tars=TARS, archives=None, **settings):
+        for path, content in tars.items():
+            (tmp_path / "mirror" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "mirror" / path).write_bytes(content)
+        archives = archives or table(tars)
+        prepare_voc.prepare_voc(tmp_path / "output", base_url=f"{url}/mirror", archives=archives, **settings)
+        return contents(tmp_path / "output")
 
-def prepare(server, output, archives=ARCHIVES, **settings):
-    prepare_voc.prepare_voc(output, base_url=server.url, archives=archives, **settings)
+    return prepare
 
 
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def expected_contents(*archives):
-    files = {}
-    for year, split, ids in archives:
-        files.update(voc_files(year, split, ids))
-    return {name[len("VOCdevkit/") :]: content for name, content in files.items()}
+def test_the_official_archives():
+    paths = [archive.path for archive in prepare_voc.ARCHIVES]
+    assert paths == [
+        "voc2007/VOCtrainval_06-Nov-2007.tar", "voc2007/VOCtest_06-Nov-2007.tar", "voc2012/VOCtrainval_11-May-2012.tar"
+    ]  # fmt: skip
 
 
-EVERYTHING = expected_contents(
-    ("2007", "trainval", ["000005", "000007"]),
-    ("2007", "test", ["000001", "000002", "000003"]),
-    ("2012", "trainval", ["2008_000002"]),
-)
+def test_whole_download_merges_2007_and_second_run_does_nothing(mirror, monkeypatch):
+    assert mirror() == EVERYTHING
+    monkeypatch.setattr(prepare_voc, "fetch", lambda *arguments: pytest.fail("nothing is downloaded again"))
+    assert mirror() == EVERYTHING
 
 
-def test_table_equals_torchvisions():
-    for archive, key in zip(prepare_voc.ARCHIVES, ("2007", "2007-test", "2012")):
-        published = DATASET_YEAR_DICT[key]
-        assert archive.md5 == published["md5"]
-        assert published["url"].endswith(f"/VOC/{archive.path}")
-        assert archive.name == published["filename"]
-    assert len(prepare_voc.ARCHIVES) == 3
+def test_years_and_keep_archives(mirror):
+    found = mirror(years=["2012"], keep_archives=True)
+    assert found.pop("trainval12.tar") == TARS["voc2012/trainval12.tar"]
+    assert {name.split("/")[0] for name in found} == {"VOC2012"}
 
 
-def test_whole_download_merges_2007_and_second_run_does_nothing(server, tmp_path):
-    prepare(server, tmp_path)
-    assert contents(tmp_path) == EVERYTHING
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["VOC2007", "VOC2012"]
-    assert len(server.requests) == 3
-    prepare(server, tmp_path)
-    assert len(server.requests) == 3
-    assert contents(tmp_path) == EVERYTHING
+def test_what_cannot_be_downloaded_names_the_way_out_and_an_archive_put_by_hand_is_used(mirror, tmp_path, url):
+    (path, tar), *_ = TARS.items()
+    for there in (None, b"x" + tar[1:]):  # missing, and another checksum
+        (tmp_path / "mirror" / path).parent.mkdir(parents=True, exist_ok=True)
+        if there:
+            (tmp_path / "mirror" / path).write_bytes(there)
+        with pytest.raises(prepare_voc.PrepareError) as error:
+            mirror({}, table({path: tar}))
+        for part in (url, path, "--base-url", str(tmp_path / "output/trainval.tar")):
+            assert part in str(error.value)
+        assert not (tmp_path / "output/VOC2007").exists()
+    (tmp_path / "output/trainval.tar").write_bytes(tar)
+    (tmp_path / "mirror" / path).unlink()
+    assert "VOC2007/JPEGImages/000005.jpg" in mirror({}, table({path: tar}))
 
 
-def test_years_and_keep_archives(server, tmp_path):
-    prepare(server, tmp_path, years=["2012"], keep_archives=True)
-    assert [path for path, _ in server.requests] == ["/VOC/voc2012/trainval12.tar"]
-    kept = tmp_path / "VOC_archives" / "trainval12.tar"
-    assert kept.read_bytes() == VOC2012
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["VOC2012", "VOC_archives"]
-
-
-def test_broken_connection_goes_on_where_it_stopped(server, tmp_path):
-    server.break_after = 20000
-    prepare(server, tmp_path, ARCHIVES[:1])
-    assert [requested for _, requested in server.requests[:2]] == [None, "bytes=20000-"]
-    assert len(TRAINVAL) > 20000
-    assert contents(tmp_path) == expected_contents(("2007", "trainval", ["000005", "000007"]))
-
-
-@pytest.mark.parametrize(
-    "there, with_range, requested",
-    [(777, True, "bytes=777-"), (len(TRAINVAL), True, f"bytes={len(TRAINVAL)}-"), (777, False, "bytes=777-")],
-    ids=["resumed", "complete", "no-range"],
-)
-def test_next_run_goes_on_with_the_part_that_a_run_left(server, tmp_path, there, with_range, requested):
-    server.with_range = with_range  # a server without Range starts over
-    part = tmp_path / "VOC_archives" / "trainval.tar.part"
-    part.parent.mkdir()
-    part.write_bytes(TRAINVAL[:there])
-    prepare(server, tmp_path, ARCHIVES[:1])
-    assert server.requests[0][1] == requested
-    assert contents(tmp_path) == expected_contents(("2007", "trainval", ["000005", "000007"]))
-
-
-def test_connection_that_never_gets_further_is_given_up(server, tmp_path):
-    server.with_range = False
-    server.break_after = 1000
-    with pytest.raises(prepare_voc.PrepareError, match="again and again after 1000 bytes") as error:
-        prepare(server, tmp_path, ARCHIVES[:1])
-    assert f"{server.url}/voc2007/trainval.tar" in str(error.value)
-    assert "--base-url" in str(error.value)
-
-
-def test_missing_file_on_server_names_the_way_out_and_one_put_by_hand_is_used(server, tmp_path):
-    server.files.clear()
-    with pytest.raises(prepare_voc.PrepareError) as error:
-        prepare(server, tmp_path, ARCHIVES[:1])
-    by_hand = tmp_path / "VOC_archives" / "trainval.tar"
-    for part in ("404", f"{server.url}/voc2007/trainval.tar", "--base-url", str(by_hand)):
-        assert part in str(error.value)
-    by_hand.write_bytes(TRAINVAL)
-    prepare(server, tmp_path, ARCHIVES[:1])
-    assert len(server.requests) == 1 and (tmp_path / "VOC2007" / "JPEGImages" / "000005.jpg").is_file()
-
-
-def test_checksum_mismatch_is_moved_away_and_the_next_run_works(server, tmp_path):
-    server.files["/VOC/voc2007/trainval.tar"] = b"x" + TRAINVAL[1:]
-    with pytest.raises(prepare_voc.PrepareError, match="MD5") as error:
-        prepare(server, tmp_path, ARCHIVES[:1])
-    assert ARCHIVES[0].md5 in str(error.value) and server.url in str(error.value)
-    assert not (tmp_path / "VOC2007").exists()
-    server.files["/VOC/voc2007/trainval.tar"] = TRAINVAL
-    prepare(server, tmp_path, ARCHIVES[:1])
-    assert (tmp_path / "VOC2007" / "JPEGImages" / "000005.jpg").is_file()
-
-
-def test_path_traversal_is_refused(server, tmp_path):
-    evil = tar_bytes({**voc_files("2007", "trainval", ["000005"]), "../../evil.txt": b"evil"})
-    server.files["/VOC/voc2007/trainval.tar"] = evil
-    table = [archive_of("voc2007/trainval.tar", evil, "2007", {"trainval": 1})]
-    output = tmp_path / "in" / "side"
-    output.mkdir(parents=True)
-    with pytest.raises(prepare_voc.PrepareError, match="cannot be unpacked"):
-        prepare(server, output, table)
-    assert not list(tmp_path.rglob("evil.txt"))
-    assert [path.name for path in output.iterdir()] == ["VOC_archives"]
-
-
-@pytest.mark.parametrize(
-    "drop, count, message",
-    [
-        ("ImageSets/Main/trainval.txt", 2, "VOCdevkit/VOC2007"),
-        ("JPEGImages/000007.jpg", 2, "VOCdevkit/VOC2007"),
-        (None, 5011, "5011"),
-    ],
-)
-def test_archive_that_lacks_something_is_refused(server, tmp_path, drop, count, message):
+@pytest.mark.parametrize("drop", ["ImageSets/Main/trainval.txt", "JPEGImages/000007.jpg", "everything"])
+def test_archive_that_lacks_something_is_refused(mirror, tmp_path, drop):
     files = voc_files("2007", "trainval", ["000005", "000007"])
     files.pop(f"VOCdevkit/VOC2007/{drop}", None)
-    content = tar_bytes(files)
-    server.files["/VOC/voc2007/trainval.tar"] = content
-    table = [archive_of("voc2007/trainval.tar", content, "2007", {"trainval": count})]
-    with pytest.raises(prepare_voc.PrepareError, match=message):
-        prepare(server, tmp_path, table)
-    assert not (tmp_path / "VOC2007").exists()
+    tar = tar_bytes(files) if drop != "everything" else b"no archive"
+    with pytest.raises(prepare_voc.PrepareError, match="lacks images or annotations|cannot be unpacked"):
+        mirror({"voc2007/trainval.tar": tar})
+    assert not (tmp_path / "output/VOC2007").exists()
 
 
-def test_users_other_list_is_not_touched(server, tmp_path):
-    own = tmp_path / "VOC2007" / "ImageSets" / "Main" / "trainval.txt"
+def test_users_other_list_is_not_touched(mirror, tmp_path):
+    own = tmp_path / "output/VOC2007/ImageSets/Main/trainval.txt"
     own.parent.mkdir(parents=True)
     own.write_text("000005\n")
     with pytest.raises(prepare_voc.PrepareError, match="lists 1 images.*has 2"):
-        prepare(server, tmp_path)
-    assert own.read_text() == "000005\n" and server.requests == []
+        mirror()
+    assert contents(tmp_path / "output") == {"VOC2007/ImageSets/Main/trainval.txt": b"000005\n"}
 
 
-def test_merge_restores_what_is_missing_and_keeps_what_is_there(server, tmp_path):
-    prepare(server, tmp_path)
-    (tmp_path / "VOC2007" / "JPEGImages" / "000001.jpg").unlink()
-    edited = tmp_path / "VOC2007" / "Annotations" / "000002.xml"
-    edited.write_text("<annotation>corrected</annotation>")
-    prepare(server, tmp_path)
-    name = str(edited.relative_to(tmp_path))
-    assert contents(tmp_path) == {**EVERYTHING, name: b"<annotation>corrected</annotation>"}
-
-
-def test_interrupted_merge_has_no_list_and_is_completed_by_the_next_run(server, tmp_path, monkeypatch):
-    prepare(server, tmp_path, ARCHIVES[:1])
+def test_an_interrupted_merge_is_completed_and_what_is_there_stays(mirror, tmp_path, monkeypatch):
+    mirror({path: TARS[path] for path in list(TARS)[:1]})
     replace = prepare_voc.os.replace
 
     def fail_at_an_image(source, target):
@@ -248,7 +130,9 @@ def test_interrupted_merge_has_no_list_and_is_completed_by_the_next_run(server, 
     with monkeypatch.context() as patch:
         patch.setattr(prepare_voc.os, "replace", fail_at_an_image)
         with pytest.raises(KeyboardInterrupt):
-            prepare(server, tmp_path, ARCHIVES[:2])
-    assert not (tmp_path / "VOC2007" / "ImageSets" / "Main" / "test.txt").exists()
-    prepare(server, tmp_path)
-    assert contents(tmp_path) == EVERYTHING
+            mirror()
+    edited = tmp_path / "output/VOC2007/Annotations/000005.xml"
+    edited.write_text("<annotation>corrected</annotation>")
+    (tmp_path / "output/VOC2007/JPEGImages/000005.jpg").unlink()
+    name = "VOC2007/Annotations/000005.xml"
+    assert mirror() == {**EVERYTHING, name: b"<annotation>corrected</annotation>"}

@@ -152,6 +152,6 @@ def test_images_with_several_boxes_lose_them_first():
         (images(10, 1), Shares(wrong_classes=0.2), "it takes two"),
     ],
 )
-def test_what_cannot_be_planted_is_said(pool, shares, word):
+def test_what_cannot_be_injected_is_said(pool, shares, word):
     with pytest.raises(ValueError, match=word):
         plan_errors(pool, shares, seed=0)

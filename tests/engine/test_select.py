@@ -29,10 +29,7 @@ def test_a_run_leaves_reasons_and_statistics(run):
     rows = selection.table().set_index("id")
     assert np.array_equal(rows["score"] > 0, rows["kept"] == 1)
     against = rows[
-        [
-            f"against_{name}"
-            for name in ("difficulty", "label_errors", "redundancy", "random", "class_balance", "class_coverage")
-        ]
+        [f"against_{name}" for name in ("difficulty", "label_errors", "redundancy", "random", "class_balance")]
     ].sum(axis=1)
     assert np.ptp(rows["score"] + against) < 1e-4
     assert rows["final_loss"].tolist() == pytest.approx(statistics.loss.tolist())
@@ -87,10 +84,10 @@ def test_the_finished_logits_are_the_selection(voc, config, monkeypatch):  # noq
     voc("all")
     logits = np.linspace(-1, 1, 20)
     decide = "adapruner_det.pruning.decision.minimise"
-    monkeypatch.setattr(decide, lambda energy, keep: logits)
+    monkeypatch.setattr(decide, lambda energy: logits)
     first, second = config(folder="first", **SOLVED), config(folder="second", **SOLVED)
     train(first)
-    monkeypatch.setattr(decide, lambda energy, keep: -logits)
+    monkeypatch.setattr(decide, lambda energy: -logits)
     train(second)
     assert kept(first) == set(IDS[10:]) and kept(second) == set(IDS[:10])
     assert list(scores(first).values()) == logits.tolist()

@@ -15,7 +15,7 @@ from detectron2.utils.env import seed_all_rng
 from proxy_runs import StopAt
 from torch import nn
 
-from adapruner_det.data.detection_registration import register_voc
+from adapruner_det.data.formats import register_voc
 from adapruner_det.data.voc import InvalidDatasetError
 from adapruner_det.engine import AdaPrunerTrainer, load_config
 from adapruner_det.engine import detection as task_module

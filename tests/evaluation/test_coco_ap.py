@@ -10,7 +10,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from adapruner_det.data.detection_registration import register_coco
+from adapruner_det.data.formats import register_coco
 from adapruner_det.data.pruned_datasets import register_pruned_dataset
 from adapruner_det.data.records import checked_records
 from adapruner_det.data.selection_record import make_selection

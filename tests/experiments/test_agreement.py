@@ -4,10 +4,9 @@ from dataclasses import replace
 import pytest
 
 from adapruner_det.experiments.agreement import compare_selections, in_common, longest_gap
-from adapruner_det.experiments.experiment import Experiment, Variant
-from adapruner_det.experiments.plan import selection_run
+from adapruner_det.experiments.experiment import Experiment, selection_run
 from adapruner_det.pruning import Selection
-from adapruner_det.report.planted import Planted
+from adapruner_det.report.injected import InjectedErrors
 
 
 def selection(kept):
@@ -21,30 +20,30 @@ def selection(kept):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Saves selections of `full`, `adapruner` and a variant at 0.5 by seed; returns experiment and folder."""
+    """Saves selections of `full`, `adapruner` and a variant at 0.8 by seed; returns experiment and folder."""
     found = {"adapruner": {0: "++++----", 1: "+++-+---"}, "no warm-up": {0: "++----++", 1: "++--++--"}}
     for method, by_seed in found.items():
         for seed, kept in by_seed.items():
-            folder = tmp_path / selection_run(method, 0.5, seed)
+            folder = tmp_path / selection_run(method, 0.8, seed)
             selection(kept).save(folder / "selection")
             (folder / "done.json").write_text(json.dumps({"seconds": 10.0 + seed}))
-    options = {"methods": ["full", "adapruner"], "variants": {"no warm-up": Variant()}}
-    return Experiment("unused", keep_ratios=[0.5], seeds=[0, 1], cut_from=0.5, **options), tmp_path
+    options = {"methods": ["full", "adapruner"], "variants": {"no warm-up": {}}}
+    return Experiment(prune_config="unused", keep_ratios=[0.8], seeds=[0, 1], **options), tmp_path
 
 
 def test_table_of_selections_by_hand(saved):
     assert compare_selections(*saved).to_dict("records") == [
-        {"selected by": "adapruner 0.50", "images": "4", "as adapruner": "", "between seeds": "75%",
+        {"selected by": "adapruner 0.80", "images": "4", "as adapruner": "", "between seeds": "75%",
          "longest gap": "4", "select s": "10", "seeds": 2},  # gaps of 4 and 3, rounded to even
         # seed 0 has a and b of a, b, c, d, and seed 1 a, b and e of a, b, c, e: 2/4 and 3/4
-        {"selected by": "no warm-up 0.50", "images": "4", "as adapruner": "62%", "between seeds": "50%",
+        {"selected by": "no warm-up 0.80", "images": "4", "as adapruner": "62%", "between seeds": "50%",
          "longest gap": "3", "select s": "10", "seeds": 2},
     ]  # fmt: skip
 
 
 def save_every_other(folder, method):
     for seed in (0, 1):
-        run = folder / selection_run(method, 0.5, seed)
+        run = folder / selection_run(method, 0.8, seed)
         selection("+-+-+-+-").save(run / "selection")
         (run / "done.json").write_text(json.dumps({"seconds": 1.0}))
 
@@ -54,19 +53,19 @@ def test_what_others_are_like_is_not_random_selection(saved):
     save_every_other(folder, "random")
     experiment = replace(experiment, methods=["random", "adapruner"])
     table = compare_selections(experiment, folder).set_index("selected by")
-    assert table.loc["no warm-up 0.50", "as adapruner"] == "62%" and "as random" not in table
-    assert table.loc["random 0.50", "as adapruner"] == "62%"  # a, c of a, c, e, g; a, c, e of them
+    assert table.loc["no warm-up 0.80", "as adapruner"] == "62%" and "as random" not in table
+    assert table.loc["random 0.80", "as adapruner"] == "62%"  # a, c of a, c, e, g; a, c, e of them
     alone = compare_selections(replace(experiment, methods=["random"], variants={}), folder)
-    assert alone["selected by"].tolist() == ["random 0.50"] and "as random" not in alone
+    assert alone["selected by"].tolist() == ["random 0.80"] and "as random" not in alone
 
 
-def test_how_often_planted_defects_were_pruned_stands_beside(saved):
-    planted = Planted(near_duplicate_of={"e": "a"}, wrong_label={"d": "class", "h": "box"})
-    table = compare_selections(*saved, planted).set_index("selected by")
+def test_how_often_injected_defects_were_pruned_stands_beside(saved):
+    injected = InjectedErrors(near_duplicate_of={"e": "a"}, wrong_label={"d": "class", "h": "box"})
+    table = compare_selections(*saved, injected).set_index("selected by")
     # seed 0 prunes e of a, e; d no, h yes; of b, c, f, g it prunes f, g: 0.5 / 0.5 and 0.5 / 0.5
     # seed 1 prunes none of a, e; d and h; f, g: 0 / 0.5 and 1 / 0.5
-    assert table.loc["adapruner 0.50", "near-duplicates and their originals"] == "1.0, 0.0"
-    assert table.loc["adapruner 0.50", "wrong labels"] == "1.0, 2.0"
+    assert table.loc["adapruner 0.80", "near-duplicates and their originals"] == "1.0, 0.0"
+    assert table.loc["adapruner 0.80", "wrong labels"] == "1.0, 2.0"
     assert not [name for name in table if name.startswith("wrong labels:") or name == "all others"]
 
 

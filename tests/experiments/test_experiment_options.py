@@ -8,8 +8,8 @@ from adapruner_det.baselines.registry import METHODS
 from adapruner_det.engine import load_config
 from adapruner_det.engine.proxy import task_name
 from adapruner_det.experiments.check import check
-from adapruner_det.experiments.experiment import Experiment, Grid, Variant
-from adapruner_det.experiments.options import load_experiment, merge, read_experiment
+from adapruner_det.experiments.experiment import Experiment, Grid
+from adapruner_det.experiments.options import load_experiment, read_experiment
 
 EXPERIMENTS = sorted((ROOT / "configs/experiments").glob("*.yaml"))
 
@@ -30,7 +30,6 @@ prune_opts: {SOLVER.BASE_LR: 0.1}
 train_opts: {DATASETS.TEST: []}
 finetune: {Small net: ../train.yaml, Other net: ../prune.yaml}
 finetune_opts: {DATASETS.TRAIN: [a]}
-cut_from: 0.7
 more:
   - {keep_ratios: [0.9], seeds: [2, 3]}
   - {budgets: [epochs]}
@@ -54,48 +53,49 @@ def write(tmp_path):
 
 
 def test_an_experiment_file_can_hold_every_option(write, tmp_path):
-    assert load_experiment({}, write(WHOLE)) == Experiment(
+    experiment, train = load_experiment({}, write(WHOLE)), str(tmp_path / "train.yaml")
+    assert experiment == Experiment(
         prune_config=str(tmp_path / "prune.yaml"),
-        train_configs={"Small net": str(tmp_path / "train.yaml")},
+        train_configs={"Small net": train},
         methods=["full", "adapruner"],
         keep_ratios=[0.9, 0.5],
         seeds=[0, 1],
         budgets=["iterations", "epochs"],
         variants={
-            "no warm-up": Variant(["ADAPRUNER.WARMUP", "0", "ADAPRUNER.SELECTION_LOSS", "False"], "adapruner"),
-            "by class": Variant(["SCORING.CLASS_BALANCE", "True"], "el2n"),
+            "no warm-up": {"ADAPRUNER.WARMUP": 0, "ADAPRUNER.SELECTION_LOSS": False},
+            "by class": {"method": "el2n", "SCORING.CLASS_BALANCE": True},
         },
-        opts=["DATASETS.REGISTER", "('a=images:x y.zip', 'b=images:z.zip')", "INPUT.RANDOM_FLIP", "none"],
-        prune_opts=["SOLVER.BASE_LR", "0.1"],
-        train_opts=["DATASETS.TEST", "()"],
-        finetune={"Small net": str(tmp_path / "train.yaml"), "Other net": str(tmp_path / "prune.yaml")},
-        finetune_opts=["DATASETS.TRAIN", "('a',)"],
-        cut_from=0.7,
+        opts={"DATASETS.REGISTER": ["a=images:x y.zip", "b=images:z.zip"], "INPUT.RANDOM_FLIP": "none"},
+        prune_opts={"SOLVER.BASE_LR": 0.1},
+        train_opts={"DATASETS.TEST": []},
+        finetune={"Small net": train, "Other net": str(tmp_path / "prune.yaml")},
+        finetune_opts={"DATASETS.TRAIN": ["a"]},
         more=[
             Grid(keep_ratios=[0.9], seeds=[2, 3]),
             Grid(budgets=["epochs"]),
-            Grid(train_configs={"Other net": str(tmp_path / "train.yaml")}, seeds=[0]),
+            Grid(train_configs={"Other net": train}, seeds=[0]),
         ],
     )
+    data = ("DATASETS.REGISTER", "('a=images:x y.zip', 'b=images:z.zip')", "INPUT.RANDOM_FLIP", "none")
+    assert experiment.training_stage("Small net") == (train, (*data, "DATASETS.TEST", "()"))
+    assert experiment.last_stage("Small net") == (train, (*data, "DATASETS.TRAIN", "('a',)"))
+    selecting = experiment.selecting_stage("by class")
+    assert selecting.overrides == (*data, "SOLVER.BASE_LR", "0.1", "SCORING.CLASS_BALANCE", "True")
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         ("keep_ratio: [0.9]", "mine.yaml: keep_ratio: there is no such option, .*; did you mean keep_ratios"),
-        ("keep_ratios: 0.9", "mine.yaml: keep_ratios: 0.9 is not a list"),
+        ("keep_ratios: 0.9", "mine.yaml: keep_ratios: .* is not a ListConfig, list or tuple"),
         ("keep_ratios: [most]", r"mine.yaml: keep_ratios\[0\]: Value 'most' .* could not be converted to Float"),
         ("seeds: [0.5]", r"mine.yaml: seeds\[0\]: Value '0.5' .* could not be converted to Integer"),
-        ("seeds: [yes]", r"mine.yaml: seeds\[0\]: Value 'True' .* could not be converted to Integer"),
-        ("methods: full", "mine.yaml: methods: 'full' is not a list"),
         ("prune_config: gone.yaml", "mine.yaml: prune_config: there is no config file .*gone.yaml"),
-        ("train_configs: [a.yaml]", "mine.yaml: train_configs: .* is not `name: value` lines"),
-        ("train_opts: {SOLVER: {MAX_ITER: 3}}", "mine.yaml: train_opts: SOLVER needs a value; the parts"),
-        ("opts: {SEED: }", "mine.yaml: opts: SEED needs a value"),
-        ("variants: {a: ADAPRUNER.WARMUP 0}", "mine.yaml: variants: 'ADAPRUNER.WARMUP 0' is not `name"),
-        ("more: {seeds: [1]}", "mine.yaml: more: .* is not a list"),
+        ("train_configs: [a.yaml]", "mine.yaml: train_configs: .*Cannot merge DictConfig with ListConfig"),
+        ("variants: {a: ADAPRUNER.WARMUP 0}", "mine.yaml: variants.a: .*'ADAPRUNER.WARMUP 0'"),
+        ("more: {seeds: [1]}", "mine.yaml: more: .*Cannot merge DictConfig with ListConfig"),
         ("more: [seeds]", "mine.yaml: more.0.: Invalid type assigned: str"),
-        ("more: [{train_configs: {a: gone.yaml}}]", "mine.yaml: more: .*there is no config file .*gone.yaml"),
+        ("more: [{train_configs: {a: gone.yaml}}]", "mine.yaml: .*there is no config file .*gone.yaml"),
         ("more: [{seeds: [x]}]", r"mine.yaml: more: seeds\[0\]: Value 'x'"),
         (
             "more: [{keep_ratio: [0.9]}]",
@@ -111,65 +111,47 @@ def test_what_is_wrong_with_a_file_is_said_in_a_line_with_its_name_and_the_key(w
     assert "\n" not in str(refusal.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere.yaml cannot be read as an experiment file"):
         read_experiment(tmp_path / "nowhere.yaml")
+    with pytest.raises(ValueError, match="prune_config: there is no config file nowhere.yaml"):
+        load_experiment({"prune_config": "nowhere.yaml"})
+    with pytest.raises(ValueError, match="prune_config: needed, on the command line or in"):
+        load_experiment({})
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        ({}, "prune_config: needed, on the command line or in"),
-        ({"prune_config": "nowhere.yaml"}, "prune_config: there is no config file nowhere.yaml"),
-        ({"seeds": ["one"]}, r"seeds\[0\]: Value 'one'"),
-        ({"train_configs": ["no name"]}, "train_configs: 'no name' is not of the form NAME="),
-        ({"variants": ["=A.B 1"]}, "variants: '=A.B 1' is not of the form NAME="),
-        ({"train_opts": "A.B 'x"}, "train_opts: No closing quotation"),
-        *(
-            ({"variants": [f"x={words}"]}, f"variants: '{words}' is neither KEY VALUE pairs nor .* random, adap")
-            for words in ("eln2 A.B 1", "A.B", "full A.B 1")
-        ),
-    ],
-)
-def test_what_is_wrong_on_a_command_line_is_said_with_the_option(given, message):
-    with pytest.raises(ValueError, match=message):
-        load_experiment(given)
-
-
-def test_data_of_one_s_own_takes_the_place_of_the_configs_and_pairs_that_are_given_win(write):
+def test_data_of_one_s_own_takes_the_place_of_the_configs_and_settings_that_are_given_win(write):
     file = write("prune_config: ../prune.yaml\nopts: {SEED: 3}")
-    experiment = load_experiment({"opts": ["A.B", "1"]}, file, ["a=voc:x:y", "b=voc:x:z"])
-    data = ["DATASETS.REGISTER", "('a=voc:x:y', 'b=voc:x:z')", "DATASETS.TRAIN", "('a',)"]
-    assert experiment.opts == ["SEED", "3", *data, "A.B", "1"]
-    assert experiment.train_opts == ["DATASETS.TEST", "('b',)"]
-    assert load_experiment({}, file, ["a=voc:x:y"]).train_opts == ["DATASETS.TEST", "()"]
-    assert load_experiment({}, file).train_opts == []
+    experiment = load_experiment({"opts": {"A.B": "1"}}, file, ["a=voc:x:y", "b=voc:x:z"])
+    assert list(experiment.opts.items()) == [
+        ("SEED", 3), ("DATASETS.REGISTER", ["a=voc:x:y", "b=voc:x:z"]), ("DATASETS.TRAIN", ["a"]), ("A.B", "1")
+    ]  # fmt: skip
+    assert experiment.train_opts == {"DATASETS.TEST": ["b"]}
+    assert load_experiment({}, file, ["a=voc:x:y"]).train_opts == {"DATASETS.TEST": []}
+    other = load_experiment({"train_opts": {"DATASETS.TEST": "()"}}, file, ["a=voc:x:y", "b=voc:x:z"])
+    assert other.train_opts == {"DATASETS.TEST": "()"}
 
 
-def test_given_options_replace_the_file_s_and_pairs_come_behind(write):
-    file = write("prune_config: ../prune.yaml\nseeds: [0, 1]\nbudgets: [epochs]\nopts: {A.B: 1}\n"
-                 "variants: {x: {C.D: 1}}\nmore: [{seeds: [2]}]")  # fmt: skip
-    given = {"methods": ["full"], "opts": ["A.B", "2"], "train_opts": "E.F 'x y'", "variants": ["y=el2n A.B 1"]}
-    experiment = load_experiment(given, file)
+def test_given_options_replace_the_file_s_settings_and_variants_key_by_key(write):
+    file = write("prune_config: ../prune.yaml\nseeds: [0, 1]\nbudgets: [epochs]\nopts: {A.B: 1, X.Y: 1}\n"
+                 "variants: {x: {C.D: 1}, z: {C.D: 1}}\nmore: [{seeds: [2]}]")  # fmt: skip
+    variants = {"y": {"method": "el2n", "A.B": "1"}, "z": {"E.F": "2"}}
+    experiment = load_experiment({"methods": ["full"], "opts": {"A.B": "2"}, "variants": variants}, file)
     assert experiment.methods == ["full"] and experiment.budgets == ["epochs"]
-    assert experiment.opts == ["A.B", "1", "A.B", "2"] and experiment.train_opts == ["E.F", "x y"]
-    assert experiment.variants == {"x": Variant(["C.D", "1"]), "y": Variant(["A.B", "1"], "el2n")}
+    assert experiment.opts == {"A.B": "2", "X.Y": 1} and experiment.variants == {"x": {"C.D": 1}, **variants}
     assert experiment.more == [Grid(seeds=[2])]
     with pytest.raises(ValueError, match="mine.yaml, with the options given besides: keep_ratios: .90.0."):
-        load_experiment({"keep_ratios": ["90"]}, file)
+        load_experiment({"keep_ratios": [90]}, file)
 
 
-@pytest.mark.parametrize("given", ({"seeds": [5]}, {"keep_ratios": [0.5]}, {"budgets": ["epochs"]}))
-def test_who_names_ratios_seeds_or_budgets_gets_them_without_further_grids(given):
-    from_file = {"seeds": [0, 1], "more": [{"seeds": [2]}]}
-    assert not merge(from_file, given)["more"] and from_file["more"]
-
-
-def test_who_names_models_gets_these_in_every_grid():
-    from_file = {"train_configs": {"A": "a"}, "more": [{"seeds": [2]}, {"train_configs": {"B": "b"}, "seeds": [3]}]}
-    merged = merge(from_file, {"train_configs": {"C": "c"}})
-    assert merged["train_configs"] == {"C": "c"} and from_file["more"][1]["train_configs"] == {"B": "b"}
-    assert merged["more"] == [{"seeds": [2], "train_configs": None}, {"seeds": [3], "train_configs": None}]
+def test_who_names_ratios_seeds_budgets_or_models_gets_them_alone(write):
+    file = write("prune_config: ../prune.yaml\ntrain_configs: {A: ../train.yaml}\n"
+                 "more: [{seeds: [2]}, {train_configs: {B: ../train.yaml}, seeds: [3]}]")  # fmt: skip
+    for given in ({"seeds": [5]}, {"keep_ratios": [0.5]}, {"budgets": ["epochs"]}):
+        assert not load_experiment(given, file).more
+    config = str(file.parent.parent / "prune.yaml")
+    experiment = load_experiment({"train_configs": {"C": config}}, file)
+    assert experiment.models() == {"C": config} and experiment.more == [Grid(seeds=[2]), Grid(seeds=[3])]
 
 
 def config_of(stage):

@@ -3,17 +3,23 @@ import re
 import pytest
 from conftest import ROOT, write_voc_folder, write_voc_image
 
-from adapruner_det.baselines import registry
 from adapruner_det.experiments import check
-from adapruner_det.experiments.experiment import Cell, Experiment, Grid, Variant
-from adapruner_det.experiments.methods import METHODS, needs_proxy
-from adapruner_det.experiments.plan import finetuning_run, plan, proxy_run, selection_run, training_run
+from adapruner_det.experiments.experiment import (
+    Cell,
+    Experiment,
+    Grid,
+    finetuning_run,
+    proxy_run,
+    selection_run,
+    training_run,
+)
+from adapruner_det.experiments.plan import plan
 
 PRUNE = "configs/bccd/prune_yolov3_tiny_R18.yaml"
 MODEL = "YOLOv3-Tiny"
 TRAIN = {MODEL: "configs/bccd/train_yolov3_tiny_R18.yaml"}
 LOOKING = ["herding", "grand", "near_duplicates"]  # at the proxy
-WARM_UP = {"no warm-up": Variant(["ADAPRUNER.WARMUP", "0"])}
+WARM_UP = {"no warm-up": {"ADAPRUNER.WARMUP": 0}}
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +36,7 @@ def data(monkeypatch, tmp_path, clean_catalogs):
 def runs_of(tmp_path, *methods, **options):
     """The planned runs by name; without methods, those that an experiment has by default."""
     options = {"methods": ["full", *methods], **options} if methods else options
-    runs = plan(Experiment(PRUNE, TRAIN, **options), tmp_path, ROOT / "tools")
+    runs = plan(Experiment(TRAIN, prune_config=PRUNE, **options), tmp_path, ROOT / "tools")
     order = [run.name for run in runs]
     assert len(set(order)) == len(order)
     assert all(order.index(before) < order.index(run.name) for run in runs for before in run.after)
@@ -118,7 +124,7 @@ def test_further_grids_add_seeds_budgets_and_models_to_the_ratios_they_name(tmp_
 
 
 def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
-    runs = plan(Experiment(PRUNE, variants=WARM_UP), tmp_path, ROOT / "tools")
+    runs = plan(Experiment(prune_config=PRUNE, variants=WARM_UP), tmp_path, ROOT / "tools")
     assert [run.name for run in runs] == [
         selection_run(method, 0.8, 0) for method in ("random", "adapruner", "no warm-up")
     ]
@@ -138,12 +144,12 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
     of_random = {selection_run("random", 0.8, 0), training("random")}
     assert first.keys() == of_adapruner | of_proxy | of_random | {FULL_RUN}
     assert not changed()
-    assert changed(opts=["ADAPRUNER.MASK.LR", "1.0"]) == of_adapruner
-    assert changed(opts=["SCORING.SNAPSHOTS", "3"]) == of_proxy
-    assert changed(prune_opts=["SOLVER.BASE_LR", "0.5"]) == of_adapruner | of_proxy
-    assert changed(prune_opts=["SCORING.CLASS_BALANCE", "True"]) == of_random | of_proxy - {proxy_run(0)}
-    assert changed(train_opts=["SOLVER.BASE_LR", "0.5"]) == {name for name in first if name.startswith("train/")}
-    assert changed(prune_opts=["ADAPRUNER.EMPTY_IMAGES", "keep"]) == first.keys() - {FULL_RUN}
+    assert changed(opts={"ADAPRUNER.MASK.LR": "1.0"}) == of_adapruner
+    assert changed(opts={"SCORING.SNAPSHOTS": "3"}) == of_proxy
+    assert changed(prune_opts={"SOLVER.BASE_LR": "0.5"}) == of_adapruner | of_proxy
+    assert changed(prune_opts={"SCORING.CLASS_BALANCE": "True"}) == of_random | of_proxy - {proxy_run(0)}
+    assert changed(train_opts={"SOLVER.BASE_LR": "0.5"}) == {name for name in first if name.startswith("train/")}
+    assert changed(prune_opts={"ADAPRUNER.EMPTY_IMAGES": "keep"}) == first.keys() - {FULL_RUN}
     write_voc_image(data, "i1", [("black", 5, 5, 20, 20)])
     assert changed() == first.keys()
 
@@ -168,7 +174,7 @@ def test_equal_iterations_are_the_full_training_s_whatever_its_length_is_given_i
     assert "SOLVER.MAX_ITER" not in settings(runs[training("adapruner", 0.5)])
 
     # 20 passes over ten images in batches of 8
-    runs = runs_of(tmp_path, keep_ratios=[0.5], train_opts=["SOLVER.MAX_EPOCHS", "20.0"])
+    runs = runs_of(tmp_path, keep_ratios=[0.5], train_opts={"SOLVER.MAX_EPOCHS": "20.0"})
     pruned = runs[training("adapruner", 0.5)]
     assert runs[FULL_RUN].iterations == pruned.iterations == 25
     assert settings(pruned)["SOLVER.MAX_ITER"] == "25" and settings(pruned)["SOLVER.MAX_EPOCHS"] == "0.0"
@@ -176,15 +182,14 @@ def test_equal_iterations_are_the_full_training_s_whatever_its_length_is_given_i
 
 
 def test_equal_epochs_shorten_iterations_warm_up_and_steps_by_what_is_kept(tmp_path):
-    schedule = ["SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(180, 270)",
-                "SOLVER.WARMUP_ITERS", "45"]  # fmt: skip
+    schedule = {"SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR", "SOLVER.STEPS": "(180, 270)", "SOLVER.WARMUP_ITERS": "45"}  # fmt: skip
     runs = runs_of(tmp_path, keep_ratios=[0.6], budgets=["epochs"], train_opts=schedule)
     pruned = runs[training("adapruner", 0.6, "epochs")]  # 6 of the 10 images
     expected = {"SOLVER.MAX_ITER": "180", "SOLVER.STEPS": "(108, 162)", "SOLVER.WARMUP_ITERS": "27"}
     assert expected.items() <= settings(pruned).items() and pruned.iterations == 180
     assert settings(runs[FULL_RUN])["SOLVER.STEPS"] == "(180, 270)" and runs[FULL_RUN].iterations == 300
 
-    in_epochs = ["SOLVER.MAX_EPOCHS", "20.0", "SOLVER.WARMUP_ITERS", "0"]
+    in_epochs = {"SOLVER.MAX_EPOCHS": "20.0", "SOLVER.WARMUP_ITERS": "0"}
     runs = runs_of(tmp_path, keep_ratios=[0.6], budgets=["epochs"], train_opts=in_epochs)
     pruned = runs[training("adapruner", 0.6, "epochs")]
     assert "SOLVER.MAX_ITER" not in settings(pruned) and "SOLVER.STEPS" not in settings(pruned)
@@ -192,9 +197,10 @@ def test_equal_epochs_shorten_iterations_warm_up_and_steps_by_what_is_kept(tmp_p
 
 
 def test_what_stays_counts_images_kept_anyway_and_data_sets_not_selected_from(tmp_path):
-    more = ["DATASETS.REGISTER", "('bccd_trainval=voc:bccd:trainval','bccd_test=voc:bccd:test',"
-            "'bccd_more=voc:bccd:more')", "DATASETS.TRAIN", "('bccd_trainval','bccd_more')"]  # fmt: skip
-    empty = ["ADAPRUNER.EMPTY_IMAGES", "keep"]
+    splits = {"bccd_trainval": "trainval", "bccd_test": "test", "bccd_more": "more"}
+    more = {"DATASETS.REGISTER": [f"{name}=voc:bccd:{split}" for name, split in splits.items()],
+            "DATASETS.TRAIN": ["bccd_trainval", "bccd_more"]}  # fmt: skip
+    empty = {"ADAPRUNER.EMPTY_IMAGES": "keep"}
     runs = runs_of(tmp_path, keep_ratios=[0.5], budgets=["epochs"], prune_opts=empty, train_opts=more)
     pruned = runs[training("adapruner", 0.5, "epochs")]
     # round(0.5 * 9) + 1 empty one + 2 of the other set, of 10 + 2 the full training sees
@@ -203,8 +209,8 @@ def test_what_stays_counts_images_kept_anyway_and_data_sets_not_selected_from(tm
 
 @pytest.mark.parametrize("empty, images", [("prune", 10), ("keep", 10), ("drop", 9)])
 def test_everything_is_what_selections_are_made_of_images_without_boxes_too(tmp_path, empty, images):
-    empty_images = ["ADAPRUNER.EMPTY_IMAGES", empty]
-    runs = runs_of(tmp_path, opts=["SOLVER.MAX_EPOCHS", "8.0"], prune_opts=empty_images)
+    empty_images = {"ADAPRUNER.EMPTY_IMAGES": empty}
+    runs = runs_of(tmp_path, opts={"SOLVER.MAX_EPOCHS": "8.0"}, prune_opts=empty_images)
     assert runs[FULL_RUN].iterations == images
     filtered = settings(runs[FULL_RUN]).get("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True")
     assert filtered == str(empty == "drop")
@@ -221,50 +227,36 @@ def test_a_variant_is_a_pruning_run_with_settings_of_its_own(tmp_path):
 
 
 def test_a_variant_of_a_method_looks_at_the_proxy_of_all(tmp_path):
-    by_class = Variant(["SCORING.CLASS_BALANCE", "True"], "mean_loss")
+    by_class = {"method": "mean_loss", "SCORING.CLASS_BALANCE": True}
     runs = runs_of(tmp_path, "random", "mean_loss", variants={"by class": by_class})
     other, usual = (runs[selection_run(method, 1.0, 0)] for method in ("by class", "mean_loss"))
     assert other.command[2] == usual.command[2] == "mean_loss" and other.after == usual.after == (proxy_run(0),)
-    assert [*other.command[-2:]] == by_class.opts and other.fingerprint != usual.fingerprint
+    assert other.command[-2:] == ("SCORING.CLASS_BALANCE", "True") and other.fingerprint != usual.fingerprint
     assert runs[training("by class")].after == (selection_run("by class", 0.8, 0),)
     assert runs[selection_run("by class", 0.8, 0)].after == (other.name,)
 
 
 def test_overrides_of_a_stage_reach_that_stage_alone_and_win(tmp_path):
-    stages = {"prune_opts": ["SOLVER.BASE_LR", "0.2"], "train_opts": ["SOLVER.IMS_PER_BATCH", "4"]}
-    runs = runs_of(tmp_path, opts=["SOLVER.BASE_LR", "0.1"], **stages)
+    stages = {"prune_opts": {"SOLVER.BASE_LR": "0.2"}, "train_opts": {"SOLVER.IMS_PER_BATCH": "4"}}
+    runs = runs_of(tmp_path, opts={"SOLVER.BASE_LR": "0.1"}, **stages)
     prune, train = runs[selection_run("adapruner", 0.8, 0)], runs[training("adapruner")]
     assert settings(prune)["SOLVER.BASE_LR"] == "0.2" and settings(train)["SOLVER.BASE_LR"] == "0.1"
     assert settings(train)["SOLVER.IMS_PER_BATCH"] == "4"
     assert "SOLVER.IMS_PER_BATCH" not in settings(prune)
 
 
-@pytest.mark.parametrize("left_as_trained", [["ADAPRUNER.PRESET", "paper"], ["ADAPRUNER.SOLVE_AT_END", "False"]])
+@pytest.mark.parametrize("left_as_trained", [{"ADAPRUNER.PRESET": "paper"}, {"ADAPRUNER.SOLVE_AT_END": False}])
 def test_a_mask_that_is_not_solved_for_prunes_once_a_ratio(tmp_path, left_as_trained):
     """Its logits belong to the ratio it was trained for; there are no statistics to solve another from."""
-    variants = {"as trained": Variant(left_as_trained)}
+    variants = {"as trained": left_as_trained}
     runs = runs_of(tmp_path, "adapruner", variants=variants, keep_ratios=[0.9, 0.5], seeds=[0])
     pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
     assert pruning == [selection_run("adapruner", 0.8, 0), *(selection_run("as trained", r, 0) for r in (0.9, 0.5))]
 
 
-def test_cutting_prunes_once_a_seed_and_cuts_the_rest(tmp_path):
-    runs = runs_of(tmp_path, keep_ratios=[0.9, 0.5], cut_from=0.7, seeds=[0, 1])
-    pruning = [name for name, run in runs.items() if "ADAPRUNER.KEEP_RATIO" in run.command]
-    assert pruning == [selection_run("adapruner", 0.7, seed) for seed in (0, 1)]
-    cut = runs[selection_run("adapruner", 0.9, 1)]
-    assert cut.after == (pruning[1],) and str(tmp_path / pruning[1] / "selection") in cut.command
-    assert cut.command[2] == "cut" and cut.iterations == 0
-    other = runs_of(tmp_path, keep_ratios=[0.9, 0.5], cut_from=0.6, seeds=[0, 1])
-    for name in (cut.name, training("adapruner", 0.9, seed=1)):  # the same name is another run
-        assert other[name].fingerprint != runs[name].fingerprint
-    # a ratio that is asked for is not cut from itself
-    assert "cut" not in runs_of(tmp_path, cut_from=0.8)[selection_run("adapruner", 0.8, 0)].command
-
-
 def test_fine_tuning_starts_from_the_training_and_ends_the_comparison(tmp_path):
-    only_the_last_is_evaluated = ["DATASETS.TEST", "()"]
-    runs = runs_of(tmp_path, "adapruner", finetune=TRAIN, finetune_opts=["SOLVER.MAX_ITER", "50"],
+    only_the_last_is_evaluated = {"DATASETS.TEST": "()"}
+    runs = runs_of(tmp_path, "adapruner", finetune=TRAIN, finetune_opts={"SOLVER.MAX_ITER": "50"},
                    train_opts=only_the_last_is_evaluated)  # fmt: skip
     cell = Cell(MODEL, "adapruner", 0.8, "iterations", 0)
     tuned, trained = runs[finetuning_run(cell)], runs[training_run(cell)]
@@ -293,15 +285,12 @@ def test_one_proxy_a_seed_serves_all_methods_and_ratios(tmp_path):
     assert not any("proxy" in name for name in runs_of(tmp_path, "random", "random_class_weighted", "adapruner"))
 
 
-def test_what_looks_at_the_ratio_scores_for_each_or_is_cut_from_one(tmp_path):
+def test_what_looks_at_the_ratio_scores_for_each(tmp_path):
     runs = runs_of(tmp_path, "bnsl", keep_ratios=[0.8, 0.5])
     for ratio in (0.8, 0.5):
         scoring = runs[selection_run("bnsl", ratio, 0)]
         assert scoring.command[2] == "bnsl" and value_of(scoring, "--keep-ratio") == str(ratio)
     assert not any("1.00" in name for name in runs if "select" in name)
-    runs = runs_of(tmp_path, "bnsl", keep_ratios=[0.5], cut_from=0.7)
-    source = runs[selection_run("bnsl", 0.7, 0)]
-    assert runs[selection_run("bnsl", 0.5, 0)].after == (source.name,) and source.after == (proxy_run(0),)
 
 
 def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_path):
@@ -310,32 +299,26 @@ def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_p
     assert before.items() < after.items()
 
 
-def test_every_method_can_be_compared():
-    assert set(METHODS) == set(registry.METHODS)
-    looking = {name for name, method in registry.METHODS.items() if method.trainings}
-    assert {name for name in METHODS if needs_proxy(name)} == looking - {"adapruner"}
-
-
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"prune_opts": ["ADAPRUNER.ENABLED", "False"]}, "adapruner: ADAPRUNER.ENABLED is False in .*prune_"),
-        ({"opts": ["ADAPRUNER.ENABLED", "True"]}, "train_yolo.*: ADAPRUNER.ENABLED is True, so that this"),
-        ({"train_opts": ["DATASETS.TRAIN", "('bccd_more',)"]}, "train_yolo.*none of the data sets that are pruned"),
+        ({"prune_opts": {"ADAPRUNER.ENABLED": "False"}}, "adapruner: ADAPRUNER.ENABLED is False in .*prune_"),
+        ({"opts": {"ADAPRUNER.ENABLED": "True"}}, "train_yolo.*: ADAPRUNER.ENABLED is True, so that this"),
+        ({"train_opts": {"DATASETS.TRAIN": "('bccd_more',)"}}, "train_yolo.*none of the data sets that are pruned"),
         *(
-            ({"train_opts": ["DATASETS.TEST", names]}, "train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one")
+            ({"train_opts": {"DATASETS.TEST": names}}, "train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one")
             for names in ("()", "('bccd_test', 'bccd_trainval')")
         ),
         (
-            {"variants": {"x": Variant(["SOLVER.BASE_LR", "0.5"], "mean_loss")}},
+            {"variants": {"x": {"method": "mean_loss", "SOLVER.BASE_LR": 0.5}}},
             "variants: x: SOLVER.BASE_LR cannot differ",
         ),
         (
-            {"variants": {"x": Variant(["SCORING.BNSL", "supervised"], "bnsl")}},
+            {"variants": {"x": {"method": "bnsl", "SCORING.BNSL": "supervised"}}},
             r"variants: x: bnsl \(supervised\) does not",
         ),
-        ({"variants": {"x": Variant([], "bnsl_hard")}}, "bnsl_hard is now bnsl with SCORING.BNSL hard"),
-        ({"variants": {"x": Variant([], "el2n")}}, "methods: el2n does not apply to detection: an image"),
+        ({"variants": {"x": {"method": "bnsl_hard"}}}, "bnsl_hard is now bnsl with SCORING.BNSL hard"),
+        ({"variants": {"x": {"method": "el2n"}}}, "methods: el2n does not apply to detection: an image"),
         ({"methods": ["el2n", "glister"]}, "methods: el2n does not apply .*; glister does not apply"),
     ],
 )
@@ -347,24 +330,21 @@ def test_configs_that_do_not_go_together_are_refused_before_anything_runs(tmp_pa
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"methods": ["full", "forgeting"]}, "methods: 'forgeting' is none of full, random, .* mean forgetting"),
+        ({"methods": ["full", "forgeting"]}, "methods: 'forgeting' is none of full, adapruner, .* mean forgetting"),
         ({"methods": []}, "methods: needs at least one"),
         ({"methods": ["full"], "train_configs": {}}, "train_configs, methods: neither a model nor a method"),
         ({"budgets": ["hours"]}, "budgets: 'hours'"),
         ({"keep_ratios": [0.8, 80]}, r"keep_ratios: \[80\]"),
         ({"keep_ratios": [0.8, 0.8]}, "keep_ratios: needs at least one value and none twice"),
-        ({"cut_from": 1.5}, "cut_from"),
         ({"seeds": [-1]}, "seeds: .-1.; a seed is at least 0"),
-        ({"variants": {"adapruner": Variant()}}, "variants: needs .* different folders"),
-        ({"variants": {"a b": Variant(), "a_b": Variant()}}, "variants: needs"),
-        ({"variants": {"x": Variant(["ADAPRUNER.WARMUP"])}}, "variants: x: ADAPRUNER.WARMUP has no value"),
-        ({"variants": {"x": Variant(method="full")}}, "variants: x: 'full' is none of random, adapruner"),
-        ({"train_opts": ["--lr", "1"]}, "train_opts: '--lr' is no config key"),
+        ({"variants": {"adapruner": {}}}, "variants: needs .* different folders"),
+        ({"variants": {"a b": {}, "a_b": {}}}, "variants: needs"),
+        ({"variants": {"x": {"ADAPRUNER.WARMUP": None}}}, "variants: x: ADAPRUNER.WARMUP needs a value"),
+        ({"train_opts": {"SOLVER": {"MAX_ITER": 3}}}, "train_opts: SOLVER needs a value; the parts of a key"),
+        ({"variants": {"x": {"method": "full"}}}, "variants: x: 'full' is none of adapruner, random"),
+        ({"train_opts": {"--lr": "1"}}, "train_opts: '--lr' is no config key"),
         ({"finetune": {"YOLO": TRAIN[MODEL]}}, r"finetune: names the models \['YOLO'\], but those trained"),
-        ({"more": [Grid(keep_ratios=[90])]}, "more: keep_ratios: .90. are no shares"),
-        ({"more": [Grid(seeds=[])]}, "more: seeds: needs at least one value"),
-        ({"more": [Grid(budgets=["time"])]}, "more: budgets: 'time' is none of"),
-        ({"more": [Grid(train_configs={})]}, "more: train_configs: needs at least one value"),
+        ({"seeds": []}, "seeds: needs at least one value"),
         ({"more": [Grid({MODEL: "x.yaml"})]}, f"more: train_configs: {MODEL} is x.yaml, but .*R18.yaml elsewhere"),
         ({"more": [Grid({"YOLOv3 Tiny": PRUNE, "YOLOv3_Tiny": PRUNE})]}, "train_configs: .* different folders"),
     ],

@@ -39,13 +39,6 @@ def test_a_run_that_waits_for_another_keeps_no_place(tmp_path):
     assert log.read_text() == "a"
 
 
-def test_a_run_listed_before_what_it_needs_is_refused(tmp_path):
-    runs = [append("second", tmp_path / "log", "b", after=("first",)), append("first", tmp_path / "log", "a")]
-    with pytest.raises(ValueError, match=r"second needs \['first'\], not listed before it"):
-        execute(runs, tmp_path / "out", jobs=1)
-    assert not (tmp_path / "log").exists()
-
-
 @pytest.mark.parametrize("visible, jobs, seen", [("5,7", 2, "57"), ("5,7", 1, "55"), ("5", 2, "55"), ("", 2, "--")])
 def test_runs_at_a_time_are_shared_out_among_the_gpus(tmp_path, monkeypatch, visible, jobs, seen):
     """Two runs that wait for each other, if both can run, and write which GPU they see."""
@@ -125,14 +118,6 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
             execute([append("one", tmp_path / "log", "1")], tmp_path / "out", jobs=1)
     execute([append("one", tmp_path / "log", "1")], tmp_path / "out", jobs=1)
     assert (tmp_path / "log").read_text() == "1"
-
-
-@pytest.mark.parametrize(
-    "names, jobs, message", [(("one", "one"), 1, "two runs of the name one"), (("one",), 0, "0 runs at a time")]
-)
-def test_two_runs_of_one_name_and_no_jobs_are_refused(tmp_path, names, jobs, message):
-    with pytest.raises(ValueError, match=message):
-        execute([append(name, tmp_path / "log", "1") for name in names], tmp_path / "out", jobs)
 
 
 def test_of_a_finished_run_s_checkpoints_the_last_one_stays_of_a_failed_one_s_all(tmp_path):

@@ -30,7 +30,7 @@ def seen_with_faults(**given):
 
 def test_the_logit_is_the_threshold_less_the_shares_of_the_terms():
     decision = decide(seen_with_faults(), TermWeights(difficulty=0.1), 0.7, 0)
-    names = "difficulty label_errors redundancy random class_balance class_coverage"
+    names = "difficulty label_errors redundancy random class_balance"
     assert set(decision.shares) == set(names.split())
     assert np.ptp(decision.logits + sum(decision.shares.values())) < 1e-9
     assert (decision.logits > 0).sum() == 56
@@ -39,7 +39,8 @@ def test_the_logit_is_the_threshold_less_the_shares_of_the_terms():
 def test_why_an_image_goes():
     decision = decide(seen_with_faults(), TermWeights(), 0.7, 0)
     gone = decision.logits <= 0
-    assert [reason != "" for reason in decision.reasons] == gone.tolist()
+    assert [reason in REASONS for reason in decision.reasons] == gone.tolist()
+    assert {reason for reason, out in zip(decision.reasons, gone) if not out} == {"", SHORT_OF_IMAGES}
     copy, original = (10, 11) if gone[10] else (11, 10)
     assert gone[copy] and not gone[original]
     assert decision.reasons[copy] == NEAR_DUPLICATE and decision.reasons[20] == LABEL_ERRORS

@@ -8,9 +8,8 @@ from made_up import statistics
 from scipy import sparse
 
 from adapruner_det.pruning.annealing import _marginals, exchange, minimise, rests
-from adapruner_det.pruning.class_balance import class_weights, image_key, weighted_draw
+from adapruner_det.pruning.class_balance import class_quotas, class_weights, image_key, weighted_draw
 from adapruner_det.pruning.energy import (
-    CLASS_COVERAGE,
     NORM,
     Energy,
     TermWeights,
@@ -25,12 +24,18 @@ NOTHING = dict(difficulty=0, label_errors=0, redundancy=0, random=0, class_balan
 TERMS = dict(difficulty=0.5, label_errors=1.0, redundancy=0.7, random=0.2, class_balance=1.0)
 
 
-def by_hand(unary, pairs):
+def one_class(unary, k, keep):
+    """The energy of images of one class, of which so many stay."""
+    k = sparse.csr_matrix(k)
+    return Energy({"u": np.array(unary, float)}, k, k, np.zeros(len(unary), int), np.array([keep]))
+
+
+def by_hand(unary, pairs, keep=1):
     """The energy of a few images: u, and {(i, j): k}."""
     k = np.zeros((len(unary), len(unary)))
     for (i, j), value in pairs.items():
         k[i, j] = k[j, i] = value
-    return Energy({"u": np.array(unary, float)}, sparse.csr_matrix(k), sparse.csr_matrix(k))
+    return one_class(unary, k, keep)
 
 
 def problem(num, seed, share):
@@ -43,9 +48,8 @@ def problem(num, seed, share):
     far = np.square(places[:, None] - places).sum(-1) / 2
     np.fill_diagonal(far, np.inf)
     width = np.median(np.sort(far, axis=1)[:, round(1 / share) - 1])
-    k = sparse.csr_matrix(0.7 * np.exp(-((2 * far / width) ** 2)))
     unary = np.maximum(1.2 * random.normal(size=num) / 1.75 - 1, 0) - 0.2 * random.permutation(num) / num
-    return Energy({"u": unary}, k, k)
+    return one_class(unary, 0.7 * np.exp(-((2 * far / width) ** 2)), round(num * share))
 
 
 def greedy(energy, keep):
@@ -73,7 +77,7 @@ def test_the_gradient_is_that_of_e():
 
 @pytest.mark.parametrize("keep, kept", [(2, [1, 2]), (3, [0, 1, 2])])
 def test_of_two_alike_the_one_stays_that_less_speaks_against_and_both_where_all_else_is_worse(keep, kept):
-    m = minimise(by_hand([0.2, 0.1, 0.3, 0.9], {(0, 1): 0.5}), keep)
+    m = minimise(by_hand([0.2, 0.1, 0.3, 0.9], {(0, 1): 0.5}, keep))
     assert np.flatnonzero(m > 0).tolist() == kept
 
 
@@ -83,7 +87,7 @@ def test_the_mask_is_at_rest_and_lower_than_random_ones_and_not_above_the_greedy
     above = []
     for seed in range(20):
         energy, keep, random = problem(40, seed, share), round(40 * share), np.random.default_rng(seed)
-        m = minimise(energy, keep)
+        m = minimise(energy)
         assert (m > 0).sum() == keep and np.ptp(m + energy.unary + energy.response(m > 0)) < 1e-9
         drawn = [energy.value(np.isin(np.arange(40), random.permutation(40)[:keep])) for _ in range(100)]
         assert energy.value(m > 0) < min(drawn)
@@ -98,7 +102,7 @@ def test_exhaustive_search_finds_nothing_lower(share):
     above = []
     for seed in range(20):
         energy = problem(num, seed, share)
-        above.append(energy.value(minimise(energy, keep) > 0) - min(map(energy.value, masks)))
+        above.append(energy.value(minimise(energy) > 0) - min(map(energy.value, masks)))
     assert max(above) < 0.001 and np.sum(np.array(above) > 1e-9) <= 1
 
 
@@ -109,7 +113,7 @@ def test_many_copies_come_to_rest(share):
     of_picture = random.integers(50, size=2000)
     features = random.normal(size=(50, 16)).astype(np.float32)[of_picture]
     energy = energy_of(statistics(2000, features=features, classes=of_picture % 2), TermWeights(), share, 0)
-    m = minimise(energy, round(2000 * share))
+    m = minimise(energy)
     assert (m > 0).sum() == round(2000 * share) and rests(energy, m)
 
 
@@ -125,7 +129,7 @@ def test_what_an_image_adds_to_e_is_the_difference_of_e_with_and_without_it():
 def test_exchanges_bring_a_random_mask_of_many_images_near_the_lowest_e():
     energy = problem(1000, 0, 0.5)
     drawn = np.isin(np.arange(1000), np.random.default_rng(0).permutation(1000)[:500])
-    lowest = energy.value(minimise(energy, 500) > 0)
+    lowest = energy.value(minimise(energy) > 0)
     exchanged = exchange(energy, drawn)
     assert exchanged.sum() == 500
     assert energy.value(exchanged) - lowest < 0.05 * (energy.value(drawn) - lowest)
@@ -133,7 +137,7 @@ def test_exchanges_bring_a_random_mask_of_many_images_near_the_lowest_e():
 
 def test_a_logit_that_is_not_the_sum_of_its_reasons_is_not_at_rest():
     energy = problem(40, 0, 0.5)
-    m = minimise(energy, 20)
+    m = minimise(energy)
     m[3] += 0.01
     assert not rests(energy, m)
 
@@ -154,17 +158,19 @@ def test_each_term_is_heard_and_can_be_switched_off(term):
         assert np.array_equal(all_of_them.own[name], without.own[name]) != (name == term), name
     if term == "redundancy":
         assert all_of_them.redundancy.nnz and not without.redundancy.nnz
+    elif term == "class_balance":
+        assert without.quotas.tolist() == [24] and all_of_them.quotas.tolist() == [18, 6]
     elif term != "random":
         assert not without.own[term].any()
-    assert not np.array_equal(minimise(all_of_them, 24), minimise(without, 24))
+    assert not np.array_equal(minimise(all_of_them), minimise(without))
 
 
-@pytest.mark.parametrize("term", ["difficulty", "label_errors", "random", "class_balance"])
+@pytest.mark.parametrize("term", ["difficulty", "label_errors", "random"])
 def test_a_term_that_is_perturbed_changes_the_selection(term):
     energy = energy_of(telling(), TermWeights(**TERMS), 0.6, 0)
-    perturbed = np.flatnonzero(minimise(energy, 24) > 0)[10]
+    perturbed = np.flatnonzero(minimise(energy) > 0)[10]
     energy.own[term][perturbed] += 3
-    after = minimise(energy, 24) > 0
+    after = minimise(energy) > 0
     assert not after[perturbed] and after.sum() == 24
 
 
@@ -173,7 +179,7 @@ def test_with_all_off_but_random_it_is_the_draw_and_with_class_balance_the_weigh
     seen = telling()
     weights = TermWeights(**{**NOTHING, "random": 0.2, "class_balance": power})
     draw = weighted_draw([image_key("data", i) for i in seen.ids], 3, class_weights(seen.counts, power))
-    m = minimise(energy_of(seen, weights, 0.5, 3), 20)
+    m = minimise(energy_of(seen, weights, 0.5, 3))
     assert np.array_equal(np.flatnonzero(m > 0), np.sort(np.argsort(-draw)[:20]))
 
 
@@ -181,19 +187,40 @@ def test_with_all_off_but_random_it_is_the_draw_and_with_class_balance_the_weigh
 def test_with_nothing_to_tell_images_apart_the_ratio_is_kept(losses):
     """Losses of zero are those of a classifier that is sure of everything."""
     seen = statistics(features=np.ones((40, 4), np.float32), losses={"loss": losses})
-    m = minimise(energy_of(seen, TermWeights(**{**TERMS, "random": 0}), 0.5, 0), 20)
+    m = minimise(energy_of(seen, TermWeights(**{**TERMS, "random": 0}), 0.5, 0))
     assert (m > 0).sum() == 20 and np.isfinite(m).all()
 
 
-def test_each_class_keeps_one_image_before_all_others():
+def test_what_is_known_of_images_decides_within_a_class_and_never_how_many_of_it_stay():
+    """The rare class is wrongly labelled, and all copies of one picture: its quota is that of the weighted draw all the same."""
+    rare = np.where(np.arange(40) < 10, 1, 0)
+    losses, features = np.ones(40, np.float32), statistics(classes=rare).features.copy()
+    losses[:10], features[:10] = np.arange(10) + 50, 1.0
+    seen = statistics(classes=rare, losses={"loss": losses}, features=features)
+    draw = weighted_draw([image_key("data", i) for i in seen.ids], 0, class_weights(seen.counts, 1.0))
+    of_draw = np.bincount(rare[np.argsort(-draw)[:20]])
+    for weights in (TermWeights(), TermWeights(difficulty=5.0), TermWeights(label_errors=9.0, redundancy=0)):
+        assert np.bincount(rare[minimise(energy_of(seen, weights, 0.5, 0)) > 0]).tolist() == of_draw.tolist()
+    easy_first = TermWeights(difficulty=5.0, selection_weight=0.25, label_errors=0, redundancy=0, random=0)
+    kept = minimise(energy_of(seen, easy_first, 0.5, 0)) > 0
+    assert kept[: of_draw[1]].all() and not kept[of_draw[1] : 10].any()
+
+
+def test_each_class_keeps_one_image_and_one_that_stays_as_a_whole_is_above_the_common_threshold():
     losses = np.ones(40, np.float32)
     losses[7] = 50
     seen = statistics(classes=np.where(np.arange(40) == 7, 1, 0), losses={"loss": losses})
-    own = energy_of(seen, TermWeights(redundancy=0, label_errors=0), 0.5, 0).own
-    assert own["class_coverage"][7] < -CLASS_COVERAGE and (own["class_coverage"] < 0).sum() == 2
     for weights in (TermWeights(label_errors=0), TermWeights(), TermWeights(random=9, class_balance=0.01)):
         for seed in range(5):
-            assert minimise(energy_of(seen, weights, 0.1, seed), 4)[7] > 0
+            energy = energy_of(seen, weights, 0.1, seed)
+            m = minimise(energy)
+            assert m[7] > 0 and (m > 0).sum() == 4 and rests(energy, m)
+
+
+def test_quotas_are_those_of_the_draw_but_one_at_least():
+    classes, drawn = np.array([0, 0, 0, 0, 2, 2, 3]), np.array([1, 1, 1, 0, 1, 0, 0], bool)
+    assert class_quotas(classes, drawn).tolist() == [2, 0, 1, 1]
+    assert class_quotas(classes, np.arange(7) == 4).tolist() == [0, 0, 1, 0]
 
 
 def test_difficulty_is_eq_4_and_5_less_their_minimum():

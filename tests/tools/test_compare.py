@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 from conftest import ROOT, load_script
 
-from adapruner_det.experiments.experiment import Variant
-
 CLASSES = {"dark": 40, "grey": 120, "light": 210}
 
 EXPERIMENT = """
@@ -88,13 +86,13 @@ def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path
     assert "| adapruner 0.75 | 18 " in " ".join((output / "selections.md").read_text().split())
 
 
-def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_tool):
+def test_selections_alone_and_what_they_do_with_injected_defects(tmp_path, run_tool):
     demo = load_script(ROOT / "datasets/make_demo_set.py")
     folder = tmp_path / "demo"
     demo.make_demo_set(folder, images=40, test_images=2, duplicates=0.2, wrong_labels=0.2)
     output = tmp_path / "out"
     out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
-                   "random", "--seeds", "0", "1", "--planted", folder / "planted.json", "--output", output,
+                   "random", "--seeds", "0", "1", "--injected", folder / "injected.json", "--output", output,
                    "DATASETS.REGISTER", f"('demo_trainval=voc:{folder}:trainval',)")  # fmt: skip
     text = (output / "selections.md").read_text()
     assert text.split("\n\n")[0] in out and "seed by seed" in text
@@ -106,9 +104,9 @@ def test_selections_alone_and_what_they_do_with_planted_defects(tmp_path, run_to
 
     (tmp_path / "other.json").write_text('{"near_duplicate_of": {"x": "y"}, "wrong_label": {}}')
     out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
-                   "random", "--planted", tmp_path / "other.json", "--output", tmp_path / "more", "--register",
+                   "random", "--injected", tmp_path / "other.json", "--output", tmp_path / "more", "--register",
                    f"demo_trainval=voc:{folder}:trainval", expect=1)  # fmt: skip
-    assert "compare.py: error: 2 planted images are not in the selection" in out and "Traceback" not in out
+    assert "compare.py: error: 2 injected images are not in the selection" in out and "Traceback" not in out
 
 
 def parse(*arguments):
@@ -124,21 +122,21 @@ def test_options_given_besides_an_experiment_take_the_place_of_its_own(experimen
                   "--register", "mine=voc:x:trainval", "--register", "mine_test=voc:x:test", "SEED", "7")  # fmt: skip
     assert asked.budgets == ["iterations"] and asked.keep_ratios == [0.9] and asked.seeds == [0]
     assert asked.variants == {
-        "no warm-up": Variant(["ADAPRUNER.WARMUP", "0"], "adapruner"),
-        "by class": Variant(["SCORING.CLASS_BALANCE", "True"], "el2n"),
+        "no warm-up": {"ADAPRUNER.WARMUP": "0"},
+        "by class": {"method": "el2n", "SCORING.CLASS_BALANCE": "True"},
     }
-    assert asked.prune_opts[0] == "DATASETS.TRAIN" and asked.prune_opts[-2:] == ["SOLVER.BASE_LR", "0.5"]
-    assert asked.opts[-4:] == ["DATASETS.TRAIN", "('mine',)", "SEED", "7"]
-    assert asked.train_opts[-2:] == ["DATASETS.TEST", "('mine_test',)"]
+    assert asked.prune_opts == {"DATASETS.TRAIN": ["source"], "SOLVER.BASE_LR": "0.5"}
+    assert asked.opts["DATASETS.TRAIN"] == ["mine"] and asked.opts["SEED"] == "7"
+    assert asked.train_opts == {"DATASETS.TRAIN": ["source"], "DATASETS.TEST": ["mine_test"]}
 
 
 def test_options_alone_are_enough():
     config = ROOT / "configs/cifar10/train_small.yaml"
     named = [f"A b={config}", f"C={config}"]
     asked = parse("--output", "out", "--prune-config", config, "--train-configs", *named, "--finetune", *named,
-                  "--seeds", "1", "2", "--cut-from", "0.7")  # fmt: skip
+                  "--seeds", "1", "2")  # fmt: skip
     assert asked.train_configs == asked.finetune == {"A b": str(config), "C": str(config)}
-    assert asked.methods == ["full", "random", "adapruner"] and asked.seeds == [1, 2] and asked.cut_from == 0.7
+    assert asked.methods == ["full", "random", "adapruner"] and asked.seeds == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -149,8 +147,14 @@ def test_options_alone_are_enough():
         (("--variant", "x=ADAPRUNER.WARMUP 1"), "x: ADAPRUNER.WARMUP is 1.0"),
         (("--methods", "Random"), "methods: 'Random' is none of .*; did you mean random"),
         (("--jobs", "0"), "0 runs at a time"),
-        (("--planted", "nowhere.json"), "nowhere.json does not exist"),
+        (("--injected", "nowhere.json"), "nowhere.json does not exist"),
         (("SEED",), "opts: SEED has no value"),
+        (("--seeds", "one"), "--seeds: invalid int value: 'one'"),
+        (("--train-configs", "no name"), "'no name' is not of the form NAME="),
+        (("--train-opts", "A.B 'x"), "--train-opts: invalid key_value_pairs value"),
+        (("--variant", "=A.B 1"), "'=A.B 1' is not of the form NAME="),
+        (("--variant", "x=A.B"), "variants: x: 'A.B' is none of"),
+        (("--variant", "x=eln2 A.B 1"), "variants: x: 'eln2' is none of .*; did you mean el2n"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_before_anything_runs(
@@ -177,6 +181,7 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_runs(
         ("--finetune", f"A={ROOT / 'configs/cifar10/train_small.yaml'}"),
     ],
 )
-def test_overrides_behind_an_option_with_several_values_are_told_where_to_stand(option):
-    with pytest.raises(ValueError, match=f"{option[0]}: DATASETS.TEST is a config key.*--output DIR DATASETS.TEST"):
+def test_overrides_behind_an_option_with_several_values_are_told_where_to_stand(option, capsys):
+    with pytest.raises(SystemExit):
         parse("--output", "out", *option, "DATASETS.TEST", "()")
+    assert re.search(f"{option[0]}: DATASETS.TEST is a config key.*--output DIR DATASETS.TEST", capsys.readouterr().err)

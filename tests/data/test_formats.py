@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 from coco_files import coco_content, write_coco
-from conftest import write_voc_folder, write_voc_image
+from conftest import ROOT, write_voc_folder, write_voc_image
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import PascalVOCDetectionEvaluator
+from image_files import mnist_files, picture, write_tree, write_zip
 
-from adapruner_det.data.detection_registration import FORMATS, register_coco, register_voc
+from adapruner_det.data.formats import FORMATS, register_coco, register_voc
 from adapruner_det.data.registration import Format, register_from_spec
 from adapruner_det.data.validation import InvalidDatasetError
 
@@ -19,6 +20,9 @@ def make_voc(root: Path) -> Path:
     write_voc_image(root, "a", [("dog", 1, 2, 9, 8)])
     write_voc_image(root, "b", [("cat", 1, 2, 9, 8)])
     return root
+
+
+PICTURES = {"frog/1.png": picture(0), "cat/1.png": picture(1)}
 
 
 @pytest.fixture
@@ -89,6 +93,11 @@ def test_registering_again_changes_nothing_and_other_arguments_are_refused(voc, 
     register_coco("squares", str(path), str(tmp_path / "images"), ("black", "white"))
     with pytest.raises(ValueError, match="'squares' is already registered with on_invalid"):
         register_coco("squares", path, tmp_path / "images", on_invalid="skip_images")
+    frogs = write_tree(tmp_path / "frogs", PICTURES)
+    for _ in range(2):
+        register(f"frogs=images:{frogs}")
+    with pytest.raises(ValueError, match="'frogs' is already registered with .*thing_classes"):
+        register(f"frogs=images:{frogs}:frog,cat")
 
 
 def test_voc_specs(voc):
@@ -117,6 +126,37 @@ def test_coco_specs(tmp_path, monkeypatch):
     assert (turned.thing_classes, turned.on_invalid) == (["white", "black"], "skip_images")
     assert turned.thing_dataset_id_to_contiguous_id == {7: 0, 3: 1}
     assert len(DatasetCatalog.get("mine")) == len(DatasetCatalog.get("turned")) == 4
+
+
+def test_images_are_listed_when_asked_for(tmp_path):
+    frogs = write_tree(tmp_path / "animals", PICTURES)
+    assert register(f"mine=images:{frogs}", on_invalid="skip_images") == "mine"
+    assert MetadataCatalog.get("mine").as_dict() == {
+        "name": "mine",
+        "thing_classes": ["cat", "frog"],
+        "evaluator_type": "classification",
+        "on_invalid": "skip_images",
+        "source": str(frogs),
+    }
+    (frogs / "frog/2.png").write_bytes(picture(2))
+    assert [record["image_id"] for record in DatasetCatalog.get("mine")] == ["cat/1.png", "frog/1.png", "frog/2.png"]
+
+
+def test_images_with_classes_out_of_an_archive(tmp_path, monkeypatch):
+    write_zip(tmp_path / "train.zip", {f"train/{name}": data for name, data in PICTURES.items()})
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    register("mine=images:train.zip:frog, cat")
+    assert MetadataCatalog.get("mine").thing_classes == ["frog", "cat"]
+    assert DatasetCatalog.get("mine")[0]["image_id"] == "frog/1.png"
+
+
+def test_torchvision(tmp_path):
+    write_tree(tmp_path / "MNIST/raw", mnist_files())
+    register(f"mnist_test=torchvision:MNIST:{tmp_path}:test")
+    metadata = MetadataCatalog.get("mnist_test")
+    assert (metadata.source, metadata.split) == (str(tmp_path / "MNIST/raw"), "test")
+    assert metadata.evaluator_type == "classification" and metadata.thing_classes[9] == "9 - nine"
+    assert len(DatasetCatalog.get("mnist_test")) == 2
 
 
 def test_paths_are_expanded_and_looked_up_in_detectron2s_folder(tmp_path, monkeypatch):
@@ -155,6 +195,20 @@ def test_paths_are_expanded_and_looked_up_in_detectron2s_folder(tmp_path, monkey
         ("mine=coco:{}/a.json:{}", "there is no {}/a.json"),
         ("mine=coco:{}/Annotations:{}", "{}/Annotations is no file"),
         ("mine=coco:{}/Annotations/a.xml:{}/JPEGImages", "not readable as JSON"),
+        ("mine=images:", "PATH is missing"),
+        ("mine=images:{}:cat:frog", "a ':' too many"),
+        ("mine=images:{}:cat,,frog", "a class name is empty"),
+        ("mine=images:{}:dog", "folders there: Annotations"),
+        ("mine=images:{}/ImageSets/Main", "holds no class folder"),
+        ("mine=torchvision:CIFAR10:{}", "KIND, ROOT or SPLIT is missing"),
+        ("mine=torchvision:SVHN:{}:train", "unknown data set 'SVHN': one of CIFAR10, CIFAR100, MNIST"),
+        ("mine=torchvision:CIFAR10:{}:val", "unknown split 'val' of CIFAR10: train or test"),
+        ("mine=torchvision:CIFAR10:{}:train", "prepare_torchvision.py CIFAR10 --output"),
+        ("mine=torchvision:CIFAR10:/no/cifar:train", "prepare_torchvision.py CIFAR10 --output /no/cifar\n"),
+        (
+            "mine=tiny_imagenet:{}:val",
+            "Tiny-ImageNet is now a folder of class folders, as python datasets/prepare_tiny",
+        ),
     ],
 )
 def test_bad_spec_is_named_with_the_right_form(voc, spec, message):
@@ -162,8 +216,13 @@ def test_bad_spec_is_named_with_the_right_form(voc, spec, message):
     with pytest.raises(ValueError) as caught:
         register(spec)
     assert repr(spec) in str(caught.value) and message.replace("{}", str(voc)) in str(caught.value)
-    right = "NAME=coco:FILE.json:IMAGE_DIR" if "=coco" in spec else "NAME=voc:DIR:SPLIT"
-    assert right in str(caught.value) and "mine" not in DatasetCatalog
+    right = FORMATS.get(spec.split("=")[-1].split(":")[0], FORMATS["voc"]).form
+    assert f"The right form: {right}" in str(caught.value) and "mine" not in DatasetCatalog
+
+
+def test_commands_that_errors_name_exist():
+    for script in ("prepare_torchvision.py", "prepare_tiny_imagenet.py"):
+        assert (ROOT / "datasets" / script).is_file()
 
 
 def test_formats_are_a_table():

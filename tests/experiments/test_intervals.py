@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from adapruner_det.experiments.statistics import (
+from adapruner_det.experiments.intervals import (
     Estimate,
     bootstrap,
     holm,

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from adapruner_det.data.selection_record import CLASSES_COLUMN
 from adapruner_det.pruning import Selection
-from adapruner_det.report.planted import Planted, pairs_table, planted_report, planted_table
+from adapruner_det.report.injected import InjectedErrors, injected_report, injected_table, pairs_table
 
 # id: (score, kept, boxes of two classes)
 IMAGES = {
@@ -26,7 +26,7 @@ IMAGES = {
     "w3": (2.5, False, [1, 1]),
     "none": (None, False, [0, 0]),  # did not compete, so it is neither pruned nor kept by a method
 }
-PLANTED = Planted({"d1": "o1", "d2": "o2"}, {"w1": "class", "w2": "missing", "w3": "box"})
+INJECTED = InjectedErrors({"d1": "o1", "d2": "o2"}, {"w1": "class", "w2": "missing", "w3": "box"})
 COLUMNS = ["ratio", "AUC", "share pruned, same classes", "AUC, same classes"]
 
 
@@ -45,12 +45,12 @@ def selection(images=IMAGES, datasets=None):
 
 
 def row(table, name):
-    (found,) = table[table["planted"] == name].to_dict("records")
+    (found,) = table[table["injected"] == name].to_dict("records")
     return found
 
 
 def test_each_kind_against_all_others():
-    table = planted_table(selection(), PLANTED)
+    table = injected_table(selection(), INJECTED)
     # others: u1 to u5, of which u1 and u5 were pruned
     assert row(table, "all others")["images"] == 5 and row(table, "all others")["pruned"] == 2
     doubles = row(table, "near-duplicates and their originals")
@@ -65,7 +65,7 @@ def test_each_kind_against_all_others():
 
 
 def test_wrong_labels_against_images_of_the_class_they_are_labelled_with():
-    table = planted_table(selection(), PLANTED)
+    table = injected_table(selection(), INJECTED)
     # w1 against u3 and u4, w2 (no boxes) against u5, w3 against u1 and u2, and against u3 and u4
     expected = {"class": [0, 0.75], "missing": [1, 0.5], "box": [0.25, 0.5]}
     for kind, values in expected.items():
@@ -78,16 +78,16 @@ def test_wrong_labels_against_images_of_the_class_they_are_labelled_with():
 def test_what_cannot_be_said_is_not_a_number():
     images = {**IMAGES, "w1": (3.0, False, [0, 0])}
     del images["u5"]  # the only clean image without boxes
-    found = row(planted_table(selection(images), PLANTED), "wrong labels: class")
+    found = row(injected_table(selection(images), INJECTED), "wrong labels: class")
     assert np.isnan([found[c] for c in COLUMNS[2:]]).all() and found["AUC"] == pytest.approx(1.5 / 4)
     none_pruned = {i: (s, k or i.startswith("u"), b) for i, (s, k, b) in IMAGES.items()}
-    assert np.isnan(row(planted_table(selection(none_pruned), PLANTED), "wrong labels")["ratio"])
+    assert np.isnan(row(injected_table(selection(none_pruned), INJECTED), "wrong labels")["ratio"])
 
 
 def test_images_without_boxes_are_a_group_and_none_of_the_others(tmp_path):
     record = {"near_duplicate_of": {}, "wrong_label": {}, "without_boxes": ["u5", "w2", "none"]}
-    (tmp_path / "planted.json").write_text(json.dumps(record))
-    table = planted_table(selection(), Planted.load(tmp_path / "planted.json"))
+    (tmp_path / "injected.json").write_text(json.dumps(record))
+    table = injected_table(selection(), InjectedErrors.load(tmp_path / "injected.json"))
     empty = row(table, "without boxes")
     assert (empty["images"], empty["pruned"]) == (2, 1)  # "none" did not compete
     others = row(table, "all others")
@@ -95,55 +95,55 @@ def test_images_without_boxes_are_a_group_and_none_of_the_others(tmp_path):
 
 
 def test_pairs():
-    table = pairs_table(selection(), PLANTED).set_index("pruned of a pair")
+    table = pairs_table(selection(), INJECTED).set_index("pruned of a pair")
     assert table["pairs"].to_dict() == {"exactly one": 1, "both": 1, "none": 0}
     assert table["share"].to_dict() == {"exactly one": 0.5, "both": 0.5, "none": 0}
     chance = table["share by chance"].to_dict()
     assert chance == pytest.approx({"exactly one": 0.48, "both": 0.16, "none": 0.36})
-    twice = Planted({"d1": "o1", "d2": "o1"}, {})  # an original with two copies is in two pairs
+    twice = InjectedErrors({"d1": "o1", "d2": "o1"}, {})  # an original with two copies is in two pairs
     assert pairs_table(selection(), twice)["pairs"].tolist() == [2, 0, 0]
-    assert row(planted_table(selection(), twice), "near-duplicates and their originals")["images"] == 3
+    assert row(injected_table(selection(), twice), "near-duplicates and their originals")["images"] == 3
 
 
 def test_defects_of_other_images_are_refused():
     both = selection(datasets=["mine"] * 12 + ["other"])
-    assert row(planted_table(both, PLANTED, "mine"), "all others")["images"] == 5
-    for found, planted, dataset, message in (
-        (both, PLANTED, None, "--dataset"),
-        (both, PLANTED, "third", "does not cover 'third'"),
-        (selection(), Planted({}, {"x": "box"}), None, "1 planted images are not in the selection, such as x"),
+    assert row(injected_table(both, INJECTED, "mine"), "all others")["images"] == 5
+    for found, injected, dataset, message in (
+        (both, INJECTED, None, "--dataset"),
+        (both, INJECTED, "third", "does not cover 'third'"),
+        (selection(), InjectedErrors({}, {"x": "box"}), None, "1 injected images are not in the selection, such as x"),
     ):
         with pytest.raises(ValueError, match=message):
-            planted_table(found, planted, dataset)
+            injected_table(found, injected, dataset)
 
 
 def test_report_of_two_selections():
-    lines = planted_report({"one": selection(), "two": selection()}, PLANTED).splitlines()
+    lines = injected_report({"one": selection(), "two": selection()}, INJECTED).splitlines()
     found = [line for line in lines if "| near-duplicates" in line]
     assert [line.split("|")[1].strip() for line in found] == ["one", "two"]
     cells = ["near-duplicates and their originals", "4", "3", "0.75", "1.88", "0.75"]
     assert [cell.strip() for cell in found[0].split("|")[2:8]] == cells
     assert sum("| both" in line for line in lines) == 2
-    assert "of a pair" not in planted_report({"": selection()}, Planted({}, {"w1": "class"}))
+    assert "of a pair" not in injected_report({"": selection()}, InjectedErrors({}, {"w1": "class"}))
 
 
 @pytest.mark.parametrize(
     "content", ["{", "[]", "{}", '{"near_duplicate_of": {}, "wrong_label": {"a": {"kind": "odd"}}}']
 )
 def test_a_broken_record_is_told(tmp_path, content):
-    (tmp_path / "planted.json").write_text(content)
-    with pytest.raises(ValueError, match="planted.json"):
-        Planted.load(tmp_path / "planted.json")
+    (tmp_path / "injected.json").write_text(content)
+    with pytest.raises(ValueError, match="injected.json"):
+        InjectedErrors.load(tmp_path / "injected.json")
 
 
 def test_command(tmp_path, monkeypatch, capsys):
     tool = import_module("adapruner_det.commands.selection")
     selection().save(tmp_path / "selection")
-    wrong = {i: {"kind": kind} for i, kind in PLANTED.wrong_label.items()}
-    record = {"near_duplicate_of": PLANTED.near_duplicate_of, "wrong_label": wrong}
-    (tmp_path / "planted.json").write_text(json.dumps(record))
-    command = ["selection.py", "planted", str(tmp_path / "selection"), "--planted"]
-    monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "planted.json")])
+    wrong = {i: {"kind": kind} for i, kind in INJECTED.wrong_label.items()}
+    record = {"near_duplicate_of": INJECTED.near_duplicate_of, "wrong_label": wrong}
+    (tmp_path / "injected.json").write_text(json.dumps(record))
+    command = ["selection.py", "injected", str(tmp_path / "selection"), "--injected"]
+    monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "injected.json")])
     arguments = tool.parse_arguments()
     arguments.run(arguments)
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a selection does with what make_demo_set.py or inject_label_errors.py planted in its images."""
+"""What a selection does with what make_demo_set.py or inject_label_errors.py injected in its images."""
 
 import json
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ than one of all others, equal scores counting half. "same classes": the same aga
 have a class the image is labelled with, mean over its classes and then over the images."""
 
 
-class PlantedMismatchError(ValueError):
+class InjectedMismatchError(ValueError):
     """The defects and a selection are not of the same images."""
 
 
 @dataclass(frozen=True)
-class Planted:
-    """The content of a planted.json.
+class InjectedErrors:
+    """The content of an injected.json.
 
     Attributes:
         near_duplicate_of: id of a near-duplicate -> id of its original.
@@ -38,8 +38,8 @@ class Planted:
     without_boxes: set[str] = field(default_factory=set)
 
     @staticmethod
-    def load(path: "str | Path") -> "Planted":
-        """Raises FileNotFoundError if there is no such file, ValueError if it is no planted.json."""
+    def load(path: "str | Path") -> "InjectedErrors":
+        """Raises FileNotFoundError if there is no such file, ValueError if it is no injected.json."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; inject_label_errors.py and make_demo_set.py write one")
@@ -50,15 +50,15 @@ class Planted:
             without_boxes = set(record.get("without_boxes", ()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{path} is no planted.json of inject_label_errors.py or make_demo_set.py: {error!r}"
+                f"{path} is no injected.json of inject_label_errors.py or make_demo_set.py: {error!r}"
             ) from error
         unknown = sorted(set(wrong.values()) - set(KINDS))
         if unknown:
             raise ValueError(f"{path}: wrong labels of kind {unknown[0]!r}; known are {', '.join(KINDS)}")
-        return Planted(pairs, wrong, without_boxes)
+        return InjectedErrors(pairs, wrong, without_boxes)
 
     def groups(self) -> dict[str, set[str]]:
-        """Image ids by what is planted; wrong labels all together, and by kind. Empty groups are left out."""
+        """Image ids by what is injected; wrong labels all together, and by kind. Empty groups are left out."""
         # Either of a pair may go: what pruning can save is one of the two.
         pairs = {*self.near_duplicate_of, *self.near_duplicate_of.values()}
         groups = {"near-duplicates and their originals": pairs, "wrong labels": set(self.wrong_label)}
@@ -68,49 +68,51 @@ class Planted:
         return {name: ids for name, ids in groups.items() if ids}
 
     def ids(self) -> set[str]:
-        """All images that something is planted in, and the originals of copies."""
+        """All images that something is injected in, and the originals of copies."""
         return set().union(*self.groups().values())
 
 
-def competing_images(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
+def competing_images(selection: Selection, injected: InjectedErrors, dataset: str | None = None) -> pd.DataFrame:
     """The images that have a score, by id: `score`, `pruned`, `classes` (numbers, -1 for no box).
 
     Args:
         dataset: name of the one with the defects; may be left away if the selection covers no other.
 
     Raises:
-        PlantedMismatchError: it is not clear which data set, or the selection lacks planted images.
+        InjectedMismatchError: it is not clear which data set, or the selection lacks injected images.
     """
     names = selection.dataset_names()
     if dataset is None and len(names) > 1:
-        raise PlantedMismatchError(f"the selection covers {', '.join(names)}: name the one with the defects, --dataset")
+        raise InjectedMismatchError(
+            f"the selection covers {', '.join(names)}: name the one with the defects, --dataset"
+        )
     if dataset is not None and dataset not in names:
-        raise PlantedMismatchError(f"the selection does not cover {dataset!r}, but {', '.join(names)}")
+        raise InjectedMismatchError(f"the selection does not cover {dataset!r}, but {', '.join(names)}")
     table = selection.table()
     table = table[table["dataset"] == (dataset or names[0])].set_index("id")
-    absent = sorted(planted.ids() - set(table.index))
+    absent = sorted(injected.ids() - set(table.index))
     if absent:
-        raise PlantedMismatchError(
-            f"{len(absent)} planted images are not in the selection, such as {absent[0]}: it was made on "
-            "other data than the planted.json is of"
+        raise InjectedMismatchError(
+            f"{len(absent)} injected images are not in the selection, such as {absent[0]}: it was made on "
+            "other data than the injected.json is of"
         )
     if CLASSES_COLUMN not in table:
-        raise PlantedMismatchError(f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set")
+        raise InjectedMismatchError(f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set")
     table = table[table["score"].notna()]
     classes: list[list[Any]] = [list(np.flatnonzero(counts)) or [-1] for counts in table[CLASSES_COLUMN]]
     return pd.DataFrame({"score": table["score"].astype(float), "pruned": table["kept"] == 0, "classes": classes})
 
 
-def planted_table(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
+def injected_table(selection: Selection, injected: InjectedErrors, dataset: str | None = None) -> pd.DataFrame:
     """A row for each kind of defect and for all other images; see NOTES for the columns.
 
     Images that did not compete count nowhere. NaN stands for what cannot be said.
     """
-    images = competing_images(selection, planted, dataset)
-    others = images[~images.index.isin(planted.ids())]
+    images = competing_images(selection, injected, dataset)
+    others = images[~images.index.isin(injected.ids())]
     by_class = dict(list(others.explode("classes").groupby("classes")))
     rows = []
-    for name, ids in planted.groups().items():
+    for name, ids in injected.groups().items():
         own = images[images.index.isin(ids)]
         against = [[by_class[c] for c in classes if c in by_class] for classes in own["classes"]]
         row = _first_columns(name, own)
@@ -127,7 +129,7 @@ def planted_table(selection: Selection, planted: Planted, dataset: str | None = 
 
 def _first_columns(name: str, own: pd.DataFrame) -> dict:
     shares = {"pruned": int(own["pruned"].sum()), "share pruned": _mean(own["pruned"])}
-    return {"planted": name, "images": len(own), **shares}
+    return {"injected": name, "images": len(own), **shares}
 
 
 def _share_above(score: float, others: pd.DataFrame) -> float:
@@ -141,17 +143,17 @@ def _mean(values) -> float:
     return float(pd.Series(values, dtype=float).mean())
 
 
-def pairs_table(selection: Selection, planted: Planted, dataset: str | None = None) -> pd.DataFrame:
+def pairs_table(selection: Selection, injected: InjectedErrors, dataset: str | None = None) -> pd.DataFrame:
     """Of how many pairs of a near-duplicate and its original one, both or none went.
 
     "share by chance" is what it would be if both went independently of each other, each with the share
     pruned of all other images. An original with several copies is in as many pairs.
     """
-    images = competing_images(selection, planted, dataset)
+    images = competing_images(selection, injected, dataset)
     pruned = images["pruned"].to_dict()
-    pairs = [p for p in planted.near_duplicate_of.items() if pruned.keys() >= set(p)]
+    pairs = [p for p in injected.near_duplicate_of.items() if pruned.keys() >= set(p)]
     gone = [pruned[copy] + pruned[original] for copy, original in pairs]
-    share = _mean(images[~images.index.isin(planted.ids())]["pruned"])
+    share = _mean(images[~images.index.isin(injected.ids())]["pruned"])
     chance = {1: 2 * share * (1 - share), 2: share**2, 0: (1 - share) ** 2}
     return pd.DataFrame(
         {
@@ -164,15 +166,15 @@ def pairs_table(selection: Selection, planted: Planted, dataset: str | None = No
     )
 
 
-def planted_report(selections: dict[str, Selection], planted: Planted, dataset: str | None = None) -> str:
+def injected_report(selections: dict[str, Selection], injected: InjectedErrors, dataset: str | None = None) -> str:
     """Both tables as Markdown, for one selection or several by their names; a name may be empty.
 
     Raises:
-        PlantedMismatchError: as `competing_images`.
+        InjectedMismatchError: as `competing_images`.
     """
     parts = []
-    for table_of in (planted_table, pairs_table) if planted.near_duplicate_of else (planted_table,):
-        tables = [table_of(selection, planted, dataset) for selection in selections.values()]
+    for table_of in (injected_table, pairs_table) if injected.near_duplicate_of else (injected_table,):
+        tables = [table_of(selection, injected, dataset) for selection in selections.values()]
         for name, table in zip(selections, tables):
             if name:
                 table.insert(0, "selection", name)
