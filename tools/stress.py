@@ -37,11 +37,13 @@ from PIL import Image
 
 from adapruner_det.commands import train_net
 from adapruner_det.data.coco import coco_content
+from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import export_selection
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import summary
 from adapruner_det.data.yolo import label_file, label_lines
 from adapruner_det.engine import argument_parser, load_config
+from adapruner_det.engine.checkpoint import RunCheckpointer, newest_checkpoint, noted_settings
 from adapruner_det.engine.select import solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.engine.trainer import check_numbers, check_pruning
@@ -378,6 +380,14 @@ def write_again(folder: Path) -> None:
     export_selection(selection, "ids", folder.parent / "out" / "lists", lambda name: [])
 
 
+def load_checkpoints(folder: Path) -> None:
+    """What a resumed run does first: the newest sound checkpoint, by the pointer, read and compared."""
+    path, _ = newest_checkpoint(folder)
+    if path is not None:
+        RunCheckpointer(torch.nn.Linear(1, 1), str(folder)).load(str(path))
+        noted_settings(folder)
+
+
 def override(file: Path) -> None:
     key, _, value = file.read_text("utf-8").partition(" ")
     cfg = load_config("configs/Base-YOLOv3-Tiny-R18.yaml", [], [key, value])
@@ -406,6 +416,11 @@ def kinds_in(seed: Path) -> dict[str, Kind]:
     write_other_formats(boxes, seed / "coco.json", seed / "yolo")
     text, coco = (odd_bytes, odd_words, odd_words), (odd_bytes, odd_json, odd_json, odd_json)
     (seed / "override").write_text("")
+    selection = Selection.load(seed / "run/selection")
+    (seed / "corrections.csv").write_text("dataset,id,kept\n" + "".join(f"data,{i},1\n" for i in selection.ids))
+    checkpointer = RunCheckpointer(torch.nn.Linear(1, 1), str(seed / "weights"), save_to_disk=True)
+    for iteration in (0, 1):
+        checkpointer.save(f"model_{iteration:07d}", iteration=iteration, trainer={"settings": {"SEED": 1}})
     return {
         "override": Kind("override", (odd_override,), lambda f: override(f / "override")),
         "VOC XML": Kind("boxes/Annotations/i01.xml", text, lambda f: records_of(f"x=voc:{f / 'boxes'}:all")),
@@ -417,6 +432,9 @@ def kinds_in(seed: Path) -> dict[str, Kind]:
         "YOLO labels": Kind("yolo/labels/i01.txt", text, lambda f: records_of(f"x=yolo:{f / 'yolo/data.yaml'}:train")),
         "YOLO data.yaml": Kind("yolo/data.yaml", text, lambda f: records_of(f"x=yolo:{f / 'yolo/data.yaml'}:train")),
         "selection": Kind("run/selection/selection.json", coco, lambda f: write_again(f / "run/selection")),
+        "corrections": Kind("corrections.csv", text, lambda f: correct(selection, f / "corrections.csv")),
+        "pointer": Kind("weights/last_checkpoint", text, lambda f: load_checkpoints(f / "weights")),
+        "checkpoint": Kind("weights/model_0000001.pth", (odd_bytes,), lambda f: load_checkpoints(f / "weights")),
         "statistics": Kind(
             "run/selection/statistics.npz",
             (odd_bytes, odd_array, odd_array),

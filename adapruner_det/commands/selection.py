@@ -82,6 +82,8 @@ def cut(args):
 
 
 def random(args):
+    if args.seed < 0:
+        raise ValueError(f"--seed is {args.seed}; it has to be at least 0")
     check_replaceable(args.output, args.overwrite)
     cfg = load_config(args.config_file, args.register, args.opts)
     task = task_of(cfg)

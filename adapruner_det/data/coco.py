@@ -84,6 +84,7 @@ def load_coco_dataset(
     reader = _Reader(os.fspath(json_file), os.fspath(image_root), categories, class_names, on_invalid)
     reader.read_images(content["images"])
     reader.read_annotations(content["annotations"])
+    reader.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height]")
     reader.findings.check_left_out(class_names, categories.values(), json_file)
     where = f"{json_file} (classes: {', '.join(class_names)})"
     records = reader.findings.usable(list(reader.records.values()), len(content["images"]), where)
@@ -264,7 +265,7 @@ class _Reader:
         x, y, w, h = box
         try:
             fitted, clipped = self.findings.fit_box(
-                record["image_id"], (x, y, x + w, y + h), record["width"], record["height"]
+                record["image_id"], (x, y, x + w, y + h), record["width"], record["height"], box
             )
         except ValueError as error:
             raise type(error)(f"bbox {box} {error}") from error

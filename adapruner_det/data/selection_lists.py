@@ -88,6 +88,8 @@ def check_replaceable(folder: "str | Path", overwrite: bool = True) -> None:
         FileExistsError: `folder` holds something that is no selection, or, unless `overwrite`, a selection.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file: name a folder")
     is_selection = (folder / RECORD).is_file()
     if folder.exists() and not is_selection and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds files that are no selection, and would be replaced: name a new folder")

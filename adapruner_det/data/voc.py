@@ -248,6 +248,7 @@ def load_voc_dataset(
     sources = {i: reader.find(i) for i in _progress(image_ids, f"Reading {dirname} {split}")}
     inspect_pictures([s.picture for s in sources.values() if s.picture], f"Pictures of {dirname} {split}")
     found = [reader.read(image_id, source) for image_id, source in sources.items()]
+    reader.findings.check_reading("xmin, ymin, width, height", "xmin, ymin, xmax, ymax")
     if reader.findings.left_out:
         reader.findings.check_left_out(class_names, collect_class_names(dirname), dirname)
     records = [record for record in found if record is not None]
@@ -353,9 +354,11 @@ class _Reader:
             raise ValueError("unknown class, which is one that is asked for but for upper case")
         xmin, ymin, xmax, ymax = obj.box
         try:
+            size = picture.width, picture.height
+            sides = edges((xmin, ymin, xmin + xmax, ymin + ymax))
+            box, _ = self.findings.fit_box(image_id, edges(obj.box), *size, sides)
             if xmin > xmax or ymin > ymax:  # by less than a pixel, it has an area all the same
                 raise ValueError("has no area")
-            box, _ = self.findings.fit_box(image_id, edges(obj.box), picture.width, picture.height)
         except ValueError as error:
             raise ValueError("box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + str(error)) from error
         return {

@@ -196,6 +196,7 @@ def load_yolo_dataset(
         records.append(
             {**record, "annotations": _annotations(picture, (width, height), file, numbers, image_id, findings)}
         )
+    findings.check_reading("the shares x1 y1 x2 y2", "the centre's x y, width, height")
     findings.check_left_out(class_names, file.class_names, file.path)
     _warn_of_no_labels(file, records, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
@@ -224,6 +225,8 @@ def _annotations(
     seen: set[str] = set()
     for number, line in enumerate(lines, start=1):
         line = " ".join(line.split())
+        if line in seen:
+            findings.note(image_id, "lines of labels are there before: each counts once")
         if not line or line in seen:
             continue
         seen.add(line)
@@ -260,7 +263,8 @@ def _read_line(
     try:
         if not polygon and min(rest[2:]) < 0:
             raise ValueError("has no area")
-        box, _ = findings.fit_box(image_id, edges, *size)
+        corners = (rest.reshape(2, 2) * size).flatten().tolist() if not polygon else edges
+        box, _ = findings.fit_box(image_id, edges, *size, corners)
     except ValueError as error:
         hint = "; numbers are to be shares of the picture's width and height" if np.abs(rest).max() > 1.5 else ""
         raise type(error)(f"box of class {names[int(cls)]} {error}{hint}") from error

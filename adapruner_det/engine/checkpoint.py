@@ -9,6 +9,7 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -57,6 +58,16 @@ class RunCheckpointer(DetectionCheckpointer):
                     f"{complaint}: {f'going on from {path}' if path else 'starting from the beginning'}"
                 )
         return self._resumed_from
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Detectron2's. Raises OSError, with the address, where weights cannot be fetched."""
+        try:
+            return super().load(path, *args, **kwargs)
+        except URLError as error:
+            raise OSError(
+                f"{path} cannot be fetched ({error.reason}): fetch it where there is a network, and name the file, "
+                "MODEL.WEIGHTS PATH"
+            ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """As Detectron2's, but nothing in the file is executed, and damage is noticed.

@@ -48,7 +48,12 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"OUTPUT_DIR {folder} is a file: name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"OUTPUT_DIR {str(folder)!r} cannot be made ({error.strerror}): name another folder"
+        ) from error
     _lock(folder)
     sweep(folder, WRITTEN)
     sweep(folder / SELECTION, (PAGE, THUMBNAILS, CSV, COCO))

@@ -174,6 +174,16 @@ def test_classes_that_are_not_asked_for_are_left_out_and_counted(tmp_path, conte
         load_coco_dataset(json_file, tmp_path / "images", ["white", "blakc"])
 
 
+def test_boxes_of_corners_are_noticed(tmp_path, content):
+    own = content["annotations"][0]
+    boxes = [[3 * n, 2, 3 * n + 12, 20] for n in range(12)]  # of these as [x, y, width, height] nine stick out little
+    content["annotations"] = [{**own, "id": n, "bbox": box} for n, box in enumerate(boxes)]
+    with pytest.raises(
+        ValueError, match=r"of 12 boxes do not fit .* if the four numbers were \[x1, y1, x2, y2\]: write"
+    ):
+        load(tmp_path, content, "clip")
+
+
 def test_compressed_masks_are_checked_as_pycocotools_reads_them(tmp_path, content):
     rng = np.random.default_rng(0)
     masks = [rng.random((48, 64)) < share for share in (0, 0.01, 0.5, 1)]

@@ -356,6 +356,24 @@ def test_classes_that_are_not_asked_for_are_left_out_and_counted(tree, caplog, o
     assert "3 objects of other classes are left out, as if not labelled: fish (2), bird (1)" in caplog.text
 
 
+@pytest.mark.parametrize("on_invalid", ["clip", "skip_images"])
+def test_boxes_of_width_and_height_are_noticed_though_most_can_be_read(tree, on_invalid):
+    for number in range(10):
+        tree.add(f"{number}", object_xml(box=(3 * number + 1, 2, 9, 9)))  # of the last ones xmax is below xmin
+    with pytest.raises(ValueError, match="6 of 10 boxes do not fit.* would if the four numbers were xmin, ymin, width"):
+        tree.load(on_invalid)
+    tree.add("other", object_xml(box=(20, 2, 30, 9)))  # would be outside
+    assert len(tree.ids_left("skip_images")) == 4
+
+
+def test_objects_that_are_there_twice_are_counted(tree, caplog):
+    tree.add("a", object_xml(), object_xml(), object_xml("dog"))
+    assert len(tree.load()[0]["annotations"]) == 3
+    assert (
+        "1 objects have class and box of another one in their image: each of them counts (1 images: a)" in caplog.text
+    )
+
+
 def test_a_namespace_changes_nothing(tree):
     tree.add("a", object_xml())
     plain = tree.load()
@@ -367,7 +385,7 @@ def test_a_namespace_changes_nothing(tree):
 
 def test_what_is_read_but_may_be_meant_otherwise_is_said_once(tree, caplog):
     turn = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
-    tree.add("a", object_xml(extra=turn.format("12.5")), object_xml(extra=turn.format("0.0")))
+    tree.add("a", object_xml(extra=turn.format("12.5")), object_xml("dog", extra=turn.format("0.0")))
     tree.add("b")
     tree.add("c")
     exif = Image.Exif()

@@ -78,6 +78,14 @@ def test_of_a_run_that_is_overwritten_nothing_is_left_that_could_be_taken_for_th
     assert (tmp_path / "selection_before_1/corrections.csv").is_file() and not (tmp_path / "selection").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    fill(tmp_path, "file")
+    with pytest.raises(
+        ValueError, match="OUTPUT_DIR '.*file/out' cannot be made .Not a directory.: name another folder"
+    ):
+        enter(tmp_path / "file/out", resume=False, overwrite=False)
+
+
 def test_two_runs_do_not_go_on_in_one_folder(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
