@@ -8,8 +8,8 @@ N images, K classes, F features, k neighbours in a list; s (N,) the mask between
 - u_i is what speaks against image i by itself: the terms `difficulty`, `label_errors` and `random`.
 - k_ij >= 0 is what speaks against keeping both i and j: the term `redundancy`. R_i is what i is charged for those like
   it that stay; p makes the nearest of them count most.
-- q_a is the quota of class a, the rarest of an image: as many as a draw takes in which rare classes weigh more
-  (`class_balance`). What is known of images decides within a class, so that evidence cannot empty a rare one.
+- q_a is the quota of class a, the rarest of an image: as many as a draw takes in which rare classes weigh more and copies
+  come last (`class_balance`). What is known of labels decides within a class: it cannot empty a rare one.
 
 Without quotas, k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint; quotas
 are Eq. 6 for each class. How the mask comes to its minimum is in `annealing`.
@@ -139,15 +139,28 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
         own["label_errors"] = weights.label_errors * found
     own["random"] = max(weights.random, _BETWEEN_EQUALS) * (1 - plain)
     keep = number_to_keep(len(keys), keep_ratio)
-    drawn = balanced >= np.sort(balanced)[::-1][keep - 1]
-    if weights.class_balance:
-        held = classes, class_quotas(classes, drawn)
-    else:
-        held = np.zeros(len(keys), int), np.array([keep])
-    if not weights.redundancy:
-        nothing = sparse.csr_matrix((len(keys), len(keys)))
-        return Energy(own, nothing, nothing, *held)
-    return Energy(own, *redundancy(places, distances, classes, drawn, weights.redundancy), *held)
+    near = similarity = sparse.csr_matrix((len(keys), len(keys)))
+    if weights.redundancy:
+        near, similarity = redundancy(places, distances, classes, best(balanced, keep), weights.redundancy)
+    if not weights.class_balance:
+        return Energy(own, near, similarity, np.zeros(len(keys), int), np.array([keep]))
+    originals = balanced - copies(near, balanced, weights.redundancy / 2)
+    return Energy(own, near, similarity, classes, class_quotas(classes, best(originals, keep)))
+
+
+def best(values: np.ndarray, number: int) -> np.ndarray:
+    """Which are the `number` highest of N different values, (N,) bool."""
+    return values >= np.partition(values, -number)[-number]
+
+
+def copies(near: sparse.csr_matrix, draw: np.ndarray, least: float) -> np.ndarray:
+    """Which images are above `least` in `near` (N, N) to one with a higher draw (N,) that is no copy itself, (N,) bool."""
+    strong = near.multiply(near > least).tocsr()
+    found = np.zeros(len(draw), bool)
+    for image in np.argsort(-draw):
+        others = strong.indices[strong.indptr[image] : strong.indptr[image + 1]]
+        found[image] = (~found[others] & (draw[others] > draw[image])).any()
+    return found
 
 
 def difficulty(statistics: Statistics, selection_weight: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from adapruner_det.pruning.energy import (
     NORM,
     Energy,
     TermWeights,
+    copies,
     difficulty,
     energy_of,
     nearest_of_class,
@@ -159,7 +160,7 @@ def test_each_term_is_heard_and_can_be_switched_off(term):
     if term == "redundancy":
         assert all_of_them.redundancy.nnz and not without.redundancy.nnz
     elif term == "class_balance":
-        assert without.quotas.tolist() == [24] and all_of_them.quotas.tolist() == [18, 6]
+        assert without.quotas.tolist() == [24] and all_of_them.quotas.tolist() == [19, 5]
     elif term != "random":
         assert not without.own[term].any()
     assert not np.array_equal(minimise(all_of_them), minimise(without))
@@ -192,18 +193,36 @@ def test_with_nothing_to_tell_images_apart_the_ratio_is_kept(losses):
 
 
 def test_what_is_known_of_images_decides_within_a_class_and_never_how_many_of_it_stay():
-    """The rare class is wrongly labelled, and all copies of one picture: its quota is that of the weighted draw all the same."""
+    """The rare class looks wrongly labelled, and is hard: its quota is that of the weighted draw all the same."""
     rare = np.where(np.arange(40) < 10, 1, 0)
-    losses, features = np.ones(40, np.float32), statistics(classes=rare).features.copy()
-    losses[:10], features[:10] = np.arange(10) + 50, 1.0
-    seen = statistics(classes=rare, losses={"loss": losses}, features=features)
+    losses = np.ones(40, np.float32)
+    losses[:10] = np.arange(10) + 50
+    seen = statistics(classes=rare, losses={"loss": losses})
     draw = weighted_draw([image_key("data", i) for i in seen.ids], 0, class_weights(seen.counts, 1.0))
     of_draw = np.bincount(rare[np.argsort(-draw)[:20]])
-    for weights in (TermWeights(), TermWeights(difficulty=5.0), TermWeights(label_errors=9.0, redundancy=0)):
+    for weights in (TermWeights(redundancy=0), TermWeights(label_errors=9.0, difficulty=5.0, redundancy=0)):
         assert np.bincount(rare[minimise(energy_of(seen, weights, 0.5, 0)) > 0]).tolist() == of_draw.tolist()
     easy_first = TermWeights(difficulty=5.0, selection_weight=0.25, label_errors=0, redundancy=0, random=0)
     kept = minimise(energy_of(seen, easy_first, 0.5, 0)) > 0
     assert kept[: of_draw[1]].all() and not kept[of_draw[1] : 10].any()
+
+
+def test_copies_have_no_part_in_the_quotas():
+    """A rare class balanced by copying, ten of each of ten pictures: the copies go before any image of the other class."""
+    classes, pictures = np.repeat([0, 1], [300, 100]), np.r_[:300, np.repeat(np.arange(300, 310), 10)]
+    features = np.random.default_rng(0).normal(size=(310, 16)).astype(np.float32)[pictures]
+    seen = statistics(400, classes=classes, features=features)
+    kept = minimise(energy_of(seen, TermWeights(label_errors=0), 0.75, 0)) > 0
+    of_picture = kept[300:].reshape(10, 10).sum(axis=1)
+    assert of_picture.min() == 1 and of_picture.sum() <= 12 and kept[:300].sum() >= 288
+
+
+def test_copies_are_those_of_an_image_that_is_none_itself():
+    near = np.zeros((4, 4))
+    near[[0, 1, 1, 2], [1, 0, 2, 1]] = 0.5
+    near[2, 3] = near[3, 2] = 0.3
+    draw = np.array([0.9, 0.7, 0.5, 0.3])
+    assert copies(sparse.csr_matrix(near), draw, 0.35).tolist() == [False, True, False, False]
 
 
 def test_each_class_keeps_one_image_and_one_that_stays_as_a_whole_is_above_the_common_threshold():
