@@ -45,6 +45,8 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
     Raises:
         ValueError: another run is going on there, or lies there and is neither to be resumed nor overwritten.
     """
+    if not folder:
+        raise ValueError("OUTPUT_DIR is empty: name a folder")
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"OUTPUT_DIR {folder} is a file: name a folder")

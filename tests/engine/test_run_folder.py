@@ -79,6 +79,8 @@ def test_of_a_run_that_is_overwritten_nothing_is_left_that_could_be_taken_for_th
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    with pytest.raises(ValueError, match="OUTPUT_DIR is empty: name a folder"):
+        enter("", resume=False, overwrite=False)
     fill(tmp_path, "file")
     with pytest.raises(
         ValueError, match="OUTPUT_DIR '.*file/out' cannot be made .Not a directory.: name another folder"
