@@ -27,7 +27,7 @@ def replacing(path: "str | Path") -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        with _named(path), beside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -47,7 +47,8 @@ def new_folder(path: "str | Path") -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
-        yield beside
+        with _named(path):
+            yield beside
         beside.chmod(0o755)  # mkdtemp's folders are private
         for folder in (beside, *(sub for sub in beside.rglob("*") if sub.is_dir())):
             _sync(folder)
@@ -62,6 +63,16 @@ def new_folder(path: "str | Path") -> Iterator[Path]:
             _sync(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of writing say what could not be written: those of a full disk do not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def sweep(folder: "str | Path", names: Sequence[str]) -> None:

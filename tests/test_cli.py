@@ -63,7 +63,7 @@ def test_errors_and_the_command_that_goes_on_are_those_of_the_user(monkeypatch, 
         cli.main(["prune", "--config-file", "nowhere.yaml"])
 
     def stopped(args):
-        raise Stopped(signal.SIGINT, "2 steps are done")
+        raise Stopped.by_signal(signal.SIGINT, "2 steps are done")
 
     monkeypatch.setattr(train_net, "work", stopped)
     with pytest.raises(Stopped):

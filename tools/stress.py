@@ -13,6 +13,7 @@ Both print one line a kind of what happened, and leave in --output what went wro
 
 import argparse
 import builtins
+import importlib
 import io
 import json
 import os
@@ -25,6 +26,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,11 +37,13 @@ from PIL import Image
 
 from adapruner_det.commands import options, train_net
 from adapruner_det.data.coco import coco_content
+from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import export_selection
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import summary
 from adapruner_det.data.yolo import label_file, label_lines
 from adapruner_det.engine import load_config
+from adapruner_det.engine.checkpoint import RunCheckpointer, newest_checkpoint, noted_settings
 from adapruner_det.engine.select import solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.engine.trainer import check_numbers, check_pruning
@@ -48,13 +52,13 @@ from adapruner_det.pruning import Selection
 KILLED = -signal.SIGKILL
 OURS = (AssertionError, FloatingPointError, ImportError, KeyError, OSError, SystemExit, ValueError)
 BOXES = (
-    "--config-file configs/bccd/prune_yolov3_tiny_R18.yaml --register data=voc:{data}:all SOLVER.MAX_ITER 14 "
-    "SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 4 SOLVER.WARMUP_ITERS 0 DATALOADER.NUM_WORKERS 0 MODEL.DEVICE cpu "
+    "--config-file configs/bccd/prune_yolov3_tiny_R18.yaml --register data=voc:{data}:all SOLVER.MAX_ITER 9 "
+    "SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 3 SOLVER.WARMUP_ITERS 0 DATALOADER.NUM_WORKERS 0 MODEL.DEVICE cpu "
     "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SEED 1 ADAPRUNER.KEEP_RATIO 0.5"
 )
 PICTURES = (
-    "--config-file configs/cifar10/prune_small.yaml --register data=images:{data} SOLVER.MAX_EPOCHS 0 SOLVER.MAX_ITER 24 "
-    "SOLVER.IMS_PER_BATCH 4 SOLVER.CHECKPOINT_PERIOD 6 SOLVER.WARMUP_ITERS 0 MODEL.DEVICE cpu SEED 1 ADAPRUNER.KEEP_RATIO 0.5"
+    "--config-file configs/cifar10/prune_small.yaml --register data=images:{data} SOLVER.MAX_EPOCHS 0 SOLVER.MAX_ITER 12 "
+    "SOLVER.IMS_PER_BATCH 4 SOLVER.CHECKPOINT_PERIOD 3 SOLVER.WARMUP_ITERS 0 MODEL.DEVICE cpu SEED 1 ADAPRUNER.KEEP_RATIO 0.5"
 )
 
 
@@ -166,11 +170,22 @@ def kill_me() -> None:
 
 
 def prune(command: str, output: Path, resume: bool = False, kill_in: int | None = None) -> None:
-    """A pruning run in this process; with `kill_in` it dies in that write. Leaves the number of writes in `output`.writes."""
+    """A pruning run in this process; with `kill_in` it dies in that write.
+
+    Leaves the number of writes in `output`.writes and the modules it imported in `output`.modules.
+    """
     writes = Writes(kill_in)
     arguments = [*command.split(), "OUTPUT_DIR", str(output)]
     train_net.run(options.parse(words=[*["--resume"] * resume, *arguments]))
     Path(f"{output}.writes").write_text(str(writes.count))
+    Path(f"{output}.modules").write_text("\n".join(sys.modules))
+
+
+def import_as(modules: Path) -> None:
+    """Imports what a run imported, so that the runs forked from here need not."""
+    for name in modules.read_text().splitlines():
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def says(folder: Path) -> tuple[list, list]:
@@ -187,12 +202,13 @@ def kills(args) -> Counter:
         "classification": PICTURES.format(data=make_pictures(args.output / "pictures")),
     }
     alone = {}
-    for task, command in commands.items():
-        folder, start = args.output / f"{task}_alone", time.monotonic()
-        status = forked(lambda c=command, f=folder: prune(c, f), args.output / f"{task}_alone.log")
-        if status:
-            raise SystemExit(f"the run left alone failed: {args.output / f'{task}_alone.log'}")
-        alone[task] = says(folder), time.monotonic() - start, int(Path(f"{folder}.writes").read_text())
+    for name in ("first", "alone"):  # the first run says what to import, and the second how long a run takes then
+        for task, command in commands.items():
+            folder, start = args.output / f"{task}_{name}", time.monotonic()
+            if forked(lambda c=command, f=folder: prune(c, f), Path(f"{folder}.log")):
+                raise SystemExit(f"the run left alone failed: {folder}.log")
+            alone[task] = says(folder), time.monotonic() - start, int(Path(f"{folder}.writes").read_text())
+            import_as(Path(f"{folder}.modules"))
     for number in range(args.times):
         task = ("detection", "classification")[number % 2]
         wanted, seconds, writes = alone[task]
@@ -364,6 +380,14 @@ def write_again(folder: Path) -> None:
     export_selection(selection, "ids", folder.parent / "out" / "lists", lambda name: [])
 
 
+def load_checkpoints(folder: Path) -> None:
+    """What a resumed run does first: the newest sound checkpoint, by the pointer, read and compared."""
+    path, _ = newest_checkpoint(folder)
+    if path is not None:
+        RunCheckpointer(torch.nn.Linear(1, 1), str(folder)).load(str(path))
+        noted_settings(folder)
+
+
 def override(file: Path) -> None:
     key, _, value = file.read_text("utf-8").partition(" ")
     cfg = load_config("configs/Base-YOLOv3-Tiny-R18.yaml", [], [key, value])
@@ -392,6 +416,11 @@ def kinds_in(seed: Path) -> dict[str, Kind]:
     write_other_formats(boxes, seed / "coco.json", seed / "yolo")
     text, coco = (odd_bytes, odd_words, odd_words), (odd_bytes, odd_json, odd_json, odd_json)
     (seed / "override").write_text("")
+    selection = Selection.load(seed / "run/selection")
+    (seed / "corrections.csv").write_text("dataset,id,kept\n" + "".join(f"data,{i},1\n" for i in selection.ids))
+    checkpointer = RunCheckpointer(torch.nn.Linear(1, 1), str(seed / "weights"), save_to_disk=True)
+    for iteration in (0, 1):
+        checkpointer.save(f"model_{iteration:07d}", iteration=iteration, trainer={"settings": {"SEED": 1}})
     return {
         "override": Kind("override", (odd_override,), lambda f: override(f / "override")),
         "VOC XML": Kind("boxes/Annotations/i01.xml", text, lambda f: records_of(f"x=voc:{f / 'boxes'}:all")),
@@ -403,6 +432,9 @@ def kinds_in(seed: Path) -> dict[str, Kind]:
         "YOLO labels": Kind("yolo/labels/i01.txt", text, lambda f: records_of(f"x=yolo:{f / 'yolo/data.yaml'}:train")),
         "YOLO data.yaml": Kind("yolo/data.yaml", text, lambda f: records_of(f"x=yolo:{f / 'yolo/data.yaml'}:train")),
         "selection": Kind("run/selection/selection.json", coco, lambda f: write_again(f / "run/selection")),
+        "corrections": Kind("corrections.csv", text, lambda f: correct(selection, f / "corrections.csv")),
+        "pointer": Kind("weights/last_checkpoint", text, lambda f: load_checkpoints(f / "weights")),
+        "checkpoint": Kind("weights/model_0000001.pth", (odd_bytes,), lambda f: load_checkpoints(f / "weights")),
         "statistics": Kind(
             "run/selection/statistics.npz",
             (odd_bytes, odd_array, odd_array),

@@ -86,7 +86,7 @@ def open_proxy(args, folder) -> Proxy:
 
 
 def score(args):
-    check_replaceable(args.output)  # not only when the work is done
+    check_replaceable(args.output, args.overwrite)  # not only when the work is done
     proxy = open_proxy(args, args.proxy or Path(args.output).resolve().parent / f"proxy_seed{args.seed}")
     selection, statistics = select_by(args.method, proxy, args.keep_ratio, args.seed)
     write_selection(selection, args.output, statistics if args.method == ADAPRUNER else None)
@@ -124,6 +124,7 @@ def parse_arguments():
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of method and proxy; default 0")
     parser.add_argument("--output", metavar="DIR", help="where the selection goes; for proxy, the proxy")
+    parser.add_argument("--overwrite", action="store_true", help="replace a selection that lies there")
     parser.add_argument(
         "--proxy", metavar="DIR",
         help="where the proxy is, or is to be trained; default: the folder proxy_seed<SEED> beside --output",

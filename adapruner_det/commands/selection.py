@@ -112,6 +112,7 @@ def parse_arguments():
 def _add_ratio(command):
     command.add_argument("--keep-ratio", type=ratio, required=True, help="share of the images that stays")
     command.add_argument("--output", required=True, metavar="DIR", help="where the new selection goes")
+    command.add_argument("--overwrite", action="store_true", help="replace a selection that lies there")
 
 
 def _add_data(command):

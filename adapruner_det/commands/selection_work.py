@@ -14,7 +14,7 @@ from adapruner_det.data.export import export_selection, register_sources
 from adapruner_det.data.formats import FORMATS
 from adapruner_det.data.pruned_datasets import split_records
 from adapruner_det.data.registration import register_from_spec
-from adapruner_det.data.selection_lists import write_selection
+from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import CLASS_COLUMN, cut_as_made, make_selection, summary
 from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
@@ -34,6 +34,7 @@ def show(args):
 def cut(args):
     if Path(args.output).resolve() == Path(args.folder).resolve():
         raise SystemExit(f"--output {args.output} is the selection to cut: name another folder")
+    check_replaceable(args.output, args.overwrite)
     selection, statistics = Selection.load(args.folder), None
     if is_solved(selection) and args.across_classes:
         raise SystemExit(
@@ -68,6 +69,9 @@ def cut(args):
 
 
 def random(args):
+    if args.seed < 0:
+        raise ValueError(f"--seed is {args.seed}; it has to be at least 0")
+    check_replaceable(args.output, args.overwrite)
     cfg = load_config(args.config_file, args.register, args.opts)
     task = task_of(cfg)
     competing, others = task.split_competing(cfg, task.load_records(cfg))

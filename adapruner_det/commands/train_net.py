@@ -62,6 +62,7 @@ def work(args: argparse.Namespace) -> "CfgNode":
     """
     from adapruner_det.engine import AdaPrunerTrainer, setup
     from adapruner_det.engine.checkpoint import RunCheckpointer
+    from adapruner_det.engine.run_folder import clear
 
     try:
         cfg = setup(args)
@@ -69,6 +70,8 @@ def work(args: argparse.Namespace) -> "CfgNode":
             trainer = AdaPrunerTrainer(cfg)
             trainer.resume_or_load(resume=args.resume)
             trainer.check()
+            if args.overwrite:
+                clear(cfg.OUTPUT_DIR)
         else:
             model = AdaPrunerTrainer.build_model(cfg)
             RunCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)

@@ -57,7 +57,8 @@ def load_coco_dataset(
 
     Boxes that stick out of the picture by up to one pixel are taken as they are (Detectron2 clips them). Crowds, and
     objects marked `ignore`, are included with `iscrowd` 1: Detectron2 neither trains on them nor counts them in
-    evaluation. Keypoints are not read.
+    evaluation. Keypoints are not read. Objects of the file's classes that are not among `class_names` are left out,
+    which is said with their number.
 
     Args:
         json_file: with `images`, `annotations` and `categories`.
@@ -78,11 +79,13 @@ def load_coco_dataset(
     """
     check_on_invalid(on_invalid)
     content = read_coco_json(json_file)
-    category_ids = contiguous_ids(_categories(content, json_file), class_names)
+    categories = _categories(content, json_file)
     _check_ids(content, json_file)
-    reader = _Reader(os.fspath(json_file), os.fspath(image_root), category_ids, class_names, on_invalid)
+    reader = _Reader(os.fspath(json_file), os.fspath(image_root), categories, class_names, on_invalid)
     reader.read_images(content["images"])
     reader.read_annotations(content["annotations"])
+    reader.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height]")
+    reader.findings.check_left_out(class_names, categories.values(), json_file)
     where = f"{json_file} (classes: {', '.join(class_names)})"
     records = reader.findings.usable(list(reader.records.values()), len(content["images"]), where)
     crowds = Counter(a["iscrowd"] for record in records for a in record["annotations"])
@@ -147,7 +150,7 @@ class _Reader:
         self,
         json_file: str,
         image_root: str,
-        category_ids: dict[int, int],
+        categories: dict[int, str],
         class_names: Sequence[str],
         on_invalid: str,
     ):
@@ -156,7 +159,8 @@ class _Reader:
         self._spellings = Spellings()
         self._json_file = json_file
         self._image_root = image_root
-        self._category_ids = category_ids
+        self._category_ids = contiguous_ids(categories, class_names)
+        self._left_out = {key: name for key, name in categories.items() if name not in class_names}
         self._class_names = class_names
 
     def read_images(self, images: list[Record]) -> None:
@@ -219,7 +223,9 @@ class _Reader:
                 if annotation["id"] in seen:
                     raise ValueError("this id occurs more than once")
                 seen.add(annotation["id"])
-                if record["image_id"] not in self.findings.unusable:  # what is wrong with those is said
+                if annotation["category_id"] in self._left_out:
+                    self.findings.left_out[self._left_out[annotation["category_id"]]] += 1
+                elif record["image_id"] not in self.findings.unusable:  # what is wrong with those is said
                     record["annotations"].append(self._object(annotation, record))
             except ValueError as error:
                 problem = Problem(self._json_file, f"{self._describe(annotation)}: {error}")
@@ -233,7 +239,7 @@ class _Reader:
     def _object(self, annotation: Record, record: Record) -> Record:
         category_id = annotation["category_id"]
         if category_id not in self._category_ids:
-            raise ValueError(f"category {category_id!r} is not one of the classes")
+            raise ValueError(f"category {category_id!r} is not in the file")
         box = self._box(annotation.get("bbox"), record)
         crowd = annotation.get("iscrowd") or 0, annotation.get("ignore") or 0  # null is what some tools write for 0
         if crowd[0] not in (0, 1) or crowd[1] not in (0, 1):
@@ -259,7 +265,7 @@ class _Reader:
         x, y, w, h = box
         try:
             fitted, clipped = self.findings.fit_box(
-                record["image_id"], (x, y, x + w, y + h), record["width"], record["height"]
+                record["image_id"], (x, y, x + w, y + h), record["width"], record["height"], box
             )
         except ValueError as error:
             raise type(error)(f"bbox {box} {error}") from error

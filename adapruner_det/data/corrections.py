@@ -1,6 +1,7 @@
 """A person's choices against a selection's: the file the page of a selection saves, `dataset,id,kept`."""
 
 import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,11 @@ def read_corrections(path: "str | Path") -> dict[tuple[str, str], bool]:
         FileNotFoundError: no such file.
         ValueError: it is no such CSV, or says two things of an image; names the lines.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no file of corrections: {error}") from error
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
         if missing:

@@ -54,6 +54,11 @@ def load_dataset(name: str, on_invalid: str = "clip") -> list[Record]:
 def labelled_records(name: str, on_invalid: str = "clip") -> list[Record]:
     """The same, without a look at the pictures of other readers' data sets."""
     metadata = MetadataCatalog.get(name)
+    if metadata.get("evaluator_type") == "classification":
+        raise ValueError(
+            f"data set {name} has classes of images and no boxes: use a config of a classifier, such as "
+            "configs/cifar10/prune_small.yaml"
+        )
     if {"dirname", "split", "year"} <= metadata.as_dict().keys() and not metadata.get("on_invalid"):
         dicts = load_voc_dataset(metadata.dirname, metadata.split, metadata.thing_classes, on_invalid)
     else:

@@ -69,7 +69,8 @@ def _write_yolo(selection: Selection, dataset: str, folder: Path, load: LoadData
     metadata = MetadataCatalog.get(dataset)
     source = read_data_yaml(metadata.data_yaml) if metadata.get("data_yaml") else None
     train = path if source else _link_pictures(records, folder / path.stem)
-    write_data_yaml(path.with_suffix(".yaml"), train, metadata.thing_classes, source)
+    class_names = source.class_names if source else metadata.thing_classes  # as the labels number them
+    write_data_yaml(path.with_suffix(".yaml"), train, class_names, source)
     return path
 
 

@@ -17,7 +17,6 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
-from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from .pictures import depth_fault
@@ -72,7 +71,7 @@ def read_sizes(records: Sequence[Record]) -> list[tuple[int, int]]:
 def drop_unreadable(
     records: list[Record], source: PathLike, on_invalid: str, problems: Sequence[Problem] = ()
 ) -> list[Record]:
-    """The records whose pictures' headers can be read; the pixels stay undecoded.
+    """The records whose pictures can be decoded, JPEGs at an eighth of their size; what was found is remembered.
 
     Args:
         source: the data's name in messages.
@@ -82,16 +81,34 @@ def drop_unreadable(
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "error", or no record is left.
     """
-    good, problems = [], list(problems)
-    for record in tqdm(records, "Reading headers", unit="file", **_PROGRESS):
-        try:
-            with _open(record) as file, Image.open(file):
-                good.append(record)  # Pillow parses the header when it opens a file
-        except Exception as error:
-            problems.append(Problem(_source(record), f"not readable as an image: {error}"))
+    faults = thread_map(_fault, records, max_workers=_THREADS, desc="Checking pictures", chunksize=1, **_PROGRESS)
+    good = [record for record, fault in zip(records, faults) if not fault]
+    problems = [*problems, *(Problem(_source(record), fault) for record, fault in zip(records, faults) if fault)]
     if problems:
         raise_or_warn(problems, str(source), on_invalid, len(good) + len(problems), len(good), num_objects=0)
     return good
+
+
+_known: dict[tuple[str, str, int], str] = {}  # faults by file, member and time: data sets are loaded several times
+
+
+def _fault(record: Record) -> str:
+    """What is wrong with a picture, or ""."""
+    try:
+        file = record["file_name"]
+        key = file, record.get("member", ""), os.stat(file).st_mtime_ns
+        if key not in _known:
+            _known[key] = _decode(record)
+        return _known[key]
+    except Exception as error:  # Pillow and zipfile raise whatever their parsers stumble over
+        return f"not readable as an image: {error}"
+
+
+def _decode(record: Record) -> str:
+    with _open(record) as file, Image.open(file) as image:
+        image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+        image.load()
+        return "" if image.mode.startswith("I;16") else depth_fault(image) or ""
 
 
 def open_archive(path: PathLike) -> zipfile.ZipFile:

@@ -16,8 +16,8 @@ def checked_records(name: str, dicts: list[Record]) -> list[Record]:
     """The dicts with their `dataset_name`, so that (dataset_name, image_id) is an image's identity.
 
     Raises:
-        ValueError: no image in it, or an id twice; a name that cannot be part of a file name; an id or class with a
-            line break or control characters.
+        ValueError: no image in it, or an id twice; a name that cannot be part of a file name; an id, a file name or a
+            class with a line break or control characters.
     """
     if not dicts:
         raise ValueError(f"data set {name} holds no image")
@@ -27,6 +27,7 @@ def checked_records(name: str, dicts: list[Record]) -> list[Record]:
         raise ValueError(f"data set {name}: image ids that occur more than once: {twice}")
     check_names("data set", [name])
     check_texts(f"data set {name}: image id", (str(record["image_id"]) for record in dicts))
+    check_texts(f"data set {name}: file name", (record["file_name"] for record in dicts if "file_name" in record))
     check_texts(f"data set {name}: class", MetadataCatalog.get(name).get("thing_classes") or ())
     return [{**record, "dataset_name": name} for record in dicts]
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,14 +85,24 @@ def write_lists(selection: Selection, folder: "str | Path") -> None:
         write_ids(selection, dataset, Path(folder) / (VOC_LISTS if source["format"] == "voc" else ID_LISTS))
 
 
-def check_replaceable(folder: "str | Path") -> None:
+def check_replaceable(folder: "str | Path", overwrite: bool = True) -> None:
     """
     Raises:
-        FileExistsError: `folder` holds something that is no selection.
+        FileExistsError: `folder` holds something that is no selection, or, unless `overwrite`, a selection.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / RECORD).is_file() and any(folder.iterdir()):
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file: name a folder")
+    is_selection = (folder / RECORD).is_file()
+    if folder.exists() and not is_selection and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds files that are no selection, and would be replaced: name a new folder")
+    if is_selection and not overwrite:
+        raise FileExistsError(occupied(folder, "a finished selection", "name another folder"))
+
+
+def occupied(folder: "str | Path", what: str, instead: str) -> str:
+    """The words in which all commands refuse to replace what is there."""
+    return f"{folder} holds {what}: {instead}, or replace it with --overwrite"
 
 
 def write_selection(selection: Selection, folder: "str | Path", statistics: Statistics | None = None) -> None:
@@ -115,20 +126,39 @@ def write_selection(selection: Selection, folder: "str | Path", statistics: Stat
             )
 
 
+def remove_selection(folder: "str | Path") -> None:
+    """Removes a selection, the file of record last; files in its folder that are not its own stay."""
+    folder = Path(folder)
+    foreign = set(_foreign_files(folder))
+    others = [path for path in folder.rglob("*") if path not in foreign and (path.is_symlink() or not path.is_dir())]
+    for path in sorted(others, key=lambda path: path == folder / RECORD):
+        path.unlink()
+    for below in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        if not any(below.iterdir()):
+            below.rmdir()
+
+
 def _keep_foreign_files(folder: Path, beside: Path) -> int:
     """Copies to `beside` what is not the selection's own in `folder`; returns the number of files."""
+    kept = 0
+    for path in _foreign_files(folder):
+        own = path.relative_to(folder)
+        if not (beside / own).exists():
+            (beside / own).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, beside / own, follow_symlinks=False)
+            kept += 1
+    return kept
+
+
+def _foreign_files(folder: Path) -> Iterator[Path]:
+    """The files in a selection's folder that are not its own."""
     try:
         old = Selection.load(folder)
         lists = {pruned_name(dataset, old) for dataset in old.dataset_names()}
     except (OSError, ValueError):
         lists = set()  # damaged: what cannot be told from foreign files stays
-    kept = 0
     for path in folder.rglob("*"):
         own = path.relative_to(folder)
         known = own.parts[0] in OWN or not lists.isdisjoint({*own.parts, own.stem})
-        if known or (path.is_dir() and not path.is_symlink()) or (beside / own).exists():
-            continue
-        (beside / own).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, beside / own, follow_symlinks=False)
-        kept += 1
-    return kept
+        if not known and (path.is_symlink() or not path.is_dir()):
+            yield path

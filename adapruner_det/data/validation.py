@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -22,6 +22,7 @@ _WAY_OUT = (
 
 _REPORTED_LINES = 50
 LOGGED_LINES = 5
+_ENOUGH, _MANY = 10, 0.1  # boxes, and the share of them that does not fit, to doubt how the format is meant
 _SLACK = 1.0  # pixels that a box may stick out: labelling tools round, and some count from 0
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -64,6 +65,8 @@ class Findings:
     losing: set[Hashable] = field(default_factory=set)  # of those that would be trained on without one of their objects
     faulty: set[Hashable] = field(default_factory=set)  # and of those with a problem that does no harm
     bad_objects: int = 0
+    boxes: Counter[str] = field(default_factory=Counter)  # all, wrong, and those that fit if they are read otherwise
+    left_out: Counter[str] = field(default_factory=Counter)  # objects of classes that were not asked for, by class
     notes: dict[str, Counter[Hashable]] = field(default_factory=lambda: defaultdict(Counter))
     _names: dict[tuple[int, int], Hashable] = field(default_factory=dict)  # image ids by file
 
@@ -82,9 +85,26 @@ class Findings:
         """Something that is read, but has to be said: `what` follows a number."""
         self.notes[what][image_id] += 1
 
-    def fit_box(self, image_id: Hashable, edges: Sequence[float], width: int, height: int) -> tuple[Box, bool]:
-        """`fit_box` as `on_invalid` says, noting what is clipped."""
-        box, clipped = fit_box(edges, width, height, self.on_invalid in _CLIPPING)
+    def fit_box(
+        self, image_id: Hashable, edges: Sequence[float], width: int, height: int, otherwise: Sequence[float]
+    ) -> tuple[Box, bool]:
+        """`fit_box` as `on_invalid` says, noting what is clipped.
+
+        Args:
+            otherwise: the edges, if the four numbers are what some tools write in place of the format's.
+        """
+        left, top, right, bottom = otherwise
+        fits = -_SLACK <= left < right <= width + _SLACK and -_SLACK <= top < bottom <= height + _SLACK
+        self.boxes["otherwise"] += fits
+        self.boxes["all"] += 1
+        try:
+            box, clipped = fit_box(edges, width, height, self.on_invalid in _CLIPPING)
+        except EmptyBoxError:
+            raise
+        except ValueError:
+            self.boxes["wrong"] += 1
+            raise
+        self.boxes["wrong"] += clipped
         if clipped:
             self.note(image_id, "boxes stick out of their image and are clipped")
         return box, clipped
@@ -99,6 +119,18 @@ class Findings:
         if other != image_id:
             self.note(f"{other} = {image_id}", "pictures are one file under two image ids")
 
+    def check_reading(self, numbers: str, format_numbers: str) -> None:
+        """
+        Raises:
+            ValueError: many boxes do not fit their picture, and all would if the four numbers were `numbers`.
+        """
+        wrong, of = self.boxes["wrong"], self.boxes["all"]
+        if of >= _ENOUGH and wrong >= _MANY * of and self.boxes["otherwise"] == of:
+            raise ValueError(
+                f"{wrong} of {of} boxes do not fit their pictures, and all of them would if the four numbers were {numbers}: "
+                f"write them as {format_numbers}"
+            )
+
     def usable(self, records: Sequence[Record], num_images: int, where: str) -> list[Record]:
         """The records that `on_invalid` leaves; raises InvalidDatasetError as `raise_or_warn` does."""
         dropped = self.unusable | self.losing
@@ -107,18 +139,46 @@ class Findings:
         left = [record for record in records if record["image_id"] not in dropped]
         if self.problems:
             raise_or_warn(self.problems, where, self.on_invalid, num_images, len(left), self.bad_objects)
+        self._note_copies(left)
         for what, images in self.notes.items():
-            names = ", ".join(map(quoted, list(images)[:LOGGED_LINES])) + (
-                ", ..." if len(images) > LOGGED_LINES else ""
+            logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {_listed(list(images))})")
+        if self.left_out:
+            shown = _listed([f"{name} ({count})" for name, count in self.left_out.most_common()])
+            logger.warning(
+                f"{where}: {self.left_out.total()} objects of other classes are left out, as if not labelled: {shown}"
             )
-            logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {names})")
         return left
+
+    def _note_copies(self, records: Sequence[Record]) -> None:
+        for record in records:
+            objects = [(own.get("category_id"), *own.get("bbox", ())) for own in record.get("annotations", ())]
+            copies = len(objects) - len(set(objects))
+            if copies:
+                what = "objects have class and box of another one in their image: each of them counts"
+                self.notes[what][record["image_id"]] += copies
+
+    def check_left_out(self, class_names: Sequence[str], present: Collection[str], source: PathLike) -> None:
+        """
+        Raises:
+            ValueError: objects were left out, and a class that was asked for is not there: it may be misspelt.
+        """
+        missing = [name for name in class_names if name not in present]
+        if self.left_out and missing:
+            others = [name for name in present if name not in class_names]
+            raise ValueError(
+                f"{source} has no class {_listed(missing)}, but {_listed(others)}, which was not asked for: correct the "
+                "class names, or leave them away for all of them"
+            )
 
 
 def check_on_invalid(on_invalid: str) -> None:
     """Raises ValueError unless `on_invalid` is one of `ON_INVALID`."""
     if on_invalid not in ON_INVALID:
         raise ValueError(f"on_invalid is {on_invalid!r}, not one of {', '.join(ON_INVALID)}")
+
+
+def _listed(names: Sequence[Hashable]) -> str:
+    return ", ".join(map(quoted, names[:LOGGED_LINES])) + (", ..." if len(names) > LOGGED_LINES else "")
 
 
 def first_lines(items: Sequence[object], count: int) -> list[str]:

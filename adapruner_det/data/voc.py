@@ -221,7 +221,8 @@ def load_voc_dataset(
     """Loads a split as Detectron2's standard dataset dicts. Every picture is decoded once.
 
     Coordinates up to one pixel beyond the picture are clipped in silence: they come from writers that count from 0.
-    Difficult objects are included, as in Detectron2, with `difficult` 1.
+    Difficult objects are included, as in Detectron2, with `difficult` 1. Objects of classes that are not among
+    `class_names` are left out, which is said with their number.
 
     Args:
         dirname: the VOC folder.
@@ -236,7 +237,7 @@ def load_voc_dataset(
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "clip" or "error", or no image is left.
         FileNotFoundError: the list or one of VOC's folders is missing.
-        ValueError: `on_invalid` is none of the four, or a class name is given twice.
+        ValueError: `on_invalid` is none of the four, or a class name is given twice, or is not there while others are.
     """
     check_on_invalid(on_invalid)
     repeated = [name for name, n in Counter(class_names).items() if n > 1]
@@ -247,6 +248,9 @@ def load_voc_dataset(
     sources = {i: reader.find(i) for i in _progress(image_ids, f"Reading {dirname} {split}")}
     inspect_pictures([s.picture for s in sources.values() if s.picture], f"Pictures of {dirname} {split}")
     found = [reader.read(image_id, source) for image_id, source in sources.items()]
+    reader.findings.check_reading("xmin, ymin, width, height", "xmin, ymin, xmax, ymax")
+    if reader.findings.left_out:
+        reader.findings.check_left_out(class_names, collect_class_names(dirname), dirname)
     records = [record for record in found if record is not None]
     where = f"split {split!r} of {dirname} (classes: {', '.join(class_names)})"
     return reader.findings.usable(records, len(image_ids), where)
@@ -271,6 +275,7 @@ class _Reader:
         self._dirname = dirname
         self._spellings = Spellings()
         self._category_ids = {name: i for i, name in enumerate(class_names)}
+        self._folded = {name.casefold() for name in class_names}
 
     def find(self, image_id: str) -> _Source:
         """Reads the annotation of an image and finds its picture."""
@@ -314,6 +319,9 @@ class _Reader:
             self.findings.note(image_id, "images have boxes that CVAT's attributes rotate; they are read unrotated")
         boxes: list[Record] = []
         for obj in annotation.objects:
+            if obj.name not in self._category_ids and obj.name.casefold() not in self._folded:
+                self.findings.left_out[obj.name] += 1
+                continue
             try:
                 boxes.append(self._object(image_id, obj, picture))
             except ValueError as error:
@@ -343,12 +351,14 @@ class _Reader:
 
     def _object(self, image_id: str, obj: VOCObject, picture: Picture) -> Record:
         if obj.name not in self._category_ids:
-            raise ValueError("unknown class")
+            raise ValueError("unknown class, which is one that is asked for but for upper case")
         xmin, ymin, xmax, ymax = obj.box
         try:
+            size = picture.width, picture.height
+            sides = edges((xmin, ymin, xmin + xmax, ymin + ymax))
+            box, _ = self.findings.fit_box(image_id, edges(obj.box), *size, sides)
             if xmin > xmax or ymin > ymax:  # by less than a pixel, it has an area all the same
                 raise ValueError("has no area")
-            box, _ = self.findings.fit_box(image_id, edges(obj.box), picture.width, picture.height)
         except ValueError as error:
             raise ValueError("box xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g} ".format(*obj.box) + str(error)) from error
         return {

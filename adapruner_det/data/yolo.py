@@ -163,7 +163,8 @@ def load_yolo_dataset(
 ) -> list[Record]:
     """Loads a split as Detectron2's dataset dicts.
 
-    Boxes that stick out of the picture by rounding are clipped. A line that is there twice counts once.
+    Boxes that stick out of the picture by rounding are clipped. A line that is there twice counts once. Objects of the
+    file's classes that are not among `class_names` are left out, which is said with their number.
 
     Args:
         on_invalid: what to do about problems, see `load_voc_dataset`.
@@ -195,6 +196,8 @@ def load_yolo_dataset(
         records.append(
             {**record, "annotations": _annotations(picture, (width, height), file, numbers, image_id, findings)}
         )
+    findings.check_reading("the shares x1 y1 x2 y2", "the centre's x y, width, height")
+    findings.check_left_out(class_names, file.class_names, file.path)
     _warn_of_no_labels(file, records, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
     return findings.usable(records, len(pictures), where)
@@ -222,6 +225,8 @@ def _annotations(
     seen: set[str] = set()
     for number, line in enumerate(lines, start=1):
         line = " ".join(line.split())
+        if line in seen:
+            findings.note(image_id, "lines of labels are there before: each counts once")
         if not line or line in seen:
             continue
         seen.add(line)
@@ -233,8 +238,7 @@ def _annotations(
         if cls in numbers:
             annotations.append({"category_id": numbers[cls], **annotation})
         else:
-            message = f"line {number}: class {file.class_names[cls]} is not among the class names"
-            findings.add_object(image_id, Problem(os.fspath(labels), message))
+            findings.left_out[file.class_names[cls]] += 1
     return annotations
 
 
@@ -259,7 +263,8 @@ def _read_line(
     try:
         if not polygon and min(rest[2:]) < 0:
             raise ValueError("has no area")
-        box, _ = findings.fit_box(image_id, edges, *size)
+        corners = (rest.reshape(2, 2) * size).flatten().tolist() if not polygon else edges
+        box, _ = findings.fit_box(image_id, edges, *size, corners)
     except ValueError as error:
         hint = "; numbers are to be shares of the picture's width and height" if np.abs(rest).max() > 1.5 else ""
         raise type(error)(f"box of class {names[int(cls)]} {error}{hint}") from error

@@ -9,6 +9,7 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -36,7 +37,12 @@ class RunCheckpointer(DetectionCheckpointer):
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info(f"Saving checkpoint to {path}")
         with replacing(path) as file:
-            torch.save({"model": self.model.state_dict(), **states, **kwargs}, file)
+            try:
+                torch.save({"model": self.model.state_dict(), **states, **kwargs}, file)
+            except RuntimeError as error:  # torch's own, of the end of a file whose middle could not be written
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         self.tag_last_checkpoint(path.name)
         numbered = sorted(Path(self.save_dir).glob(NUMBERED), key=lambda old: old.stat().st_mtime_ns)
         for old in numbered[:-KEPT]:
@@ -59,6 +65,16 @@ class RunCheckpointer(DetectionCheckpointer):
                     f"{complaint}: {f'going on from {path}' if path else 'starting from the beginning'}"
                 )
         return self._resumed_from
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Detectron2's. Raises OSError, with the address, where weights cannot be fetched."""
+        try:
+            return super().load(path, *args, **kwargs)
+        except URLError as error:
+            raise OSError(
+                f"{path} cannot be fetched ({error.reason}): fetch it where there is a network, and name the file, "
+                "MODEL.WEIGHTS PATH"
+            ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """As Detectron2's, but nothing in the file is executed, and damage is noticed.

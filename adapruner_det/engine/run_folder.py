@@ -1,14 +1,18 @@
 """OUTPUT_DIR belongs to one run: a lock, a refusal to replace another's work, and the settings a run is resumed with."""
 
 import fcntl
+import itertools
+import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
 from detectron2.config import CfgNode
 
+from ..data.selection_lists import occupied, remove_selection
 from ..data.small_copies import FILE as COPIES
 from ..files import sweep
 from ..pruning.selection import RECORD
@@ -19,6 +23,7 @@ from .checkpoint import CHECKPOINTS, POINTER
 
 LOCK, SELECTION = ".run.lock", "selection"
 WRITTEN = (SELECTION, POINTER, CHECKPOINTS, "early.pth", "dynamics.npz", "proxy.json")
+_BESIDE = ("inference", "statistics", "network_*", "events.out.tfevents.*")  # and what else runs and proxies leave
 
 # Keys, or nodes they are in, that no result depends on. What the data sets hold is known by its fingerprint.
 NO_MATTER = (
@@ -41,10 +46,17 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
     Raises:
         ValueError: another run is going on there, or lies there and is neither to be resumed nor overwritten.
     """
+    if not folder:
+        raise ValueError("OUTPUT_DIR is empty: name a folder")
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"OUTPUT_DIR {folder} is a file: name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"OUTPUT_DIR {str(folder)!r} cannot be made ({error.strerror}): name another folder"
+        ) from error
     _lock(folder)
     sweep(folder, WRITTEN)
     for left in folder.glob(COPIES):  # by a run that was killed
@@ -54,16 +66,32 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
         sweep(tested, ("evaluation.json",))
     checkpoints = sorted(path for pattern in (POINTER, CHECKPOINTS) for path in folder.glob(pattern))
     selection = (folder / SELECTION / RECORD).is_file()
-    if overwrite:
-        for path in (*checkpoints, folder / "metrics.json"):
-            path.unlink(missing_ok=True)
-        return
-    if resume and (checkpoints or not selection):
+    if overwrite or (resume and (checkpoints or not selection)):
         return
     if checkpoints or selection:
         what = " and ".join(["another run"] * bool(checkpoints) + ["a finished selection"] * selection)
         going_on = "" if resume else "go on with it by --resume, "
-        raise ValueError(f"{folder} holds {what}: {going_on}name another OUTPUT_DIR, or replace it with --overwrite")
+        raise ValueError(occupied(folder, what, f"{going_on}name another OUTPUT_DIR"))
+
+
+def clear(folder: "str | Path") -> None:
+    """Removes what another run left in `folder`; other files stay, those in its selection's folder under another name.
+
+    Called when nothing speaks against the new run any more, whose writers may have metrics.json open.
+    """
+    folder = Path(folder)
+    if (folder / "metrics.json").exists():
+        os.truncate(folder / "metrics.json", 0)
+    for path in [path for name in (*WRITTEN, *_BESIDE) for path in folder.glob(name)]:
+        if path.name == SELECTION:
+            remove_selection(path)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if (folder / SELECTION).is_dir():
+        free = (folder / f"{SELECTION}_before_{number}" for number in itertools.count(1))
+        os.rename(folder / SELECTION, next(path for path in free if not path.exists()))
 
 
 def _lock(folder: Path) -> None:
@@ -83,8 +111,8 @@ def _lock(folder: Path) -> None:
 
 
 def settings_of(cfg: CfgNode) -> dict[str, Any]:
-    """All settings, by their keys joined with dots."""
-    return dict(_flat(yaml.safe_load(cfg.dump())))
+    """All settings, by their keys joined with dots; tuples as lists."""
+    return dict(_flat(json.loads(json.dumps(cfg))))
 
 
 def check_settings(was: dict[str, Any], cfg: CfgNode) -> None:

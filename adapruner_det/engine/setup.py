@@ -129,6 +129,9 @@ class _Config(CfgNode):
                 f"{cfg_filename} is no config: {reason}. KEY: value lines are needed, with values written out, not "
                 "tags such as !!python/..., which would be executed"
             ) from error
+        except ValueError as error:  # of a whole node, which yacs prints
+            lines = str(error).splitlines()
+            raise ValueError(f"{cfg_filename}: {lines[0]} ... {lines[-1]}" if len(lines) > 1 else str(error)) from error
 
     def _value(self, key: str) -> Any:
         node: Any = self
@@ -158,9 +161,22 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
             cfg.merge_from_file(config_file)
     _add_registered(cfg, register, opts)
     with _advice("the command line", before):
+        _check_pairs(cfg, opts)
         cfg.merge_from_list(opts)
     _refuse_none(cfg, before)
     return cfg
+
+
+def _check_pairs(cfg: "_Config", opts: Sequence[str]) -> None:
+    """What yacs says less plainly, or not at all. Raises ValueError, KeyError."""
+    if len(opts) % 2:
+        raise ValueError(f"{' '.join(map(str, opts))} are no KEY VALUE pairs: a key or a value is missing")
+    for key in opts[::2]:
+        above = cfg._value(key.rpartition(".")[0]) if "." in key else cfg
+        if not isinstance(above, CfgNode):
+            raise KeyError(f"Non-existent key: {key}")
+        if isinstance(above.get(key.rpartition(".")[2]), CfgNode):
+            raise ValueError(f"{key} is a group of keys, such as {key}.{next(iter(cfg._value(key)))}: set one of these")
 
 
 def _refuse_none(cfg: CfgNode, defaults: CfgNode, node: str = "") -> None:
@@ -235,6 +251,10 @@ def _default_config(register: Sequence[str]) -> Path:
 def _check_settings(cfg: CfgNode, args: argparse.Namespace, register: Sequence[str]) -> None:
     """Raises ValueError for what cannot be meant, before any image is read."""
     device, ratio = cfg.MODEL.DEVICE, cfg.ADAPRUNER.KEEP_RATIO
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"MODEL.DEVICE is {device!r}, which torch does not know; it can be cpu or cuda") from error
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"MODEL.DEVICE is {device}, but torch sees no GPU here: add MODEL.DEVICE cpu")
     if cfg.ADAPRUNER.ENABLED and not 0 < ratio < 1:

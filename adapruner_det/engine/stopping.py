@@ -1,5 +1,6 @@
-"""SIGTERM and Ctrl-C: the step is finished and saved before the process ends."""
+"""What ends a run early, with one line: SIGTERM and Ctrl-C, once the step is finished and saved, and a full disk."""
 
+import errno
 import multiprocessing
 import os
 import shlex
@@ -13,16 +14,22 @@ from multiprocessing.util import Finalize
 
 from detectron2.utils import comm
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ONE = 1.0  # seconds in which signals are the same one, sent to a group and passed on by a parent
 
 
 class Stopped(SystemExit):
-    """A signal has ended a run; the exit status is the shell's, 128 and the signal's number."""
+    """A signal or a full disk has ended a run that can go on; `code` is its exit status."""
 
-    def __init__(self, signum: int, done: str):
-        super().__init__(128 + signum)
-        self.done = f"{signal.Signals(signum).name}: {done}"
+    def __init__(self, code: int, done: str):
+        super().__init__(code)
+        self.done = done
+
+    @classmethod
+    def by_signal(cls, signum: int, done: str) -> "Stopped":
+        """The exit status is the shell's, 128 and the signal's number."""
+        return cls(128 + signum, f"{signal.Signals(signum).name}: {done}")
 
     def tell(self, tool: str, again: Sequence[str]) -> None:
         """Prints, once for all processes, what is done and the command that goes on."""
@@ -68,11 +75,30 @@ class StopSignals:
         if self._number is None:
             self._number, self._since = signum, now
             if not self.waits:
-                raise Stopped(signum, "ended between steps; what was finished before is saved")
+                raise Stopped.by_signal(signum, "ended between steps; what was finished before is saved")
             if comm.is_main_process():
                 print("\nfinishing this step and saving; a second signal ends at once", file=sys.stderr, flush=True)
         elif now - self._since > _ONE:
             os._exit(128 + signum)
+
+
+@contextmanager
+def full_disk_stops(folder: str) -> Iterator[None]:
+    """Raises Stopped in place of the error of a full disk or quota, naming the file or else the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        chain: list[BaseException] = [error]  # closing what could not be written fails again
+        while isinstance(chain[-1].__context__, (OSError, Stopped)):
+            chain.append(chain[-1].__context__)
+        for cause in chain:
+            if isinstance(cause, Stopped):
+                raise cause from None
+        names = [cause.filename for cause in chain if isinstance(cause, OSError) and cause.filename]
+        what = f"{error.strerror}: {names[-1] if names else folder}"
+        raise Stopped(1, f"error: {what}; what was saved before is sound: make room") from error
 
 
 @contextmanager

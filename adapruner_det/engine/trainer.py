@@ -29,7 +29,7 @@ from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
 from .hooks import AdaPrunerHook, PageHook
 from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
-from .stopping import Stopped, StopSignals, held_back
+from .stopping import Stopped, StopSignals, full_disk_stops, held_back
 from .tasks import task_of
 from .train_loop import AdaPrunerStep, MixedPrecisionTrainer, Visits
 
@@ -142,7 +142,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         )
         self.progress = Progress(self.max_iter + _LOOK * look, self.start_iter, comm.is_main_process())
         try:
-            with self._signals.caught():
+            with self._signals.caught(), full_disk_stops(self.cfg.OUTPUT_DIR):
                 return super().train()
         finally:
             self.progress.close()
@@ -161,7 +161,8 @@ class AdaPrunerTrainer(DefaultTrainer):
         self.progress.advance()
         if self.iter + 1 == self.max_iter and not self.pruning:
             self.progress.phase("testing")
-        super().after_step()
+        with full_disk_stops(self.cfg.OUTPUT_DIR):
+            super().after_step()
         if self.iter + 1 < self.max_iter:
             self._stop_if_asked()
 
@@ -181,7 +182,9 @@ class AdaPrunerTrainer(DefaultTrainer):
         if done < self.max_iter:
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
         comm.synchronize()  # nobody ends while another saves
-        raise Stopped(signum, f"{done} of {self.max_iter} iterations are done and saved in {self.cfg.OUTPUT_DIR}")
+        raise Stopped.by_signal(
+            signum, f"{done} of {self.max_iter} iterations are done and saved in {self.cfg.OUTPUT_DIR}"
+        )
 
     def build_hooks(self):
         # In place of Detectron2's, which DefaultTrainer has made just before.

@@ -112,7 +112,7 @@ BAD_OBJECTS = [
     ({"bbox": [1, 10**30, 4.5, 4.5]}, f"bbox [1, {10**30}, 4.5, 4.5] has no area"),
     ({"bbox": [1, 2, 1e300, 4]}, "bbox [1, 2, 1e+300, 4] is outside the 64 x 48 image"),
     ({"bbox": [64, 2, 1, 4]}, "bbox [64, 2, 1, 4] has no area within the 64 x 48 image"),
-    ({"category_id": 4}, "category 4 is not one of the classes"),
+    ({"category_id": 4}, "category 4 is not in the file"),
     ({"iscrowd": 2}, "iscrowd and ignore are (2, 0), not 0 or 1"),
     ({"segmentation": [[1, 2, 3, 4]]}, "segmentation has no polygon of three points or more; an empty one is fine"),
     ({"segmentation": {"counts": 3}}, "segmentation is no RLE with counts and size"),
@@ -160,6 +160,28 @@ def test_a_box_that_sticks_out_is_clipped_and_counted(tmp_path, content, box, cl
     assert objects(load(tmp_path, content, "clip"))[bad["id"]]["bbox"] == clipped
     assert "1 boxes stick out of their image and are clipped (1 images: 40)" in caplog.text
     assert messages(tmp_path, content)[0].endswith("is outside the 64 x 48 image")
+
+
+def test_classes_that_are_not_asked_for_are_left_out_and_counted(tmp_path, content, caplog):
+    json_file = write_coco(tmp_path, content)
+    black = [a["id"] for a in content["annotations"] if a["category_id"] == 3]
+    records = load_coco_dataset(json_file, tmp_path / "images", ["black"])
+    assert sorted(objects(records)) == black and ids_of(records) == [10, 20, 30, 40]
+    assert {own["category_id"] for own in objects(records).values()} == {0}
+    white = len(content["annotations"]) - len(black)
+    assert f"{white} objects of other classes are left out, as if not labelled: white ({white})" in caplog.text
+    with pytest.raises(ValueError, match="has no class blakc, but black, which was not asked for: correct"):
+        load_coco_dataset(json_file, tmp_path / "images", ["white", "blakc"])
+
+
+def test_boxes_of_corners_are_noticed(tmp_path, content):
+    own = content["annotations"][0]
+    boxes = [[3 * n, 2, 3 * n + 12, 20] for n in range(12)]  # of these as [x, y, width, height] nine stick out little
+    content["annotations"] = [{**own, "id": n, "bbox": box} for n, box in enumerate(boxes)]
+    with pytest.raises(
+        ValueError, match=r"of 12 boxes do not fit .* if the four numbers were \[x1, y1, x2, y2\]: write"
+    ):
+        load(tmp_path, content, "clip")
 
 
 def test_compressed_masks_are_checked_as_pycocotools_reads_them(tmp_path, content):

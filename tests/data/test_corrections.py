@@ -91,5 +91,10 @@ def test_the_tools_make_the_page_and_take_its_corrections(tmp_path, run_tool, cl
     assert Selection.load(output).kept_ids("boxes") == {"00", "04", "05", "06"}
     wrong = written(tmp_path, HEADER + "boxes,99,1\n")
     said = run_tool("selection.py", "cut", tmp_path / "selection", "--keep-ratio", 0.5, "--corrections", wrong,
-                    "--output", output, expect=1)  # fmt: skip
+                    "--output", tmp_path / "wrong", expect=1)  # fmt: skip
     assert "99 of boxes" in said and "Traceback" not in said
+    again = ("selection.py", "cut", tmp_path / "selection", "--keep-ratio", 0.75, "--output", output)
+    said = run_tool(*again, expect=1)
+    assert f"{output} holds a finished selection: name another folder, or replace it with --overwrite" in said
+    run_tool(*again, "--overwrite")
+    assert len(Selection.load(output).kept_ids("boxes")) == 6

@@ -8,6 +8,7 @@ from image_files import picture, pixels, write_tree, write_zip
 from PIL import Image
 from torchvision.transforms import v2
 
+from adapruner_det.data import images
 from adapruner_det.data.images import drop_unreadable, open_archive, read_images
 from adapruner_det.data.validation import InvalidDatasetError
 
@@ -97,16 +98,19 @@ def test_all_broken_pictures_are_named_with_file_and_member(tmp_path):
     assert "CRC" in caught.value.problems[2].message
 
 
-def test_headers_are_checked_without_decoding(tmp_path):
+def test_pictures_are_decoded_once_before_a_run(tmp_path, monkeypatch):
     whole = picture(0, (64, 64), format="JPEG")
     path = write_zip(tmp_path / "a.zip", {"cut.jpg": whole[:1500], "text.jpg": b"text", "empty.jpg": b""})
     records = [in_zip(path, "cut.jpg"), in_zip(path, "text.jpg"), as_file(tmp_path, "good.jpg", whole)]
     records += [in_zip(path, "empty.jpg"), as_file(tmp_path, "half.png", picture(0)[:20])]
-    with pytest.raises(InvalidDatasetError, match="3 problems in mine") as caught:
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tif")
+    records += [{"file_name": str(tmp_path / "float.tif")}, {"file_name": "vanished.png"}]
+    with pytest.raises(InvalidDatasetError, match="6 problems in mine") as caught:
         drop_unreadable(records, "mine", "error")
-    assert str(caught.value.problems[0]).startswith(f"{path}: text.jpg: not readable as an image")
-    # the pixels of the cut one are not looked at
-    assert drop_unreadable(records, "mine", "skip_images") == [records[0], records[2]]
+    assert str(caught.value.problems[0]).startswith(f"{path}: cut.jpg: not readable as an image: image file is trunc")
+    assert "mode F" in str(caught.value.problems[4])
+    monkeypatch.setattr(images, "_decode", lambda record: pytest.fail("decoded again"))
+    assert drop_unreadable([records[2]], "mine", "skip_images") == [records[2]]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])

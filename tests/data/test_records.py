@@ -24,6 +24,11 @@ def test_names_that_could_not_be_written_are_refused_before_training(
     assert str(refused.value).isprintable()
 
 
+def test_a_file_name_that_would_break_a_list_is_refused(clean_catalogs):
+    with pytest.raises(ValueError, match="data set mine: file name 'images/a.nb.jpg' holds a line break"):
+        checked_records("mine", [{"image_id": 1, "file_name": "images/a\nb.jpg"}])
+
+
 def test_other_names_pass(clean_catalogs):
     ids = [7, "sub/folder/a b.jpg", "=1+1", "\u79c1\u306e", "caf\u00e9"]
     records = checked_records("mine:train 2", [{"image_id": image_id} for image_id in ids])

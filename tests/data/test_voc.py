@@ -9,7 +9,7 @@ from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from adapruner_det.data.validation import InvalidDatasetError
+from adapruner_det.data.validation import ON_INVALID, InvalidDatasetError
 from adapruner_det.data.voc import collect_class_names, load_voc_dataset, read_annotation, read_image_set
 
 CLASSES = ["cat", "dog"]
@@ -226,7 +226,7 @@ def test_read_annotation_gives_the_box_as_written(tree):
         (object_xml(box=("1,5", 1, 9, 9)), "cat", "xmin is '1,5', not a number"),
         (object_xml(box=(1, 1, 9, "inf")), "cat", "ymax is 'inf', not a number"),
         (object_xml(extra="<difficult>very</difficult>"), "cat", "difficult is 'very'"),
-        (object_xml("fish"), "fish", "unknown class"),
+        (object_xml("Cat"), "Cat", "unknown class"),
         (object_xml().replace("</object>", "<name>dog</name></object>"), "cat", "has more than one name"),
         (object_xml(box=("1</xmin><xmin>2", 1, 9, 9)), "cat", "has more than one xmin"),
         (object_xml(box=(-9, 1, 9, 9)), "cat", "outside the 40 x 30 image"),
@@ -310,9 +310,9 @@ def test_size_that_is_no_number_is_reported(tree):
 
 
 def test_all_problems_come_in_one_error_in_order(tree):
-    tree.add("a", object_xml("fish"), object_xml(), object_xml(box=(5, 5, 4, 4)))
+    tree.add("a", object_xml("Cat"), object_xml(), object_xml(box=(5, 5, 4, 4)))
     tree.add("b")
-    tree.add("c", object_xml("bird"))
+    tree.add("c", object_xml("DOG"))
     tree.image("b").unlink()
     tree.annotation("b").unlink()
     found = [(Path(problem.file).name, problem.object_number) for problem in tree.problems()]
@@ -320,7 +320,7 @@ def test_all_problems_come_in_one_error_in_order(tree):
 
 
 def test_report_is_capped_and_names_the_way_out(tree):
-    tree.add("a", *[object_xml("fish")] * 60)
+    tree.add("a", *[object_xml("Cat")] * 60)
     with pytest.raises(InvalidDatasetError, match="^60 problems in split 'train' .*classes: cat, dog") as caught:
         tree.load()
     message = str(caught.value)
@@ -334,11 +334,44 @@ def test_skipping_logs_counts_and_the_first_few_but_may_not_leave_nothing(tree, 
     for on_invalid in ("skip_objects", "skip_images"):
         with pytest.raises(InvalidDatasetError, match="(?s)^1 problem in .*leaves no image"):
             tree.load(on_invalid)
-    tree.add("a", *[object_xml("fish")] * 7)
+    tree.add("a", *[object_xml("Cat")] * 7)
     tree.add("c")
     assert tree.ids_left("skip_objects") == ["c"]
     assert caplog.text.count("unknown class") == 4 and "... and 3 more" in caplog.text
     assert "8 problems" in caplog.text and "drops 2 of 3 images; 7 objects were bad" in caplog.text
+
+
+@pytest.mark.parametrize("on_invalid", ON_INVALID)
+def test_classes_that_are_not_asked_for_are_left_out_and_counted(tree, caplog, on_invalid):
+    tree.add("a", object_xml("fish"), object_xml())
+    tree.add("b", object_xml("fish", (90, 90, 99, 99)), object_xml("bird"))  # where it is does not matter
+    with pytest.raises(ValueError, match="has no class dog, but bird, fish, which was not asked for: correct"):
+        tree.load(on_invalid)
+    tree.write_list("other", "c")
+    tree.add("c", object_xml("dog"))  # in another list
+    tree.ids.remove("c")
+    tree.write_list("train", "a\nb")
+    records = tree.load(on_invalid)
+    assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0], []]
+    assert "3 objects of other classes are left out, as if not labelled: fish (2), bird (1)" in caplog.text
+
+
+@pytest.mark.parametrize("on_invalid", ["clip", "skip_images"])
+def test_boxes_of_width_and_height_are_noticed_though_most_can_be_read(tree, on_invalid):
+    for number in range(10):
+        tree.add(f"{number}", object_xml(box=(3 * number + 1, 2, 9, 9)))  # of the last ones xmax is below xmin
+    with pytest.raises(ValueError, match="6 of 10 boxes do not fit.* would if the four numbers were xmin, ymin, width"):
+        tree.load(on_invalid)
+    tree.add("other", object_xml(box=(20, 2, 30, 9)))  # would be outside
+    assert len(tree.ids_left("skip_images")) == 4
+
+
+def test_objects_that_are_there_twice_are_counted(tree, caplog):
+    tree.add("a", object_xml(), object_xml(), object_xml("dog"))
+    assert len(tree.load()[0]["annotations"]) == 3
+    assert (
+        "1 objects have class and box of another one in their image: each of them counts (1 images: a)" in caplog.text
+    )
 
 
 def test_a_namespace_changes_nothing(tree):
@@ -352,7 +385,7 @@ def test_a_namespace_changes_nothing(tree):
 
 def test_what_is_read_but_may_be_meant_otherwise_is_said_once(tree, caplog):
     turn = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
-    tree.add("a", object_xml(extra=turn.format("12.5")), object_xml(extra=turn.format("0.0")))
+    tree.add("a", object_xml(extra=turn.format("12.5")), object_xml("dog", extra=turn.format("0.0")))
     tree.add("b")
     tree.add("c")
     exif = Image.Exif()

@@ -75,11 +75,27 @@ def test_pictures_are_found_as_ultralytics_and_roboflow_name_them(folder, entry,
 def test_names_by_number_and_classes_of_ones_own(folder):
     write_yaml(folder, {"names": {1: "dog", 0: "cat"}, "nc": 2})
     assert read_data_yaml(folder / "data.yaml").class_names == NAMES
-    with pytest.raises(InvalidDatasetError, match="class cat is not among the class names"):
-        load_yolo_dataset(folder / "data.yaml", "train", ["dog"])
-    records = load_yolo_dataset(folder / "data.yaml", "train", ["dog"], "skip_objects")
-    # The picture with a cat goes: it would be trained on as if there was none.
-    assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0], []]
+    records = load_yolo_dataset(folder / "data.yaml", "train", ["dog"])  # on dogs alone, cats left out on purpose
+    assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0], [0], []]
+    with pytest.raises(ValueError, match="data.yaml has no class dgo, but cat, dog, which was not asked for"):
+        load_yolo_dataset(folder / "data.yaml", "train", ["dgo"])
+
+
+def test_boxes_of_corners_are_noticed(tmp_path):
+    lines = [f"0 {0.05 * n} 0.1 {0.05 * n + 0.3} 0.9" for n in range(1, 12)]
+    folder = write_yolo(tmp_path / "set", {"a": "\n".join([*lines, lines[0]])})
+    with pytest.raises(
+        ValueError, match="of 11 boxes do not fit .* were the shares x1 y1 x2 y2: write them as the cen"
+    ):
+        load_yolo_dataset(folder / "data.yaml", "train", NAMES)
+
+
+def test_lists_of_some_classes_keep_the_numbers_of_the_labels(folder, tmp_path, clean_catalogs):
+    register_from_spec(f"dogs=yolo:{folder / 'data.yaml'}:train:dog", FORMATS)
+    ids = [record["image_id"] for record in DatasetCatalog.get("dogs")]
+    selection = Selection(["dogs"] * 3, ids, [1.0] * 3, [True] * 3, 1.0, "random")
+    (path,) = export_selection(selection, "yolo", tmp_path / "lists", lambda name: DatasetCatalog.get(name))
+    assert read_data_yaml(path.with_suffix(".yaml")).class_names == NAMES
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_one_command_gives_the_same_data(voc, tmp_path, convert, capsys):
 
 
 def test_classes_can_be_given_and_unknown_ones_are_reported(voc, tmp_path, convert):
-    with pytest.raises(SystemExit, match="unknown class"):
+    with pytest.raises(SystemExit, match="has no class red, but black, white"):
         convert(voc, "train", tmp_path / "train.json", "--classes", "red")
     assert not (tmp_path / "train.json").exists()
     convert(voc, "train", tmp_path / "train.json", "--classes", "white,black")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ TINY = (
     *("MODEL.RESNETS.NORM", "GN", "MODEL.YOLO.NORM", "GN", "INPUT.MIN_SIZE_TRAIN", "(64,)"),
     *("INPUT.MIN_SIZE_TEST", "64", "SOLVER.AMP.ENABLED", "False", "SOLVER.IMS_PER_BATCH", "4"),
     *("SOLVER.MAX_ITER", "20", "SOLVER.WARMUP_ITERS", "0", "SOLVER.BASE_LR", "0.0004"),
-    *("DATALOADER.NUM_WORKERS", "0"),
+    *("DATALOADER.NUM_WORKERS", "0", "SOLVER.CHECKPOINT_PERIOD", "10"),
 )
 
 
@@ -37,9 +38,9 @@ def voc(tmp_path_factory):
     return write_voc_folder(tmp_path_factory.mktemp("voc"), {"train": IDS, "test": IDS[:5]})
 
 
-def prune(run_tool, voc, output, *options):
+def prune(run_tool, voc, output, *options, workers=0):
     run_tool("train_net.py", *options, "--register", f"data=voc:{voc}:train", *TINY,
-             "ADAPRUNER.ENABLED", "True", "ADAPRUNER.KEEP_RATIO", "0.7", "OUTPUT_DIR", output,
+             "ADAPRUNER.ENABLED", "True", "ADAPRUNER.KEEP_RATIO", "0.7", "OUTPUT_DIR", output, "DATALOADER.NUM_WORKERS", workers,
              OMP_NUM_THREADS="1")  # fmt: skip
     return Selection.load(output / "selection")
 
@@ -81,6 +82,18 @@ def test_torchrun_s_processes_are_those_of_launch(both, voc, tmp_path):
     )  # fmt: skip
     run = Selection.load(tmp_path / "selection")
     assert run.kept == two.kept and run.scores == two.scores
+
+
+def test_two_processes_resumed_with_workers_end_with_the_same_scores(both, voc, run_tool):
+    """To the last bit, which one process has otherwise: it sums the losses and gradients in another order."""
+    one, two, output = both
+    shutil.copytree(output / "two", output / "again")
+    shutil.rmtree(output / "again/selection")
+    for name in ("last_checkpoint", "model_final.pth", "model_0000019.pth"):  # as if killed after half of it
+        (output / "again" / name).unlink()
+    again = prune(run_tool, voc, output / "again", "--resume", "--num-gpus", "2", workers=2)
+    assert again.scores == two.scores and again.kept == two.kept == one.kept
+    assert "Starting training from iteration 10" in (output / "again/log.txt").read_text()
 
 
 def test_two_processes_resume_and_evaluate(both, voc, run_tool):

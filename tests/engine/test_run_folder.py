@@ -7,8 +7,10 @@ import sys
 import pytest
 from conftest import ROOT
 
+from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.engine import load_config
-from adapruner_det.engine.run_folder import LOCK, check_settings, enter, settings_of
+from adapruner_det.engine.run_folder import LOCK, check_settings, clear, enter, settings_of
+from adapruner_det.pruning import Selection
 
 HOLD = f"""
 import fcntl, sys
@@ -36,7 +38,7 @@ RUN, SELECTION = ("last_checkpoint", "model_final.pth", "metrics.json"), ("selec
         ((), True, False, None),
         (RUN, True, False, None),
         ((*RUN, *SELECTION), True, False, None),
-        (RUN, False, True, None),
+        ((*RUN, *SELECTION), False, True, None),  # it is replaced when the new run can start
         (RUN, False, False, "holds another run: go on with it by --resume, name another OUTPUT_DIR, or replace it with --ov"),
         (("model_0000003.pth",), False, False, "holds another run"),
         ((*RUN, *SELECTION), False, False, "holds another run and a finished selection"),
@@ -51,7 +53,39 @@ def test_another_run_is_not_replaced_without_a_word(tmp_path, files, resume, ove
     else:
         enter(tmp_path, resume, overwrite)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} - {LOCK}
-    assert left == (set(files) - set(RUN) if overwrite else set(files))
+    assert left == set(files)
+
+
+def test_of_a_run_that_is_overwritten_nothing_is_left_that_could_be_taken_for_the_new_one(tmp_path):
+    columns = {"boxes_by_class": [[1], [1]]}
+    selection = Selection(
+        ["data"] * 2, ["a", "b"], [1.0, 0.0], [True, False], 0.5, "adapruner", columns, {"class_names": ["x"]}
+    )
+    write_selection(selection, tmp_path / "selection")
+    fill(tmp_path, *RUN, "model_0000003.pth", "early.pth", "dynamics.npz", "proxy.json", "network_1/early.pth",
+         "statistics/el2n.npz", "inference/data/evaluation.json", "events.out.tfevents.1",
+         *(f"selection/{name}" for name in ("report.html", "thumbnails/0.jpg", "doubtful_labels.csv", "images.png")))  # fmt: skip
+    mine = {"notes.txt", "log.txt", "selection/corrections.csv", "selection/mine/a.jpg"}
+    fill(tmp_path, *mine)
+    with open(tmp_path / "metrics.json", "a") as writer:  # as a trainer has it open
+        clear(tmp_path)
+        writer.write("new")
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"metrics.json"} | {name.replace("selection/", "selection_before_1/") for name in mine}
+    assert (tmp_path / "metrics.json").read_text() == "new"
+    assert not (tmp_path / "selection_before_1/thumbnails").exists()
+    clear(tmp_path)  # again changes nothing
+    assert (tmp_path / "selection_before_1/corrections.csv").is_file() and not (tmp_path / "selection").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    with pytest.raises(ValueError, match="OUTPUT_DIR is empty: name a folder"):
+        enter("", resume=False, overwrite=False)
+    fill(tmp_path, "file")
+    with pytest.raises(
+        ValueError, match="OUTPUT_DIR '.*file/out' cannot be made .Not a directory.: name another folder"
+    ):
+        enter(tmp_path / "file/out", resume=False, overwrite=False)
 
 
 def test_two_runs_do_not_go_on_in_one_folder(tmp_path):

@@ -96,6 +96,21 @@ def test_configs_run_no_code_and_what_is_no_config_is_refused(tmp_path, content,
     assert "\n" not in str(refused.value) and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (["SEED"], "SEED are no KEY VALUE pairs: a key or a value is missing"),
+        (["SEED.X", "1"], "Non-existent key: SEED.X"),
+        (["NO.KEY", "1"], "Non-existent key: NO.KEY"),
+        (["MODEL.FPN", "1"], "MODEL.FPN is a group of keys, such as MODEL.FPN.IN_FEATURES: set one of these"),
+    ],
+)
+def test_mistakes_at_the_end_of_a_command_are_one_line(opts, message):
+    with pytest.raises((KeyError, ValueError), match=message) as refused:
+        load_config(opts=opts)
+    assert "\n" not in str(refused.value)
+
+
 def test_configs_of_detectron2_are_read_whatever_they_work_out_also_as_the_base_of_others(tmp_path):
     zoo = model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
     (tmp_path / "mine.yaml").write_text(f"_BASE_: {zoo}")
@@ -124,6 +139,8 @@ def test_a_drawn_seed_is_taken_from_the_checkpoint_whatever_config_yaml_has_beco
     [
         ("lazy.py", "model = 1", "lazy.py is a LazyConfig, .*prune with a YAML config"),
         ("device.yaml", "MODEL: {DEVICE: cuda}", "torch sees no GPU here: add MODEL.DEVICE cpu"),
+        ("device.yaml", "MODEL: {DEVICE: tpu}", "MODEL.DEVICE is 'tpu', which torch does not know"),
+        ("node.yaml", "ADAPRUNER: 3", "node.yaml: Type mismatch .*config key: ADAPRUNER"),
     ],
 )
 def test_configs_that_cannot_be_used_are_refused_in_one_line(tmp_path, monkeypatch, name, text, message):

@@ -23,6 +23,7 @@ from adapruner_det.engine import detection as task_module
 from adapruner_det.engine.config import PRESETS
 from adapruner_det.engine.detection import DetectionTask
 from adapruner_det.engine.hooks import AdaPrunerHook
+from adapruner_det.engine.stopping import Stopped
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -236,8 +237,30 @@ def test_a_resumed_run_ends_with_the_same_scores(voc, config, options):
     train_until(8, parts)
     with pytest.raises(FileNotFoundError):  # a run that did not end well leaves no selection
         Selection.load(parts.OUTPUT_DIR + "/selection")
+    parts.DATALOADER.NUM_WORKERS = 0  # the number of workers changes nothing
     train(parts, resume=True)
     assert scores(parts) == scores(whole) and len(kept(parts)) == 15
+
+
+@pytest.mark.parametrize("name", ["model_0000019.pth", "metrics.json", "selection"])
+def test_a_full_disk_ends_a_run_with_the_name_of_the_file_and_it_can_go_on(voc, config, tmp_path, monkeypatch, name):
+    settings = {"DATASETS.TRAIN": (voc("all"),), "SOLVER.CHECKPOINT_PERIOD": 10}
+    whole, full = config(**settings), config(folder="full", **settings)
+    train(whole)
+    place = tmp_path / "full" / (name if name == "metrics.json" else f".{name}.{os.getpid()}.tmp")
+    if name == "selection":
+        monkeypatch.setattr(Selection, "save", lambda selection, folder: Path("/dev/full").write_text("x"))
+    else:
+        place.symlink_to("/dev/full")
+    with pytest.raises(Stopped) as stopped:
+        train(full)
+    assert stopped.value.code == 1 and stopped.value.done.startswith("error: No space left on device: ")
+    what = str(tmp_path / "full") + ("" if name == "metrics.json" else f"/{name}")
+    assert stopped.value.done.endswith(f" {what}; what was saved before is sound: make room")
+    monkeypatch.undo()
+    place.unlink(missing_ok=True)
+    train(full, resume=True)
+    assert scores(full) == scores(whole)
 
 
 def test_a_final_checkpoint_that_is_half_there_is_written_again(voc, config):
@@ -471,9 +494,10 @@ def test_a_broken_test_set_is_reported_before_training(voc, config, tmp_path):
     voc("all")
     folder = write_voc_folder(tmp_path / "test", {"test": ["a", "b"]})
     register_voc("broken_test", str(folder), "test")
+    os.truncate(folder / "JPEGImages" / "a.jpg", 400)
     (folder / "JPEGImages" / "b.jpg").unlink()
     try:
-        with pytest.raises(InvalidDatasetError, match="JPEGImages.b: no image"):
+        with pytest.raises(InvalidDatasetError, match="(?s)a.jpg: not readable as an image.*JPEGImages.b: no image"):
             AdaPrunerTrainer(config(**{"DATASETS.TEST": ("broken_test",)}))
     finally:
         DatasetCatalog.remove("broken_test")

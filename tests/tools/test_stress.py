@@ -22,5 +22,5 @@ def test_killed_runs_end_with_the_same_selection(stress, tmp_path):
 def test_broken_files_are_read_or_refused_by_name(stress, tmp_path):
     found = stress.fuzz(SimpleNamespace(output=tmp_path, seed=5, minutes=0.01))
     kinds = {what.split(": ")[0] for what in found}
-    assert len(kinds) == 9 and found.total() >= 900  # a round of each
+    assert len(kinds) == 12 and found.total() >= 1200  # a round of each
     assert {what for what in found if what.split(": ")[1] not in ("read", "refused")} == set()
