@@ -48,7 +48,10 @@ def read_images(records: Sequence[Record], size: int) -> np.ndarray:
         return problems
 
     starts = range(0, len(records), _CHUNK)
-    found = thread_map(read_chunk, starts, max_workers=_THREADS, desc="Reading images", **_PROGRESS)
+    if len(starts) > 1:
+        found = thread_map(read_chunk, starts, max_workers=_THREADS, desc="Reading images", **_PROGRESS)
+    else:  # also called in threads, where tqdm's are not to be made
+        found = map(read_chunk, starts)
     problems = [problem for of_chunk in found for problem in of_chunk]
     if problems:
         heading = f"{len(problems)} of {len(records)} images cannot be decoded:"

@@ -87,11 +87,11 @@ class SmallCopies:
             if fits:
                 self._end += pixels.nbytes
                 self._left -= pixels.nbytes
-                self._open()
             else:
                 self._left = 0
         if fits:
             try:
+                self._open()
                 os.pwrite(self._file, pixels.tobytes(), start)
                 self._copies[file] = Copy(self._path, start, pixels.shape[1], pixels.shape[2], size)
             except OSError as error:
@@ -136,7 +136,10 @@ class SmallCopies:
         return np.asarray(self._maps[copy.path][copy.start : end]).reshape(channels, copy.height, copy.width)
 
     def _open(self) -> None:
-        if self._file < 0:
+        with self._lock:
+            if self._file >= 0:
+                return
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             weakref.finalize(self, _remove, self._path, self._file)
 

@@ -164,6 +164,9 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
         _check_pairs(cfg, opts)
         cfg.merge_from_list(opts)
     _refuse_none(cfg, before)
+    for key in ("REGISTER", "TRAIN", "TEST"):
+        if wrong := [word for word in cfg.DATASETS[key] if not isinstance(word, str)]:
+            raise ValueError(f"DATASETS.{key} has {wrong[0]!r}; it is a list of texts")
     return cfg
 
 
@@ -198,7 +201,7 @@ def _advice(source: str, cfg: CfgNode) -> Iterator[None]:
             if re.search(rf"{re.escape(key)}\b", str(error)):
                 raise KeyError(f"{source} sets {key}, which is gone: {advice}") from error
         if unknown := re.search(r"Non-existent(?: config)? key: ([\w.]+)", str(error)):
-            near = get_close_matches(unknown[1], settings_of(cfg), n=1, cutoff=0.5)
+            near = get_close_matches(unknown[1], settings_of(cfg), n=1, cutoff=0.75)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise KeyError(f"{source} sets {unknown[1]}, which there is not{meant}") from error
         raise

@@ -101,5 +101,5 @@ def load_stage(stage: Stage) -> CfgNode:
     """The config of a stage with its overrides, whose data sets it registers; ValueError as `load_config`."""
     try:
         return load_config(stage.config, opts=stage.overrides)
-    except AssertionError as error:  # what yacs raises for a key that does not exist
-        raise ValueError(f"{stage.config}: {error}") from error
+    except (AssertionError, KeyError) as error:  # for a key that does not exist
+        raise ValueError(f"{stage.config}: {error.args[0]}") from error

@@ -42,7 +42,7 @@ def interrupt(monkeypatch, proxy, iteration, need=TRAINED):
 
 
 def test_losses_and_answers_of_every_visit_are_recorded(trained):
-    (losses, correct), _ = trained.dynamics()
+    (losses, correct, _), _ = trained.dynamics()
     assert losses.shape == correct.shape == (4, IMAGES) and np.isfinite(losses).all()
     # of two classes the right one is the more probable if its probability is above a half
     assert (correct == (losses < math.log(2))).all() and 0 < correct.mean() < 1
@@ -104,7 +104,7 @@ def test_what_is_there_is_not_trained_again_and_serves_every_ratio_and_method(tr
     "seed, settings, message",
     [
         (2, {}, "SEED 2, there 1"),
-        (1, {"SOLVER.MAX_EPOCHS": 5}, "SOLVER.MAX_EPOCHS 5.0, there 4.0; .*MAX_ITER 15, there 12"),
+        (1, {"SOLVER.MAX_EPOCHS": 5}, "MAX_ITER 15, there 12; .*MAX_EPOCHS 5.0, there 4.0"),
         (1, {"SCORING.EARLY": 0.5}, "SCORING.EARLY 0.5, there 0.25"),
         (1, {"TEST.DETECTIONS_PER_IMAGE": 9}, "TEST.DETECTIONS_PER_IMAGE 9, there 100"),  # found boxes
         (1, {"CLASSIFICATION.LABEL_NOISE": 0.2}, "other images, or other annotations or classes"),
@@ -152,7 +152,7 @@ def test_a_detector_records_losses_and_the_boxes_it_finds(config, tmp_path, monk
     cfg = config("detection", **{"SOLVER.CHECKPOINT_PERIOD": 3})
     whole, parts = (Proxy(cfg, 0, tmp_path / name) for name in ("whole", "parts"))
     whole.train(TRAINED)
-    (losses, found), seconds = whole.dynamics()
+    (losses, found, _), seconds = whole.dynamics()
     assert losses.shape == (4, 10) and found.shape == (2, 10) and seconds > 0
     assert np.isfinite(losses).all() and ((0 <= found) & (found <= 1)).all()
     interrupt(monkeypatch, parts, 6)  # behind the first measurement, in which the fifth ended

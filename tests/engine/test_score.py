@@ -191,7 +191,7 @@ def test_seconds_are_those_of_training_statistics_and_method(proxies, monkeypatc
     for where in (module, proxy_statistics):
         monkeypatch.setattr(where, "perf_counter", lambda: now[0])
     facts = select("herding", proxy, 0.5, 0).provenance
-    assert facts["seconds_of"] == {"proxy": 1000.0, "finished_model": 200.0, "herding": 3.0}
+    assert facts["seconds_of"] == {"proxy": 1000.0, "features": 200.0, "herding": 3.0}
     assert facts["seconds"] == 1203.0 and facts["seconds_here"] == 60.0
 
 

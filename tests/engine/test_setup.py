@@ -100,8 +100,9 @@ def test_configs_run_no_code_and_what_is_no_config_is_refused(tmp_path, content,
     "opts, message",
     [
         (["SEED"], "SEED are no KEY VALUE pairs: a key or a value is missing"),
-        (["SEED.X", "1"], "Non-existent key: SEED.X"),
-        (["NO.KEY", "1"], "Non-existent key: NO.KEY"),
+        (["SEED.X", "1"], r"the command line sets SEED.X, which there is not; did you mean SEED\?"),
+        (["NO.KEY", "1"], "the command line sets NO.KEY, which there is not"),
+        (["DATASETS.REGISTER", "(1, 2)"], "DATASETS.REGISTER has 1; it is a list of texts"),
         (["MODEL.FPN", "1"], "MODEL.FPN is a group of keys, such as MODEL.FPN.IN_FEATURES: set one of these"),
     ],
 )

@@ -461,7 +461,8 @@ def test_the_mask_is_told_how_many_boxes_of_each_class_there_are(voc, config, mo
     given, step = [], trainer._trainer
     monkeypatch.setattr(step.pruner, "update", lambda *batch: given.append(batch))
     data = next(step._data_loader_iter)
-    step.losses(data)
+    sum(step.losses(data).values()).backward()
+    step.after_backward()
     ((index, _, class_counts, _),) = given
     assert index.tolist() == [record["image_index"] for record in data] and class_counts.shape == (6, 2)
     for record, row in zip(data, class_counts.tolist()):

@@ -71,7 +71,7 @@ def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path
     assert iterations(output / runs[2]) == 12
     assert iterations(output / runs[3]) == 9
     assert iterations(output / runs[0]) == 2
-    tuned = (output / runs[0] / "console.txt").read_text()
+    tuned = (output / runs[0] / "log.txt").read_text()
     assert str(output / runs[3] / "model_final.pth") in tuned
 
     results = pd.read_csv(output / "results.csv")
