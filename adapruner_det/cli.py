@@ -1,5 +1,6 @@
 """The command `adapruner`: the tools, installed. Every subcommand has its own --help."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif command not in COMMANDS:
         raise SystemExit(f"adapruner: error: there is no command {command!r}\n{usage()}")
     else:
+        if not sys.stderr.isatty():
+            os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would fill a file with carriage returns
         module, _ = COMMANDS[command]
         sys.argv = ["adapruner", command, *rest] if module == "selection" else [f"adapruner {command}", *rest]
         run = import_module(f".commands.{module}", __package__).main

@@ -137,7 +137,7 @@ def main() -> None:
         getattr(selection_work, arguments.run)(arguments)
     except (AssertionError, FloatingPointError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
-        raise SystemExit(f"{program()}: error: {message}") from problem
+        raise SystemExit(f"{program()} {arguments.run}: error: {message}") from problem
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def export(args):
     if args.format not in ("ids", "weights"):
         register_sources(selection)
     paths = export_selection(selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name))
-    print("\n".join(map(str, paths)))
+    print("\n".join(str(file) for path in paths for file in (path, path.with_suffix(".yaml")) if file.exists()))
 
 
 def injected(args):

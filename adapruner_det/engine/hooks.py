@@ -86,7 +86,7 @@ class AdaPrunerHook(HookBase):
         self.trainer.pruner.finish()  # every process, so that all stop if it fails
         check_same_mask(self.trainer.pruner.mask.logits)
         with patient_group() as group:
-            self.trainer.progress.phase("final look")
+            self.trainer.progress.phase("final look", counts=True)
             statistics = self._statistics(group) if self._solves else None
             if comm.is_main_process():
                 self.trainer.progress.phase("solving")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 
 from ..data.selection_lists import occupied, remove_selection
 from ..data.small_copies import FILE as COPIES
@@ -77,9 +78,15 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
 def clear(folder: "str | Path") -> None:
     """Removes what another run left in `folder`; other files stay, those in its selection's folder under another name.
 
-    Called when nothing speaks against the new run any more, whose writers may have metrics.json open.
+    Called by all processes when nothing speaks against the new run any more, whose writers may have metrics.json open.
+    The main one does it, before any of them goes on.
     """
-    folder = Path(folder)
+    if comm.is_main_process():
+        _clear(Path(folder))
+    comm.synchronize()
+
+
+def _clear(folder: Path) -> None:
     if (folder / "metrics.json").exists():
         os.truncate(folder / "metrics.json", 0)
     for path in [path for name in (*WRITTEN, *_BESIDE) for path in folder.glob(name)]:

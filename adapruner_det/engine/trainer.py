@@ -35,9 +35,8 @@ from .train_loop import AdaPrunerStep, MixedPrecisionTrainer, Visits
 
 logger = logging.getLogger(__name__)
 
-_LOOK = (
-    2 / 3
-)  # training steps that looking at a batch takes, twice forward: a step is forward, and backward for twice of it
+# Training steps that looking at a batch takes, twice forward: a step is forward, and backward for twice of it.
+_LOOK = 2 / 3
 _MANY = 10**6  # images, of which no ratio that makes sense is none or all
 
 
@@ -135,11 +134,8 @@ class AdaPrunerTrainer(DefaultTrainer):
 
     def train(self):
         introduce(self)
-        look = (
-            len(self._records) / self.cfg.SOLVER.IMS_PER_BATCH
-            if self.pruning and self.cfg.ADAPRUNER.SOLVE_AT_END
-            else 0
-        )
+        looks = self.pruning and self.cfg.ADAPRUNER.SOLVE_AT_END
+        look = len(self._records) / self.cfg.SOLVER.IMS_PER_BATCH if looks else 0
         self.progress = Progress(self.max_iter + _LOOK * look, self.start_iter, comm.is_main_process())
         try:
             with self._signals.caught(), full_disk_stops(self.cfg.OUTPUT_DIR):

@@ -97,7 +97,7 @@ def _execute_all(runs: Sequence[Run], output: Path, jobs: int, pool: ThreadPoolE
 def _environments(jobs: int) -> list[dict[str, str]]:
     """What each of the jobs has in its environment besides what is there: its share of cores, unless that is set, and GPUs."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))
-    shared = {"OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
+    shared = {"OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
     gpus = [name.strip() for name in names if name.strip()]

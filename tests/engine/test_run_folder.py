@@ -56,6 +56,13 @@ def test_another_run_is_not_replaced_without_a_word(tmp_path, files, resume, ove
     assert left == set(files)
 
 
+def test_only_the_main_process_removes_the_old_run(tmp_path, monkeypatch):
+    fill(tmp_path, *RUN)
+    monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: 1)
+    clear(tmp_path)
+    assert all((tmp_path / name).read_text() == name for name in RUN)
+
+
 def test_of_a_run_that_is_overwritten_nothing_is_left_that_could_be_taken_for_the_new_one(tmp_path):
     columns = {"boxes_by_class": [[1], [1]]}
     selection = Selection(

@@ -6,6 +6,7 @@ import pytest
 from test_trainer import IDS, YOLO, config, kept, scores, train, voc  # noqa: F401
 
 from adapruner_det.engine import load_config
+from adapruner_det.engine.console import Progress
 from adapruner_det.engine.select import is_solved, ratio_with_reason, solve_again
 from adapruner_det.pruning import Selection
 from adapruner_det.pruning.statistics import Statistics
@@ -45,6 +46,15 @@ def test_the_ratio_with_reasons_is_the_share_that_repeats_nothing():
     features[300:] = features[:100]
     statistics = made_up.statistics(400, features=features)
     assert ratio_with_reason(load_config(), statistics, seed=0) == pytest.approx(0.75, abs=0.03)
+
+
+def test_the_bar_of_a_run_goes_on_while_the_finished_model_is_asked(voc, config, monkeypatch):  # noqa: F811
+    voc("all")
+    phases = []
+    advance = Progress.advance
+    monkeypatch.setattr(Progress, "advance", lambda self, *steps: (phases.append(self._phase), advance(self, *steps)))
+    train(config(**SOLVED))
+    assert list(dict.fromkeys(phases)) == ["warm-up", "pruning", "final look"]
 
 
 def test_cut_solves_as_a_run_at_that_ratio_would(run, config):  # noqa: F811

@@ -33,6 +33,8 @@ def test_the_logit_is_the_threshold_less_the_shares_of_the_terms():
     names = "difficulty label_errors redundancy random class_balance"
     assert set(decision.shares) == set(names.split())
     assert np.ptp(decision.logits + sum(decision.shares.values())) < 1e-9
+    prices = [decision.shares["class_balance"][CLASSES == cls] for cls in (0, 1)]  # one for all of a class
+    assert max(map(np.ptp, prices)) < 1e-9 and prices[0][0] > 0 > prices[1][0]
     assert (decision.logits > 0).sum() == 56
 
 
