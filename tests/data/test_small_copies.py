@@ -33,7 +33,7 @@ def config(tmp_path, clean_catalogs):
     def make(train=(31,), test=31, **settings):
         pairs = [part for key, value in settings.items() for part in (key.replace("__", "."), str(value))]
         sizes = ["INPUT.MIN_SIZE_TRAIN", str(train), "INPUT.MIN_SIZE_TEST", str(test)]
-        return load_config(opts=["DATASETS.TRAIN", "('data',)", "OUTPUT_DIR", str(tmp_path), *sizes, *pairs])
+        return load_config(opts=["DATASETS.TRAIN", "('data',)", "OUTPUT_DIR", str(tmp_path / "run"), *sizes, *pairs])
 
     return make
 
