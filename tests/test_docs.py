@@ -41,6 +41,20 @@ def test_paths_named_in_pages_exist(page):
     assert not missing
 
 
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    for path, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)]*)\)", page.read_text()):
+        target = (page.parent / path) if path else page
+        assert target.exists(), path
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, f"{path}#{heading}"
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/results.md"])
 def test_no_page_waits_for_a_number(page):
     assert not re.findall(r"^[A-Z]+_(?:TABLE|TEXT)$", (ROOT / page).read_text(), re.MULTILINE)
