@@ -79,7 +79,7 @@ def last_layer_influences(layer: LastLayer, labels: np.ndarray, damping: float =
 
 def exact_influences(layer: LastLayer, labels: np.ndarray, damping: float) -> Influences:
     """With the exact Hessian; of `left` (N, P C) a row is the change of the (P, C) parameters, flattened."""
-    inputs, probabilities = _in_float64(layer)
+    inputs, probabilities = layer.inputs, layer.probabilities.astype(float)
     errors = prediction_errors(probabilities, labels)
     factor = cho_factor(hessian(layer, damping))
     vectors = np.empty((len(labels), len(factor[0])), np.float32)
@@ -96,7 +96,7 @@ def kronecker_influences(layer: LastLayer, labels: np.ndarray, damping: float) -
     Both are damped so that their product is by about `damping`, split by their mean eigenvalues (Martens and Grosse
     2015, section 6.3).
     """
-    inputs, probabilities = _in_float64(layer)
+    inputs, probabilities = layer.inputs, layer.probabilities.astype(float)
     count, num_inputs, num_classes = len(labels), inputs.shape[1], probabilities.shape[1]
     of_inputs = inputs.T @ inputs / count
     of_outputs = (np.diag(probabilities.sum(axis=0)) - probabilities.T @ probabilities) / count
@@ -111,7 +111,7 @@ def kronecker_influences(layer: LastLayer, labels: np.ndarray, damping: float) -
 
 def hessian(layer: LastLayer, damping: float) -> np.ndarray:
     """Of the mean cross-entropy and damping/2 ||theta||^2, (P C, P C); parameters as (P, C), flattened."""
-    inputs, probabilities = _in_float64(layer)
+    inputs, probabilities = layer.inputs, layer.probabilities.astype(float)
     num_inputs, num_classes = inputs.shape[1], probabilities.shape[1]
     blocks = np.empty((num_inputs, num_classes, num_inputs, num_classes))
     for i in range(num_classes):
@@ -121,9 +121,3 @@ def hessian(layer: LastLayer, damping: float) -> np.ndarray:
     result = blocks.reshape(num_inputs * num_classes, -1)
     result[np.diag_indices_from(result)] += damping
     return result
-
-
-def _in_float64(layer: LastLayer) -> tuple[np.ndarray, np.ndarray]:
-    """(h, 1), (N, P), and p, (N, C)."""
-    inputs = np.pad(layer.features.astype(float), ((0, 0), (0, 1)), constant_values=1)
-    return inputs, layer.probabilities.astype(float)

@@ -1,7 +1,6 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 
 import os
-from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -16,7 +15,6 @@ from ..data.image_batches import evaluation_batches, pixel_statistics, training_
 from ..data.images import read_images
 from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
-from ..data.sampling import ResumableSampler
 from ..evaluation.accuracy import ClassificationEvaluator
 from ..modeling.image_classifier import ImageClassifier
 from ..pruning.statistics import Statistics
@@ -49,9 +47,7 @@ class ClassificationTask:
     def split_competing(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
         return records, []
 
-    @staticmethod
-    def split_trainable(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
-        return records, []
+    split_trainable = split_competing
 
     @staticmethod
     def adapt_model(model: nn.Module, records: list[dict]) -> None:
@@ -62,9 +58,8 @@ class ClassificationTask:
             images = read_images([records[i] for i in spread], model.image_size)
             model.set_pixel_statistics(*pixel_statistics(images))
 
-    @staticmethod
-    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> Iterator[dict]:
-        return training_batches(cfg, records, sampler)
+    train_loader = staticmethod(training_batches)
+    labelled = staticmethod(classification_statistics.labelled)
 
     @staticmethod
     def test_loader(cfg: CfgNode, name: str) -> DataLoader:
@@ -77,10 +72,6 @@ class ClassificationTask:
     @staticmethod
     def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
-
-    @staticmethod
-    def labelled(records: list[dict]) -> Statistics:
-        return classification_statistics.labelled(records)
 
     @staticmethod
     def class_counts(records: list[dict]) -> Tensor:
