@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from ..data.image_batches import evaluation_batches, pixel_statistics, training_batches
 from ..data.images import read_images
-from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
 from ..evaluation.accuracy import ClassificationEvaluator
 from ..modeling.image_classifier import ImageClassifier
@@ -29,13 +28,13 @@ class ClassificationTask:
 
     @staticmethod
     def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
-        """A training set has the wrong classes of CLASSIFICATION.LABEL_NOISE."""
-        records = _load_clean(name)
-        options = cfg.CLASSIFICATION
-        if not options.LABEL_NOISE or name not in cfg.DATASETS.TRAIN:
-            return records
-        num_classes = len(MetadataCatalog.get(name).thing_classes)
-        return flip_labels(records, options.LABEL_NOISE, options.LABEL_NOISE_SEED, num_classes)
+        kind = MetadataCatalog.get(name).get("evaluator_type")
+        if name not in DatasetCatalog or kind != "classification":
+            raise ValueError(
+                f"data set {name} is not registered for classification, which MODEL.META_ARCHITECTURE ImageClassifier "
+                f"needs: register it with --register {name}=images:PATH"
+            )
+        return checked_records(name, DatasetCatalog.get(name))
 
     @staticmethod
     def load_records(cfg: CfgNode) -> list[dict]:
@@ -63,7 +62,7 @@ class ClassificationTask:
 
     @staticmethod
     def test_loader(cfg: CfgNode, name: str) -> DataLoader:
-        return evaluation_batches(cfg, _load_clean(name))
+        return evaluation_batches(cfg, ClassificationTask.load_dataset(cfg, name))
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> ClassificationEvaluator:
@@ -88,14 +87,3 @@ class ClassificationTask:
     @staticmethod
     def image_indices(batch: dict) -> Tensor:
         return batch["image_index"]
-
-
-def _load_clean(name: str) -> list[dict]:
-    """The records of a classification data set, whatever CLASSIFICATION.LABEL_NOISE is."""
-    kind = MetadataCatalog.get(name).get("evaluator_type")
-    if name not in DatasetCatalog or kind != "classification":
-        raise ValueError(
-            f"data set {name} is not registered for classification, which MODEL.META_ARCHITECTURE ImageClassifier "
-            f"needs: register it with --register {name}=images:PATH"
-        )
-    return checked_records(name, DatasetCatalog.get(name))
