@@ -23,7 +23,8 @@ from .dataset_pruning_solver import Influences, Removal, largest_removable, smal
 from .el2n import prediction_errors
 from .scores import scores_of_order
 
-DAMPING = 5e-4  # the L2 penalty that the classifiers of configs/ are trained with (SOLVER.WEIGHT_DECAY)
+# Of the penalty DAMPING/2 ||theta||^2, bias included, that the classifiers of configs/ are trained with (WEIGHT_DECAY).
+DAMPING = 5e-4
 MAX_EXACT = 2000  # parameters P C; more make the factorisation and the (N, P C) influences too large
 BLOCK = 4096  # images whose float64 gradients are held at a time
 
@@ -67,14 +68,11 @@ def random_change(influences: Influences, count: int) -> float:
     return float(np.sqrt(share * (total - count) / max(1, total - 1) * spread + share**2 * square_of_sum))
 
 
-def last_layer_influences(layer: LastLayer, labels: np.ndarray, damping: float = DAMPING) -> Influences:
-    """What leaving out each image does to weights and bias of the last layer, (1/N) H^-1 grad L_i.
-
-    `damping` is the weight of the penalty damping/2 ||theta||^2 of the training loss, which includes the bias.
-    """
+def last_layer_influences(layer: LastLayer, labels: np.ndarray) -> Influences:
+    """What leaving out each image does to weights and bias of the last layer, (1/N) H^-1 grad L_i."""
     size = (layer.features.shape[1] + 1) * layer.probabilities.shape[1]
     method = exact_influences if size <= MAX_EXACT else kronecker_influences
-    return method(layer, labels, damping)
+    return method(layer, labels, DAMPING)
 
 
 def exact_influences(layer: LastLayer, labels: np.ndarray, damping: float) -> Influences:
