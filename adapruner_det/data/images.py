@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 from tqdm.contrib.concurrent import thread_map
 
 from .pictures import depth_fault
-from .validation import InvalidDatasetError, PathLike, Problem, Record, raise_or_warn
+from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record
 
 _CHUNK = 128  # images a thread reads at a time
 _THREADS = min(4, os.cpu_count() or 1)  # decoding leaves Python's lock for large pictures only
@@ -82,11 +82,11 @@ def drop_unreadable(records: list[Record], source: PathLike, on_invalid: str) ->
         InvalidDatasetError: there are problems and `on_invalid` is "error", or no record is left.
     """
     faults = thread_map(_fault, records, max_workers=_THREADS, desc="Checking pictures", chunksize=1, **_PROGRESS)
-    good = [record for record, fault in zip(records, faults) if not fault]
-    problems = [Problem(_source(record), fault) for record, fault in zip(records, faults) if fault]
-    if problems:
-        raise_or_warn(problems, str(source), on_invalid, len(records), len(good), num_objects=0)
-    return good
+    findings = Findings(on_invalid)
+    for record, fault in zip(records, faults):
+        if fault:
+            findings.add(record["image_id"], Problem(_source(record), fault), unusable=True)
+    return findings.usable(records, len(records), str(source))
 
 
 _known: dict[tuple[str, str, int], str] = {}  # faults by file, member and time: data sets are loaded several times

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..baselines.grand import last_layer_gradient_norms
 from ..baselines.registry import CLASSIFICATION
+from ..data.images import read_images
 from ..modeling.per_image import return_per_image_losses
 from ..pruning.statistics import LastLayer, Statistics
 from . import classification_statistics, detection_gradients
@@ -92,7 +93,7 @@ def _gradient_norms(proxy: Proxy, known: Statistics) -> Part:
 
 def _pixels(proxy: Proxy, known: Statistics) -> Part:
     start = perf_counter()
-    return {"pixels": classification_statistics.pixels_of(proxy.cfg, proxy.records)}, perf_counter() - start
+    return {"pixels": read_images(proxy.records, proxy.cfg.INPUT.IMAGE_SIZE)}, perf_counter() - start
 
 
 _PARTS: dict[str, Callable[[Proxy, Statistics], Part]] = {
