@@ -154,6 +154,7 @@ def test_a_run_leaves_record_table_list_and_scalars(voc, config, tmp_path):
     assert set(selection.provenance) >= {"seconds", "versions", "fingerprints", "classes"}
     assert selection.provenance["classes"][""]["images"] == 2
 
+    assert (folder / "report.html").is_file()
     listed = (folder / "ImageSets/Main/data_adapruner_0.75.txt").read_text().split()
     assert listed == [i for i in IDS if i in kept(cfg)]
 
