@@ -134,6 +134,8 @@ class AdaPrunerTrainer(DefaultTrainer):
 
     def train(self):
         introduce(self)
+        if self.pruning and comm.is_main_process():
+            self._pruner_hook.look_for_leaks()
         looks = self.pruning and self.cfg.ADAPRUNER.SOLVE_AT_END
         look = len(self._records) / self.cfg.SOLVER.IMS_PER_BATCH if looks else 0
         self.progress = Progress(self.max_iter + _LOOK * look, self.start_iter, comm.is_main_process())
