@@ -341,6 +341,7 @@ document.querySelectorAll("#list button")[1].click();
 said.leaks = [...document.querySelectorAll("[data-groups=leaks] .id")].map(node => node.textContent);
 said.shown = document.querySelector("#marks span").textContent;
 said.corrections = corrections();
+said.short = [-0.0004, -0.0972, 1.504, 1234].map(short);
 return said;
 })()"""
 
@@ -371,6 +372,7 @@ def test_in_a_browser(made, tmp_path):
     assert said["copies"] == ["image_00", "image_02", "image_01"] and said["leaks"] == ["image_05", EVIL]
     assert said["pruned"] == "4 of 20" and said["doubtful"] == ["image_03"]
     assert said["first"] == EVIL and said["shown"] == "2 marks"
+    assert said["short"] == ["-0.0004", "-0.097", "1.50", "1,234"]
     (tmp_path / "corrections.csv").write_text(said["corrections"], encoding="utf-8")
     corrected = correct(Selection.load(folder), tmp_path / "corrections.csv")
     assert [i for i, kept in enumerate(corrected.kept) if not kept] == [1, 2, 4, NUM - 2]
