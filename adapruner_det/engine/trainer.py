@@ -357,6 +357,8 @@ def check_pruning(cfg: CfgNode) -> None:
         raise ValueError(
             f"ADAPRUNER.WARMUP is {options.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
+    if not cfg.SOLVER.MAX_ITER and not cfg.SOLVER.MAX_EPOCHS:
+        raise ValueError("SOLVER.MAX_ITER is 0: a run that prunes trains, so set it, or SOLVER.MAX_EPOCHS")
     term_weights(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
