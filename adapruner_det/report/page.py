@@ -16,6 +16,7 @@ import yaml
 
 from ..data.corrections import CORRECTED_COLUMN
 from ..data.pruned_datasets import check_fits
+from ..data.registration import specs_in_use
 from ..files import new_folder
 from ..pruning import Selection, decision
 from ..pruning.statistics import FILE as STATISTICS
@@ -201,8 +202,8 @@ class _Page:
         """What to type next."""
         folder, ratio = shlex.quote(str(self.folder)), f"{self.selection.keep_ratio:g}"
         new, compare = (shlex.quote(f"{self.folder}_{what}") for what in ("corrected", "compared"))
-        registered = self.config.get("DATASETS", {}).get("REGISTER", [])
-        data = "".join(f" --register {shlex.quote(text)}" for text in registered)
+        used = specs_in_use(self.config.get("DATASETS", {}))
+        data = "".join(f" --register {shlex.quote(text)}" for text in used)
         experiment = f"configs/experiments/{'cifar10_small' if self.classifies else 'detection_small'}.yaml"
         return {
             "cut": f"adapruner cut {folder} --keep-ratio {ratio} --corrections corrections.csv --output {new}",

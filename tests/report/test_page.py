@@ -149,7 +149,8 @@ def made(tmp_path_factory):
     make_statistics(records).save(folder)
     metrics = [{"iteration": i, "kept_ratio": 1 - i / 100, "alpha": 0.1 * i} for i in range(20)]
     (run / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in metrics))
-    config = {"DATASETS": {"TEST": ["tested"]}}
+    registered = ["others=voc:a:train", "tested=voc:b:test", "animals=voc:b:train"]
+    config = {"DATASETS": {"REGISTER": registered, "TRAIN": ["animals"], "TEST": ["tested"]}}
     make_record(records, folder, provenance={**Selection.load(folder).provenance, "config": json.dumps(config)})
     (run / "inference/tested").mkdir(parents=True)
     (run / "inference/tested/evaluation.json").write_text('{"images": 1234, "bbox": {"AP50": 61.2}}')
@@ -163,6 +164,7 @@ def test_sections_come_in_order_and_say_what_the_record_says(made):
     verdict = "Of 20 images 4 go: 2 as copies of an image that stays, 1 for doubtful labels, 1 by lot."
     assert verdict in page.text()
     assert "down to a ratio of 0.85 ;" in page.text()  # 3 of 20 have more against them than chance
+    assert ".yaml --register animals=voc:b:train --register tested=voc:b:test --keep-ratios 0.8" in page.text()
     assert "It has learnt what it judges by." in page.text() and "⚠" not in page.text()
     assert "61% AP50 on tested, 1,234 images it has not seen" in " ".join(f"{b} {a}" for a, b in tiles(page))
     record, data = Selection.load(folder), page.data()
