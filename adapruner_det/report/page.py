@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import logging
 import shlex
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -48,6 +49,8 @@ GROUPS = {  # a reason's colour, how the verdict says it, and a hint
 }
 _SHOWN_AS = dict(zip(decision.REASONS, (COPY, DOUBTFUL, DIFFICULTY, LOT)))
 
+logger = logging.getLogger(__name__)
+
 
 def write_report(
     folder: "str | Path",
@@ -58,6 +61,8 @@ def write_report(
     leaks: "Sequence[Pair] | None" = None,
 ) -> Path:
     """Writes report.html, thumbnails/ and lists of doubtful labels and of leaks into the folder of a selection.
+
+    Warns of a selecting model that is too young to judge images.
 
     Args:
         folder: of the selection, as a pruning run or `selection.py cut` leaves it.
@@ -78,6 +83,11 @@ def write_report(
     folder = Path(folder)
     page = _Page(folder, Selection.load(folder), records)
     costs = facts.costs(results) if results else None
+    if page.fitness and page.fitness.young:
+        why = page.fitness.young
+        logger.warning(
+            f"The selector is too young to trust, train it longer or on larger pictures: {why[0].lower()}{why[1:]}"
+        )
     page.tell_copies(read_image)
     if others:
         page.list_leaks(others, leaks_into(others, records, read_image) if leaks is None else leaks, records)

@@ -158,8 +158,10 @@ def made(tmp_path_factory):
     return records, folder, Parsed((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_sections_come_in_order_and_say_what_the_record_says(made):
+def test_sections_come_in_order_and_say_what_the_record_says(made, caplog):
     _, folder, page = made
+    write_report(folder, made[0], None, others=make_tested(folder.parent))
+    assert "too young" not in caplog.text and "Leaks: 1 of 2 images" in caplog.text
     assert page.of("section", "id") == SECTIONS
     verdict = "Of 20 images 4 go: 2 as copies of an image that stays, 1 for doubtful labels, 1 by lot."
     assert verdict in page.text()
@@ -213,12 +215,13 @@ def test_doubtful_labels_are_listed_for_annotation_tools(made):
     assert [image["file_name"] for image in coco.imgs.values()] == ["3.jpg"]
 
 
-def test_a_model_that_sees_nothing_is_too_young(made, tmp_path):
+def test_a_model_that_sees_nothing_is_too_young(made, tmp_path, caplog):
     records, _, _ = made
     make_record(records, tmp_path)
     make_statistics(records, sees_all=False).save(tmp_path)
     page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
     assert "Too young to trust." in page.text()
+    assert "too young to trust, train it longer or on larger pictures: it does not know well even" in caplog.text
 
 
 @pytest.mark.parametrize(
