@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,20 +100,16 @@ def check_keypoints(names: Sequence[str]) -> None:
 def check_masks(records: list[Record], mask_format: str) -> None:
     """Raises ValueError for an object without a segmentation, or with one of another format: Detectron2 names neither."""
 
-    def lacks_mask(annotation: Record) -> bool:
-        return not annotation.get("segmentation") and not annotation.get("iscrowd")
+    def masks_of(record: Record) -> list[Any]:
+        return [a.get("segmentation") for a in record.get("annotations", []) if not a.get("iscrowd")]
 
-    lacking = [record for record in records if any(map(lacks_mask, record.get("annotations", [])))]
+    lacking = [record for record in records if not all(masks_of(record))]
     if lacking:
         raise ValueError(
             f"MODEL.MASK_ON trains on masks, but {len(lacking)} of {len(records)} images have objects "
             f"without segmentation, such as {lacking[0]['file_name']}: add masks, or set MODEL.MASK_ON False"
         )
-
-    def has_rle(annotation: Record) -> bool:
-        return isinstance(annotation.get("segmentation"), dict) and not annotation.get("iscrowd")
-
-    rle = [record for record in records if any(map(has_rle, record.get("annotations", [])))]
+    rle = [record for record in records if any(isinstance(mask, dict) for mask in masks_of(record))]
     if rle and mask_format != "bitmask":
         raise ValueError(
             f"{len(rle)} of {len(records)} images have masks as RLE, such as {rle[0]['file_name']}, and INPUT.MASK_FORMAT "
@@ -138,16 +135,14 @@ def split_off_crowds(records: list[Record]) -> tuple[list[Record], list[Record]]
 
     Detectron2 leaves crowds out, and would train on such an image as if there was nothing in it.
     """
-    records_with_crowds = [r for r in records if r.get("annotations") and all(map(_is_crowd, r["annotations"]))]
+    records_with_crowds = [
+        r for r in records if r.get("annotations") and all(a.get("iscrowd") for a in r["annotations"])
+    ]
     if not records_with_crowds:
         return records, []
     logger.info(f"{len(records_with_crowds)} images have crowds or ignored regions only; they are not trained on")
     others = {id(record) for record in records_with_crowds}
     return [record for record in records if id(record) not in others], records_with_crowds
-
-
-def _is_crowd(annotation: Record) -> bool:
-    return bool(annotation.get("iscrowd"))
 
 
 def split_competing(records: list[Record], empty_images: str) -> tuple[list[Record], list[Record]]:

@@ -64,16 +64,6 @@ def find_path(path: str) -> str:
     )
 
 
-def check_same_metadata(name: str, metadata: Mapping[str, object]) -> None:
-    """Raises ValueError if data set `name` is registered with other metadata than this."""
-    present = MetadataCatalog.get(name).as_dict()
-    differences = [
-        f"{key} {present.get(key)!r}, now {value!r}" for key, value in metadata.items() if present.get(key) != value
-    ]
-    if differences:
-        raise ValueError(f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name.")
-
-
 def register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record]]) -> None:
     """Registers a data set with Detectron2; again with the same metadata is no fault.
 
@@ -81,7 +71,12 @@ def register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record
         ValueError: `name` is registered with other metadata.
     """
     if name in DatasetCatalog:
-        check_same_metadata(name, metadata)
+        present = MetadataCatalog.get(name).as_dict()
+        differences = [f"{k} {present.get(k)!r}, now {v!r}" for k, v in metadata.items() if present.get(k) != v]
+        if differences:
+            raise ValueError(
+                f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name."
+            )
         return
     # Metadata first: it may refuse, and a data set that is registered without it is worse than none.
     MetadataCatalog.get(name).set(**metadata)

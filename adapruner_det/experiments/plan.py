@@ -215,8 +215,8 @@ def _plus(stage: Stage, *overrides: str) -> Stage:
 
 def _data_key(cfg: CfgNode) -> tuple:
     """What the training records depend on; a name means one data set in a process."""
-    data, task = cfg.DATASETS, (cfg.MODEL.META_ARCHITECTURE, cfg.CLASSIFICATION.dump())
-    return (*task, tuple(data.TRAIN), data.ON_INVALID, data.SELECTION)
+    data = cfg.DATASETS
+    return cfg.MODEL.META_ARCHITECTURE, tuple(data.TRAIN), data.ON_INVALID, data.SELECTION
 
 
 def _counting(cfg: CfgNode, what: str) -> CfgNode:

@@ -417,7 +417,6 @@ WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOS
     ({"ADAPRUNER.WARMUP": 150.0}, "ADAPRUNER.WARMUP is 150.0; it is a share"),
     ({"ADAPRUNER.KEEP_RATIO": 80.0}, "settings of ADAPRUNER do not work: keep_ratio"),
     ({"ADAPRUNER.KEEP_RATIO": 0.99}, "keep_ratio 0.99 of 20 samples is all of them: use a ratio from 0.05 to 0.95"),
-    ({"ADAPRUNER.KEEP_RATIO": 0.02}, "keep_ratio 0.02 of 20 samples is none of them: use a ratio from 0.05 to 0.95"),
     ({"DATASETS.SELECTION": "some/folder"}, "DATASETS.SELECTION is set"),
     ({"MODEL.MASK_ON": True}, "18 of 20 images have objects without segmentation, such as .*img00"),
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off. and at most 1e.09; got -1.0"),
