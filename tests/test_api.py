@@ -9,7 +9,7 @@ from conftest import ROOT, write_voc_folder
 
 import adapruner_det
 from adapruner_det.commands import options, train_net
-from adapruner_det.engine import setup
+from adapruner_det.engine import load_config, setup
 
 QUICK = {"SOLVER.MAX_ITER": 4, "SOLVER.IMS_PER_BATCH": 4, "INPUT.MIN_SIZE_TRAIN": "(64,)"}
 
@@ -61,6 +61,13 @@ def test_a_command_says_what_it_does_in_a_few_lines(data, tmp_path):
     about = [line.split()[0] for line in said.splitlines()]
     assert about.index("output") < 12 and "result" in about and "mine_test: AP" in said
     assert "ADAPRUNER.RANDOM: without effect" in said
+
+
+@pytest.mark.parametrize(
+    "file, form", [("cifar10/prune_small.yaml", "ids"), ("bccd/prune_yolov3_tiny_R18.yaml", "yolo")]
+)
+def test_the_list_that_is_advised_suits_the_task(file, form):
+    assert train_net.list_format(load_config(str(ROOT / "configs" / file))) == form
 
 
 @pytest.mark.parametrize("by_config", [True, False])

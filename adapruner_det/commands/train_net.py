@@ -122,6 +122,11 @@ def data_words(args: argparse.Namespace, cfg: "CfgNode") -> list[str]:
     return [*words, *(word for option, values in named.items() for value in values for word in (option, value))]
 
 
+def list_format(cfg: "CfgNode") -> str:
+    """The format of `adapruner export` that suits the task: YOLO's has boxes."""
+    return "ids" if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier" else "yolo"
+
+
 def _tell_selection(args: argparse.Namespace, cfg: "CfgNode") -> None:
     """The verdict, and what to type next."""
     import shlex
@@ -140,7 +145,7 @@ def _tell_selection(args: argparse.Namespace, cfg: "CfgNode") -> None:
     commands = (
         ["cut", folder, "--keep-ratio", f"{selection.keep_ratio:g}", "--corrections", "corrections.csv", "--output", f"{output}_corrected"],
         ["train", *data_words(args, cfg), "--selection", folder, "--output", f"{output}_trained"],
-        ["export", folder, "--format", "yolo", "--output", f"{output}_export"],
+        ["export", folder, "--format", list_format(cfg), "--output", f"{output}_export"],
     )  # fmt: skip
     for command in commands:
         say("next", f"adapruner {shlex.join(command)}")
