@@ -54,7 +54,8 @@ def recognise(data: str, preferred: tuple[str, ...] = TRAINING) -> Recognised:
     if form == "coco" and part and path.is_file():
         parts, part = {path.stem: f"{path}:{part}"}, path.stem
     chosen = _choose(data, parts, part, preferred)
-    tested = "" if part else next((name for name in _matching(parts, TESTING) if name != chosen), "")
+    unseen = (name for name in _matching(parts, TESTING) if name.lower() not in chosen.lower())  # trainval holds val
+    tested = "" if part else next(unseen, "")
     others = sorted(set(parts) - {chosen})
     text = f"{path} is {_FORMATS[form][1]}" + (f", {chosen}" if chosen else "")
     text += f" (others: {first_few(others, 6)}; {path}:{others[0]} takes one)" if others else ""

@@ -38,6 +38,13 @@ def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str
     return name
 
 
+def specs_in_use(datasets: Mapping[str, Any]) -> list[str]:
+    """The specs of DATASETS.REGISTER that are trained on, then those that are tested on."""
+    specs = {spec.partition("=")[0]: spec for spec in datasets.get("REGISTER", ())}
+    names = dict.fromkeys([*datasets.get("TRAIN", ()), *datasets.get("TEST", ())])
+    return [specs[name] for name in names if name in specs]
+
+
 def find_path(path: str) -> str:
     """An existing file or folder: as given, or in Detectron2's dataset folder.
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""How the time and memory of a selection grow with the images: statistics to a written record, and back.
+"""How the time and memory of a selection grow with the images: statistics to a written record and its page, and back.
 
     python projects/benchmark/growth.py --sizes 1e3 1e4 1e5 --output docs/performance_growth
 
-Made-up images of 20 classes with 4 boxes and 128 features each, a tenth of them near-copies of others. Each size runs in
-a process of its own, on one thread. Writes OUTPUT.csv and OUTPUT.png; seconds are of the process's CPU.
+Made-up images of 20 classes with 4 boxes and 128 features each, a tenth of them near-copies of others; the page shows 100
+pictures of 480 x 360 under all these names. Each size runs in a process of its own, on one thread. Writes OUTPUT.csv and
+OUTPUT.png; seconds are of the process's CPU.
 """
 
 import argparse
@@ -16,13 +17,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from adapruner_det.engine import load_config  # noqa: F401  # first: it quiets imports
 
-CLASSES, BOXES, FEATURES = 20, 4, 128
+CLASSES, BOXES, FEATURES, PICTURES = 20, 4, 128, 100
 
 
-def made_up(num):
+def make_pictures(folder):
+    """Blocks of grey, as large as a photograph's JPEG."""
+    folder.mkdir(parents=True)
+    for i in range(PICTURES):
+        blocks = np.random.default_rng(i).integers(0, 256, (90, 120), dtype=np.uint8)
+        Image.fromarray(blocks).convert("RGB").resize((480, 360)).save(folder / f"{i}.jpg", quality=90)
+
+
+def made_up(num, folder):
     """Records as a reader gives them, and the statistics of a model."""
     from dataclasses import replace
 
@@ -38,7 +48,7 @@ def made_up(num):
     corners = random.uniform(0, 300, (num, BOXES, 2)).round(1)
     boxes = np.concatenate([corners, corners + 40], axis=2)
     records = [
-        {"file_name": f"{i:07}.jpg", "image_id": f"{i:07}", "dataset_name": "growth", "height": 360, "width": 480,
+        {"file_name": str(folder / f"{i % PICTURES}.jpg"), "image_id": f"{i:07}", "dataset_name": "growth", "height": 360, "width": 480,
          "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(classes[i])} for box in own]}
         for i, own in enumerate(boxes.tolist())
     ]  # fmt: skip
@@ -60,8 +70,10 @@ def measure(num, connection):
     from adapruner_det.data.selection_lists import write_selection
     from adapruner_det.data.selection_record import make_selection
     from adapruner_det.engine.select import solve_again
+    from adapruner_det.report.page import PAGE, write_report
 
-    seconds, folder = {}, Path(tempfile.mkdtemp()) / "selection"
+    seconds, run = {}, Path(tempfile.mkdtemp())
+    folder, pictures = run / "selection", run / "pictures"
 
     def timed(name, function):
         start = time.process_time()
@@ -69,7 +81,8 @@ def measure(num, connection):
         seconds[name] = time.process_time() - start
         return made
 
-    records, statistics = made_up(num)
+    make_pictures(pictures)
+    records, statistics = made_up(num, pictures)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     solved = timed("solving", lambda: adapruner(statistics, 0.8, 0))
     selection = timed("making the record", lambda: make_selection(
@@ -78,8 +91,16 @@ def measure(num, connection):
     timed("writing", lambda: write_selection(selection, folder, statistics))
     timed("another ratio, from the files", lambda: solve_again(folder, 0.6))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
-    connection.send({"images": num, **seconds, "GB before": before, "GB at most": peak, "MB on disk": disk})
+    disk = size(folder)
+    timed("its page", lambda: write_report(folder, records, None))
+    page = (folder / PAGE).stat().st_size / 2**20
+    connection.send({"images": num, **seconds, "GB before": before, "GB at most": peak, "MB on disk": disk,
+                     "MB of the page": page, "MB beside it": size(folder) - disk - page})  # fmt: skip
+
+
+def size(folder):
+    """MB of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
 def draw(table, path):

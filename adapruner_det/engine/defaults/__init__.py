@@ -44,7 +44,11 @@ def choose(cfg: CfgNode, records: Sequence[Record], given: Collection[str]) -> C
     pairs |= _length(cfg, len(records), classifies, given)
     pairs["DATALOADER.NUM_WORKERS"] = 0 if _on_cpu(cfg) else min(4, os.cpu_count() or 1)
     epochs, batch = pairs.get("SOLVER.MAX_EPOCHS"), pairs["SOLVER.IMS_PER_BATCH"]
-    lines += [("length", f"{epochs:g} epochs (--epochs), {batch} images at a time")] if epochs else []
+    lines += (
+        [("length", f"{epochs:g} epoch{'' if epochs == 1 else 's'} (--epochs), {batch} images at a time")]
+        if epochs
+        else []
+    )
     return Chosen({key: value for key, value in pairs.items() if key not in given}, lines)
 
 
