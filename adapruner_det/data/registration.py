@@ -1,7 +1,7 @@
 """Registers data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ def check_same_metadata(name: str, metadata: Mapping[str, object]) -> None:
         raise ValueError(f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name.")
 
 
-def register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record]]) -> None:
+def register(name: str, metadata: dict[str, Any], load: Callable[[], Sequence[Record]]) -> None:
     """Registers a data set with Detectron2; again with the same metadata is no fault.
 
     Raises:
