@@ -151,6 +151,7 @@ def _category_list(json_file: PathLike) -> list[Any]:
 
 def _used_categories(json_file: PathLike) -> set[str]:
     """Ids of categories that objects have, as strings."""
+
     def used(lists: Iterable[tuple[str, list[Any]]]) -> set[str]:
         entries = (entry for key, entries in lists if key == "annotations" for entry in entries)
         return {str(entry.get("category_id")) for entry in entries if isinstance(entry, dict)}

@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar, overload
+from typing import IO, Any, TypeVar, overload
 
 import numpy as np
 
@@ -61,14 +61,25 @@ class SerializedRecords(Sequence[Record]):
         made._starts, made._ends = self._starts[places], self._ends[places]
         return made
 
-    def __reduce__(self) -> Any:
-        return _restored, (bytes(self._content), self._starts, self._ends, self._common)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_content": bytes(self._content)}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _content=memoryview(state["_content"]))
 
-def _restored(content: bytes, starts: np.ndarray, ends: np.ndarray, common: Record) -> SerializedRecords:
-    made = object.__new__(SerializedRecords)
-    made._content, made._starts, made._ends, made._common = memoryview(content), starts, ends, common
-    return made
+    def save(self, file: IO[bytes]) -> "SerializedRecords":
+        """Writes what they are made of into a file, and returns these without it, for `reading`."""
+        np.save(file, np.frombuffer(self._content, np.uint8))
+        return self._of(b"")
+
+    def reading(self, path: str) -> "SerializedRecords":
+        """These, made of what was saved to a file, which all processes of a machine hold once."""
+        return self._of(np.load(path, mmap_mode="r").data)
+
+    def _of(self, content: "bytes | memoryview") -> "SerializedRecords":
+        made = self._at(slice(None))
+        made._content = memoryview(content)
+        return made
 
 
 def chosen_records(records: Records, chosen: Sequence[bool]) -> Records:

@@ -1,7 +1,7 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -30,7 +30,7 @@ class ClassificationTask:
     """Images with one class each; see `engine.tasks.Task`."""
 
     @staticmethod
-    def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
+    def load_dataset(cfg: CfgNode, name: str) -> Sequence[dict]:
         """A training set has the wrong classes of CLASSIFICATION.LABEL_NOISE."""
         records = _load_clean(name)
         options = cfg.CLASSIFICATION
@@ -40,21 +40,21 @@ class ClassificationTask:
         return flip_labels(records, options.LABEL_NOISE, options.LABEL_NOISE_SEED, num_classes)
 
     @staticmethod
-    def load_records(cfg: CfgNode) -> list[dict]:
+    def load_records(cfg: CfgNode) -> Sequence[dict]:
         records = training_records(cfg, lambda name: ClassificationTask.load_dataset(cfg, name))
         check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
         return records
 
     @staticmethod
-    def split_competing(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
+    def split_competing(cfg: CfgNode, records: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
         return records, []
 
     @staticmethod
-    def split_trainable(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
+    def split_trainable(cfg: CfgNode, records: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
         return records, []
 
     @staticmethod
-    def adapt_model(model: nn.Module, records: list[dict]) -> None:
+    def adapt_model(model: nn.Module, records: Sequence[dict]) -> None:
         """Gives the model the mean and deviation of its training images, unless its weights brought theirs."""
         model = cast(ImageClassifier, model)
         if not model.has_pixel_statistics:
@@ -63,7 +63,7 @@ class ClassificationTask:
             model.set_pixel_statistics(*pixel_statistics(images))
 
     @staticmethod
-    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler) -> Iterator[dict]:
+    def train_loader(cfg: CfgNode, records: Sequence[dict], sampler: ResumableSampler) -> Iterator[dict]:
         return training_batches(cfg, records, sampler)
 
     @staticmethod
@@ -79,19 +79,19 @@ class ClassificationTask:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
 
     @staticmethod
-    def labelled(records: list[dict]) -> Statistics:
+    def labelled(records: Sequence[dict]) -> Statistics:
         return classification_statistics.labelled(records)
 
     @staticmethod
-    def class_counts(records: list[dict]) -> Tensor:
+    def class_counts(records: Sequence[dict]) -> Tensor:
         return torch.from_numpy(classification_statistics.labelled(records).counts)
 
     @staticmethod
-    def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
+    def statistics(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> Statistics:
         return classification_statistics.statistics_of(cfg, cast(ImageClassifier, model), records)
 
     @staticmethod
-    def object_features(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
+    def object_features(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> np.ndarray:
         return classification_statistics.last_layer_of(cfg, cast(ImageClassifier, model), records).features
 
     @staticmethod
@@ -99,7 +99,7 @@ class ClassificationTask:
         return batch["image_index"]
 
 
-def _load_clean(name: str) -> list[dict]:
+def _load_clean(name: str) -> Sequence[dict]:
     """The records of a classification data set, whatever CLASSIFICATION.LABEL_NOISE is."""
     kind = MetadataCatalog.get(name).get("evaluator_type")
     if name not in DatasetCatalog or kind != "classification":

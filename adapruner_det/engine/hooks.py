@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -46,7 +47,7 @@ class AdaPrunerHook(HookBase):
         folder: where the selection goes.
     """
 
-    def __init__(self, competing: list[dict], others: list[dict], keep_others: bool, folder: str):
+    def __init__(self, competing: Sequence[dict], others: Sequence[dict], keep_others: bool, folder: str):
         self.competing = competing
         self.others = others
         self.keep_others = keep_others
@@ -112,9 +113,8 @@ class AdaPrunerHook(HookBase):
         self.trainer.progress.phase("page")
         try:
             tested = [task.load_dataset(cfg, name) for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
-            page = write_report(
-                self.folder, self.competing + self.others, partial(task.read_image, cfg), others=sum(tested, [])
-            )
+            records, others = [*self.competing, *self.others], [record for own in tested for record in own]
+            page = write_report(self.folder, records, partial(task.read_image, cfg), others=others)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             logger.warning(f"No page was made ({why}); `adapruner report {self.folder}` makes it")
