@@ -9,6 +9,7 @@ from conftest import ROOT, write_voc_folder
 
 import adapruner_det
 from adapruner_det.commands import options, train_net
+from adapruner_det.engine import load_config, setup
 
 QUICK = {"SOLVER.MAX_ITER": 4, "SOLVER.IMS_PER_BATCH": 4, "INPUT.MIN_SIZE_TRAIN": "(64,)"}
 
@@ -50,8 +51,8 @@ def test_a_command_says_what_it_does_in_a_few_lines(data, tmp_path):
     assert "\x1b" not in said and "\r" not in said
     lines = said.splitlines()
     about = [line.split()[0] for line in lines]
-    assert about[:6] == ["data", "model", "images", "device", "phases", "output"]
-    assert about[-5:] == ["verdict", "page", "next", "next", "next"] and len(lines) <= 17, said
+    assert about[:7] == ["data", "test", "model", "images", "device", "phases", "output"]
+    assert about[-6:] == ["result", "verdict", "page", "next", "next", "next"] and len(lines) <= 19, said
     log = (run / "log.txt").read_text()
     assert "\x1b" not in log and "Running with full config" in log and lines[0] in log
 
@@ -60,6 +61,28 @@ def test_a_command_says_what_it_does_in_a_few_lines(data, tmp_path):
     about = [line.split()[0] for line in said.splitlines()]
     assert about.index("output") < 12 and "result" in about and "mine_test: AP" in said
     assert "ADAPRUNER.RANDOM: without effect" in said
+
+
+@pytest.mark.parametrize("model, form", [("ImageClassifier", "ids"), ("YOLOv3Tiny", "yolo")])
+def test_the_list_that_is_advised_suits_the_task(model, form):
+    cfg = load_config(opts=["MODEL.META_ARCHITECTURE", model])
+    assert train_net.list_format(cfg) == form
+
+
+@pytest.mark.parametrize("by_config", [True, False])
+def test_the_command_that_trains_next_names_the_data_of_the_run(data, tmp_path, clean_catalogs, by_config):
+    words = ["--config-file", str(ROOT / "configs/bccd/prune_yolov3_tiny_R18.yaml")] if by_config else [str(data)]
+    for name, part in (("a", "trainval"), ("b", "test"))[not by_config :]:
+        words += ["--register", f"{name}=voc:{data}:{part}"]
+    args = options.parse("prune", [*words, "--test", "b", "--output", str(tmp_path / "pruned")])
+    cfg = setup(args)
+    again = setup(options.parse("train", [*train_net.data_words(args, cfg), "--output", str(tmp_path / "trained")]))
+    trained_on = "a" if by_config else "mine_trainval"
+    assert (
+        (again.DATASETS.TRAIN, again.DATASETS.TEST)
+        == (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
+        == ((trained_on,), ("b",))
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +94,7 @@ def test_a_command_says_what_it_does_in_a_few_lines(data, tmp_path):
         (["MODEL.DEVICE", "cuda"], "torch sees no GPU here: add MODEL.DEVICE cpu"),
         (
             ["--register", "b=voc:{data}:test"],
-            "b: registered, but neither trained on (mine_trainval) nor evaluated on (none)",
+            "b: registered, but neither trained on (mine_trainval) nor evaluated on (mine_test)",
         ),
     ],
 )

@@ -23,7 +23,8 @@ from .dataset_pruning_solver import Influences, Removal, largest_removable, smal
 from .el2n import prediction_errors
 from .scores import scores_of_order
 
-DAMPING = 5e-4  # the L2 penalty that the classifiers of configs/ are trained with (SOLVER.WEIGHT_DECAY)
+# Of the penalty DAMPING/2 ||theta||^2, bias included, that the classifiers of configs/ are trained with (WEIGHT_DECAY).
+DAMPING = 5e-4
 MAX_EXACT = 2000  # parameters P C; more make the factorisation and the (N, P C) influences too large
 BLOCK = 4096  # images whose float64 gradients are held at a time
 
@@ -67,19 +68,16 @@ def random_change(influences: Influences, count: int) -> float:
     return float(np.sqrt(share * (total - count) / max(1, total - 1) * spread + share**2 * square_of_sum))
 
 
-def last_layer_influences(layer: LastLayer, labels: np.ndarray, damping: float = DAMPING) -> Influences:
-    """What leaving out each image does to weights and bias of the last layer, (1/N) H^-1 grad L_i.
-
-    `damping` is the weight of the penalty damping/2 ||theta||^2 of the training loss, which includes the bias.
-    """
+def last_layer_influences(layer: LastLayer, labels: np.ndarray) -> Influences:
+    """What leaving out each image does to weights and bias of the last layer, (1/N) H^-1 grad L_i."""
     size = (layer.features.shape[1] + 1) * layer.probabilities.shape[1]
     method = exact_influences if size <= MAX_EXACT else kronecker_influences
-    return method(layer, labels, damping)
+    return method(layer, labels, DAMPING)
 
 
 def exact_influences(layer: LastLayer, labels: np.ndarray, damping: float) -> Influences:
     """With the exact Hessian; of `left` (N, P C) a row is the change of the (P, C) parameters, flattened."""
-    inputs, probabilities = _in_float64(layer)
+    inputs, probabilities = layer.inputs, layer.probabilities.astype(float)
     errors = prediction_errors(probabilities, labels)
     factor = cho_factor(hessian(layer, damping))
     vectors = np.empty((len(labels), len(factor[0])), np.float32)
@@ -96,7 +94,7 @@ def kronecker_influences(layer: LastLayer, labels: np.ndarray, damping: float) -
     Both are damped so that their product is by about `damping`, split by their mean eigenvalues (Martens and Grosse
     2015, section 6.3).
     """
-    inputs, probabilities = _in_float64(layer)
+    inputs, probabilities = layer.inputs, layer.probabilities.astype(float)
     count, num_inputs, num_classes = len(labels), inputs.shape[1], probabilities.shape[1]
     of_inputs = inputs.T @ inputs / count
     of_outputs = (np.diag(probabilities.sum(axis=0)) - probabilities.T @ probabilities) / count
@@ -111,7 +109,7 @@ def kronecker_influences(layer: LastLayer, labels: np.ndarray, damping: float) -
 
 def hessian(layer: LastLayer, damping: float) -> np.ndarray:
     """Of the mean cross-entropy and damping/2 ||theta||^2, (P C, P C); parameters as (P, C), flattened."""
-    inputs, probabilities = _in_float64(layer)
+    inputs, probabilities = layer.inputs, layer.probabilities.astype(float)
     num_inputs, num_classes = inputs.shape[1], probabilities.shape[1]
     blocks = np.empty((num_inputs, num_classes, num_inputs, num_classes))
     for i in range(num_classes):
@@ -121,9 +119,3 @@ def hessian(layer: LastLayer, damping: float) -> np.ndarray:
     result = blocks.reshape(num_inputs * num_classes, -1)
     result[np.diag_indices_from(result)] += damping
     return result
-
-
-def _in_float64(layer: LastLayer) -> tuple[np.ndarray, np.ndarray]:
-    """(h, 1), (N, P), and p, (N, C)."""
-    inputs = np.pad(layer.features.astype(float), ((0, 0), (0, 1)), constant_values=1)
-    return inputs, layer.probabilities.astype(float)

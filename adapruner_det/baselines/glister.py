@@ -74,8 +74,8 @@ def greedy_order(
         rate: eta, what the gradient of one chosen image is multiplied by.
         rounds: number of blocks that the candidates are chosen in. N rounds: one by one.
     """
-    inputs, errors = _with_bias(candidates.features), prediction_errors(candidates.probabilities.astype(float), labels)
-    held_out_inputs = _with_bias(held_out.features)
+    inputs, errors = candidates.inputs, prediction_errors(candidates.probabilities.astype(float), labels)
+    held_out_inputs = held_out.inputs
     # The softmax takes any logits that differ from the layer's own by a number an image.
     logits = np.log(np.maximum(held_out.probabilities, np.finfo(np.float32).tiny), dtype=np.float64)
     moved = np.zeros((logits.shape[1], inputs.shape[1]))  # (C, B), the summed gradients of the chosen
@@ -89,11 +89,6 @@ def greedy_order(
         moved += errors[order[-1]].T @ inputs[order[-1]]
         remaining = np.delete(remaining, best)
     return np.concatenate(order)
-
-
-def _with_bias(features: np.ndarray) -> np.ndarray:
-    """(N, F) features as (N, B) float64, the last input 1."""
-    return np.pad(features.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
 
 
 def _rows(layer: LastLayer, index: np.ndarray) -> LastLayer:

@@ -25,7 +25,7 @@ def moso(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
 def agreement_of_gradients(layer: LastLayer, labels: np.ndarray) -> np.ndarray:
     """The product of each image's gradient with the mean of the others', (N,) float64."""
     errors = prediction_errors(layer.probabilities, labels).astype(np.float64)
-    inputs = np.pad(layer.features.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
+    inputs = layer.inputs
     with_all = np.einsum("nc,cf,nf->n", errors, errors.T @ inputs, inputs, optimize=True)
     with_itself = np.square(errors).sum(axis=1) * np.square(inputs).sum(axis=1)
     return (with_all - with_itself) / max(1, len(errors) - 1)

@@ -61,6 +61,7 @@ def parse_arguments():
     )
 
     command.add_argument("--corrections", metavar="FILE", help="choices of your own, as report.html saves them")
+    command.add_argument("--no-page", action="store_true", help="write no report.html, which takes longer than the cut")
     _add_register(command)
 
     command = commands.add_parser("report", help="write report.html, a page to look at, into a selection")

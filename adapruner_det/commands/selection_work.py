@@ -51,21 +51,25 @@ def cut(args):
     selection = correct(selection, args.corrections)
     write_selection(selection, args.output, statistics)
     print(f"{summary(selection)}\nwritten to {args.output}")
-    try:
-        _, by_name, others, read_image = _data_of(args.output, register=args.register)
-        page = write_report(args.output, list(chain.from_iterable(by_name.values())), read_image, others=others)
-    except (KeyError, OSError, ValueError) as problem:
-        why = " ".join(str(problem).split())[:200]
-        print(
-            f"no page was made ({why}); `adapruner report {args.output}` makes it, with --register if the data has moved"
-        )
-    else:
-        print(f"what goes and why, to look at and correct: {page}")
+    if not args.no_page:
+        _try_page(args.output, args.register)
     if statistics is None and selection.method in METHODS and METHODS[selection.method].looks_at_ratio:
         print(
             f"the scores of {selection.method} depend on the ratio they were made for: "
             f"adapruner score {selection.method} --keep-ratio {args.keep_ratio} may choose otherwise"
         )
+
+
+def _try_page(folder, register):
+    """Writes the page of a selection that is whole without it, or says why there is none."""
+    try:
+        _, by_name, others, read_image = _data_of(folder, register=register)
+        page = write_report(folder, list(chain.from_iterable(by_name.values())), read_image, others=others)
+    except (KeyError, OSError, ValueError) as problem:
+        why = " ".join(str(problem).split())[:200]
+        print(f"no page was made ({why}); `adapruner report {folder}` makes it, with --register if the data has moved")
+    else:
+        print(f"what goes and why, to look at and correct: {page}")
 
 
 def random(args):

@@ -109,6 +109,24 @@ def _tell(args: argparse.Namespace, cfg: "CfgNode", results: dict[str, Any]) -> 
         say("weights", str(Path(cfg.OUTPUT_DIR) / "model_final.pth"))
 
 
+def data_words(args: argparse.Namespace, cfg: "CfgNode") -> list[str]:
+    """What names the data of a run on the command line of `adapruner train`."""
+    from adapruner_det.data.registration import specs_in_use
+
+    named = {
+        "--register": args.register if args.data else specs_in_use(cfg.DATASETS),
+        "--train": () if args.data else cfg.DATASETS.TRAIN,
+        "--test": args.test if args.data else cfg.DATASETS.TEST,
+    }
+    words = [args.data] if args.data else []
+    return [*words, *(word for option, values in named.items() for value in values for word in (option, value))]
+
+
+def list_format(cfg: "CfgNode") -> str:
+    """The format of `adapruner export` that suits the task: YOLO's has boxes."""
+    return "ids" if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier" else "yolo"
+
+
 def _tell_selection(args: argparse.Namespace, cfg: "CfgNode") -> None:
     """The verdict, and what to type next."""
     import shlex
@@ -121,16 +139,13 @@ def _tell_selection(args: argparse.Namespace, cfg: "CfgNode") -> None:
     output = cfg.OUTPUT_DIR.rstrip("/")
     folder = f"{output}/selection"
     selection = Selection.load(folder)
-    data = [args.data] if args.data else [word for spec in cfg.DATASETS.REGISTER for word in ("--register", spec)]
-    if not args.data:
-        data += [word for name in cfg.DATASETS.TRAIN for word in ("--train", name)]
     say("verdict", verdict(selection))
     if Path(folder, PAGE).is_file():
         say("page", f"{folder}/{PAGE}: what goes and why, to look at and to correct; then")
     commands = (
         ["cut", folder, "--keep-ratio", f"{selection.keep_ratio:g}", "--corrections", "corrections.csv", "--output", f"{output}_corrected"],
-        ["train", *data, "--selection", folder, "--output", f"{output}_trained"],
-        ["export", folder, "--format", "yolo", "--output", f"{output}_export"],
+        ["train", *data_words(args, cfg), "--selection", folder, "--output", f"{output}_trained"],
+        ["export", folder, "--format", list_format(cfg), "--output", f"{output}_export"],
     )  # fmt: skip
     for command in commands:
         say("next", f"adapruner {shlex.join(command)}")

@@ -100,20 +100,16 @@ def check_keypoints(names: Sequence[str]) -> None:
 def check_masks(records: Sequence[Record], mask_format: str) -> None:
     """Raises ValueError for an object without a segmentation, or with one of another format: Detectron2 names neither."""
 
-    def lacks_mask(annotation: Record) -> bool:
-        return not annotation.get("segmentation") and not annotation.get("iscrowd")
+    def masks_of(record: Record) -> list[Any]:
+        return [a.get("segmentation") for a in record.get("annotations", []) if not a.get("iscrowd")]
 
-    lacking = [record for record in records if any(map(lacks_mask, record.get("annotations", [])))]
+    lacking = [record for record in records if not all(masks_of(record))]
     if lacking:
         raise ValueError(
             f"MODEL.MASK_ON trains on masks, but {len(lacking)} of {len(records)} images have objects "
             f"without segmentation, such as {lacking[0]['file_name']}: add masks, or set MODEL.MASK_ON False"
         )
-
-    def has_rle(annotation: Record) -> bool:
-        return isinstance(annotation.get("segmentation"), dict) and not annotation.get("iscrowd")
-
-    rle = [record for record in records if any(map(has_rle, record.get("annotations", [])))]
+    rle = [record for record in records if any(isinstance(mask, dict) for mask in masks_of(record))]
     if rle and mask_format != "bitmask":
         raise ValueError(
             f"{len(rle)} of {len(records)} images have masks as RLE, such as {rle[0]['file_name']}, and INPUT.MASK_FORMAT "

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 from tqdm.contrib.concurrent import thread_map
 
 from .pictures import depth_fault
-from .validation import InvalidDatasetError, PathLike, Problem, Record, raise_or_warn
+from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record
 
 _CHUNK = 128  # images a thread reads at a time
 _THREADS = min(4, os.cpu_count() or 1)  # decoding leaves Python's lock for large pictures only
@@ -71,25 +71,22 @@ def read_sizes(records: Sequence[Record]) -> list[tuple[int, int]]:
     return sizes
 
 
-def drop_unreadable(
-    records: list[Record], source: PathLike, on_invalid: str, problems: Sequence[Problem] = ()
-) -> list[Record]:
+def drop_unreadable(records: list[Record], source: PathLike, on_invalid: str) -> list[Record]:
     """The records whose pictures can be decoded, JPEGs at an eighth of their size; what was found is remembered.
 
     Args:
         source: the data's name in messages.
         on_invalid: "error" raises; otherwise problems are logged, and their images left out.
-        problems: further ones, of images that are not among the records.
 
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "error", or no record is left.
     """
     faults = thread_map(_fault, records, max_workers=_THREADS, desc="Checking pictures", chunksize=1, **_PROGRESS)
-    good = [record for record, fault in zip(records, faults) if not fault]
-    problems = [*problems, *(Problem(_source(record), fault) for record, fault in zip(records, faults) if fault)]
-    if problems:
-        raise_or_warn(problems, str(source), on_invalid, len(good) + len(problems), len(good), num_objects=0)
-    return good
+    findings = Findings(on_invalid)
+    for record, fault in zip(records, faults):
+        if fault:
+            findings.add(record["image_id"], Problem(_source(record), fault), unusable=True)
+    return findings.usable(records, len(records), str(source))
 
 
 _known: dict[tuple[str, str, int], str] = {}  # faults by file, member and time: data sets are loaded several times

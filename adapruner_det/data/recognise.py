@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from ..pruning.names import first_few
 from .registration import find_path
 from .yolo import read_data_yaml
 
@@ -53,10 +54,11 @@ def recognise(data: str, preferred: tuple[str, ...] = TRAINING) -> Recognised:
     if form == "coco" and part and path.is_file():
         parts, part = {path.stem: f"{path}:{part}"}, path.stem
     chosen = _choose(data, parts, part, preferred)
-    tested = "" if part else next((name for name in _matching(parts, TESTING) if name != chosen), "")
+    unseen = (name for name in _matching(parts, TESTING) if name.lower() not in chosen.lower())  # trainval holds val
+    tested = "" if part else next(unseen, "")
     others = sorted(set(parts) - {chosen})
     text = f"{path} is {_FORMATS[form][1]}" + (f", {chosen}" if chosen else "")
-    text += f" (others: {_some(others)}; {path}:{others[0]} takes one)" if others else ""
+    text += f" (others: {first_few(others, 6)}; {path}:{others[0]} takes one)" if others else ""
     return Recognised(_spec(form, path, chosen, parts), _spec(form, path, tested, parts) if tested else "", text)
 
 
@@ -73,10 +75,10 @@ def _parted(data: str) -> tuple[Path, str]:
 
 def _choose(data: str, parts: dict[str, str], part: str, preferred: tuple[str, ...]) -> str:
     if part and part not in parts:
-        raise ValueError(f"{data}: there is no {part!r}, but {_some(sorted(parts))}")
+        raise ValueError(f"{data}: there is no {part!r}, but {first_few(sorted(parts), 6)}")
     chosen = part or next(_matching(parts, preferred), next(iter(parts)) if len(parts) == 1 else None)
     if chosen is None:
-        raise ValueError(f"{data} has {_some(sorted(parts))}: say which, {data}:{min(parts)}")
+        raise ValueError(f"{data} has {first_few(sorted(parts), 6)}: say which, {data}:{min(parts)}")
     return chosen
 
 
@@ -99,10 +101,6 @@ def _spec(form: str, path: Path, part: str, parts: dict[str, str]) -> str:
 def _name(*words: str) -> str:
     stems = [Path(word).name for word in words if word]
     return re.sub(r"[^\w.-]+", "_", "_".join(stems)) or "data"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _unknown(path: Path, found: dict[str, dict[str, str]]) -> str:

@@ -38,6 +38,13 @@ def register_from_spec(spec: str, formats: Mapping[str, Format], on_invalid: str
     return name
 
 
+def specs_in_use(datasets: Mapping[str, Any]) -> list[str]:
+    """The specs of DATASETS.REGISTER that are trained on, then those that are tested on."""
+    specs = {spec.partition("=")[0]: spec for spec in datasets.get("REGISTER", ())}
+    names = dict.fromkeys([*datasets.get("TRAIN", ()), *datasets.get("TEST", ())])
+    return [specs[name] for name in names if name in specs]
+
+
 def find_path(path: str) -> str:
     """An existing file or folder: as given, or in Detectron2's dataset folder.
 
@@ -57,16 +64,6 @@ def find_path(path: str) -> str:
     )
 
 
-def check_same_metadata(name: str, metadata: Mapping[str, object]) -> None:
-    """Raises ValueError if data set `name` is registered with other metadata than this."""
-    present = MetadataCatalog.get(name).as_dict()
-    differences = [
-        f"{key} {present.get(key)!r}, now {value!r}" for key, value in metadata.items() if present.get(key) != value
-    ]
-    if differences:
-        raise ValueError(f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name.")
-
-
 def register(name: str, metadata: dict[str, Any], load: Callable[[], Sequence[Record]]) -> None:
     """Registers a data set with Detectron2; again with the same metadata is no fault.
 
@@ -74,7 +71,12 @@ def register(name: str, metadata: dict[str, Any], load: Callable[[], Sequence[Re
         ValueError: `name` is registered with other metadata.
     """
     if name in DatasetCatalog:
-        check_same_metadata(name, metadata)
+        present = MetadataCatalog.get(name).as_dict()
+        differences = [f"{k} {present.get(k)!r}, now {v!r}" for k, v in metadata.items() if present.get(k) != v]
+        if differences:
+            raise ValueError(
+                f"dataset {name!r} is already registered with {'; '.join(differences)}. Choose another name."
+            )
         return
     # Metadata first: it may refuse, and a data set that is registered without it is worse than none.
     MetadataCatalog.get(name).set(**metadata)

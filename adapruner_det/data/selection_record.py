@@ -23,7 +23,6 @@ from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 from .validation import Record
 
 CLASS_COLUMN = "class"  # of a classification image: one of provenance["class_names"]
-FLIPPED_COLUMN = "label_flipped"  # 1 where CLASSIFICATION.LABEL_NOISE has given a wrong class
 RAREST_COLUMN = "rarest_class"  # of a detection image: one of them, or NO_BOXES
 CLASSES_COLUMN = "boxes_by_class"  # number of boxes of each of provenance["class_names"]
 # format, metadata that tells where it is: paths and other strings
@@ -140,10 +139,7 @@ def _first_columns(records: Sequence[Record], class_names: list[str]) -> dict[st
         crowds = [sum(map(_is_crowd, record.get("annotations", []))) for record in records]
         boxes = [len(record.get("annotations", [])) - own for record, own in zip(records, crowds)]
         return {"boxes": boxes, **({"crowds": crowds} if any(crowds) else {})}
-    columns: dict[str, list[Any]] = {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
-    if any(FLIPPED_COLUMN in record for record in records):
-        columns[FLIPPED_COLUMN] = [int(record.get(FLIPPED_COLUMN, False)) for record in records]
-    return columns
+    return {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
 
 
 def _last_columns(records: Sequence[Record], class_names: list[str]) -> dict[str, Sequence[Any]]:
@@ -230,24 +226,6 @@ def vanished_classes(selection: Selection) -> list[str]:
     ]
 
 
-def _label_noise_line(selection: Selection) -> str:
-    """What became of the images with a wrong class, of those with a score. Equal scores count half in the AUC."""
-    if FLIPPED_COLUMN not in selection.columns:
-        return ""
-    from sklearn.metrics import roc_auc_score  # here, since few selections need it
-
-    scored = selection.table().dropna(subset="score")
-    flipped = scored[FLIPPED_COLUMN] == 1
-    if flipped.nunique() < 2:
-        return ""
-    pruned = 1 - scored["kept"].groupby(flipped).mean()
-    return (
-        f"\nwrong labels: {pruned[True]:.1%} of {flipped.sum():,} flipped images pruned, {pruned[False]:.1%} of "
-        f"{(~flipped).sum():,} clean ones; a flipped image has the lower score of the two with probability (AUC) "
-        f"{roc_auc_score(flipped, -scored['score']):.3f}"
-    )
-
-
 def _reasons_line(selection: Selection) -> str:
     """Why the pruned images go, if the selection's method tells."""
     reasons = dict(selection.provenance.get("reasons", {}))
@@ -281,7 +259,7 @@ def verdict(selection: Selection) -> str:
 
 
 def summary(selection: Selection) -> str:
-    """A table of images, and boxes, kept by class; why images go; what became of wrong labels, if there are any."""
+    """A table of images, and boxes, kept by class, and why images go."""
     counts = class_counts(selection)
     shown: tuple[str, ...]
     total: tuple[str, ...]
@@ -301,7 +279,6 @@ def summary(selection: Selection) -> str:
         f"{selection.keep_ratio:.3f}, reached {selection.reached_ratio:.3f}\n"
         + tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3f")
         + _reasons_line(selection)
-        + _label_noise_line(selection)
     )
 
 

@@ -133,13 +133,17 @@ class Findings:
             )
 
     def usable(self, records: Records, num_images: int, where: str) -> Records:
-        """The records that `on_invalid` leaves; raises InvalidDatasetError as `raise_or_warn` does."""
+        """The records that `on_invalid` leaves, of so many images; problems are logged, with `where`.
+
+        Raises:
+            InvalidDatasetError: there are problems, and `on_invalid` is "clip" or "error" or no image is left.
+        """
         dropped = self.unusable | self.losing
         if self.on_invalid == "skip_images":
             dropped = dropped | self.faulty
         left = chosen_records(records, [r["image_id"] not in dropped for r in records]) if dropped else records
         if self.problems:
-            raise_or_warn(self.problems, where, self.on_invalid, num_images, len(left), self.bad_objects)
+            self._raise_or_warn(where, num_images, len(left))
         self._note_copies(left)
         for what, images in self.notes.items():
             logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {_listed(list(images))})")
@@ -149,6 +153,19 @@ class Findings:
                 f"{where}: {self.left_out.total()} objects of other classes are left out, as if not labelled: {shown}"
             )
         return left
+
+    def _raise_or_warn(self, where: str, num_images: int, num_left: int) -> None:
+        heading = f"{len(self.problems)} problem{'' if len(self.problems) == 1 else 's'} in {where}:"
+        if self.on_invalid in _RAISING:
+            raise InvalidDatasetError(heading, self.problems, _WAY_OUT)
+        if not num_left:
+            way_out = f"on_invalid={self.on_invalid!r} leaves no image: correct these files."
+            raise InvalidDatasetError(heading, self.problems, way_out)
+        shown = "\n".join(first_lines(self.problems, LOGGED_LINES))
+        logger.warning(
+            f"{heading}\n{shown}\non_invalid={self.on_invalid!r} drops "
+            f"{num_images - num_left} of {num_images} images; {self.bad_objects} objects were bad."
+        )
 
     def _note_copies(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -193,36 +210,6 @@ def first_lines(items: Sequence[object], count: int) -> list[str]:
 def quoted(item: object) -> str:
     """As text on one line, in which control characters are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(item))
-
-
-def raise_or_warn(
-    problems: Sequence[Problem], where: str, on_invalid: str, num_images: int, num_left: int, num_objects: int
-) -> None:
-    """Ends a reading that met problems, as `on_invalid` says: the report as an error or in the log.
-
-    Args:
-        problems: all of them, at least one.
-        where: the data set, for the first line of the report.
-        num_images: of the whole data set; `num_left` of them were read.
-        num_objects: that were bad.
-
-    Raises:
-        InvalidDatasetError: `on_invalid` is "clip" or "error", or no image is left.
-    """
-    heading = f"{len(problems)} problem{'' if len(problems) == 1 else 's'} in {where}:"
-    if on_invalid in _RAISING:
-        raise InvalidDatasetError(heading, problems, _WAY_OUT)
-    if not num_left:
-        raise InvalidDatasetError(heading, problems, f"on_invalid={on_invalid!r} leaves no image: correct these files.")
-    logger.warning(
-        "%s\n%s\non_invalid='%s' drops %d of %d images; %d objects were bad.",
-        heading,
-        "\n".join(first_lines(problems, LOGGED_LINES)),
-        on_invalid,
-        num_images - num_left,
-        num_images,
-        num_objects,
-    )
 
 
 class EmptyBoxError(ValueError):

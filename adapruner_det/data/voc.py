@@ -95,7 +95,7 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
     # Only if all lines have the flag: ids may have blanks, and one of them may end in " 1".
     columns = [match[1] for match in map(_TWO_COLUMNS.fullmatch, lines) if match]
     ids = columns if len(columns) == len(lines) else lines
-    if all(_names_picture(i) for i in ids) and not os.path.exists(
+    if all(os.path.splitext(i)[1].lower() in IMAGE_SUFFIXES for i in ids) and not os.path.exists(
         os.path.join(dirname, "Annotations", f"{ids[0]}.xml")
     ):
         ids = [os.path.splitext(i)[0] for i in ids]
@@ -105,10 +105,6 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
         shown = "\n".join(first_lines(repeated, LOGGED_LINES))
         logger.warning(f"{path} lists {len(repeated)} ids more than once; each is used once:\n{shown}")
     return list(counts)
-
-
-def _names_picture(line: str) -> bool:
-    return os.path.splitext(line)[1].lower() in IMAGE_SUFFIXES
 
 
 def collect_class_names(dirname: PathLike) -> list[str]:

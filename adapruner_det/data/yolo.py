@@ -6,7 +6,7 @@ a polygon. The labels of `a/images/b.jpg` are in `a/labels/b.txt`; a picture wit
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +17,7 @@ from tqdm import tqdm
 
 from ..files import write_text
 from .pictures import inspect_picture, inspect_pictures
-from .validation import (
-    LOGGED_LINES,
-    Findings,
-    PathLike,
-    Problem,
-    Record,
-    check_on_invalid,
-    first_lines,
-)
+from .validation import LOGGED_LINES, Findings, PathLike, Problem, Record, check_on_invalid, first_lines
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "val", "test")
@@ -68,11 +60,7 @@ def read_data_yaml(path: PathLike) -> YOLOFile:
 def _root(path: Path, given: str) -> Path:
     """The folder meant by `path`: as given, beside the file, or among Detectron2's data sets; else the file's own."""
     datasets = Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
-    places = [
-        path.parent / given,
-        datasets / given,
-        path.parent,
-    ]  # an absolute one takes the place of what is before it
+    places = [path.parent / given, datasets / given]  # an absolute one takes the place of what is before it
     return next((place for place in places if place.is_dir()), path.parent)
 
 
@@ -180,7 +168,7 @@ def load_yolo_dataset(
     check_on_invalid(on_invalid)
     file = read_data_yaml(data_yaml)
     pictures = list_pictures(file, split)
-    numbers = {number: place for place, number in _wanted(file, class_names)}
+    numbers = {file.class_names.index(own): i for i, own in enumerate(class_names) if own in file.class_names}
     findings, records = Findings(on_invalid), []
     inspect_pictures(map(os.fspath, pictures), f"Pictures of {split}")
     for picture in tqdm(pictures, f"Labels of {split}", unit="image", delay=5, leave=False, disable=None):
@@ -201,13 +189,6 @@ def load_yolo_dataset(
     _warn_of_no_labels(file, records, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
     return findings.usable(records, len(pictures), where)
-
-
-def _wanted(file: YOLOFile, class_names: Sequence[str]) -> Iterable[tuple[int, int]]:
-    """(place in `class_names`, number in the file) of each class that is wanted."""
-    for place, name in enumerate(class_names):
-        if name in file.class_names:
-            yield place, file.class_names.index(name)
 
 
 def _annotations(

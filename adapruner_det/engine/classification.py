@@ -1,7 +1,7 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -14,9 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..data.image_batches import evaluation_batches, pixel_statistics, training_batches
 from ..data.images import read_images
-from ..data.label_noise import flip_labels
 from ..data.records import checked_records, training_records
-from ..data.sampling import ResumableSampler
 from ..evaluation.accuracy import ClassificationEvaluator
 from ..modeling.image_classifier import ImageClassifier
 from ..pruning.statistics import Statistics
@@ -31,13 +29,13 @@ class ClassificationTask:
 
     @staticmethod
     def load_dataset(cfg: CfgNode, name: str) -> Sequence[dict]:
-        """A training set has the wrong classes of CLASSIFICATION.LABEL_NOISE."""
-        records = _load_clean(name)
-        options = cfg.CLASSIFICATION
-        if not options.LABEL_NOISE or name not in cfg.DATASETS.TRAIN:
-            return records
-        num_classes = len(MetadataCatalog.get(name).thing_classes)
-        return flip_labels(records, options.LABEL_NOISE, options.LABEL_NOISE_SEED, num_classes)
+        kind = MetadataCatalog.get(name).get("evaluator_type")
+        if name not in DatasetCatalog or kind != "classification":
+            raise ValueError(
+                f"data set {name} is not registered for classification, which MODEL.META_ARCHITECTURE ImageClassifier "
+                f"needs: register it with --register {name}=images:PATH"
+            )
+        return checked_records(name, DatasetCatalog.get(name))
 
     @staticmethod
     def load_records(cfg: CfgNode) -> Sequence[dict]:
@@ -49,9 +47,7 @@ class ClassificationTask:
     def split_competing(cfg: CfgNode, records: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
         return records, []
 
-    @staticmethod
-    def split_trainable(cfg: CfgNode, records: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
-        return records, []
+    split_trainable = split_competing
 
     @staticmethod
     def adapt_model(model: nn.Module, records: Sequence[dict]) -> None:
@@ -62,13 +58,12 @@ class ClassificationTask:
             images = read_images([records[i] for i in spread], model.image_size)
             model.set_pixel_statistics(*pixel_statistics(images))
 
-    @staticmethod
-    def train_loader(cfg: CfgNode, records: Sequence[dict], sampler: ResumableSampler) -> Iterator[dict]:
-        return training_batches(cfg, records, sampler)
+    train_loader = staticmethod(training_batches)
+    labelled = staticmethod(classification_statistics.labelled)
 
     @staticmethod
     def test_loader(cfg: CfgNode, name: str) -> DataLoader:
-        return evaluation_batches(cfg, _load_clean(name))
+        return evaluation_batches(cfg, ClassificationTask.load_dataset(cfg, name))
 
     @staticmethod
     def evaluator(cfg: CfgNode, name: str) -> ClassificationEvaluator:
@@ -77,10 +72,6 @@ class ClassificationTask:
     @staticmethod
     def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
-
-    @staticmethod
-    def labelled(records: Sequence[dict]) -> Statistics:
-        return classification_statistics.labelled(records)
 
     @staticmethod
     def class_counts(records: Sequence[dict]) -> Tensor:
@@ -97,14 +88,3 @@ class ClassificationTask:
     @staticmethod
     def image_indices(batch: dict) -> Tensor:
         return batch["image_index"]
-
-
-def _load_clean(name: str) -> Sequence[dict]:
-    """The records of a classification data set, whatever CLASSIFICATION.LABEL_NOISE is."""
-    kind = MetadataCatalog.get(name).get("evaluator_type")
-    if name not in DatasetCatalog or kind != "classification":
-        raise ValueError(
-            f"data set {name} is not registered for classification, which MODEL.META_ARCHITECTURE ImageClassifier "
-            f"needs: register it with --register {name}=images:PATH"
-        )
-    return checked_records(name, DatasetCatalog.get(name))

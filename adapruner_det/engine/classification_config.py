@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 
 
 def add_classification_config(cfg: CfgNode) -> None:
-    """Adds the nodes ``MODEL.CLASSIFIER`` and ``CLASSIFICATION``, and keys to ``INPUT``, in place.
+    """Adds the node ``MODEL.CLASSIFIER``, and keys to ``INPUT``, in place.
 
     INPUT.RANDOM_FLIP is Detectron2's own: "horizontal", or "none".
     """
@@ -26,9 +26,3 @@ def add_classification_config(cfg: CfgNode) -> None:
     cfg.INPUT.CROP_PADDING = 4
     # Side of the square that Cutout blanks in every training image. 0: none.
     cfg.INPUT.CUTOUT = 0
-
-    cfg.CLASSIFICATION = CfgNode()
-    # Share of the training images that get a wrong class, to study what pruning does with them. The seed
-    # is apart from SEED, since a selection fits only data with the same wrong classes.
-    cfg.CLASSIFICATION.LABEL_NOISE = 0.0
-    cfg.CLASSIFICATION.LABEL_NOISE_SEED = 0

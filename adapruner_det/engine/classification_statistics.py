@@ -15,7 +15,6 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from ..data.image_batches import evaluation_batches, labels_of
-from ..data.images import read_images
 from ..modeling.image_classifier import ImageClassifier
 from ..pruning.matching import Detections, Labels
 from ..pruning.statistics import WHOLE_IMAGE, LastLayer, Statistics
@@ -43,11 +42,6 @@ def statistics_of(cfg: CfgNode, model: ImageClassifier, records: Sequence[dict])
     right = np.maximum(probabilities[images, known.labels.classes], np.finfo(np.float32).tiny)
     found = Detections(known.labels.boxes, probabilities[images, seen], seen, images)
     return replace(known, losses={"loss_cls": -np.log(right)}, features=features, found=found)
-
-
-def pixels_of(cfg: CfgNode, records: Sequence[dict]) -> np.ndarray:
-    """The images as the network gets them but for its normalisation, (N, H, W, 3) uint8 RGB."""
-    return read_images(records, cfg.INPUT.IMAGE_SIZE)
 
 
 @torch.no_grad()

@@ -42,6 +42,7 @@ RENAMED_OR_GONE = {
     "INPUT.KEEP_ON_DEVICE": "leave it out: the images stay in the host's memory, and a batch at a time goes to the device",
     "MODEL.CLASSIFIER.CHANNELS_LAST": "leave it out: classifiers are always channels-last",
     "MODEL.CLASSIFIER.COMPILE": "leave it out: nothing is compiled",
+    "CLASSIFICATION": "leave it out; datasets/inject_label_errors.py makes wrong labels in a VOC folder",
     "ADAPRUNER.LOSS_QUANTILE": "leave it out, and use ADAPRUNER.MASK.LOSS_SCALE mean or expected",
 }
 

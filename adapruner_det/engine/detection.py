@@ -19,7 +19,6 @@ from ..data.mapper import QuickMapper
 from ..data.sampling import ResumableSampler
 from ..data.small_copies import copies_of
 from ..evaluation.voc_ap import build_evaluator
-from ..pruning.statistics import Statistics
 from . import detection_statistics
 from .object_features import object_features_of
 
@@ -83,22 +82,14 @@ class DetectionTask:
     def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
         return read_image(record["file_name"], format="RGB")
 
-    @staticmethod
-    def labelled(records: Sequence[dict]) -> Statistics:
-        return detection_statistics.labelled(records)
+    labelled = staticmethod(detection_statistics.labelled)
+    statistics = staticmethod(detection_statistics.statistics_of)
+    object_features = staticmethod(object_features_of)
 
     @staticmethod
     def class_counts(records: Sequence[dict]) -> Tensor:
         """Boxes of each class, without crowds: their losses are what an image's loss is made of."""
         return torch.from_numpy(detection_statistics.labelled(records).counts)
-
-    @staticmethod
-    def statistics(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> Statistics:
-        return detection_statistics.statistics_of(cfg, model, records)
-
-    @staticmethod
-    def object_features(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> np.ndarray:
-        return object_features_of(cfg, model, records)
 
     @staticmethod
     def image_indices(batch: list[dict]) -> Tensor:

@@ -28,13 +28,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
-from torchvision.ops import box_iou
 
 from ..data.mapper import QuickMapper
 from ..data.pruned_datasets import corners
 from ..data.serialized_records import SerializedRecords
 from ..data.small_copies import copies_of
-from ..pruning.matching import Detections, Labels, agreement
+from ..pruning.matching import Detections, Labels, agreement, confirmed_ones
 from ..pruning.statistics import Statistics
 from .console import counted
 from .distributed import unwrapped
@@ -44,7 +43,6 @@ FAINTEST, MOST = 0.01, 100  # detections score above it; at most so many of an i
 # Detections that find a box score above it. Those of a YOLOv3-Tiny after 200 iterations on the demo set that do are
 # about as many as there are boxes; above 0.5 there is a 7th.
 SCORE = 0.2
-IOU = 0.5  # lowest overlap of a detection and the box it finds
 
 
 def labelled(records: Sequence[dict]) -> Statistics:
@@ -160,39 +158,16 @@ def found_boxes(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> tupl
     return shares, agreement(labels, detections, len(records))
 
 
-def shares_found(labels: Labels, detections: Detections, num: int, iou: float = IOU) -> np.ndarray:
-    """The share of the boxes of each of N images that are found; crowds count as if they were not annotated.
+def shares_found(labels: Labels, detections: Detections, num: int) -> np.ndarray:
+    """The share of the boxes of each of N images that are found (`matching.confirmed_ones`), (N,) float32.
 
-    By falling score, each detection finds that box of its class which it overlaps most of those not found yet, provided
-    that it overlaps it by at least `iou`. (As COCO's evaluation does.)
-
-    Args:
-        labels, detections: in the order of the images; detections of an image by falling score.
-
-    Returns:
-        (N,) float32. An image without boxes has 1 if nothing is detected in it, else 0.
+    Crowds count as if they were not annotated. An image without boxes has 1 if nothing is detected in it, else 0.
     """
     assert labels.crowds is not None
-    shares = np.empty(num, np.float32)
-    for image, (true, seen) in enumerate(zip(_by_image(labels.images, num), _by_image(detections.images, num))):
-        true = true[~labels.crowds[true]]
-        if not len(true):
-            shares[image] = not len(seen)
-            continue
-        boxes, others = (torch.from_numpy(own).double() for own in (detections.boxes[seen], labels.boxes[true]))
-        overlaps = box_iou(boxes, others).numpy()
-        overlaps[(detections.classes[seen][:, None] != labels.classes[true]) | (overlaps < iou)] = 0
-        found = np.zeros(len(others), bool)
-        for own in overlaps:
-            own = np.where(found, 0, own)
-            found[own.argmax()] |= own.max() > 0
-        shares[image] = found.mean()
-    return shares
-
-
-def _by_image(images: np.ndarray, num: int) -> list[np.ndarray]:
-    """Where the rows of each of N images are, `images` (M,) rising."""
-    return np.split(np.arange(len(images)), np.cumsum(np.bincount(images, minlength=num))[:-1])
+    labels = Labels(*(values[~labels.crowds] for values in labels[:3]))
+    images = labels.images, detections.images, detections.images[confirmed_ones(labels, detections, num)]
+    boxes, seen, found = (np.bincount(own, minlength=num) for own in images)
+    return np.where(boxes > 0, found / np.maximum(boxes, 1), seen == 0).astype(np.float32)
 
 
 def boxes_of_records(records: Sequence[dict]) -> Labels:

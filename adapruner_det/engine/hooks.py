@@ -16,6 +16,7 @@ from ..data.selection_lists import check_replaceable, write_selection
 from ..data.selection_record import make_selection, summary, vanished_classes
 from ..pruning import Selection
 from ..pruning.statistics import Statistics
+from ..report.near_copies import Pair, leaks_into
 from ..report.page import write_report
 from .distributed import patient_group, synchronise_statistics, unwrapped
 from .select import ratio_with_reason, scores_by
@@ -56,6 +57,8 @@ class AdaPrunerHook(HookBase):
         self._start = time.perf_counter()
         self._began = self._checked = False
         self._wrote = False
+        self._tested: list[dict] = []
+        self._leaks: list[Pair] = []
 
     def check(self) -> None:
         """What would fail when the work is done. Raises FileExistsError, ValueError."""
@@ -63,6 +66,13 @@ class AdaPrunerHook(HookBase):
         if comm.is_main_process() and self._solves:
             self._try_statistics()
         self._checked = True
+
+    def look_for_leaks(self) -> None:
+        """Warns of near-copies of the training images in the lists that are tested on."""
+        cfg, task = self.trainer.cfg, self.trainer.task
+        names = [name for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
+        self._tested = [record for name in names for record in task.load_dataset(cfg, name)]
+        self._leaks = leaks_into(self._tested, [*self.competing, *self.others], partial(task.read_image, cfg))
 
     def before_train(self):
         if not self._checked:
@@ -112,9 +122,8 @@ class AdaPrunerHook(HookBase):
         cfg, task = self.trainer.cfg, self.trainer.task
         self.trainer.progress.phase("page")
         try:
-            tested = [task.load_dataset(cfg, name) for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
-            records, others = [*self.competing, *self.others], [record for own in tested for record in own]
-            page = write_report(self.folder, records, partial(task.read_image, cfg), others=others)
+            records, read_image = [*self.competing, *self.others], partial(task.read_image, cfg)
+            page = write_report(self.folder, records, read_image, others=self._tested, leaks=self._leaks)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             logger.warning(f"No page was made ({why}); `adapruner report {self.folder}` makes it")

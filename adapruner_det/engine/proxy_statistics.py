@@ -9,6 +9,7 @@ import numpy as np
 
 from ..baselines.grand import last_layer_gradient_norms
 from ..baselines.registry import CLASSIFICATION
+from ..data.images import read_images
 from ..modeling.per_image import return_per_image_losses
 from ..pruning.statistics import LastLayer, Statistics
 from . import classification_statistics, detection_gradients
@@ -66,8 +67,7 @@ def _objects(proxy: Proxy, known: Statistics) -> Part:
     def compute() -> Arrays:
         return {"objects": proxy.adapter.object_features(proxy.cfg, proxy.trained_network(), proxy.records)}
 
-    arrays, seconds = proxy.cached("objects", compute)
-    return {"objects": arrays["objects"]}, seconds
+    return proxy.cached("objects", compute)
 
 
 def _last_layer(proxy: Proxy, known: Statistics) -> Part:
@@ -86,21 +86,14 @@ def _early(proxy: Proxy, known: Statistics) -> Part:
 
 
 def _gradient_norms(proxy: Proxy, known: Statistics) -> Part:
-    how, norms, total = gradients_of(proxy), [], 0.0
-    for network in range(proxy.cfg.SCORING.NETWORKS):
-        if how == "last_layer" and proxy.task == CLASSIFICATION:
-            layer, seconds = _early_layer(proxy, network)
-            norms.append(last_layer_gradient_norms(layer, known.classes))
-        else:
-            own, seconds = _norms_of(proxy, how, network)
-            norms.append(own)
-        total += seconds
-    return {"gradient_norms": np.stack(norms)}, total
+    how = gradients_of(proxy)
+    norms, seconds = zip(*(_norms_of(proxy, known, how, network) for network in range(proxy.cfg.SCORING.NETWORKS)))
+    return {"gradient_norms": np.stack(norms)}, sum(seconds)
 
 
 def _pixels(proxy: Proxy, known: Statistics) -> Part:
     start = perf_counter()
-    return {"pixels": classification_statistics.pixels_of(proxy.cfg, proxy.records)}, perf_counter() - start
+    return {"pixels": read_images(proxy.records, proxy.cfg.INPUT.IMAGE_SIZE)}, perf_counter() - start
 
 
 _PARTS: dict[str, Callable[[Proxy, Statistics], Part]] = {
@@ -127,8 +120,11 @@ def _layer_of(proxy: Proxy, name: str, build: Callable) -> tuple[LastLayer, floa
     return LastLayer(**arrays), seconds
 
 
-def _norms_of(proxy: Proxy, how: str, network: int) -> tuple[np.ndarray, float]:
+def _norms_of(proxy: Proxy, known: Statistics, how: str, network: int) -> tuple[np.ndarray, float]:
     """Norms (N,) by one of the networks."""
+    if how == "last_layer" and proxy.task == CLASSIFICATION:
+        layer, seconds = _early_layer(proxy, network)
+        return last_layer_gradient_norms(layer, known.classes), seconds
     task = classification_statistics if proxy.task == CLASSIFICATION else detection_gradients
 
     def compute() -> Arrays:

@@ -226,7 +226,7 @@ def _data_of(args: argparse.Namespace) -> tuple[list[str], list[str], list[tuple
         told.append(("data", found.text))
         train = [found.name]
         register.append(found.spec)
-        if found.test and not args.test and (args.command == "train" or args.eval_only):
+        if found.test and not args.test:
             register.append(found.test)
             test.append(_name(found.test))
             told.append(("test", f"{found.test.partition('=')[2]}, unless --test names other data"))

@@ -136,6 +136,8 @@ class AdaPrunerTrainer(DefaultTrainer):
 
     def train(self):
         introduce(self)
+        if self.pruning and comm.is_main_process():
+            self._pruner_hook.look_for_leaks()
         looks = self.pruning and self.cfg.ADAPRUNER.SOLVE_AT_END
         look = len(self._records) / self.cfg.SOLVER.IMS_PER_BATCH if looks else 0
         self.progress = Progress(self.max_iter + _LOOK * look, self.start_iter, comm.is_main_process())
@@ -267,11 +269,16 @@ def introduce(trainer: AdaPrunerTrainer) -> None:
     shown = shorten(", ".join(map(str, names)), 60, placeholder=" ...")
     say("images", f"{len(records):,}{left_out}, {boxes}{len(names)} classes: {shown}")
     device = cfg.MODEL.DEVICE
-    what = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
+    what = torch.cuda.get_device_name() if device.startswith("cuda") else _threads()
     several = f"{comm.get_world_size()} processes, " if comm.get_world_size() > 1 else ""
     say("device", f"{device}: {several}{what}{'' if torch.cuda.is_available() else ' (torch sees no GPU)'}")
     say("phases", _phases(cfg, len(records)) + (f"; going on at {trainer.start_iter}" if trainer.start_iter else ""))
     say("output", f"{cfg.OUTPUT_DIR}; config and all messages are in log.txt there")
+
+
+def _threads() -> str:
+    number = torch.get_num_threads()
+    return f"{number} thread{'s' if number > 1 else ''}"
 
 
 def _phases(cfg: CfgNode, num: int) -> str:
@@ -352,6 +359,8 @@ def check_pruning(cfg: CfgNode) -> None:
         raise ValueError(
             f"ADAPRUNER.WARMUP is {options.WARMUP}; it is a share of SOLVER.MAX_ITER, at least 0 and below 1"
         )
+    if not cfg.SOLVER.MAX_ITER and not cfg.SOLVER.MAX_EPOCHS:
+        raise ValueError("SOLVER.MAX_ITER is 0: a run that prunes trains, so set it, or SOLVER.MAX_EPOCHS")
     term_weights(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(

@@ -24,6 +24,7 @@ from tabulate import tabulate
 from torchvision.ops import box_iou
 
 from ..data.detection_records import labelled_records
+from ..data.pruned_datasets import corners
 from ..files import write_text
 from .coco_ap import COCOFileEvaluator
 from .results import gather_predictions, write_results
@@ -82,14 +83,11 @@ def ground_truth(dataset_name: str) -> dict[str, ImageTruth]:
 
 
 def _truth(annotations: list[dict[str, Any]]) -> ImageTruth:
-    boxes, classes, ignored = zip(*map(_object_of_dict, annotations)) if annotations else ((), (), ())
-    return ImageTruth(np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64), np.array(ignored, bool))
-
-
-def _object_of_dict(annotation: dict[str, Any]) -> tuple[np.ndarray, int, bool]:
-    # a float64 array, since BoxMode would round a list to float32
-    box = BoxMode.convert(np.array([annotation["bbox"]], np.float64), annotation["bbox_mode"], BoxMode.XYXY_ABS)[0]
-    return box, annotation["category_id"], annotation.get("difficult", 0) or annotation.get("iscrowd", 0)
+    return ImageTruth(
+        np.array([corners(own) for own in annotations], np.float64).reshape(-1, 4),
+        np.array([own["category_id"] for own in annotations], np.int64),
+        np.array([own.get("difficult", 0) or own.get("iscrowd", 0) for own in annotations], bool),
+    )
 
 
 def match_detections(truth: Mapping[str, ImageTruth], predictions: Mapping[str, ImagePredictions]) -> Matches:

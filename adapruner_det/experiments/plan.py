@@ -102,7 +102,7 @@ class _Planner:
     def _add_cut(self, method: str, source: float, ratio: float, seed: int) -> None:
         before, name = self.runs[selection_run(method, source, seed)], selection_run(method, ratio, seed)
         whole, part = (self.output / run / "selection" for run in (before.name, name))
-        command = ("selection.py", "cut", whole, "--keep-ratio", ratio, "--output", part)
+        command = ("selection.py", "cut", whole, "--keep-ratio", ratio, "--no-page", "--output", part)
         # What is trained on it depends on where it was cut from, which its name does not say.
         self._add(name, command, f"{before.fingerprint} cut from {source}", after=(before.name,))
 
@@ -215,8 +215,8 @@ def _plus(stage: Stage, *overrides: str) -> Stage:
 
 def _data_key(cfg: CfgNode) -> tuple:
     """What the training records depend on; a name means one data set in a process."""
-    data, task = cfg.DATASETS, (cfg.MODEL.META_ARCHITECTURE, cfg.CLASSIFICATION.dump())
-    return (*task, tuple(data.TRAIN), data.ON_INVALID, data.SELECTION)
+    data = cfg.DATASETS
+    return cfg.MODEL.META_ARCHITECTURE, tuple(data.TRAIN), data.ON_INVALID, data.SELECTION
 
 
 def _counting(cfg: CfgNode, what: str) -> CfgNode:

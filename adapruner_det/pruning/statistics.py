@@ -38,6 +38,11 @@ class LastLayer(NamedTuple):
     features: np.ndarray  # (N, F) float32, its input
     probabilities: np.ndarray  # (N, K) float32, the softmax of its output
 
+    @property
+    def inputs(self) -> np.ndarray:
+        """(N, F + 1) float64, the features and a 1 for the bias."""
+        return np.pad(self.features.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
+
 
 class Dynamics(NamedTuple):
     """What happened to the images while a network trained, one row an epoch; NaN where an image was not visited.

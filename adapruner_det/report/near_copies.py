@@ -5,6 +5,7 @@ network is asked, so that it means the same for all data: copies have a cosine o
 1,178 pictures of PASCAL VOC 0.66. N pictures, D = 32 * 32 + 1.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ _SURROUNDINGS = 9
 _NOISE = 2.0  # grey levels: what varies less is a blank page, and like all of these
 _PROGRESS = {"delay": 5, "leave": False, "mininterval": 1 if sys.stderr.isatty() else 30}
 _BLOCK, _CANDIDATES = 1024, 16  # pictures compared at a time; looked at closely
+_NAMED = 3  # pairs in a warning
+
+logger = logging.getLogger(__name__)
 
 
 class Pair(NamedTuple):
@@ -123,6 +127,30 @@ def leaks(described: np.ndarray, lists: Sequence[str], trained_on: int = 0) -> l
     earlier = combinations(places, 2)
     found = [pair for other, own in earlier for pair in most_alike(described, places[own], places[other])]
     return sorted(found, key=lambda pair: -pair.likeness)
+
+
+def leaks_into(tested: Sequence[dict], records: Sequence[dict], read_image: "ReadImage | None") -> list[Pair]:
+    """The near-copy that each picture which is tested on has among N training pictures; warns of them.
+
+    Returns:
+        Pairs of places in [*records, *tested], the tested one first, the most alike first.
+    """
+    if not tested:
+        return []
+    everything = [*records, *tested]
+    described, _ = describe(everything, read_image)
+    found = leaks(described, [record["dataset_name"] for record in everything], len(records))
+    found = [pair for pair in found if pair.second < len(records)]
+    if found:
+        named = [
+            " = ".join(f"{everything[place]['image_id']} of {everything[place]['dataset_name']}" for place in pair[:2])
+            for pair in found[:_NAMED]
+        ]
+        logger.warning(
+            f"Leaks: {len(found):,} of {len(tested):,} images that are tested on are near-copies of training images "
+            f"({', '.join(named)}{', ...' if len(found) > _NAMED else ''}): what is measured on them flatters"
+        )
+    return found
 
 
 def save_pairs(path: Path, pairs: Sequence[Pair], records: Sequence[dict]) -> None:

@@ -17,6 +17,7 @@ import yaml
 
 from ..data.corrections import CORRECTED_COLUMN
 from ..data.pruned_datasets import check_fits
+from ..data.registration import specs_in_use
 from ..files import new_folder
 from ..pruning import Selection, decision
 from ..pruning.statistics import FILE as STATISTICS
@@ -25,7 +26,7 @@ from . import page_facts as facts
 from .doubtful_labels import COCO, CSV, doubtful_boxes, write_lists
 from .gallery import boxes_of, columns, pictures, rounded, write_page
 from .near_copies import ALIKE as NEAR_COPY
-from .near_copies import Pair, describe, leaks, likeness, save_pairs
+from .near_copies import Pair, describe, leaks_into, likeness, save_pairs
 from .thumbnails import FOLDER as THUMBNAILS
 from .thumbnails import ReadImage, own_file, save_crops
 
@@ -57,8 +58,11 @@ def write_report(
     read_image: "ReadImage | None",
     results: "str | Path | None" = None,
     others: Sequence[dict] = (),
+    leaks: "Sequence[Pair] | None" = None,
 ) -> Path:
     """Writes report.html, thumbnails/ and lists of doubtful labels and of leaks into the folder of a selection.
+
+    Warns of a selecting model that is too young to judge images.
 
     Args:
         folder: of the selection, as a pruning run or `selection.py cut` leaves it.
@@ -66,6 +70,7 @@ def write_report(
         read_image: from a dataset dict to its (H, W, 3) uint8 RGB pixels, for images that are no files of their own.
         results: results.csv of tools/compare.py, for what training on the selection costs.
         others: records of the lists that are tested on, which should have no image in common with these.
+        leaks: what `leaks_into` has found, of these records in this order; None: it is asked.
 
     Returns:
         The path of the page.
@@ -78,21 +83,19 @@ def write_report(
     folder = Path(folder)
     page = _Page(folder, Selection.load(folder), records)
     costs = facts.costs(results) if results else None
-    page.look_at_pairs(others, read_image)
+    if page.fitness and page.fitness.young:
+        why = page.fitness.young
+        logger.warning(
+            f"The selector is too young to trust, train it longer or on larger pictures: {why[0].lower()}{why[1:]}"
+        )
+    page.tell_copies(read_image)
+    if others:
+        page.list_leaks(others, leaks_into(others, records, read_image) if leaks is None else leaks, records)
     return write_page(
         folder / PAGE, "page.html", page.data(read_image), page=page, costs=costs, tables=page.balance(),
         curves=facts.curves(page.run / "metrics.json"), lists=(CSV, COCO), leak_list=LEAKS,
         unreadable=page.unreadable,
     )  # fmt: skip
-
-
-def _warn_of(found: Sequence[Pair], records: Sequence[dict]) -> None:
-    first = [records[place] for place in found[0][:2]]
-    names = " = ".join(f"{record['image_id']} of {record['dataset_name']}" for record in first)
-    logger.warning(
-        f"Leaks: {len(found)} near-copies of training images in lists that are tested on (the first: {names}): what is "
-        "measured on them flatters"
-    )
 
 
 class _Page:
@@ -127,21 +130,22 @@ class _Page:
         self.doubts = doubtful_boxes(self.statistics, self.place, self.classifies) if self.statistics else []
         self.unreadable = 0
 
-    def look_at_pairs(self, others: Sequence[dict], read_image: "ReadImage | None") -> None:
-        """Finds leaks, writes a list of them, and tells copies from what is only alike to the model."""
-        everything = [*self.records, *others]
+    def tell_copies(self, read_image: "ReadImage | None") -> None:
+        """Tells copies from what is only alike to the model."""
         pairs = [(i, group[0]) for group in self.similar for i in group[1:]]
-        places = range(len(everything)) if others else sorted({*chain.from_iterable(pairs)})
-        described, _ = describe([everything[i] for i in places], read_image)
+        places = sorted({*chain.from_iterable(pairs)})
+        described, _ = describe([self.records[i] for i in places], read_image)
         row = dict(zip(places, described))
         self.copies = {i for i, other in pairs if likeness(row[i], row[other]) >= NEAR_COPY}
-        if others:
-            found = leaks(described, [record["dataset_name"] for record in everything], len(self.records))
-            self.leaks = [pair for pair in found if pair.second < len(self.records)]
-            self.leaked = [everything[pair.first] for pair in self.leaks]
-            save_pairs(self.folder / LEAKS, self.leaks, everything)
-            if self.leaks:
-                _warn_of(self.leaks, everything)
+
+    def list_leaks(self, others: Sequence[dict], found: Sequence[Pair], records: Sequence[dict]) -> None:
+        """Takes over pairs of places in [*records, *others], and writes a list of them."""
+        at = {key: i for i, key in enumerate(self.keys)}
+        everything, leaking = [*self.records, *others], (records[pair.second] for pair in found)
+        places = [at[record["dataset_name"], str(record["image_id"])] for record in leaking]
+        self.leaks = [pair._replace(second=place) for pair, place in zip(found, places)]
+        self.leaked = [everything[pair.first] for pair in self.leaks]
+        save_pairs(self.folder / LEAKS, self.leaks, everything)
 
     def column(self, *names: str) -> list:
         """The first of these columns that is there; None for each image if none is."""
@@ -208,8 +212,8 @@ class _Page:
         """What to type next."""
         folder, ratio = shlex.quote(str(self.folder)), f"{self.selection.keep_ratio:g}"
         new, compare = (shlex.quote(f"{self.folder}_{what}") for what in ("corrected", "compared"))
-        registered = self.config.get("DATASETS", {}).get("REGISTER", [])
-        data = "".join(f" --register {shlex.quote(text)}" for text in registered)
+        used = specs_in_use(self.config.get("DATASETS", {}))
+        data = "".join(f" --register {shlex.quote(text)}" for text in used)
         experiment = f"configs/experiments/{'cifar10_small' if self.classifies else 'detection_small'}.yaml"
         return {
             "cut": f"adapruner cut {folder} --keep-ratio {ratio} --corrections corrections.csv --output {new}",

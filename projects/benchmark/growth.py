@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""How the time and memory of a selection grow with the images: statistics to a written record, and back.
+"""How the time and memory of a selection grow with the images: statistics to a written record and its page, and back.
 
     python projects/benchmark/growth.py --sizes 1e3 1e4 1e5 1e6 --output docs/performance_growth
 
-Made-up images of 80 classes with 4 boxes and 128 features each, a tenth of them near-copies of others. Each size runs in
-a process of its own, on one thread. Writes OUTPUT.csv and OUTPUT.png; seconds are of the process's CPU.
+Made-up images of 80 classes with 4 boxes and 128 features each, a tenth of them near-copies of others; the page shows 100
+pictures of 480 x 360 under all these names. Each size runs in a process of its own, on one thread. Writes OUTPUT.csv and
+OUTPUT.png; seconds are of the process's CPU.
 """
 
 import argparse
@@ -16,14 +17,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from adapruner_det.engine import load_config  # noqa: F401  # first: it quiets imports
 
-CLASSES, BOXES, FEATURES = 80, 4, 128
-AGAIN = 10**5  # images up to which another ratio is solved from the files as well
+CLASSES, BOXES, FEATURES, PICTURES = 80, 4, 128, 100
+AGAIN = 10**5  # images up to which another ratio is solved, and the page written
 
 
-def made_up(num):
+def make_pictures(folder):
+    """Blocks of grey, as large as a photograph's JPEG."""
+    folder.mkdir(parents=True)
+    for i in range(PICTURES):
+        blocks = np.random.default_rng(i).integers(0, 256, (90, 120), dtype=np.uint8)
+        Image.fromarray(blocks).convert("RGB").resize((480, 360)).save(folder / f"{i}.jpg", quality=90)
+
+
+def made_up(num, folder):
     """Records as a reader gives them, and the statistics of a model."""
     from dataclasses import replace
 
@@ -40,7 +50,7 @@ def made_up(num):
     corners = random.uniform(0, 300, (num, BOXES, 2)).round(1)
     boxes = np.concatenate([corners, corners + 40], axis=2)
     records = SerializedRecords(
-        {"file_name": f"{i:07}.jpg", "image_id": f"{i:07}", "dataset_name": "growth", "height": 360, "width": 480,
+        {"file_name": str(folder / f"{i % PICTURES}.jpg"), "image_id": f"{i:07}", "dataset_name": "growth", "height": 360, "width": 480,
          "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(classes[i])} for box in own.tolist()]}
         for i, own in enumerate(boxes)
     )  # fmt: skip
@@ -63,9 +73,11 @@ def measure(num, connection):
     from adapruner_det.data.selection_record import make_selection
     from adapruner_det.engine.select import solve_again
     from adapruner_det.pruning import Selection
+    from adapruner_det.report.page import PAGE, write_report
 
     seconds, parent = {}, tempfile.TemporaryDirectory()
-    folder = Path(parent.name) / "selection"
+    run = Path(parent.name)
+    folder, pictures = run / "selection", run / "pictures"
 
     def timed(name, function):
         start = time.process_time()
@@ -74,7 +86,8 @@ def measure(num, connection):
         print(f"{num:,} images: {name} {seconds[name]:.1f} s", flush=True)
         return made
 
-    records, statistics = made_up(num)
+    make_pictures(pictures)
+    records, statistics = made_up(num, pictures)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     solved = timed("solving", lambda: adapruner(statistics, 0.8, 0))
     selection = timed("making the record", lambda: make_selection(
@@ -82,11 +95,19 @@ def measure(num, connection):
         columns=solved.columns, provenance=solved.facts))  # fmt: skip
     timed("writing", lambda: write_selection(selection, folder, statistics))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    sizes = {"GB before": before, "GB at most": peak, "MB on disk": size(folder)}
     timed("reading the record", lambda: Selection.load(folder))
     if num <= AGAIN:
         timed("another ratio, from the files", lambda: solve_again(folder, 0.6))
-    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
-    connection.send({"images": num, **seconds, "GB before": before, "GB at most": peak, "MB on disk": disk})
+        timed("its page", lambda: write_report(folder, records, None))
+        sizes["MB of the page"] = (folder / PAGE).stat().st_size / 2**20
+        sizes["MB beside it"] = size(folder) - sizes["MB on disk"] - sizes["MB of the page"]
+    connection.send({"images": num, **seconds, **sizes})
+
+
+def size(folder):
+    """MB of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
 def draw(table, path):

@@ -96,5 +96,7 @@ def test_the_tools_make_the_page_and_take_its_corrections(tmp_path, run_tool, cl
     again = ("selection.py", "cut", tmp_path / "selection", "--keep-ratio", 0.75, "--output", output)
     said = run_tool(*again, expect=1)
     assert f"{output} holds a finished selection: name another folder, or replace it with --overwrite" in said
-    run_tool(*again, "--overwrite")
+    assert (output / "report.html").is_file()
+    run_tool(*again, "--overwrite", "--no-page")
+    assert not (output / "report.html").exists()
     assert len(Selection.load(output).kept_ids("boxes")) == 6

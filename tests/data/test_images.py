@@ -105,10 +105,13 @@ def test_pictures_are_decoded_once_before_a_run(tmp_path, monkeypatch):
     records += [in_zip(path, "empty.jpg"), as_file(tmp_path, "half.png", picture(0)[:20])]
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tif")
     records += [{"file_name": str(tmp_path / "float.tif")}, {"file_name": "vanished.png"}]
+    records = [{**record, "image_id": place} for place, record in enumerate(records)]
     with pytest.raises(InvalidDatasetError, match="6 problems in mine") as caught:
         drop_unreadable(records, "mine", "error")
     assert str(caught.value.problems[0]).startswith(f"{path}: cut.jpg: not readable as an image: image file is trunc")
     assert "mode F" in str(caught.value.problems[4])
+    for on_invalid in ("skip_images", "skip_objects"):
+        assert drop_unreadable(records, "mine", on_invalid) == [records[2]]
     monkeypatch.setattr(images, "_decode", lambda record: pytest.fail("decoded again"))
     assert drop_unreadable([records[2]], "mine", "skip_images") == [records[2]]
 

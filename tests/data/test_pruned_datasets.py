@@ -166,20 +166,17 @@ def test_records_carry_the_name_of_their_data_set_and_ids_are_unique():
         checked_records("data", [{"image_id": "a"}, {"image_id": "b"}, {"image_id": "a"}])
 
 
-def test_a_classification_selection_shows_each_class_and_flip_and_knows_a_changed_one():
+def test_a_classification_selection_shows_each_class_and_knows_a_changed_one():
     classes = {"0.jpg": 0, "1.jpg": 0, "2.jpg": 1, "3.jpg": 1, "4.jpg": 1, "5.jpg": 2}
-    DatasetCatalog.register(
-        "pets", lambda: [{"image_id": i, "category_id": c, "label_flipped": i == "2.jpg"} for i, c in classes.items()]
-    )
+    DatasetCatalog.register("pets", lambda: [{"image_id": i, "category_id": c} for i, c in classes.items()])
     MetadataCatalog.get("pets").set(thing_classes=["cat", "dog", "rat"], evaluator_type="classification")
     records = checked_records("pets", DatasetCatalog.get("pets"))
     kept = [True, False, True, True, False, False]
     selection = make_selection(records, [0.5] * 6, kept, keep_ratio=0.5, method="m", columns={"visits": [3] * 6})
     table = selection.table()
-    columns = ["dataset", "id", "kept", "score", "class", "label_flipped", "visits", "annotations"]
+    columns = ["dataset", "id", "kept", "score", "class", "visits", "annotations"]
     assert list(table.columns) == columns
     assert list(table["class"]) == ["cat", "cat", "dog", "dog", "dog", "rat"]
-    assert list(table["label_flipped"]) == [0, 0, 1, 0, 0, 0]
     assert class_counts(selection) == {
         "cat": {"images": 2, "kept_images": 1},
         "dog": {"images": 3, "kept_images": 2},

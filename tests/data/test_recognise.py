@@ -82,6 +82,11 @@ def test_a_part_is_taken_when_it_is_named(voc):
         recognise(f"{voc}:test")
 
 
+def test_a_list_that_is_trained_on_is_not_tested_on(tmp_path):
+    folder = write_voc_folder(tmp_path / "mine", {"trainval": ["a", "b"], "train": ["a"], "val": ["b"]})
+    assert recognise(str(folder))[:2] == (f"mine_trainval=voc:{folder}:trainval", "")
+
+
 def test_what_is_not_clear_is_said_in_one_line(voc, tmp_path):
     (voc / "data.yaml").write_text("{train: JPEGImages, names: [cat]}")
     others = write_voc_folder(tmp_path / "odd", {"first": ["a"], "second": ["b"]})

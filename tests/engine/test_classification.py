@@ -105,18 +105,6 @@ def _loader(cfg, records):
     return task.train_loader(cfg, records, ResumableSampler(len(records), seed=cfg.SEED))
 
 
-def test_label_noise_has_a_seed_of_its_own(cfg, name):
-    clean = labels_of(task.load_records(cfg))
-    cfg.CLASSIFICATION.LABEL_NOISE = 0.2
-    noisy = labels_of(task.load_records(cfg))
-    assert (noisy != clean).sum() == 6
-    cfg.SEED = 2
-    assert torch.equal(labels_of(task.load_records(cfg)), noisy)
-    cfg.CLASSIFICATION.LABEL_NOISE_SEED = 1
-    assert not torch.equal(labels_of(task.load_records(cfg)), noisy)
-    assert torch.equal(torch.cat([batch["labels"] for batch in task.test_loader(cfg, name)]), clean)
-
-
 def test_a_batch_knows_its_images(cfg):
     records = task.load_records(cfg)
     batch = next(iter(_loader(cfg, records)))

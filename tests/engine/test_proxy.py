@@ -107,7 +107,6 @@ def test_what_is_there_is_not_trained_again_and_serves_every_ratio_and_method(tr
         (1, {"SOLVER.MAX_EPOCHS": 5}, "MAX_ITER 15, there 12; .*MAX_EPOCHS 5.0, there 4.0"),
         (1, {"SCORING.EARLY": 0.5}, "SCORING.EARLY 0.5, there 0.25"),
         (1, {"TEST.DETECTIONS_PER_IMAGE": 9}, "TEST.DETECTIONS_PER_IMAGE 9, there 100"),  # found boxes
-        (1, {"CLASSIFICATION.LABEL_NOISE": 0.2}, "other images, or other annotations or classes"),
     ],
 )
 def test_a_proxy_of_something_else_is_refused(trained, config, seed, settings, message):

@@ -19,6 +19,7 @@ from adapruner_det.baselines.registry import (
     TRAINED,
 )
 from adapruner_det.baselines.scores import Scores
+from adapruner_det.data.images import read_images
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import cut_as_made, make_selection
 from adapruner_det.engine import classification_statistics as classification
@@ -159,7 +160,7 @@ def test_full_gradient_norms_are_those_of_plain_autograd(proxies):
     norms = classification.gradient_norms_of(proxy.cfg, model, proxy.records)
     assert model.training and norms.dtype == np.float32 and all(p.grad is None for p in model.parameters())
     model.eval()
-    images = torch.from_numpy(classification.pixels_of(proxy.cfg, proxy.records)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(read_images(proxy.records, proxy.cfg.INPUT.IMAGE_SIZE)).permute(0, 3, 1, 2)
     for image, record, norm in zip(images, proxy.records, norms):
         loss = F.cross_entropy(model({"images": image[None]}), torch.tensor([record["category_id"]]))
         trained = [p for p in model.parameters() if p.requires_grad]

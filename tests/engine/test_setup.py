@@ -17,8 +17,8 @@ def folder(tmp_path, clean_catalogs):
     return write_voc_folder(tmp_path / "voc", {"train": ["a", "b", "c"], "test": ["d"]})
 
 
-def run(*arguments, output):
-    return setup(options.parse(words=[*map(str, arguments), "OUTPUT_DIR", str(output)]))
+def run(*arguments, output, command="train_net.py"):
+    return setup(options.parse(command, [*map(str, arguments), "OUTPUT_DIR", str(output)]))
 
 
 def test_registered_data_is_trained_on_and_evaluated_on(folder, tmp_path):
@@ -26,6 +26,13 @@ def test_registered_data_is_trained_on_and_evaluated_on(folder, tmp_path):
     cfg = run(*specs, output=tmp_path / "out")
     assert cfg.DATASETS.TRAIN == ("mine",) and cfg.DATASETS.TEST == ("mine_test",)
     assert len(DatasetCatalog.get("mine")) == 3
+
+
+@pytest.mark.parametrize("command", ["prune", "train"])
+def test_the_test_list_of_a_path_is_evaluated_on(folder, tmp_path, command):
+    datasets = run(folder, output=tmp_path / "out", command=command).DATASETS
+    assert (datasets.TRAIN, datasets.TEST) == (("voc_train",), ("voc_test",))
+    assert run(f"{folder}:train", output=tmp_path / "part", command=command).DATASETS.TEST == ()
 
 
 def test_heads_predict_the_classes_of_the_data_which_have_to_agree(folder, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -408,6 +409,7 @@ WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOS
 
 @pytest.mark.parametrize("overrides, message", [
     ({"SOLVER.MAX_ITER": 5}, "20 images once takes 4: raise SOLVER.MAX_ITER to at least 6$"),
+    ({"SOLVER.MAX_ITER": 0}, "SOLVER.MAX_ITER is 0: a run that prunes trains"),
     ({"SOLVER.MAX_EPOCHS": 1.4}, "raise SOLVER.MAX_EPOCHS to at least 1.8$"),
     ({"DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler"}, "use TrainingSampler"),
     ({"ADAPRUNER.EMPTY_IMAGES": "maybe"}, "'maybe'; it can be prune, keep, drop"),
@@ -415,7 +417,6 @@ WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOS
     ({"ADAPRUNER.WARMUP": 150.0}, "ADAPRUNER.WARMUP is 150.0; it is a share"),
     ({"ADAPRUNER.KEEP_RATIO": 80.0}, "settings of ADAPRUNER do not work: keep_ratio"),
     ({"ADAPRUNER.KEEP_RATIO": 0.99}, "keep_ratio 0.99 of 20 samples is all of them: use a ratio from 0.05 to 0.95"),
-    ({"ADAPRUNER.KEEP_RATIO": 0.02}, "keep_ratio 0.02 of 20 samples is none of them: use a ratio from 0.05 to 0.95"),
     ({"DATASETS.SELECTION": "some/folder"}, "DATASETS.SELECTION is set"),
     ({"MODEL.MASK_ON": True}, "18 of 20 images have objects without segmentation, such as .*img00"),
     ({"ADAPRUNER.REDUNDANCY": -1.0}, "ADAPRUNER: redundancy is a weight of at least 0 .off. and at most 1e.09; got -1.0"),
@@ -489,6 +490,29 @@ def test_the_paper_s_form_ends_with_a_selection_of_the_ratio_asked_for(voc, conf
     losses = selection.columns["last_loss"]  # far above 1, where L outgrows -log L: the highest go
     assert sorted(zip(losses, selection.kept), reverse=True)[round(20 * (1 - keep_ratio)) - 1][1] is False
     assert all(keep for _, keep in sorted(zip(losses, selection.kept))[: round(20 * keep_ratio)])
+
+
+@pytest.mark.parametrize("tested, found", [(("tested",), 1), ((), 0), (("data",), 0)])
+def test_near_copies_between_lists_are_warned_of_once_and_before_training(
+    voc, config, tmp_path, caplog, monkeypatch, clean_catalogs, tested, found
+):
+    voc("all")
+    files = [tmp_path / "voc" / "JPEGImages" / f"{own}.jpg" for own in IDS]
+    folder = write_voc_folder(tmp_path / "test", {"test": ["mirrored", "new"]})
+    for seed, file in enumerate([*files, *(folder / "JPEGImages" / f"{own}.jpg" for own in ("mirrored", "new"))]):
+        blocks = np.random.default_rng(7 if file.stem == "mirrored" else seed).integers(0, 256, (12, 16), np.uint8)
+        cv2.imwrite(str(file), cv2.resize(blocks, (64, 48))[:, :: -1 if file.stem == "mirrored" else 1])
+    register_voc("tested", str(folder), "test")
+    warned_of, begin = [], AdaPrunerHook.before_train
+    monkeypatch.setattr(
+        AdaPrunerHook, "before_train", lambda hook: (warned_of.append("Leaks" in caplog.text), begin(hook))
+    )
+    train(config(**{**YOLO, "DATASETS.TEST": tested, "ADAPRUNER.SOLVE_AT_END": True}))
+    said = [record.getMessage() for record in caplog.records if "Leaks" in record.getMessage()]
+    text = "Leaks: 1 of 2 images that are tested on are near-copies of training images (mirrored of tested = img07 of data)"
+    assert warned_of == [bool(found)] and [own.split(":")[:2] for own in said] == [text.split(":")] * found
+    table = tmp_path / "out/selection/leaks.csv"
+    assert (len(pd.read_csv(table)) if table.exists() else 0) == found
 
 
 def test_a_broken_test_set_is_reported_before_training(voc, config, tmp_path):

@@ -102,7 +102,7 @@ def test_adapruner_and_its_variants_prune_once_a_seed_whatever_the_ratios(tmp_pa
     for method in methods:
         cut, source = runs[selection_run(method, 0.5, 1)], selection_run(method, 0.8, 1)
         assert cut.command[2:] == ("cut", str(tmp_path / source / "selection"), "--keep-ratio", "0.5",
-                                   "--output", str(tmp_path / cut.name / "selection"))  # fmt: skip
+                                   "--no-page", "--output", str(tmp_path / cut.name / "selection"))  # fmt: skip
         assert cut.after == (source,) and runs[training(method, 0.5, seed=1)].after == (cut.name,)
     fewer = runs_of(tmp_path, keep_ratios=[0.5], seeds=[0, 1], variants=WARM_UP)
     assert fewer.items() <= runs.items()

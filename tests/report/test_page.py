@@ -149,7 +149,8 @@ def made(tmp_path_factory):
     make_statistics(records).save(folder)
     metrics = [{"iteration": i, "kept_ratio": 1 - i / 100, "alpha": 0.1 * i} for i in range(20)]
     (run / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in metrics))
-    config = {"DATASETS": {"TEST": ["tested"]}}
+    registered = ["others=voc:a:train", "tested=voc:b:test", "animals=voc:b:train"]
+    config = {"DATASETS": {"REGISTER": registered, "TRAIN": ["animals"], "TEST": ["tested"]}}
     make_record(records, folder, provenance={**Selection.load(folder).provenance, "config": json.dumps(config)})
     (run / "inference/tested").mkdir(parents=True)
     (run / "inference/tested/evaluation.json").write_text('{"images": 1234, "bbox": {"AP50": 61.2}}')
@@ -157,12 +158,15 @@ def made(tmp_path_factory):
     return records, folder, Parsed((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_sections_come_in_order_and_say_what_the_record_says(made):
+def test_sections_come_in_order_and_say_what_the_record_says(made, caplog):
     _, folder, page = made
+    write_report(folder, made[0], None, others=make_tested(folder.parent))
+    assert "too young" not in caplog.text and "Leaks: 1 of 2 images" in caplog.text
     assert page.of("section", "id") == SECTIONS
     verdict = "Of 20 images 4 go: 2 as copies of an image that stays, 1 for doubtful labels, 1 by lot."
     assert verdict in page.text()
     assert "down to a ratio of 0.85 ;" in page.text()  # 3 of 20 have more against them than chance
+    assert ".yaml --register animals=voc:b:train --register tested=voc:b:test --keep-ratios 0.8" in page.text()
     assert "It has learnt what it judges by." in page.text() and "⚠" not in page.text()
     assert "61% AP50 on tested, 1,234 images it has not seen" in " ".join(f"{b} {a}" for a, b in tiles(page))
     record, data = Selection.load(folder), page.data()
@@ -211,12 +215,13 @@ def test_doubtful_labels_are_listed_for_annotation_tools(made):
     assert [image["file_name"] for image in coco.imgs.values()] == ["3.jpg"]
 
 
-def test_a_model_that_sees_nothing_is_too_young(made, tmp_path):
+def test_a_model_that_sees_nothing_is_too_young(made, tmp_path, caplog):
     records, _, _ = made
     make_record(records, tmp_path)
     make_statistics(records, sees_all=False).save(tmp_path)
     page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
     assert "Too young to trust." in page.text()
+    assert "too young to trust, train it longer or on larger pictures: it does not know well even" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -341,6 +346,7 @@ document.querySelectorAll("#list button")[1].click();
 said.leaks = [...document.querySelectorAll("[data-groups=leaks] .id")].map(node => node.textContent);
 said.shown = document.querySelector("#marks span").textContent;
 said.corrections = corrections();
+said.short = [-0.0004, -0.0972, 1.504, 1234].map(short);
 return said;
 })()"""
 
@@ -371,6 +377,7 @@ def test_in_a_browser(made, tmp_path):
     assert said["copies"] == ["image_00", "image_02", "image_01"] and said["leaks"] == ["image_05", EVIL]
     assert said["pruned"] == "4 of 20" and said["doubtful"] == ["image_03"]
     assert said["first"] == EVIL and said["shown"] == "2 marks"
+    assert said["short"] == ["-0.0004", "-0.097", "1.50", "1,234"]
     (tmp_path / "corrections.csv").write_text(said["corrections"], encoding="utf-8")
     corrected = correct(Selection.load(folder), tmp_path / "corrections.csv")
     assert [i for i, kept in enumerate(corrected.kept) if not kept] == [1, 2, 4, NUM - 2]

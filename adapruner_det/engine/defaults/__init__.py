@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.structures import BoxMode
 
 from ...data.images import read_sizes
+from ...data.pruned_datasets import corners
 from ...data.validation import Record
 
 DETECTION, CLASSIFICATION = (Path(__file__).with_name(f"{task}.yaml") for task in ("detection", "classification"))
@@ -44,7 +44,11 @@ def choose(cfg: CfgNode, records: Sequence[Record], given: Collection[str]) -> C
     pairs |= _length(cfg, len(records), classifies, given)
     pairs["DATALOADER.NUM_WORKERS"] = 0 if _on_cpu(cfg) else min(4, os.cpu_count() or 1)
     epochs, batch = pairs.get("SOLVER.MAX_EPOCHS"), pairs["SOLVER.IMS_PER_BATCH"]
-    lines += [("length", f"{epochs:g} epochs (--epochs), {batch} images at a time")] if epochs else []
+    lines += (
+        [("length", f"{epochs:g} epoch{'' if epochs == 1 else 's'} (--epochs), {batch} images at a time")]
+        if epochs
+        else []
+    )
     return Chosen({key: value for key, value in pairs.items() if key not in given}, lines)
 
 
@@ -96,10 +100,9 @@ def _short_side(cfg: CfgNode, there: float, smallest: float, given: Collection[s
 
 def _box_sizes(record: Record) -> np.ndarray:
     """(M, 2) widths and heights in pixels, without crowds."""
-    objects = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
-    corners = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
-    found = np.array(corners, float).reshape(-1, 4)
-    return np.maximum(found[:, 2:] - found[:, :2], 1.0)
+    found = [corners(a) for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+    boxes = np.array(found, float).reshape(-1, 4)
+    return np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
 
 
 def anchors(boxes: np.ndarray) -> list[list[int]]:

@@ -23,7 +23,7 @@ function button(text, action, attributes = {}) {
 // Images from D.own on are of other lists. On the page of a selection those that stay have one colour.
 const why = i => i < D.own ? D.reasons[D.reason[i]] || (D.kept[i] ? "stays" : "goes") : D.datasets[D.dataset[i]];
 const colour = i => i >= D.own ? "outside" : D.marks && D.kept[i] ? "kept" : D.colours[why(i)] || "lot";
-const short = v => Number.isInteger(v) ? v.toLocaleString("en") : v.toFixed(Math.abs(v) < .1 ? 3 : 2);
+const short = v => Number.isInteger(v) ? v.toLocaleString("en") : Math.abs(v) < .1 ? String(+v.toPrecision(2)) : v.toFixed(2);
 const name = c => c < 0 ? "nothing" : D.classes[c];
 const classesOf = i => D.label[i] >= 0 ? [D.label[i]] : D.boxes[i].filter((_, at) => at % 5 == 0);
 
