@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.build import check_metadata_consistency
@@ -72,10 +71,6 @@ class ClassificationTask:
     @staticmethod
     def read_image(cfg: CfgNode, record: dict) -> np.ndarray:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
-
-    @staticmethod
-    def class_counts(records: Sequence[dict]) -> Tensor:
-        return torch.from_numpy(classification_statistics.labelled(records).counts)
 
     @staticmethod
     def statistics(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> Statistics:

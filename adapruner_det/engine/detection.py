@@ -87,10 +87,5 @@ class DetectionTask:
     object_features = staticmethod(object_features_of)
 
     @staticmethod
-    def class_counts(records: Sequence[dict]) -> Tensor:
-        """Boxes of each class, without crowds: their losses are what an image's loss is made of."""
-        return torch.from_numpy(detection_statistics.labelled(records).counts)
-
-    @staticmethod
     def image_indices(batch: list[dict]) -> Tensor:
         return torch.tensor([record["image_index"] for record in batch])

@@ -211,13 +211,3 @@ class AdaPrunerHook(HookBase):
 
     def load_state_dict(self, state_dict):
         self._seconds_before = state_dict["seconds"]
-
-
-class PageHook(HookBase):
-    """Writes the page of the selection. It stands behind the hook that evaluates, whose results the page shows."""
-
-    def __init__(self, pruner_hook: AdaPrunerHook):
-        self._pruner_hook = pruner_hook
-
-    def after_train(self):
-        self._pruner_hook.write_page()

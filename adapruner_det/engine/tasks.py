@@ -12,7 +12,6 @@ Each is a class without state, whose functions are these. A record is a dict wit
     evaluator(cfg, name)               Detectron2's; leaves OUTPUT_DIR/inference/<name>/evaluation.json
     read_image(cfg, record)            an image as people see it, (H, W, 3) uint8 RGB
     labelled(records)                  the `Statistics` of images before a model has seen them
-    class_counts(records)              objects of each class in each image, (N, K) int16
     statistics(cfg, model, records)    what a trained model, which is left as it was, says of each image
     object_features(cfg, model, records)  what it sees in the box of each label, (M, F)
     image_indices(batch)               `image_index` of each image of a batch, (B,) integers

@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, build_detection_train_loader
 from detectron2.engine import DefaultTrainer
+from detectron2.engine.hooks import CallbackHook
 from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -28,7 +29,7 @@ from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .console import Progress, say
 from .distributed import init_default_trainer, once_a_machine, unwrapped
 from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
-from .hooks import AdaPrunerHook, PageHook
+from .hooks import AdaPrunerHook
 from .run_folder import SELECTION, check_settings, settings_of
 from .select import term_weights
 from .stopping import Stopped, StopSignals, full_disk_stops, held_back
@@ -94,7 +95,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         if isinstance(self._sampler, EpochSampler):
             return DynamicStep(*parts, *options.values(), cfg=cfg, task=self.task, sampler=self._sampler)
         expected = cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected"
-        class_counts = self.task.class_counts(self._records) if expected else None
+        class_counts = torch.from_numpy(self.task.labelled(self._records).counts) if expected else None
         pruner = build_pruner(cfg, len(self._records), 0 if class_counts is None else class_counts.shape[1])
         return AdaPrunerStep(*parts, pruner, self.task, self._records, class_counts=class_counts, **options)
 
@@ -195,7 +196,8 @@ class AdaPrunerTrainer(DefaultTrainer):
             folder = os.path.join(self.cfg.OUTPUT_DIR, SELECTION)
             self._pruner_hook = AdaPrunerHook(self._records, self._others, keep_others, folder)
             hooks.insert(1, self._pruner_hook)  # after the timer, before whatever saves or writes
-            hooks.append(PageHook(self._pruner_hook))
+            # behind the hook that evaluates, whose results the page shows
+            hooks.append(CallbackHook(after_train=lambda trainer: trainer._pruner_hook.write_page()))
         return hooks
 
     def check(self) -> None:
@@ -263,7 +265,7 @@ class AdaPrunerTrainer(DefaultTrainer):
 def introduce(trainer: AdaPrunerTrainer) -> None:
     """What is going to be done, to what and on what, before the first iteration."""
     cfg, records = trainer.cfg, trainer._records
-    names, counts = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes, trainer.task.class_counts(records)
+    names, counts = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes, trainer.task.labelled(records).counts
     boxes = "" if "category_id" in records[0] else f"{int(counts.sum()):,} boxes, "
     left_out = f" ({len(trainer._others)} more without boxes are left out)" if trainer._others else ""
     shown = shorten(", ".join(map(str, names)), 60, placeholder=" ...")

@@ -155,6 +155,7 @@ def test_a_run_leaves_record_table_list_and_scalars(voc, config, tmp_path):
     assert set(selection.provenance) >= {"seconds", "versions", "fingerprints", "classes"}
     assert selection.provenance["classes"][""]["images"] == 2
 
+    assert (folder / "report.html").is_file()
     listed = (folder / "ImageSets/Main/data_adapruner_0.75.txt").read_text().split()
     assert listed == [i for i in IDS if i in kept(cfg)]
 
@@ -475,7 +476,7 @@ def test_crowds_are_no_boxes(voc):
     record = {**DatasetCatalog.get(voc("all"))[0], "dataset_name": "data"}
     one = {"category_id": 1, "iscrowd": 0, "bbox": [0, 0, 9, 9], "bbox_mode": 0}
     record["annotations"] = [one, one, {**one, "iscrowd": 1}, {**one, "category_id": 0}]
-    assert DetectionTask.class_counts([record]).tolist() == [[1, 2]]
+    assert DetectionTask.labelled([record]).counts.tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("keep_ratio", [0.5, 0.75, 0.95])

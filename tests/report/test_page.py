@@ -202,6 +202,15 @@ def test_names_are_escaped_everywhere(made):
     assert set(options) == set(CLASSES)
 
 
+def test_images_that_go_for_labels_are_counted_where_no_single_box_stands_out(made, tmp_path, monkeypatch):
+    make_record(made[0], tmp_path)
+    make_statistics(made[0]).save(tmp_path)
+    monkeypatch.setattr(page_module, "doubtful_boxes", lambda *args: [])
+    text = Parsed(write_report(tmp_path, made[0], None).read_text(encoding="utf-8")).text()
+    assert "No single box stands out" in text and "0 boxes, 1 images that go for them" in text
+    assert "Doubtful labels 1" in " ".join(text.split())
+
+
 def test_doubtful_labels_are_listed_for_annotation_tools(made):
     _, folder, page = made
     (doubt,) = page.data()["doubts"]
