@@ -9,18 +9,28 @@ A box is [x, y, width, height] in pixels, (x, y) its corner with the smallest nu
 """
 
 import logging
+import marshal
 import math
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pycocotools.mask
 from detectron2.structures import BoxMode
 
-from .coco_json import read_coco_json, without_garbage_collection
+from .coco_json import (
+    UnusualFileError,
+    coco_entries,
+    last_list,
+    plain_category_id,
+    read_coco_json,
+    without_garbage_collection,
+)
 from .pictures import Spellings, inspect_picture, inspect_pictures
+from .serialized_records import SerializedRecords
 from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record, check_on_invalid
 
 logger = logging.getLogger(__name__)
@@ -32,7 +42,7 @@ def read_categories(json_file: PathLike) -> dict[int, str]:
     Raises:
         ValueError: it cannot be read, holds no category, or an id or a name is missing or repeats.
     """
-    return _categories(read_coco_json(json_file), json_file)
+    return _categories(_category_list(json_file), lambda: _used_categories(json_file), json_file)
 
 
 def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> dict[int, int]:
@@ -49,7 +59,7 @@ def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> di
 
 def load_coco_dataset(
     json_file: PathLike, image_root: PathLike, class_names: Sequence[str], on_invalid: str = "clip"
-) -> list[Record]:
+) -> Sequence[Record]:
     """Loads a COCO file as Detectron2's standard dataset dicts, sorted by image id as Detectron2 does.
 
     Every picture is decoded once. A width or height that is missing or not positive is taken from the picture, a
@@ -68,8 +78,8 @@ def load_coco_dataset(
 
     Returns:
         one dict an image: file_name, image_id (as in the file), height, width and annotations, each with id (the
-            annotation's in the file), category_id, bbox, bbox_mode (XYWH_ABS), iscrowd and, where the file has one,
-            segmentation (polygons or a compressed RLE).
+            annotation's in the file), category_id, bbox, bbox_mode (XYWH_ABS), iscrowd and, where the file has one and not
+            within `without_masks`, segmentation (polygons or a compressed RLE). A process reads a file once.
 
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "clip" or "error", or no image is left, or ids are missing,
@@ -78,29 +88,88 @@ def load_coco_dataset(
         FileNotFoundError: there is no such file.
     """
     check_on_invalid(on_invalid)
-    content = read_coco_json(json_file)
-    categories = _categories(content, json_file)
-    _check_ids(content, json_file)
-    reader = _Reader(os.fspath(json_file), os.fspath(image_root), categories, class_names, on_invalid)
-    reader.read_images(content["images"])
-    reader.read_annotations(content["annotations"])
-    reader.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height]")
-    reader.findings.check_left_out(class_names, categories.values(), json_file)
-    where = f"{json_file} (classes: {', '.join(class_names)})"
-    records = reader.findings.usable(list(reader.records.values()), len(content["images"]), where)
-    crowds = Counter(a["iscrowd"] for record in records for a in record["annotations"])
-    logger.info(f"{json_file}: {len(records)} images, {crowds[0]} boxes, {crowds[1]} crowds or ignored regions")
-    return sorted(records, key=lambda record: record["image_id"])
+    status = os.stat(json_file)
+    stamp = status.st_mtime_ns, status.st_size
+    return _load(os.fspath(json_file), stamp, os.fspath(image_root), tuple(class_names), on_invalid, _masks_wanted)
 
 
-def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
+_masks_wanted = True
+
+
+@contextmanager
+def without_masks() -> Iterator[None]:
+    """Within it, segmentations are checked and not kept: polygons are nine tenths of what a COCO file holds."""
+    global _masks_wanted
+    before, _masks_wanted = _masks_wanted, False
+    try:
+        yield
+    finally:
+        _masks_wanted = before
+
+
+@lru_cache(maxsize=4)
+def _load(
+    json_file: str,
+    stamp: tuple[int, int],
+    image_root: str,
+    class_names: tuple[str, ...],
+    on_invalid: str,
+    with_masks: bool,
+) -> SerializedRecords:
+    categories = read_categories(json_file)
+
+    def records_of(lists: Iterable[tuple[str, list[Any]]]) -> SerializedRecords:
+        return _Reader(json_file, image_root, categories, class_names, on_invalid, with_masks).read(lists)
+
+    try:
+        return records_of(coco_entries(json_file))
+    except UnusualFileError:
+        content = read_coco_json(json_file)
+        return records_of((key, content[key]) for key in ("images", "annotations"))
+
+
+def _category_list(json_file: PathLike) -> list[Any]:
+    """Categories as the file has them; nothing else is read where they come last or first."""
+    try:
+        return last_list(json_file, "categories")
+    except UnusualFileError:
+        pass
+    found: list[Any] = []
+    try:
+        for key, entries in coco_entries(json_file):
+            if key == "categories":
+                found += entries
+            elif found:
+                return found
+            elif key == "annotations":
+                break
+    except UnusualFileError:
+        pass
+    categories: list[Any] = read_coco_json(json_file)["categories"]
+    return categories
+
+
+def _used_categories(json_file: PathLike) -> set[str]:
+    """Ids of categories that objects have, as strings."""
+
+    def used(lists: Iterable[tuple[str, list[Any]]]) -> set[str]:
+        entries = (entry for key, entries in lists if key == "annotations" for entry in entries)
+        return {str(entry.get("category_id")) for entry in entries if isinstance(entry, dict)}
+
+    try:
+        return used(coco_entries(json_file))
+    except UnusualFileError:
+        return used(read_coco_json(json_file).items())
+
+
+def _categories(categories: list[Any], used: Callable[[], set[str]], json_file: PathLike) -> dict[int, str]:
     names: dict[int, str] = {}
-    root = _root_category(content)
-    for place, category in enumerate(content["categories"], start=1):
+    root = _root_category(categories, used)
+    for place, category in enumerate(categories, start=1):
         if category is root:
             continue
         entry = category if isinstance(category, dict) else {}
-        category_id, name = entry.get("id"), entry.get("name")
+        category_id, name = plain_category_id(entry.get("id")), entry.get("name")
         if not isinstance(category_id, int) or isinstance(category_id, bool) or not isinstance(name, str) or not name:
             raise ValueError(f"{json_file}: category {place} needs an integer id and a name: {category}")
         if category_id in names or name in names.values():
@@ -111,40 +180,36 @@ def _categories(content: dict[str, Any], json_file: PathLike) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def _root_category(content: dict[str, Any]) -> Record | None:
+def _root_category(listed: list[Any], used: Callable[[], set[str]]) -> Record | None:
     """The category that Roboflow puts above the classes: no object has it, and others name it their supercategory."""
-    categories = [category for category in content["categories"] if isinstance(category, dict)]
-    used = {str(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
+    categories = [category for category in listed if isinstance(category, dict)]
     for root in categories:
         below = [own for own in categories if own is not root and own.get("supercategory") == root.get("name")]
-        if below and root.get("supercategory") == "none" and str(root.get("id")) not in used:
+        if below and root.get("supercategory") == "none" and str(root.get("id")) not in used():
             logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
             return root
     return None
 
 
-def _check_ids(content: dict[str, Any], json_file: PathLike) -> None:
-    """Raises unless images and annotations have the ids by which they refer to each other."""
-    if not content["images"]:
-        raise ValueError(f"{json_file} lists no image")
-    messages = []
-    for what, keys in (("images", ("id",)), ("annotations", ("id", "image_id", "category_id"))):
-        for place, entry in enumerate(content[what], start=1):
-            own = entry if isinstance(entry, dict) else {}
-            bad = [key for key in keys if not (isinstance(own.get(key), str) or _is_integer(own.get(key)))]
-            if bad:
-                messages.append(f"entry {place} of {what}: {', '.join(bad)} missing, or no integer or string")
-            elif any(c < " " for c in str(own["id"])):
-                messages.append(f"entry {place} of {what}: id {own['id']!r} has control characters or line breaks")
-    if not messages and len({type(image["id"]) for image in content["images"]}) > 1:
-        messages.append("some image ids are integers and some are strings")
-    if messages:
-        problems = [Problem(os.fspath(json_file), message) for message in messages]
-        raise InvalidDatasetError(f"{len(problems)} ids in {json_file} cannot be used:", problems, "Correct the file.")
+_PARTS = {"images": ("id",), "annotations": ("id", "image_id", "category_id")}  # ids of the entries of each list
+_ID_TYPES = (int, str)
+
+
+def _id_fault(what: str, place: int, entry: Any) -> str | None:
+    """Why an entry lacks the ids by which images and annotations refer to each other; None if it does not."""
+    own = entry if isinstance(entry, dict) else {}
+    if all([type(own.get(key)) is int for key in _PARTS[what]]):
+        return None
+    bad = [key for key in _PARTS[what] if type(own.get(key)) not in _ID_TYPES]
+    if bad:
+        return f"entry {place} of {what}: {', '.join(bad)} missing, or no integer or string"
+    if type(own["id"]) is str and any(c < " " for c in own["id"]):
+        return f"entry {place} of {what}: id {own['id']!r} has control characters or line breaks"
+    return None
 
 
 class _Reader:
-    """Reads the lists of one file into `records`, the dicts by image id."""
+    """Reads the lists of one file into `records`, the dicts by image id, whose annotations are bytes of `marshal`."""
 
     def __init__(
         self,
@@ -153,6 +218,7 @@ class _Reader:
         categories: dict[int, str],
         class_names: Sequence[str],
         on_invalid: str,
+        with_masks: bool,
     ):
         self.records: dict[Any, Record] = {}
         self.findings = Findings(on_invalid)
@@ -162,6 +228,63 @@ class _Reader:
         self._category_ids = contiguous_ids(categories, class_names)
         self._left_out = {key: name for key, name in categories.items() if name not in class_names}
         self._class_names = class_names
+        self._categories = categories
+        self._with_masks = with_masks
+        self._id_faults: list[str] = []
+        self._places = 0  # annotations read so far
+        self._seen: set[Any] = set()  # their ids
+        self._spelled: dict[str, Any] = {}  # ids of images as strings
+
+    @without_garbage_collection()
+    def read(self, lists: Iterable[tuple[str, list[Any]]]) -> SerializedRecords:
+        """The records of a file's lists, which may come in parts.
+
+        Raises:
+            UnusualFileError: annotations come before images; and what `coco_entries` raises.
+        """
+        images: list[Record | None] = []
+        annotations = False
+        for key, entries in lists:
+            if key == "images":
+                if annotations:
+                    raise UnusualFileError(f"{self._json_file}: annotations come before images")
+                images += [self._checked_image(place, own) for place, own in enumerate(entries, start=len(images) + 1)]
+            elif key == "annotations":
+                if not annotations:
+                    self.read_images([image for image in images if image])
+                annotations = True
+                self.read_annotations(entries)
+        if not annotations:
+            self.read_images([image for image in images if image])
+        return self._checked(len(images))
+
+    def _checked(self, num_images: int) -> SerializedRecords:
+        if not num_images:
+            raise ValueError(f"{self._json_file} lists no image")
+        if not self._id_faults and len(set(map(type, self.records))) > 1:
+            self._id_faults.append("some image ids are integers and some are strings")
+        if self._id_faults:
+            problems = [Problem(self._json_file, message) for message in self._id_faults]
+            heading = f"{len(problems)} ids in {self._json_file} cannot be used:"
+            raise InvalidDatasetError(heading, problems, "Correct the file.")
+        self.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height]")
+        self.findings.check_left_out(self._class_names, self._categories.values(), self._json_file)
+        where = f"{self._json_file} (classes: {', '.join(self._class_names)})"
+        records = self.findings.usable(SerializedRecords(map(self._taken, sorted(self.records))), num_images, where)
+        logger.info(f"{self._json_file}: {len(records)} images")
+        return records
+
+    def _taken(self, image_id: Any) -> Record:
+        record = self.records.pop(image_id)
+        return {**record, "annotations": [_unpacked(own) for own in record["annotations"]]}
+
+    def _checked_image(self, place: int, image: Any) -> Record | None:
+        """What is needed of an image; None if its id is at fault."""
+        fault = _id_fault("images", place, image)
+        if fault:
+            self._id_faults.append(fault)
+            return None
+        return {key: image[key] for key in ("id", "file_name", "width", "height") if key in image}
 
     def read_images(self, images: list[Record]) -> None:
         names = (image.get("file_name") for image in images)
@@ -212,31 +335,45 @@ class _Reader:
         found = os.path.join(self._image_root, base)
         return f", but {found}: 'file_name' has to be relative to the folder of images" if os.path.isfile(found) else ""
 
-    @without_garbage_collection()
-    def read_annotations(self, annotations: list[Record]) -> None:
-        seen: set[Any] = set()
+    def read_annotations(self, annotations: list[Any]) -> None:
         for annotation in annotations:
+            self._places += 1
+            fault = _id_fault("annotations", self._places, annotation)
+            if fault:
+                self._id_faults.append(fault)
+                continue
+            image_id = annotation["image_id"]
+            if image_id not in self.records:
+                image_id = annotation["image_id"] = self._id_in_other_spelling(image_id)
+            if type(annotation["category_id"]) is str:
+                annotation["category_id"] = plain_category_id(annotation["category_id"])
             try:
-                record = self.records.get(annotation["image_id"])
+                record = self.records.get(image_id)
                 if record is None:
                     raise ValueError("there is no such image in the file")
-                if annotation["id"] in seen:
+                if annotation["id"] in self._seen:
                     raise ValueError("this id occurs more than once")
-                seen.add(annotation["id"])
+                self._seen.add(annotation["id"])
                 if annotation["category_id"] in self._left_out:
                     self.findings.left_out[self._left_out[annotation["category_id"]]] += 1
-                elif record["image_id"] not in self.findings.unusable:  # what is wrong with those is said
+                elif image_id not in self.findings.unusable:  # what is wrong with those is said
                     record["annotations"].append(self._object(annotation, record))
             except ValueError as error:
                 problem = Problem(self._json_file, f"{self._describe(annotation)}: {error}")
-                self.findings.add_object(annotation["image_id"], problem, error)
+                self.findings.add_object(image_id, problem, error)
+
+    def _id_in_other_spelling(self, image_id: Any) -> Any:
+        """The id of the image with the same one in quotes, or without, as tools write some; else as it is."""
+        self._spelled = self._spelled or {str(own): own for own in self.records}
+        return self._spelled.get(str(image_id), image_id)
 
     def _describe(self, annotation: Record) -> str:
         place = self._category_ids.get(annotation["category_id"])
         name = "" if place is None else f" ({self._class_names[place]})"
         return f"annotation {annotation['id']!r}{name} of image {annotation['image_id']!r}"
 
-    def _object(self, annotation: Record, record: Record) -> Record:
+    def _object(self, annotation: Record, record: Record) -> bytes:
+        """What is kept of an annotation, for `_unpacked`: as objects a million of them would take gigabytes."""
         category_id = annotation["category_id"]
         if category_id not in self._category_ids:
             raise ValueError(f"category {category_id!r} is not in the file")
@@ -248,14 +385,8 @@ class _Reader:
         attributes = annotation.get("attributes")
         if isinstance(attributes, dict) and attributes.get("rotation"):
             self.findings.note(record["image_id"], "boxes are rotated by CVAT's attributes; they are read unrotated")
-        return {
-            "id": annotation["id"],
-            "iscrowd": int(any(crowd)),
-            "bbox": box,
-            "category_id": self._category_ids[category_id],
-            "bbox_mode": BoxMode.XYWH_ABS,
-            **({"segmentation": segmentation} if segmentation else {}),
-        }
+        kept = segmentation if self._with_masks else None
+        return marshal.dumps((annotation["id"], int(any(crowd)), box, self._category_ids[category_id], kept))
 
     def _box(self, box: Any, record: Record) -> list[float]:
         if not isinstance(box, list) or len(box) != 4:
@@ -272,6 +403,18 @@ class _Reader:
         if not clipped:
             return box
         return [*fitted[:2], fitted[2] - fitted[0], fitted[3] - fitted[1]]
+
+
+def _unpacked(content: bytes) -> Record:
+    annotation_id, crowd, box, category_id, segmentation = marshal.loads(content)
+    return {
+        "id": annotation_id,
+        "iscrowd": crowd,
+        "bbox": box,
+        "category_id": category_id,
+        "bbox_mode": BoxMode.XYWH_ABS,
+        **({"segmentation": segmentation} if segmentation else {}),
+    }
 
 
 def _stated_size(image: Record) -> tuple[float, float] | None:
@@ -332,10 +475,13 @@ def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Reco
     polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
     if not polygons:
         raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
-    if not all(map(_finite, polygons)):
-        raise ValueError("segmentation has a coordinate that is no number")
     width, height = record["width"], record["height"]
+    smaller = min(width, height)
     for polygon in polygons:
+        if not _finite(polygon):
+            raise ValueError("segmentation has a coordinate that is no number")
+        if min(polygon) >= 0 and max(polygon) <= smaller:
+            continue
         # pycocotools allocates by them without a check, and goes down with the process
         xs, ys = polygon[::2], polygon[1::2]
         if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:

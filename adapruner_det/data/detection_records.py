@@ -13,13 +13,13 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, MetadataCatalog
 from detectron2.data.build import (
     check_metadata_consistency,
-    filter_images_with_only_crowd_annotations,
     print_instances_class_histogram,
 )
 from torch.utils.data import Dataset
 
 from .pictures import inspect_picture, inspect_pictures
 from .records import checked_records, training_records
+from .serialized_records import Records, SerializedRecords, chosen_records
 from .validation import Findings, Problem, Record
 from .voc import load_voc_dataset
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 EMPTY_IMAGES = ("prune", "keep", "drop")
 
 
-def load_records(cfg: CfgNode) -> list[Record]:
+def load_records(cfg: CfgNode) -> Sequence[Record]:
     """The dicts of DATASETS.TRAIN that DATASETS.SELECTION keeps; see `training_records`."""
     records = training_records(cfg, lambda name: load_dataset(name, cfg.DATASETS.ON_INVALID))
     check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
@@ -36,7 +36,7 @@ def load_records(cfg: CfgNode) -> list[Record]:
     return records
 
 
-def load_dataset(name: str, on_invalid: str = "clip") -> list[Record]:
+def load_dataset(name: str, on_invalid: str = "clip") -> Sequence[Record]:
     """The dataset dicts of one registered data set, each with its `dataset_name`.
 
     Detectron2's own VOC data sets are read by our reader, which reports all that is wrong at once. The pictures of data
@@ -52,7 +52,7 @@ def load_dataset(name: str, on_invalid: str = "clip") -> list[Record]:
     return records if MetadataCatalog.get(name).get("on_invalid") else _with_good_pictures(name, records, on_invalid)
 
 
-def labelled_records(name: str, on_invalid: str = "clip") -> list[Record]:
+def labelled_records(name: str, on_invalid: str = "clip") -> Sequence[Record]:
     """The same, without a look at the pictures of other readers' data sets."""
     metadata = MetadataCatalog.get(name)
     if metadata.get("evaluator_type") == "classification":
@@ -67,7 +67,7 @@ def labelled_records(name: str, on_invalid: str = "clip") -> list[Record]:
     return checked_records(name, dicts)
 
 
-def _with_good_pictures(name: str, records: list[Record], on_invalid: str) -> list[Record]:
+def _with_good_pictures(name: str, records: Sequence[Record], on_invalid: str) -> Sequence[Record]:
     """Those of a data set of another reader's, after looking at all pictures that are files here."""
     findings = Findings(on_invalid)
     local = [record for record in records if os.path.exists(record.get("file_name", ""))]
@@ -97,7 +97,7 @@ def check_keypoints(names: Sequence[str]) -> None:
             )
 
 
-def check_masks(records: list[Record], mask_format: str) -> None:
+def check_masks(records: Sequence[Record], mask_format: str) -> None:
     """Raises ValueError for an object without a segmentation, or with one of another format: Detectron2 names neither."""
 
     def masks_of(record: Record) -> list[Any]:
@@ -117,35 +117,40 @@ def check_masks(records: list[Record], mask_format: str) -> None:
         )
 
 
-def split_off_empty(records: list[Record]) -> tuple[list[Record], list[Record]]:
+def split_off_empty(records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
     """(with boxes, without): images without a box that is no crowd, by Detectron2's own rule.
 
     Raises:
         ValueError: no image has a box.
     """
-    with_boxes = filter_images_with_only_crowd_annotations(records)
-    if not with_boxes:
+    with_boxes = [not all(map(_is_crowd, record["annotations"])) for record in records]
+    if not any(with_boxes):
         raise ValueError(f"none of the {len(records)} images has a box to learn from")
-    ours = {id(record) for record in with_boxes}
-    return with_boxes, [record for record in records if id(record) not in ours]
+    return _split(records, with_boxes)
 
 
-def split_off_crowds(records: list[Record]) -> tuple[list[Record], list[Record]]:
+def split_off_crowds(records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
     """(to train on, the others): images whose only objects are crowds, which nothing is learnt from.
 
     Detectron2 leaves crowds out, and would train on such an image as if there was nothing in it.
     """
-    records_with_crowds = [
-        r for r in records if r.get("annotations") and all(a.get("iscrowd") for a in r["annotations"])
-    ]
-    if not records_with_crowds:
+    crowds_only = [bool(r.get("annotations")) and all(map(_is_crowd, r["annotations"])) for r in records]
+    if not any(crowds_only):
         return records, []
-    logger.info(f"{len(records_with_crowds)} images have crowds or ignored regions only; they are not trained on")
-    others = {id(record) for record in records_with_crowds}
-    return [record for record in records if id(record) not in others], records_with_crowds
+    logger.info(f"{sum(crowds_only)} images have crowds or ignored regions only; they are not trained on")
+    return _split(records, [not own for own in crowds_only])
 
 
-def split_competing(records: list[Record], empty_images: str) -> tuple[list[Record], list[Record]]:
+def _split(records: Records, first: list[bool]) -> tuple[Records, Records]:
+    """Those for which one of N booleans is true, and the others."""
+    return chosen_records(records, first), chosen_records(records, [not own for own in first])
+
+
+def _is_crowd(annotation: Record) -> bool:
+    return bool(annotation.get("iscrowd"))
+
+
+def split_competing(records: Sequence[Record], empty_images: str) -> tuple[Sequence[Record], Sequence[Record]]:
     """(those a pruning method chooses among, the others), as ADAPRUNER.EMPTY_IMAGES says.
 
     Images whose only objects are crowds never compete.
@@ -159,6 +164,19 @@ def split_competing(records: list[Record], empty_images: str) -> tuple[list[Reco
     return split_off_crowds(records) if empty_images == "prune" else without_empty
 
 
+class _Numbered(Dataset[Record]):
+    """Records with their `image_index`."""
+
+    def __init__(self, records: Any):
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        return {**self._records[index], "image_index": index}
+
+
 class NumberedRecords(Dataset[Record]):
     """Mapped records with their `image_index`, augmented with random numbers of each draw's own.
 
@@ -166,9 +184,9 @@ class NumberedRecords(Dataset[Record]):
     mapper refuses a record, Detectron2's MapDataset replaces it by another.
     """
 
-    def __init__(self, records: list[Record], mapper: Callable[[Record], Record], seed: int):
-        numbered = [{**record, "image_index": i} for i, record in enumerate(records)]
-        self._mapped = MapDataset(DatasetFromList(numbered), mapper)
+    def __init__(self, records: Sequence[Record], mapper: Callable[[Record], Record], seed: int):
+        held = records if isinstance(records, SerializedRecords) else DatasetFromList(list(records))
+        self._mapped = MapDataset(_Numbered(held), mapper)
         self._seed = seed
 
     def __len__(self) -> int:

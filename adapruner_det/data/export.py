@@ -21,7 +21,7 @@ from .selection_record import CLASS_COLUMN, RAREST_COLUMN, source_of
 from .validation import Record
 from .yolo import label_lines, read_data_yaml, write_data_yaml
 
-LoadDataset = Callable[[str], list[Record]]
+LoadDataset = Callable[[str], Sequence[Record]]
 
 
 def export_selection(selection: Selection, form: str, folder: "str | Path", load: LoadDataset) -> list[Path]:
@@ -198,11 +198,11 @@ EXPORTS: dict[str, Callable[[Selection, str, Path, LoadDataset], Path]] = {
 }
 
 
-def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> list[Record]:
+def _kept_records(selection: Selection, dataset: str, load: LoadDataset) -> Sequence[Record]:
     return filter_records(selection, dataset, _file_records(dataset, load))
 
 
-def _file_records(dataset: str, load: LoadDataset) -> list[Record]:
+def _file_records(dataset: str, load: LoadDataset) -> Sequence[Record]:
     """All records of a data set of image files."""
     if dataset not in DatasetCatalog:
         raise ValueError(

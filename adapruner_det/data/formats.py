@@ -80,7 +80,7 @@ def register_yolo(
 
 
 def _register(
-    name: str, load: Callable[[], list[Record]], classes: list[str], on_invalid: str, evaluator: str, **where: Any
+    name: str, load: Callable[[], Sequence[Record]], classes: list[str], on_invalid: str, evaluator: str, **where: Any
 ) -> None:
     check_on_invalid(on_invalid)
     if not classes or len(set(classes)) < len(classes):

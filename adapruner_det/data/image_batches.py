@@ -6,7 +6,7 @@ on the CPU.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from .sampling import ResumableSampler
 from .validation import Record
 
 
-def labels_of(records: list[Record]) -> Tensor:
+def labels_of(records: Sequence[Record]) -> Tensor:
     """`category_id` of each record, (N,) long."""
     return torch.tensor([record["category_id"] for record in records], dtype=torch.long)
 
@@ -52,7 +52,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def training_batches(cfg: CfgNode, records: list[Record], sampler: ResumableSampler) -> Iterator[Record]:
+def training_batches(cfg: CfgNode, records: Sequence[Record], sampler: ResumableSampler) -> Iterator[Record]:
     """Endless batches; the images stay in the host's memory, and a batch at a time goes to the device.
 
     What is done to an image depends on SEED, the iteration and the image's place in the batch of all
@@ -91,7 +91,7 @@ def training_batches(cfg: CfgNode, records: list[Record], sampler: ResumableSamp
     return batches()
 
 
-def evaluation_batches(cfg: CfgNode, records: list[Record], share: bool = True) -> DataLoader[Any]:
+def evaluation_batches(cfg: CfgNode, records: Sequence[Record], share: bool = True) -> DataLoader[Any]:
     """All images once and as they are, in batches with "image_ids" (list of str) besides; the last may be smaller.
 
     Args:

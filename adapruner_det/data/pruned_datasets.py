@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 from ..pruning import Selection
 from ..pruning.names import first_few
 from ..pruning.selection import ratio_label
+from .serialized_records import chosen_records
 from .validation import Record
 
 logger = logging.getLogger(__name__)
@@ -45,18 +46,19 @@ def corners(annotation: Record) -> Sequence[float]:
     return edges
 
 
-def check_fits(selection: Selection, dataset_name: str, records: list[Record]) -> None:
+def check_fits(selection: Selection, dataset_name: str, records: Sequence[Record]) -> None:
     """Raises SelectionMismatchError, naming the difference, unless `selection` was made on `records`."""
-    here = {str(record["image_id"]): record for record in records}
+    places = {str(record["image_id"]): place for place, record in enumerate(records)}
+    here = places.keys()
     known = selection.known_ids(dataset_name)
     differing = {
-        "in the selection but not in the data": known - here.keys(),
-        "in the data but not in the selection": here.keys() - known,
+        "in the selection but not in the data": known - here,
+        "in the data but not in the selection": here - known,
     }
     if ANNOTATIONS_COLUMN in selection.columns:
         class_names = MetadataCatalog.get(dataset_name).thing_classes
         digests = selection.column_of(dataset_name, ANNOTATIONS_COLUMN)
-        now = {image_id: annotations_digest(here[image_id], class_names) for image_id in known & here.keys()}
+        now = {own: annotations_digest(records[place], class_names) for own, place in places.items() if own in known}
         changed = {image_id for image_id, digest in now.items() if digest != digests[image_id]}
         differing["with annotations that have changed since"] = changed
     differences = "; ".join(
@@ -69,15 +71,15 @@ def check_fits(selection: Selection, dataset_name: str, records: list[Record]) -
         )
 
 
-def filter_records(selection: Selection, dataset_name: str, records: list[Record]) -> list[Record]:
+def filter_records(selection: Selection, dataset_name: str, records: Sequence[Record]) -> Sequence[Record]:
     """The records that `selection` keeps, after checking that it fits."""
     check_fits(selection, dataset_name, records)
     kept = selection.kept_ids(dataset_name)
-    return [record for record in records if str(record["image_id"]) in kept]
+    return chosen_records(records, [str(record["image_id"]) in kept for record in records])
 
 
 def split_records(
-    selection: Selection, by_name: dict[str, list[Record]]
+    selection: Selection, by_name: Mapping[str, Sequence[Record]]
 ) -> tuple[list[tuple[Record, float]], list[tuple[Record, float]]]:
     """(kept, pruned): each record that has a score, with it; checks that the selection fits."""
     kept: list[tuple[Record, float]] = []
@@ -92,7 +94,7 @@ def split_records(
     return kept, pruned
 
 
-def apply_selection(folder: str, by_name: dict[str, list[Record]]) -> dict[str, list[Record]]:
+def apply_selection(folder: str, by_name: dict[str, Sequence[Record]]) -> dict[str, Sequence[Record]]:
     """Filters every data set that the selection in `folder` covers.
 
     Raises:

@@ -1,7 +1,7 @@
 """Registers data sets described by one string, as in `--register NAME=voc:DIR:SPLIT`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +64,7 @@ def find_path(path: str) -> str:
     )
 
 
-def register(name: str, metadata: dict[str, Any], load: Callable[[], list[Record]]) -> None:
+def register(name: str, metadata: dict[str, Any], load: Callable[[], Sequence[Record]]) -> None:
     """Registers a data set with Detectron2; again with the same metadata is no fault.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..files import new_folder, write_text
 from ..pruning import Selection
-from ..pruning.selection import RECORD, TABLE
+from ..pruning.selection import COLUMNS, RECORD, TABLE
 from ..pruning.statistics import FILE as STATISTICS
 from ..pruning.statistics import Statistics
 from .coco_json import only_images, read_coco_json
@@ -22,6 +22,7 @@ ID_LISTS = Path("lists")
 # What the tools put into a selection's folder, besides lists by the name of its data sets; it goes with the selection.
 OWN = {
     RECORD,
+    COLUMNS,
     TABLE,
     STATISTICS,
     "images.png",

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import detectron2
@@ -15,6 +16,7 @@ from tabulate import tabulate
 from .. import __version__
 from ..pruning import Selection
 from ..pruning.class_balance import rarest_class
+from ..pruning.columns import SparseRows
 from ..pruning.decision import LABEL_ERRORS, NEAR_DUPLICATE, RANDOM, REASON_COLUMN, REASONS
 from .corrections import CORRECTED_COLUMN
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
@@ -61,14 +63,16 @@ def make_selection(
         ValueError: a score is no finite number, or there are too few images to keep one of each class.
     """
     _check_scores(records, scores, method)
-    everything = [*records, *others]
+    everything = [*records, *others] if others else records
+    datasets, ids = [r["dataset_name"] for r in everything], [str(r["image_id"]) for r in everything]
+    digests = _digests(everything)
     nothing: list[Any] = [None] * len(others)
     class_names = list(MetadataCatalog.get(records[0]["dataset_name"]).thing_classes)
-    names = list(dict.fromkeys(record["dataset_name"] for record in everything))
+    names = list(dict.fromkeys(datasets))
     facts = dict(provenance or {}) if kept is not None else {**(provenance or {}), "class_balance": class_balance}
     selection = Selection(
-        datasets=[record["dataset_name"] for record in everything],
-        ids=[str(record["image_id"]) for record in everything],
+        datasets=datasets,
+        ids=ids,
         scores=[None if score is None else float(score) for score in scores] + nothing,
         kept=[*([True] * len(records) if kept is None else map(bool, kept)), *([keep_others] * len(others))],
         keep_ratio=keep_ratio,
@@ -77,12 +81,14 @@ def make_selection(
             **_first_columns(everything, class_names),
             **{name: list(values) + nothing for name, values in (columns or {}).items()},
             **_last_columns(everything, class_names),
-            ANNOTATIONS_COLUMN: [annotations_digest(record, class_names) for record in everything],
+            ANNOTATIONS_COLUMN: digests,
         },
         provenance={
             **facts,
             "class_names": class_names,
-            "fingerprints": {name: fingerprint([r for r in everything if r["dataset_name"] == name]) for name in names},
+            "fingerprints": {
+                name: _fingerprint((n, i, d) for n, i, d in zip(datasets, ids, digests) if n == name) for name in names
+            },
             "sources": {name: source_of(name) for name in names},
             "versions": {
                 "adapruner_det": __version__,
@@ -136,17 +142,17 @@ def _first_columns(records: Sequence[Record], class_names: list[str]) -> dict[st
     return {CLASS_COLUMN: [class_names[record["category_id"]] for record in records]}
 
 
-def _last_columns(records: Sequence[Record], class_names: list[str]) -> dict[str, list[Any]]:
+def _last_columns(records: Sequence[Record], class_names: list[str]) -> dict[str, Sequence[Any]]:
     if "category_id" in records[0]:
         return {}
-    counts = [_boxes_by_class(record, len(class_names)) for record in records]
+    places, classes = array("q"), array("q")
+    for place, record in enumerate(records):
+        own = [a["category_id"] for a in record.get("annotations", []) if not _is_crowd(a)]
+        classes.extend(own)
+        places.extend([place] * len(own))
+    counts = SparseRows.of_places(np.array(places), np.array(classes), len(records), len(class_names))
     named = [*class_names, NO_BOXES]
-    return {RAREST_COLUMN: [named[i] for i in rarest_class(np.array(counts))], CLASSES_COLUMN: counts}
-
-
-def _boxes_by_class(record: Record, num_classes: int) -> list[int]:
-    classes = [a["category_id"] for a in record.get("annotations", []) if not _is_crowd(a)]
-    return np.bincount(np.array(classes, int), minlength=num_classes).tolist()
+    return {RAREST_COLUMN: [named[i] for i in rarest_class(counts).tolist()], CLASSES_COLUMN: counts}
 
 
 def _is_crowd(annotation: Record) -> bool:
@@ -156,12 +162,19 @@ def _is_crowd(annotation: Record) -> bool:
 
 def fingerprint(records: Sequence[Record]) -> str:
     """SHA-256 of the records' data sets, ids and annotations, in their order."""
-    lines = []
-    for record in records:
-        name = record["dataset_name"]
-        digest = annotations_digest(record, MetadataCatalog.get(name).thing_classes)
-        lines.append(f"{name} {record['image_id']} {digest}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _fingerprint((r["dataset_name"], r["image_id"], own) for r, own in zip(records, _digests(records)))
+
+
+def _fingerprint(images: "Iterable[tuple[str, Any, str]]") -> str:
+    return hashlib.sha256(
+        "\n".join(f"{name} {image_id} {digest}" for name, image_id, digest in images).encode()
+    ).hexdigest()
+
+
+def _digests(records: Sequence[Record]) -> list[str]:
+    """`annotations_digest` of each."""
+    names = {name: MetadataCatalog.get(name).thing_classes for name in {r["dataset_name"] for r in records}}
+    return [annotations_digest(record, names[record["dataset_name"]]) for record in records]
 
 
 def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
@@ -175,22 +188,33 @@ def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
     """
     names, kept = list(selection.provenance.get("class_names", [])), np.array(selection.kept, dtype=bool)
     if CLASS_COLUMN in selection.columns:
-        counts = np.array(selection.columns[CLASS_COLUMN])[:, None] == np.array(names)
-        if not names or not counts.any(axis=1).all():
+        numbers = {name: number for number, name in enumerate(names)}
+        classes = np.array([numbers.get(name, -1) for name in selection.columns[CLASS_COLUMN]])
+        if not names or (classes < 0).any():
             raise ValueError(f"the selection's class_names {names} lack classes of its column {CLASS_COLUMN}")
-        return {name: _images(own, kept) for name, own in zip(names, counts.T)}
-    if None in selection.columns.get(CLASSES_COLUMN, [None]):
-        raise ValueError(f"the selection lacks the column {CLASS_COLUMN}, or values of {CLASSES_COLUMN}")
-    counts = np.array(selection.columns[CLASSES_COLUMN]).reshape(len(selection), -1)
-    if counts.shape[1] != len(names):
-        raise ValueError(f"the selection counts boxes of {counts.shape[1]} classes, but has {len(names)} class_names")
-    boxes = {name: {"boxes": int(own.sum()), "kept_boxes": int(own[kept].sum())} for name, own in zip(names, counts.T)}
-    found = {name: {**_images(own, kept), **boxes[name]} for name, own in zip(names, counts.T)}
-    return {**found, NO_BOXES: {**_images(counts.sum(axis=1) == 0, kept), "boxes": 0, "kept_boxes": 0}}
+        both = [np.bincount(own, minlength=len(names)).tolist() for own in (classes, classes[kept])]
+        return {name: {"images": all_, "kept_images": own} for name, all_, own in zip(names, *both)}
+    counts = selection.columns.get(CLASSES_COLUMN, [None])
+    if not isinstance(counts, SparseRows):
+        if None in counts:
+            raise ValueError(f"the selection lacks the column {CLASS_COLUMN}, or values of {CLASSES_COLUMN}")
+        counts = SparseRows.of_table(np.array(counts).reshape(len(selection), -1))
+    if counts.width != len(names):
+        raise ValueError(f"the selection counts boxes of {counts.width} classes, but has {len(names)} class_names")
 
+    def of_classes(chosen: np.ndarray) -> tuple[list[int], list[int]]:
+        """Images and boxes of each class, and images without any, among the chosen (N,) bool."""
+        own = chosen[counts.rows]
+        images = np.bincount(counts.columns[own], minlength=len(names)).tolist()
+        boxes = np.bincount(counts.columns[own], counts.values[own], len(names)).astype(int).tolist()
+        return [*images, int((empty & chosen).sum())], [*boxes, 0]
 
-def _images(counts: np.ndarray, kept: np.ndarray) -> dict[str, int]:
-    return {"images": int((counts > 0).sum()), "kept_images": int((counts[kept] > 0).sum())}
+    empty = np.diff(counts.ends, prepend=0) == 0
+    (images, boxes), (kept_images, kept_boxes) = of_classes(np.ones(len(kept), bool)), of_classes(kept)
+    return {
+        name: {"images": images[i], "kept_images": kept_images[i], "boxes": boxes[i], "kept_boxes": kept_boxes[i]}
+        for i, name in enumerate([*names, NO_BOXES])
+    }
 
 
 def vanished_classes(selection: Selection) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from .pictures import Picture
+from .serialized_records import Records, chosen_records
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +95,8 @@ class Findings:
             otherwise: the edges, if the four numbers are what some tools write in place of the format's.
         """
         left, top, right, bottom = otherwise
-        fits = -_SLACK <= left < right <= width + _SLACK and -_SLACK <= top < bottom <= height + _SLACK
-        self.boxes["otherwise"] += fits
+        if -_SLACK <= left < right <= width + _SLACK and -_SLACK <= top < bottom <= height + _SLACK:
+            self.boxes["otherwise"] += 1
         self.boxes["all"] += 1
         try:
             box, clipped = fit_box(edges, width, height, self.on_invalid in _CLIPPING)
@@ -104,8 +105,8 @@ class Findings:
         except ValueError:
             self.boxes["wrong"] += 1
             raise
-        self.boxes["wrong"] += clipped
         if clipped:
+            self.boxes["wrong"] += 1
             self.note(image_id, "boxes stick out of their image and are clipped")
         return box, clipped
 
@@ -131,7 +132,7 @@ class Findings:
                 f"write them as {format_numbers}"
             )
 
-    def usable(self, records: Sequence[Record], num_images: int, where: str) -> list[Record]:
+    def usable(self, records: Records, num_images: int, where: str) -> Records:
         """The records that `on_invalid` leaves, of so many images; problems are logged, with `where`.
 
         Raises:
@@ -140,7 +141,7 @@ class Findings:
         dropped = self.unusable | self.losing
         if self.on_invalid == "skip_images":
             dropped = dropped | self.faulty
-        left = [record for record in records if record["image_id"] not in dropped]
+        left = chosen_records(records, [r["image_id"] not in dropped for r in records]) if dropped else records
         if self.problems:
             self._raise_or_warn(where, num_images, len(left))
         self._note_copies(left)
@@ -229,6 +230,8 @@ def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tupl
         ValueError: it is inverted or outside.
     """
     left, top, right, bottom = map(float, edges)
+    if 0 <= left < right <= width and 0 <= top < bottom <= height:
+        return (left, top, right, bottom), False
     near = min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
     if right <= left or bottom <= top:
         empty = near and right >= left and bottom >= top

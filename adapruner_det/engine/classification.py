@@ -1,6 +1,7 @@
 """What training, pruning and evaluating a classifier need to know of image classification."""
 
 import os
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -26,7 +27,7 @@ class ClassificationTask:
     """Images with one class each; see `engine.tasks.Task`."""
 
     @staticmethod
-    def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
+    def load_dataset(cfg: CfgNode, name: str) -> Sequence[dict]:
         kind = MetadataCatalog.get(name).get("evaluator_type")
         if name not in DatasetCatalog or kind != "classification":
             raise ValueError(
@@ -36,19 +37,19 @@ class ClassificationTask:
         return checked_records(name, DatasetCatalog.get(name))
 
     @staticmethod
-    def load_records(cfg: CfgNode) -> list[dict]:
+    def load_records(cfg: CfgNode) -> Sequence[dict]:
         records = training_records(cfg, lambda name: ClassificationTask.load_dataset(cfg, name))
         check_metadata_consistency("thing_classes", cfg.DATASETS.TRAIN)
         return records
 
     @staticmethod
-    def split_competing(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
+    def split_competing(cfg: CfgNode, records: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
         return records, []
 
     split_trainable = split_competing
 
     @staticmethod
-    def adapt_model(model: nn.Module, records: list[dict]) -> None:
+    def adapt_model(model: nn.Module, records: Sequence[dict]) -> None:
         """Gives the model the mean and deviation of its training images, unless its weights brought theirs."""
         model = cast(ImageClassifier, model)
         if not model.has_pixel_statistics:
@@ -72,11 +73,11 @@ class ClassificationTask:
         return read_images([record], cfg.INPUT.IMAGE_SIZE)[0]
 
     @staticmethod
-    def statistics(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
+    def statistics(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> Statistics:
         return classification_statistics.statistics_of(cfg, cast(ImageClassifier, model), records)
 
     @staticmethod
-    def object_features(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
+    def object_features(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> np.ndarray:
         return classification_statistics.last_layer_of(cfg, cast(ImageClassifier, model), records).features
 
     @staticmethod

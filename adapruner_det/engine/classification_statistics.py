@@ -3,7 +3,7 @@
 N images, C classes, F features, B images of a batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from .precision import autocast
 _AT_A_TIME = 16  # images whose gradients are held together
 
 
-def labelled(records: list[dict]) -> Statistics:
+def labelled(records: Sequence[dict]) -> Statistics:
     """What is known of N images before a model has seen them: an image is one box."""
     boxes = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(records), 1))
     return Statistics.of_labels(
@@ -35,7 +35,7 @@ def labelled(records: list[dict]) -> Statistics:
     )
 
 
-def statistics_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> Statistics:
+def statistics_of(cfg: CfgNode, model: ImageClassifier, records: Sequence[dict]) -> Statistics:
     """What a trained classifier says of N images, not augmented; it is left as it was."""
     known, (features, probabilities) = labelled(records), last_layer_of(cfg, model, records)
     images, seen = np.arange(len(records)), probabilities.argmax(axis=1)
@@ -45,7 +45,7 @@ def statistics_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> 
 
 
 @torch.no_grad()
-def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> LastLayer:
+def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: Sequence[dict]) -> LastLayer:
     """What the last layer gets and says, images not augmented.
 
     The network runs in the precision of the config; the last layer in float32, so that the probabilities are those of
@@ -64,7 +64,7 @@ def last_layer_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> 
     return LastLayer(np.concatenate(features), np.concatenate(probabilities))
 
 
-def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict]) -> np.ndarray:
+def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: Sequence[dict]) -> np.ndarray:
     """Norm of the gradient of each image's loss on all trained parameters, images not augmented: (N,) float32.
 
     In float32 throughout, whatever the config's precision: what is compared are small differences.
@@ -87,7 +87,7 @@ def gradient_norms_of(cfg: CfgNode, model: ImageClassifier, records: list[dict])
     return np.concatenate(norms)
 
 
-def _batches(cfg: CfgNode, model: ImageClassifier, records: list[dict], what: str) -> Iterator[dict]:
+def _batches(cfg: CfgNode, model: ImageClassifier, records: Sequence[dict], what: str) -> Iterator[dict]:
     """The images once and in their order, with progress; the model is in evaluation mode meanwhile."""
     batches = evaluation_batches(cfg, records, share=False)
     was_training = model.training

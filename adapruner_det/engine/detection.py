@@ -1,6 +1,8 @@
 """What training, pruning and evaluating a detector need to know of detection."""
 
 import os
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
 from ..data import detection_records as training_data
+from ..data.coco import without_masks
 from ..data.detection_records import NumberedRecords, split_off_crowds, split_off_empty
 from ..data.mapper import QuickMapper
 from ..data.sampling import ResumableSampler
@@ -24,12 +27,14 @@ class DetectionTask:
     """Images with boxes; see `engine.tasks.Task`."""
 
     @staticmethod
-    def load_dataset(cfg: CfgNode, name: str) -> list[dict]:
-        return training_data.load_dataset(name, cfg.DATASETS.ON_INVALID)
+    def load_dataset(cfg: CfgNode, name: str) -> Sequence[dict]:
+        with nullcontext() if cfg.MODEL.MASK_ON else without_masks():
+            return training_data.load_dataset(name, cfg.DATASETS.ON_INVALID)
 
     @staticmethod
-    def load_records(cfg: CfgNode) -> list[dict]:
-        records = training_data.load_records(cfg)
+    def load_records(cfg: CfgNode) -> Sequence[dict]:
+        with nullcontext() if cfg.MODEL.MASK_ON else without_masks():
+            records = training_data.load_records(cfg)
         if cfg.MODEL.MASK_ON:
             training_data.check_masks(records, cfg.INPUT.MASK_FORMAT)
         if cfg.MODEL.KEYPOINT_ON:
@@ -37,22 +42,22 @@ class DetectionTask:
         return records
 
     @staticmethod
-    def split_competing(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
+    def split_competing(cfg: CfgNode, records: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
         return training_data.split_competing(records, cfg.ADAPRUNER.EMPTY_IMAGES)
 
     @staticmethod
-    def split_trainable(cfg: CfgNode, records: list[dict]) -> tuple[list[dict], list[dict]]:
+    def split_trainable(cfg: CfgNode, records: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
         # What a selection keeps is trained on, images without boxes too.
         if cfg.DATASETS.SELECTION or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
             return split_off_crowds(records)
         return split_off_empty(records)
 
     @staticmethod
-    def adapt_model(model: nn.Module, records: list[dict]) -> None:
+    def adapt_model(model: nn.Module, records: Sequence[dict]) -> None:
         """A detector's pixel statistics are settings: MODEL.PIXEL_MEAN and PIXEL_STD."""
 
     @staticmethod
-    def train_loader(cfg: CfgNode, records: list[dict], sampler: ResumableSampler):
+    def train_loader(cfg: CfgNode, records: Sequence[dict], sampler: ResumableSampler):
         copies = copies_of(cfg)
         if copies:
             copies.fill(record["file_name"] for record in records)

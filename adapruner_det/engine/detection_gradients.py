@@ -1,5 +1,6 @@
 """The gradients of each image's loss on a detector's last layers, for GraNd."""
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import cast
 
@@ -29,7 +30,7 @@ LAST_LAYERS = {
 }
 
 
-def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
+def gradient_norms_of(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> np.ndarray:
     """Norm of the gradient of each image's training loss with respect to the head's last layers.
 
     The image is a batch of its own. Modes, running numbers of positives and what is drawn at random are as in

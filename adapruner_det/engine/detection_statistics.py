@@ -6,9 +6,11 @@ Images come at test-time resolution, not augmented. A batch holds images of one 
 because of its neighbours and what is said of an image depends on no other image.
 """
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -29,6 +31,7 @@ from torch.utils.data import DataLoader
 
 from ..data.mapper import QuickMapper
 from ..data.pruned_datasets import corners
+from ..data.serialized_records import SerializedRecords
 from ..data.small_copies import copies_of
 from ..pruning.matching import Detections, Labels, agreement, confirmed_ones
 from ..pruning.statistics import Statistics
@@ -42,7 +45,7 @@ FAINTEST, MOST = 0.01, 100  # detections score above it; at most so many of an i
 SCORE = 0.2
 
 
-def labelled(records: list[dict]) -> Statistics:
+def labelled(records: Sequence[dict]) -> Statistics:
     """What is known of N images before a model has seen them."""
     return Statistics.of_labels(
         [record["dataset_name"] for record in records],
@@ -52,7 +55,7 @@ def labelled(records: list[dict]) -> Statistics:
     )
 
 
-def statistics_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statistics:
+def statistics_of(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> Statistics:
     """What a trained detector says of N images.
 
     Args:
@@ -68,7 +71,7 @@ def statistics_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> Statis
 
 @torch.no_grad()
 def losses_and_features_of(
-    cfg: CfgNode, model: nn.Module, records: list[dict]
+    cfg: CfgNode, model: nn.Module, records: Sequence[dict]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The training loss of each image, term by term, and the mean of the backbone's coarsest map over it.
 
@@ -108,7 +111,7 @@ def losses_and_features_of(
 
 @torch.no_grad()
 def detections_of(
-    cfg: CfgNode, model: nn.Module, records: list[dict], score: float = FAINTEST, per_image: int = MOST
+    cfg: CfgNode, model: nn.Module, records: Sequence[dict], score: float = FAINTEST, per_image: int = MOST
 ) -> Detections:
     """All that the detector sees in each image above a score, the faint as well, whatever the model's own threshold is.
 
@@ -143,7 +146,7 @@ def detections_of(
     )
 
 
-def found_boxes(cfg: CfgNode, model: nn.Module, records: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def found_boxes(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
     """The share of each image's boxes that the detector finds, and how well it finds each box.
 
     Returns:
@@ -167,31 +170,33 @@ def shares_found(labels: Labels, detections: Detections, num: int) -> np.ndarray
     return np.where(boxes > 0, found / np.maximum(boxes, 1), seen == 0).astype(np.float32)
 
 
-def boxes_of_records(records: list[dict]) -> Labels:
+def boxes_of_records(records: Sequence[dict]) -> Labels:
     """The annotated boxes of N dataset dicts, crowds as well, in pixels of the original images."""
-    annotations = [a for record in records for a in record.get("annotations", [])]
-    counts = [len(record.get("annotations", [])) for record in records]
-    return Labels(
-        np.array([corners(a) for a in annotations], np.float64).reshape(-1, 4),
-        np.array([a["category_id"] for a in annotations], np.int64),
-        np.repeat(np.arange(len(records)), counts),
-        np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
-    )
+    numbers = array("d")  # left, top, right, bottom, class, crowd and image of one box behind the other
+    for image, record in enumerate(records):
+        for own in record.get("annotations", []):
+            numbers.extend((*corners(own), own["category_id"], bool(own.get("iscrowd", 0)), image))
+    table = np.frombuffer(numbers, np.float64).reshape(-1, 7)
+    classes, crowds, images = table[:, 4:].T
+    return Labels(table[:, :4].copy(), classes.astype(np.int64), images.astype(np.int64), crowds.astype(bool))
 
 
 def batches_of(
-    cfg: CfgNode, records: list[dict], what: str, size: int | None = None
-) -> Iterator[tuple[list[int], list[dict]]]:
+    cfg: CfgNode, records: Sequence[dict], what: str, size: int | None = None
+) -> Iterator[tuple[list[int], Sequence[dict]]]:
     """All images, with their places in `records`, in batches of images of one size; with progress.
 
     As many at a time as a process is given in training, or `size`.
     """
     places = _places_by_size(records, size or _images_of_a_process(cfg))
-    annotated = [{"annotations": [], **record} for record in records]
+    if isinstance(records, SerializedRecords):
+        annotated: Any = records
+    else:
+        annotated = DatasetFromList([{"annotations": [], **record} for record in records], copy=False)
     # Detectron2's mapper for testing, but that it keeps the annotations.
     mapper = QuickMapper(**{**QuickMapper.from_config(cfg, is_train=False), "is_train": True}).reading(copies_of(cfg))
     loader = DataLoader(
-        MapDataset(DatasetFromList(annotated, copy=False), mapper),
+        MapDataset(annotated, mapper),
         batch_sampler=places,
         collate_fn=trivial_batch_collator,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
@@ -203,7 +208,7 @@ def batches_of(
             progress.update(len(batch))
 
 
-def _places_by_size(records: list[dict], batch_size: int) -> list[list[int]]:
+def _places_by_size(records: Sequence[dict], batch_size: int) -> list[list[int]]:
     """Places of at most `batch_size` records of one height and width each."""
     places_of: dict[tuple[int, int], list[int]] = {}
     for i, record in enumerate(records):
@@ -224,7 +229,7 @@ def _images_of_a_process(cfg: CfgNode) -> int:
     return max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
 
 
-def losses_of(cfg: CfgNode, model: nn.Module, batch: list[dict]) -> dict[str, Tensor]:
+def losses_of(cfg: CfgNode, model: nn.Module, batch: Sequence[dict]) -> dict[str, Tensor]:
     """What the model returns in training, the same for the same batch at any time."""
     torch.manual_seed(max(cfg.SEED, 0))
     # Step 1: models that draw pictures every few steps do so at step 0.
@@ -251,7 +256,7 @@ def _coarsest(model: nn.Module) -> tuple[str, ShapeSpec]:
     return max(shapes.items(), key=lambda item: (item[1].stride, item[1].channels))
 
 
-def _pooled(model: nn.Module, maps: list[dict[str, Tensor]], batch: list[dict]) -> np.ndarray:
+def _pooled(model: nn.Module, maps: list[dict[str, Tensor]], batch: Sequence[dict]) -> np.ndarray:
     """Mean of the coarsest map over images of one size, whose cells see more than padding, (B, F) float32.
 
     Args:

@@ -4,9 +4,10 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from tempfile import NamedTemporaryFile
 from types import FunctionType
 from typing import Any
 
@@ -19,6 +20,8 @@ from detectron2.utils import comm
 from torch import Tensor, distributed, nn
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
+
+from ..data.serialized_records import SerializedRecords
 
 PATIENCE = timedelta(days=30)  # with work that one process does for all
 
@@ -115,6 +118,31 @@ def patient_group() -> Iterator["distributed.ProcessGroup | None"]:
     yield group
     distributed.barrier(group)
     distributed.destroy_process_group(group)
+
+
+def once_a_machine(load: Callable[[], Sequence[dict]]) -> Sequence[dict]:
+    """The records that `load` gives, which the first process of each machine alone reads if they are serialised.
+
+    All processes have to call it. The others map the file that it leaves for them until they have it. Records that are
+    no `SerializedRecords`, and what is raised, come from each process's own `load`.
+    """
+    if comm.get_local_size() == 1:
+        return load()
+    with ExitStack() as stack:
+        records, shared = None, None
+        try:
+            if comm.get_local_rank() == 0:
+                records = load()
+                if isinstance(records, SerializedRecords):
+                    file = stack.enter_context(NamedTemporaryFile(suffix=".npy"))
+                    shared = records.save(file.file), file.name
+                    file.flush()
+        finally:  # the others wait for it, whatever happens
+            with patient_group() as group:
+                told = comm.all_gather(shared, group)[comm.get_rank() - comm.get_local_rank()]
+                if records is None and told:
+                    records = told[0].reading(told[1])
+    return load() if records is None else records
 
 
 def leave_process_groups() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -47,7 +48,7 @@ class AdaPrunerHook(HookBase):
         folder: where the selection goes.
     """
 
-    def __init__(self, competing: list[dict], others: list[dict], keep_others: bool, folder: str):
+    def __init__(self, competing: Sequence[dict], others: Sequence[dict], keep_others: bool, folder: str):
         self.competing = competing
         self.others = others
         self.keep_others = keep_others
@@ -71,7 +72,7 @@ class AdaPrunerHook(HookBase):
         cfg, task = self.trainer.cfg, self.trainer.task
         names = [name for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
         self._tested = [record for name in names for record in task.load_dataset(cfg, name)]
-        self._leaks = leaks_into(self._tested, self.competing + self.others, partial(task.read_image, cfg))
+        self._leaks = leaks_into(self._tested, [*self.competing, *self.others], partial(task.read_image, cfg))
 
     def before_train(self):
         if not self._checked:
@@ -121,7 +122,7 @@ class AdaPrunerHook(HookBase):
         cfg, task = self.trainer.cfg, self.trainer.task
         self.trainer.progress.phase("page")
         try:
-            records, read_image = self.competing + self.others, partial(task.read_image, cfg)
+            records, read_image = [*self.competing, *self.others], partial(task.read_image, cfg)
             page = write_report(self.folder, records, read_image, others=self._tested, leaks=self._leaks)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"

@@ -1,5 +1,6 @@
 """What a detector sees in the box of each label (N images, M labels, F features)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ STRIDE = 16  # objects are smaller than what a cell of the coarsest map sees
 
 
 @torch.no_grad()
-def object_features_of(cfg: CfgNode, model: nn.Module, records: list[dict]) -> np.ndarray:
+def object_features_of(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> np.ndarray:
     """The mean of the backbone's map of stride 16, or the nearest to it, over each box.
 
     Args:

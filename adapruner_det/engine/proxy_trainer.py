@@ -5,7 +5,7 @@ N images, B images of a batch.
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from .trainer import AdaPrunerTrainer
 
 EARLY_WEIGHTS, DYNAMICS, LAST_WEIGHTS = "early.pth", "dynamics.npz", "model_final.pth"
 
-Measure = Callable[[CfgNode, torch.nn.Module, list[dict]], tuple[np.ndarray, np.ndarray]]
+Measure = Callable[[CfgNode, torch.nn.Module, Sequence[dict]], tuple[np.ndarray, np.ndarray]]
 
 
 class RecordingStep(MixedPrecisionTrainer):
@@ -79,7 +79,7 @@ class ProxyTrainer(AdaPrunerTrainer):
         if not to_the_end:
             self.max_iter = early_iteration(self.cfg, len(self._records))
 
-    def _choose_records(self, cfg: CfgNode) -> tuple[list[dict], list[dict]]:
+    def _choose_records(self, cfg: CfgNode) -> tuple[Sequence[dict], Sequence[dict]]:
         return self.task.split_competing(cfg, self.task.load_records(cfg))
 
     def _build_step(self, cfg: CfgNode) -> RecordingStep:
@@ -113,7 +113,7 @@ class ProxyHook(HookBase):
         measure: see `ProxyTrainer`.
     """
 
-    def __init__(self, records: list[dict], measure: Measure | None):
+    def __init__(self, records: Sequence[dict], measure: Measure | None):
         self.records = records
         self.measure = measure
         self._seconds_before = 0.0

@@ -23,6 +23,7 @@ from ..data.registration import register_from_spec
 from . import console, defaults
 from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
+from .distributed import once_a_machine
 from .run_folder import check_settings, enter, settings_of
 from .tasks import task_of
 
@@ -59,7 +60,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         console.say(*line)
     lines = [("model", f"{cfg.MODEL.META_ARCHITECTURE} as in {args.config_file}")] if args.config_file else []
     if chooses:
-        chosen = defaults.choose(cfg, task_of(cfg).load_records(cfg), args.opts[::2])
+        chosen = defaults.choose(cfg, once_a_machine(lambda: task_of(cfg).load_records(cfg)), args.opts[::2])
         cfg, lines = load_config(config_file, register, [*chosen.words(), *words]), chosen.lines
     for line in lines:
         console.say(*line)

@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         optimizer,
         pruner: AdaPruner,
         task: Task,
-        records: list[dict],
+        records: Sequence[dict],
         mixed_precision: bool = False,
         seed: int | None = None,
         class_counts: Tensor | None = None,

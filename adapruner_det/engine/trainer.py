@@ -4,7 +4,9 @@ import logging
 import math
 import os
 import weakref
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from textwrap import shorten
 
 import torch
@@ -25,7 +27,7 @@ from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .console import Progress, say
-from .distributed import init_default_trainer, unwrapped
+from .distributed import init_default_trainer, once_a_machine, unwrapped
 from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
 from .hooks import AdaPrunerHook
 from .run_folder import SELECTION, check_settings, settings_of
@@ -59,7 +61,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         if self.pruning:
             check_pruning(cfg)
         for name in cfg.DATASETS.TEST:  # so that what is wrong with it is said before training
-            self.task.load_dataset(cfg, name)
+            once_a_machine(partial(self.task.load_dataset, cfg, name))
         with small_copies(cfg):
             self._records, self._others = self._choose_records(cfg)
         cfg = with_max_iter(cfg, len(self._records))
@@ -78,9 +80,9 @@ class AdaPrunerTrainer(DefaultTrainer):
         self._images = fingerprint(self._records)
         self._signals = StopSignals()
 
-    def _choose_records(self, cfg: CfgNode) -> tuple[list[dict], list[dict]]:
+    def _choose_records(self, cfg: CfgNode) -> tuple[Sequence[dict], Sequence[dict]]:
         """(what to train on, the rest). With pruning, the first compete for their place."""
-        records = self.task.load_records(cfg)
+        records = once_a_machine(lambda: self.task.load_records(cfg))
         split = self.task.split_competing if self.pruning else self.task.split_trainable
         return split(cfg, records)
 

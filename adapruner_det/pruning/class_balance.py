@@ -8,16 +8,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .columns import SparseRows
 
-def rarest_class(counts: np.ndarray) -> np.ndarray:
+
+def rarest_class(counts: "np.ndarray | SparseRows") -> np.ndarray:
     """The class of each image that the fewest images have, (N,) int64; of equally rare ones that with the lowest id.
 
     K for an image without objects. Held to a ratio by it, an image counts where it is missed most.
     """
-    counts = np.asarray(counts)
-    present = counts > 0
-    rarest = np.where(present, present.sum(axis=0), len(counts) + 1).argmin(axis=1)
-    return np.where(present.any(axis=1), rarest, counts.shape[1])
+    counts = sparse_rows(counts)
+    images = np.bincount(counts.columns, minlength=counts.width)
+    rarest = np.full(len(counts), counts.width)
+    # The class with the fewest images, then the lowest number, as one number each.
+    order = np.full(len(counts), np.iinfo(np.int64).max)
+    np.minimum.at(order, counts.rows, images[counts.columns] * counts.width + counts.columns)
+    some = np.diff(counts.ends, prepend=0) > 0
+    rarest[some] = order[some] % counts.width
+    return rarest
+
+
+def sparse_rows(counts: "np.ndarray | SparseRows") -> SparseRows:
+    """Counts (N, K), which have nothing below 0, without their zeros."""
+    return counts if isinstance(counts, SparseRows) else SparseRows.of_table(np.asarray(counts))
 
 
 def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
@@ -27,9 +39,11 @@ def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
     repeat factors go by the same share, with power 1/2 (Gupta, Dollar and Girshick 2019). Images without objects are a
     class as well.
     """
-    present = np.asarray(counts) > 0
-    shares = np.append(present.mean(axis=0), 1 - present.any(axis=1).mean())
-    return shares[rarest_class(counts)] ** -power
+    rows = sparse_rows(counts)
+    number = len(rows)
+    with_objects = np.count_nonzero(np.diff(rows.ends, prepend=0))
+    shares = np.append(np.bincount(rows.columns, minlength=rows.width) / number, 1 - with_objects / number)
+    return shares[rarest_class(rows)] ** -power
 
 
 def class_quotas(classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 LOSS_SCALES = ("mean", "none", "expected")
 # Of the mean. Divided by less, a sample would speak to the mask with more than 20 times its share of all losses.
+_BLOCK = 2**16  # rows of a table that are held at a time
 FLOOR = 0.05
 
 
@@ -123,10 +124,18 @@ class LossScale:
 
 def expected_values(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """What the loss scale "expected" divides by, for values (N,) of images with counts (N, K) objects, (N,)."""
-    design = np.concatenate([np.ones((len(values), 1)), counts], axis=1)
-    rows = np.concatenate([design, values[:, None]], axis=1)
-    fit = non_negative_fit(torch.from_numpy(rows.T @ rows)).numpy()
-    return np.maximum(design @ fit, FLOOR * values.mean())
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(values), _BLOCK)]
+
+    def design(block: slice) -> np.ndarray:
+        return np.concatenate([np.ones((len(values[block]), 1)), counts[block]], axis=1)
+
+    moments = np.zeros(())
+    for block in blocks:
+        rows = np.concatenate([design(block), values[block, None]], axis=1)
+        moments = moments + rows.T @ rows
+    fit = non_negative_fit(torch.from_numpy(moments)).numpy()
+    expected = np.concatenate([design(block) @ fit for block in blocks])
+    return np.maximum(expected, FLOOR * values.mean())
 
 
 def non_negative_fit(moments: Tensor) -> Tensor:

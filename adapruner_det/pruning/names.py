@@ -15,12 +15,17 @@ def first_few(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def is_unprintable(text: str) -> bool:
+    """Whether it holds control characters or line breaks."""
+    return _UNPRINTABLE.search(text) is not None
+
+
 def check_texts(what: str, texts: Iterable[object]) -> None:
     """Raises ValueError for the first that is no string or holds control characters or line breaks."""
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"{what} {text!r:.100} is no text")
-        if _UNPRINTABLE.search(text):
+        if is_unprintable(text):
             raise ValueError(f"{what} {ascii(text):.100} holds a line break or a control character: rename it")
 
 

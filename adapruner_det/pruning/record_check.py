@@ -4,8 +4,10 @@ import json
 import math
 from typing import Any
 
-from .names import check_names, check_texts
+from .columns import SparseRows
+from .names import check_names, check_texts, is_unprintable
 
+_NEVER_MISSING = "dataset", "id", "kept"
 _KINDS = {bool: "true or false", str: "text", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -21,8 +23,9 @@ def check_record(record: dict[str, Any]) -> None:
     check_texts("samples: the column", samples)
     _check("samples: id", ids, list)
     for name, column in samples.items():
-        _check(f"samples: {name}", column, list)
-        _check_column(name, column, ids)
+        if not isinstance(column, SparseRows):
+            _check(f"samples: {name}", column, list)
+            _check_column(name, column, ids)
     check_names("data set", dict.fromkeys(samples["dataset"]))
     if not any(score is not None for score in samples["score"]):
         raise ValueError("no image has a score")
@@ -35,8 +38,12 @@ def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
     known = [value for value in column if value is not None]
     kind = fixed.get(name) or (_kind(known[0]) if known else str)
     length = len(known[0]) if kind is list else 0
+    if _is_sound(name, column if len(known) == len(column) else known, kind) and (
+        len(known) == len(column) or name not in _NEVER_MISSING
+    ):
+        return
     for row, value in enumerate(column):
-        if value is None and name not in ("dataset", "id", "kept"):
+        if value is None and name not in _NEVER_MISSING:
             continue
         where = f"samples: {name}, row {row + 1} ({ids[row] if row < len(ids) else 'no id'!r:.80})"
         _check(where, value, kind)
@@ -44,6 +51,16 @@ def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
             check_texts(where, [value])
         elif kind is list and (len(value) != length or any(type(v) is not int or v < 0 for v in value)):
             raise ValueError(f"{where} is {value!r:.80}, not a list of {length} whole numbers of at least 0")
+
+
+def _is_sound(name: str, known: list[Any], kind: type) -> bool:
+    """Whether nothing is wrong with numbers or texts, found without a look at each; else their rows have to be named."""
+    kinds = set(map(type, known))
+    if kind is float:
+        return kinds <= {int, float} and all(map(math.isfinite, known))
+    if kind is str and kinds <= {str}:
+        return not any(map(is_unprintable, dict.fromkeys(known)))
+    return kind is bool and kinds <= {bool}
 
 
 def _check_provenance(provenance: dict[str, Any]) -> None:

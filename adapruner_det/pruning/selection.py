@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import write_text
+from ..files import replacing, write_text
+from .columns import SparseRows, packed, unpacked
 from .names import as_cell, first_few
 from .record_check import check_record
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 RECORD = "selection.json"
 TABLE = "images.csv"
+COLUMNS = "selection.npz"  # beside the record of many samples
 FORMAT = 1
+_FORMAT_IN_TWO = 2  # without "samples", which are in COLUMNS
+_MANY = 100_000  # samples beyond which a record is in two files
 
 
 @dataclass(frozen=True)
@@ -113,15 +117,18 @@ class Selection:
         import pandas as pd  # here, so that the mask needs nothing but torch
 
         kept = list(map(int, self.kept))
-        return pd.DataFrame(
-            {"dataset": self.datasets, "id": self.ids, "kept": kept, "score": self.scores, **self.columns}
-        )
+        columns = {name: list(own) if isinstance(own, SparseRows) else own for name, own in self.columns.items()}
+        return pd.DataFrame({"dataset": self.datasets, "id": self.ids, "kept": kept, "score": self.scores, **columns})
 
     def save(self, folder: "str | Path") -> None:
-        """Writes the file of record (selection.json) and a CSV for people (images.csv)."""
+        """Writes the file of record (selection.json) and a CSV for people (images.csv).
+
+        The columns of more than 100,000 samples are in selection.npz, and box counts in no CSV.
+        """
+        many = len(self) > _MANY
         kept = list(map(bool, self.kept))
         record = {
-            "format": FORMAT,
+            "format": _FORMAT_IN_TWO if many else FORMAT,
             "method": self.method,
             "keep_ratio": self.keep_ratio,
             "reached_ratio": self.reached_ratio,
@@ -130,8 +137,19 @@ class Selection:
             "provenance": self.provenance,
         }
         samples = {"dataset": self.datasets, "id": self.ids, "score": self.scores, "kept": kept, **self.columns}
-        write_text(Path(folder) / RECORD, _dump(record, samples))
-        by_score = self.table().sort_values(["score", "id"], kind="stable").map(as_cell)
+        shown = self
+        if many:
+            with replacing(Path(folder) / COLUMNS) as file:
+                np.savez_compressed(file, **packed(samples))  # type: ignore[arg-type]  # no array is its other option
+            text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+            columns = {name: values for name, values in self.columns.items() if not isinstance(values, SparseRows)}
+            shown = replace(self, columns=columns)
+        else:
+            text = _dump(record, samples)
+        write_text(Path(folder) / RECORD, text)
+        by_score = shown.table().sort_values(["score", "id"], kind="stable")
+        texts = by_score.select_dtypes(exclude=["number", "bool"]).columns
+        by_score[texts] = by_score[texts].map(as_cell)
         write_text(Path(folder) / TABLE, by_score.to_csv(index=False, lineterminator="\n"))
 
     @staticmethod
@@ -150,8 +168,10 @@ class Selection:
             )
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if record["format"] > FORMAT:
-                raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+            if record["format"] > _FORMAT_IN_TWO:
+                raise ValueError(f"its format is {record['format']}, this version reads {_FORMAT_IN_TWO}")
+            if record["format"] == _FORMAT_IN_TWO:
+                record["samples"] = _columns_beside(path, record["num_samples"])
             check_record(record)
             samples = dict(record["samples"])
             datasets, ids, scores, kept = (samples.pop(name) for name in ("dataset", "id", "score", "kept"))
@@ -161,6 +181,19 @@ class Selection:
             raise ValueError(f"{path} is not a selection this version can read: it lacks {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
+
+
+def _columns_beside(record: Path, number: int) -> dict[str, Sequence[Any]]:
+    """The samples of a record in two files; ValueError if the other one is missing, broken, or of another record."""
+    path = record.with_name(COLUMNS)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            columns = unpacked(arrays)
+    except Exception as error:  # a zip, a header, an array: whatever of it is broken
+        raise ValueError(f"its samples are in {COLUMNS}, which is missing or broken ({error})") from error
+    if {len(values) for values in columns.values()} != {number}:
+        raise ValueError(f"{COLUMNS} is of another selection: it does not hold {number} samples")
+    return columns
 
 
 def quotas(sizes: Sequence[int], total: int, names: Sequence[str] = ()) -> list[int]:

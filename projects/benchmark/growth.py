@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """How the time and memory of a selection grow with the images: statistics to a written record and its page, and back.
 
-    python projects/benchmark/growth.py --sizes 1e3 1e4 1e5 --output docs/performance_growth
+    python projects/benchmark/growth.py --sizes 1e3 1e4 1e5 1e6 --output docs/performance_growth
 
-Made-up images of 20 classes with 4 boxes and 128 features each, a tenth of them near-copies of others; the page shows 100
+Made-up images of 80 classes with 4 boxes and 128 features each, a tenth of them near-copies of others; the page shows 100
 pictures of 480 x 360 under all these names. Each size runs in a process of its own, on one thread. Writes OUTPUT.csv and
 OUTPUT.png; seconds are of the process's CPU.
 """
@@ -21,7 +21,8 @@ from PIL import Image
 
 from adapruner_det.engine import load_config  # noqa: F401  # first: it quiets imports
 
-CLASSES, BOXES, FEATURES, PICTURES = 20, 4, 128, 100
+CLASSES, BOXES, FEATURES, PICTURES = 80, 4, 128, 100
+AGAIN = 10**5  # images up to which another ratio is solved, and the page written
 
 
 def make_pictures(folder):
@@ -39,6 +40,7 @@ def made_up(num, folder):
     from detectron2.data import MetadataCatalog
     from detectron2.structures import BoxMode
 
+    from adapruner_det.data.serialized_records import SerializedRecords
     from adapruner_det.engine.detection_statistics import labelled
     from adapruner_det.pruning.matching import Detections
 
@@ -47,11 +49,11 @@ def made_up(num, folder):
     classes = random.integers(CLASSES, size=num)
     corners = random.uniform(0, 300, (num, BOXES, 2)).round(1)
     boxes = np.concatenate([corners, corners + 40], axis=2)
-    records = [
+    records = SerializedRecords(
         {"file_name": str(folder / f"{i % PICTURES}.jpg"), "image_id": f"{i:07}", "dataset_name": "growth", "height": 360, "width": 480,
-         "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(classes[i])} for box in own]}
-        for i, own in enumerate(boxes.tolist())
-    ]  # fmt: skip
+         "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(classes[i])} for box in own.tolist()]}
+        for i, own in enumerate(boxes)
+    )  # fmt: skip
     features = random.normal(size=(num, FEATURES)).astype(np.float32)
     copies = num // 10
     features[:copies] = features[copies : 2 * copies] + random.normal(0, 0.01, (copies, FEATURES))
@@ -70,15 +72,18 @@ def measure(num, connection):
     from adapruner_det.data.selection_lists import write_selection
     from adapruner_det.data.selection_record import make_selection
     from adapruner_det.engine.select import solve_again
+    from adapruner_det.pruning import Selection
     from adapruner_det.report.page import PAGE, write_report
 
-    seconds, run = {}, Path(tempfile.mkdtemp())
+    seconds, parent = {}, tempfile.TemporaryDirectory()
+    run = Path(parent.name)
     folder, pictures = run / "selection", run / "pictures"
 
     def timed(name, function):
         start = time.process_time()
         made = function()
         seconds[name] = time.process_time() - start
+        print(f"{num:,} images: {name} {seconds[name]:.1f} s", flush=True)
         return made
 
     make_pictures(pictures)
@@ -89,13 +94,15 @@ def measure(num, connection):
         records, solved.values.tolist(), (solved.values > 0).tolist(), keep_ratio=0.8, method="adapruner",
         columns=solved.columns, provenance=solved.facts))  # fmt: skip
     timed("writing", lambda: write_selection(selection, folder, statistics))
-    timed("another ratio, from the files", lambda: solve_again(folder, 0.6))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    disk = size(folder)
-    timed("its page", lambda: write_report(folder, records, None))
-    page = (folder / PAGE).stat().st_size / 2**20
-    connection.send({"images": num, **seconds, "GB before": before, "GB at most": peak, "MB on disk": disk,
-                     "MB of the page": page, "MB beside it": size(folder) - disk - page})  # fmt: skip
+    sizes = {"GB before": before, "GB at most": peak, "MB on disk": size(folder)}
+    timed("reading the record", lambda: Selection.load(folder))
+    if num <= AGAIN:
+        timed("another ratio, from the files", lambda: solve_again(folder, 0.6))
+        timed("its page", lambda: write_report(folder, records, None))
+        sizes["MB of the page"] = (folder / PAGE).stat().st_size / 2**20
+        sizes["MB beside it"] = size(folder) - sizes["MB on disk"] - sizes["MB of the page"]
+    connection.send({"images": num, **seconds, **sizes})
 
 
 def size(folder):
@@ -107,7 +114,7 @@ def draw(table, path):
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4))
-    for name in table.columns[1:5]:
+    for name in [name for name in table.columns if not name.startswith(("images", "GB", "MB"))]:
         axes.loglog(table["images"], table[name], marker="o", label=name)
     n = table["images"]
     axes.loglog(n, 0.05 * n * np.log(n) / (n[0] * np.log(n[0])), "k:", label="N log N")

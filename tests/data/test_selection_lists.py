@@ -162,7 +162,7 @@ def test_crowds_have_a_column_of_their_own_and_are_no_boxes(squares):
 
 def test_a_box_that_becomes_a_crowd_is_a_change(squares):
     selection = select("10")
-    records = load_dataset("squares")
+    records = list(load_dataset("squares"))
     records[1]["annotations"][0]["iscrowd"] = 1
     with pytest.raises(SelectionMismatchError, match=r"annotations that have changed since \(20\)"):
         check_fits(selection, "squares", records)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import weakref
+from contextlib import nullcontext
 from datetime import timedelta
 from importlib import import_module
 
@@ -17,7 +18,8 @@ from conftest import ROOT, write_voc_folder
 from detectron2.engine.launch import _find_free_port as free_port
 from detectron2.utils import comm
 
-from adapruner_det.engine import hooks
+from adapruner_det.data.serialized_records import SerializedRecords
+from adapruner_det.engine import distributed, hooks
 from adapruner_det.engine.distributed import leave_process_groups, patient_group, synchronise_statistics
 from adapruner_det.pruning import Selection
 
@@ -169,3 +171,31 @@ def test_different_masks_are_refused(monkeypatch):
     monkeypatch.setattr(hooks.comm, "all_gather", lambda digest: [digest, "another"])
     with pytest.raises(RuntimeError, match="the processes hold different masks"):
         hooks.check_same_mask(torch.ones(3))
+
+
+def test_the_first_process_of_a_machine_reads_and_the_others_map_what_it_has(monkeypatch, tmp_path):
+    """Both sides of the exchange in turn: what the first tells is what the second is told."""
+    told, records = [], SerializedRecords([{"image_id": i} for i in range(3)])
+    monkeypatch.setattr(distributed, "patient_group", lambda: nullcontext())
+    monkeypatch.setattr(comm, "get_local_size", lambda: 2)
+
+    def take(rank, load):
+        def gathered(shared, group):
+            if rank:
+                return told[-1]
+            if shared:  # the first one removes its own file
+                shared = shared[0], shutil.copy(shared[1], tmp_path / "kept.npy")
+            told.append([shared, None])
+            return told[-1]
+
+        monkeypatch.setattr(comm, "get_local_rank", lambda: rank)
+        monkeypatch.setattr(comm, "get_rank", lambda: rank)
+        monkeypatch.setattr(comm, "all_gather", gathered)
+        return distributed.once_a_machine(load)
+
+    assert take(0, lambda: records) is records
+    assert take(1, lambda: pytest.fail("read twice")) == records
+    assert take(0, lambda: [{"image_id": 5}]) == take(1, lambda: [{"image_id": 5}])
+    with pytest.raises(ValueError, match="broken"):
+        take(0, lambda: int("broken"))
+    assert take(1, lambda: "its own error") == "its own error"
