@@ -125,7 +125,7 @@ def parse(command: str = "train_net.py", words: "Sequence[str] | None" = None) -
     """
     parser = argument_parser(command)
     args = parser.parse_intermixed_args(words)
-    given = [part for word in args.words for part in _parted(word)]
+    given = pairs_of(args.words)
     args.data = given.pop(0) if given and _is_data(given[0]) else None
     if len(given) % 2 or not all(map(_KEY.fullmatch, given[::2])):
         wrong = next((key for key in given[::2] if not _KEY.fullmatch(key)), given[-1] if given else "")
@@ -155,9 +155,10 @@ def _stood_for(args: argparse.Namespace) -> list[str]:
     return [part for key, value in values.items() if value is not None for part in (key, str(value))]
 
 
-def _parted(word: str) -> list[str]:
-    pair = _PAIR.fullmatch(word)
-    return [pair[1], pair[3]] if pair else [word]
+def pairs_of(words: Sequence[str]) -> list[str]:
+    """The words with each KEY=VALUE in two, as Detectron2 takes them."""
+    parted = ((word, _PAIR.fullmatch(word)) for word in words)
+    return [part for word, pair in parted for part in ([pair[1], pair[3]] if pair else [word])]
 
 
 def _is_data(word: str) -> bool:

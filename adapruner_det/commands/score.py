@@ -35,6 +35,7 @@ from adapruner_det.baselines.registry import (
     refusal,
 )
 from adapruner_det.commands import program
+from adapruner_det.commands.options import pairs_of
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import summary, vanished_classes
 from adapruner_det.engine import load_config
@@ -134,7 +135,8 @@ def parse_arguments():
         help="a data set of your own, as in `adapruner prune`",
     )  # fmt: skip
     # What is left over, not REMAINDER: that would swallow the options behind a positional argument.
-    args, args.opts = parser.parse_known_args()
+    args, left_over = parser.parse_known_args()
+    args.opts = pairs_of(left_over)
     if args.opts and args.opts[0].startswith("-"):
         parser.error(f"unrecognized arguments: {' '.join(args.opts)}")
     if not args.list:

@@ -32,7 +32,7 @@ Pictures of a selection need the data: what lies elsewhere by now, or is no VOC,
 import argparse
 
 from adapruner_det.commands import program
-from adapruner_det.commands.options import ratio
+from adapruner_det.commands.options import pairs_of, ratio
 
 FORMS = ("yolo", "voc", "coco", "fiftyone", "weights", "ids")  # of data.export.EXPORTS, which needs torch
 
@@ -104,7 +104,7 @@ def parse_arguments():
     _add_data(command)
     # What is left over, not REMAINDER: that would swallow the options behind a positional argument.
     args, left_over = parser.parse_known_args()
-    args.opts = left_over
+    args.opts = pairs_of(left_over)
     if args.opts and (not getattr(args, "takes_opts", False) or args.opts[0].startswith("-")):
         parser.error(f"unrecognized arguments: {' '.join(args.opts)}")
     return args

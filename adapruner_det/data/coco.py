@@ -116,16 +116,15 @@ def _load(
     on_invalid: str,
     with_masks: bool,
 ) -> SerializedRecords:
-    categories = read_categories(json_file)
-
-    def records_of(lists: Iterable[tuple[str, list[Any]]]) -> SerializedRecords:
+    def records_of(categories: dict[int, str], lists: Iterable[tuple[str, list[Any]]]) -> SerializedRecords:
         return _Reader(json_file, image_root, categories, class_names, on_invalid, with_masks).read(lists)
 
     try:
-        return records_of(coco_entries(json_file))
+        return records_of(read_categories(json_file), coco_entries(json_file))
     except UnusualFileError:
         content = read_coco_json(json_file)
-        return records_of((key, content[key]) for key in ("images", "annotations"))
+        categories = _categories(content["categories"], lambda: _used_categories(json_file), json_file)
+        return records_of(categories, ((key, content[key]) for key in ("images", "annotations")))
 
 
 def _category_list(json_file: PathLike) -> list[Any]:
@@ -185,7 +184,7 @@ def _root_category(listed: list[Any], used: Callable[[], set[str]]) -> Record | 
     categories = [category for category in listed if isinstance(category, dict)]
     for root in categories:
         below = [own for own in categories if own is not root and own.get("supercategory") == root.get("name")]
-        if below and root.get("supercategory") == "none" and str(root.get("id")) not in used():
+        if below and root.get("name") and root.get("supercategory") == "none" and str(root.get("id")) not in used():
             logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
             return root
     return None
@@ -193,6 +192,7 @@ def _root_category(listed: list[Any], used: Callable[[], set[str]]) -> Record | 
 
 _PARTS = {"images": ("id",), "annotations": ("id", "image_id", "category_id")}  # ids of the entries of each list
 _ID_TYPES = (int, str)
+_HUGE = 10**9  # pixels: no picture has as many
 
 
 def _id_fault(what: str, place: int, entry: Any) -> str | None:
@@ -422,8 +422,8 @@ def _stated_size(image: Record) -> tuple[float, float] | None:
     stated = []
     for key in ("width", "height"):
         value = image.get(key)
-        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
-            raise ValueError(f"{key} is {value!r}, not a number")
+        if value is not None and not (isinstance(value, (int, float)) and abs(value) < _HUGE):
+            raise ValueError(f"{key} is {value!r:.40}, not a number of pixels")
         stated.append(value or 0)
     return (stated[0], stated[1]) if min(stated) > 0 else None
 

@@ -73,6 +73,8 @@ def coco_entries(path: "str | os.PathLike[str]") -> Iterator[tuple[str, list[Any
             for _ in text.parts("{", "}"):
                 key = text.value()
                 text.skip(":")
+                if not isinstance(key, str):
+                    raise UnusualFileError(f"{path}: {key!r:.40} is no name")
                 if key not in LISTS:
                     text.value()
                     continue
@@ -83,7 +85,9 @@ def coco_entries(path: "str | os.PathLike[str]") -> Iterator[tuple[str, list[Any
                     yield key, text.values()
             if left or text.next():
                 raise UnusualFileError(f"{path}: {', '.join(left)} missing, or something follows")
-    except (OSError, RecursionError, UnicodeDecodeError) as error:
+    except UnusualFileError:
+        raise
+    except (OSError, RecursionError, ValueError) as error:  # ValueError: of UTF-8, and of numbers of 5,000 digits
         raise UnusualFileError(f"{path}: {error}") from error
 
 

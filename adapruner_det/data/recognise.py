@@ -47,12 +47,13 @@ def recognise(data: str, preferred: tuple[str, ...] = TRAINING) -> Recognised:
     if spec := _SPEC.fullmatch(data):
         return Recognised(f"{_name(*re.split('[:,]', spec[2])[:2])}={data}", "", f"{data}, as you say")
     path, part = _parted(data)
+    if part and path.is_file() and path.suffix.lower() == ".json":  # the part is its folder of images
+        text = f"{path} is {_FORMATS['coco'][1]}, {path.stem}"
+        return Recognised(_spec("coco", path, path.stem, {path.stem: f"{path}:{part}"}), "", text)
     found = {form: parts for form, (list_parts, _) in _FORMATS.items() if (parts := list_parts(path))}
     if len(found) != 1:
         raise ValueError(_unknown(path, found))
     form, parts = next(iter(found.items()))
-    if form == "coco" and part and path.is_file():
-        parts, part = {path.stem: f"{path}:{part}"}, path.stem
     chosen = _choose(data, parts, part, preferred)
     unseen = (name for name in _matching(parts, TESTING) if name.lower() not in chosen.lower())  # trainval holds val
     tested = "" if part else next(unseen, "")
@@ -139,7 +140,7 @@ def _image_root(file: Path) -> Path:
     """The folder, near a COCO file, that its first picture lies in."""
     try:
         first = json.loads(file.read_text(encoding="utf-8-sig"))["images"][0]["file_name"].replace("\\", "/")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is no COCO JSON, or lists no image: {type(error).__name__} {error}") from error
     stem = file.stem.removeprefix("instances_")
     for folder in (file.parent, file.parent.parent):

@@ -237,6 +237,7 @@ def test_what_is_read_but_may_be_meant_otherwise_is_said(tmp_path, content, capl
 @pytest.mark.parametrize(
     "change, text, message",
     [
+        ({"width": 10**400}, "", "width is 1000000000000000000000000000000000000000, not a number of pixels"),
         ({"width": 65}, "", "size is 65 x 48, but that of {file} is 64 x 48"),
         ({"file_name": "gone.jpg"}, "", "there is no {root}/gone.jpg"),
         ({"file_name": "data/instances.json"}, "", "there is no {root}/data/instances.json"),

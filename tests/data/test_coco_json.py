@@ -41,12 +41,29 @@ def test_a_file_is_read_in_parts_wherever_they_end(path, monkeypatch, window):
         *('{"images": [], "annotations": [], "categories": []} 1', '{"images": [], "annotations": []}', "[]", ""),
         *('{"images": [], "annotations": [], "categories": [], "images": []}', '{"images": [{"a": 1', '{"images": 5}'),
         '{"images": [] "annotations": [], "categories": []}',
+        '{1: 2, "images": [], "annotations": [], "categories": []}',
+        '{"images": [' + "1" * 5000 + '], "annotations": [], "categories": []}',
     ],
 )
 def test_what_is_no_such_file_is_said_to_be_unusual(path, text):
     path.write_text(text)
     with pytest.raises(UnusualFileError):
         entries_of(path)
+
+
+def test_a_category_above_others_needs_a_name(path):
+    categories = [{"id": 0, "supercategory": "none"}, {"id": 1, "name": "a"}]
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    with pytest.raises(ValueError, match="category 1 needs an integer id and a name"):
+        read_categories(path)
+
+
+def test_a_list_of_categories_that_repeats_is_not_taken_in_part(path, tmp_path):
+    one, two = ([{"id": 1, "name": a}, {"id": 2, "name": b}] for a, b in (("x", "y"), ("black", "white")))
+    content = {**coco_content(), "categories": one}
+    path.write_text(json.dumps(content)[:-1] + f', "categories": {json.dumps(two)}, "z": {{}}}}')
+    with pytest.raises(ValueError, match="x"):
+        load_coco_dataset(path, tmp_path, ["x", "y"])
 
 
 def test_categories_at_the_end_are_found_without_the_rest(path):

@@ -87,17 +87,26 @@ def test_a_list_that_is_trained_on_is_not_tested_on(tmp_path):
     assert recognise(str(folder))[:2] == (f"mine_trainval=voc:{folder}:trainval", "")
 
 
+def test_a_coco_file_away_from_its_pictures_takes_their_folder(tmp_path):
+    (tmp_path / "far.json").write_text(json.dumps({"images": [{"file_name": "gone.jpg"}]}))
+    (tmp_path / "pictures").mkdir()
+    found = recognise(f"{tmp_path}/far.json:{tmp_path}/pictures")
+    assert found.spec.endswith(f"=coco:{tmp_path}/far.json:{tmp_path}/pictures") and not found.test
+
+
 def test_what_is_not_clear_is_said_in_one_line(voc, tmp_path):
     (voc / "data.yaml").write_text("{train: JPEGImages, names: [cat]}")
     others = write_voc_folder(tmp_path / "odd", {"first": ["a"], "second": ["b"]})
     (tmp_path / "empty").mkdir()
     (tmp_path / "lone.json").write_text(json.dumps({"images": [{"file_name": "gone.jpg"}]}))
+    (tmp_path / "deep.json").write_text('{"info": ' + "[" * 100_000 + "]" * 100_000 + "}")
     (tmp_path / "bare/Annotations").mkdir(parents=True)
     cases = {
         voc: f"is a PASCAL VOC folder and a YOLO data set: say which, voc:{voc}:train or yolo:{voc}/data.yaml:train",
         others: f"has first, second: say which, {others}:first",
         tmp_path / "empty": "no data set that is recognised; known are a PASCAL VOC folder",
         tmp_path / "lone.json": "its first picture, gone.jpg, is not near it: name the folder",
+        tmp_path / "deep.json": "deep.json is no COCO JSON",
         tmp_path / "bare": "no list of images in ImageSets/Main",
         tmp_path / "nowhere": "there is no ",
     }

@@ -9,6 +9,7 @@ import pytest
 from conftest import write_voc_folder
 
 from adapruner_det.baselines.registry import GROUPS, METHODS
+from adapruner_det.commands import score, selection
 from adapruner_det.pruning import Selection
 
 SETTINGS = ("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_EPOCHS", "4", "SOLVER.WARMUP_ITERS", "0")
@@ -127,3 +128,14 @@ def test_a_bad_command_is_explained(monkeypatch, capsys, arguments, message):
     with pytest.raises(SystemExit):
         score.parse_arguments()
     assert message in capsys.readouterr().err
+
+
+def test_pairs_with_an_equals_sign_are_pairs(monkeypatch):
+    given = ["SEED=3", "INPUT.MIN_SIZE_TRAIN=64,", "SOLVER.MAX_ITER", "5"]
+    scoring = ["score", "herding", "--config-file", "c.yaml", "--keep-ratio", "0.5", "--output", "o"]
+    for module, words in (
+        (score, scoring),
+        (selection, ["selection", "cut", "folder", "--keep-ratio", "0.5", "--output", "o"]),
+    ):
+        monkeypatch.setattr("sys.argv", [*words, *given])
+        assert module.parse_arguments().opts == ["SEED", "3", "INPUT.MIN_SIZE_TRAIN", "64,", "SOLVER.MAX_ITER", "5"]
