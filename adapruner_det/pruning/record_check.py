@@ -1,13 +1,13 @@
 """Whether every value of a selection's record is of the kind it has to be: people edit it, or have it from elsewhere."""
 
 import json
-import math
 from typing import Any
 
 from .columns import SparseRows
 from .names import check_names, check_texts, is_unprintable
 
 _NEVER_MISSING = "dataset", "id", "kept"
+_MOST = 2**31 - 1  # objects of a class in an image
 _KINDS = {bool: "true or false", str: "text", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -49,18 +49,24 @@ def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
         _check(where, value, kind)
         if kind is str:
             check_texts(where, [value])
-        elif kind is list and (len(value) != length or any(type(v) is not int or v < 0 for v in value)):
-            raise ValueError(f"{where} is {value!r:.80}, not a list of {length} whole numbers of at least 0")
+        elif kind is list and (len(value) != length or any(type(v) is not int or not 0 <= v <= _MOST for v in value)):
+            raise ValueError(
+                f"{where} is {value!r:.80}, not a list of {length} whole numbers of at least 0, at most {_MOST}"
+            )
 
 
 def _is_sound(name: str, known: list[Any], kind: type) -> bool:
     """Whether nothing is wrong with numbers or texts, found without a look at each; else their rows have to be named."""
     kinds = set(map(type, known))
     if kind is float:
-        return kinds <= {int, float} and all(map(math.isfinite, known))
+        return kinds <= {int, float} and all(map(_is_finite, known))
     if kind is str and kinds <= {str}:
         return not any(map(is_unprintable, dict.fromkeys(known)))
     return kind is bool and kinds <= {bool}
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) < 1e300  # a whole number of JSON may be too large for a float
 
 
 def _check_provenance(provenance: dict[str, Any]) -> None:
@@ -84,5 +90,5 @@ def _kind(value: Any) -> type:
 
 
 def _check(where: str, value: Any, kind: type) -> None:
-    if _kind(value) is not kind or (kind is float and not math.isfinite(value)):
+    if _kind(value) is not kind or (kind is float and not _is_finite(value)):
         raise ValueError(f"{where} is {value!r:.80}, not {_KINDS[kind]}")

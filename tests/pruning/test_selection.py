@@ -147,6 +147,8 @@ def test_missing_and_broken_records_are_named(tmp_path):
         ("score", slice(None), [None] * 5, "no image has a score"),
         ("boxes", 4, "four", r"samples: boxes, row 5 \('x'\) is 'four', not a number"),
         ("counts", 1, [1], r"counts, row 2 .* is \[1\], not a list of 2 whole numbers"),
+        ("counts", 1, [1, 10**30], "counts, row 2 .* at most 2147483647"),
+        ("score", 1, 10**400, "score, row 2 .*not a number"),
         ("counts", 1, [1, -2], r"counts, row 2 .* not a list of 2 whole numbers of at least 0"),
     ],
 )
