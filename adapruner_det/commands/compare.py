@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from adapruner_det.commands import program
+from adapruner_det.commands.options import pairs_of
 from adapruner_det.experiments.agreement import CAPTION, INJECTED_CAPTION, compare_selections
 from adapruner_det.experiments.check import labels_of
 from adapruner_det.experiments.experiment import BUDGETS, FULL, METHODS, Experiment
@@ -186,7 +187,8 @@ def key_value_pairs(text: str) -> dict[str, Any]:
 
 
 def _settings(words: Sequence[str], where: str = "") -> dict[str, Any]:
-    """KEY VALUE pairs by key; the last of a key wins."""
+    """KEY VALUE or KEY=VALUE pairs by key; the last of a key wins."""
+    words = pairs_of(words)
     if len(words) % 2:
         raise argparse.ArgumentTypeError(f"{where}{words[-1]} has no value; KEY VALUE pairs are needed")
     return dict(zip(words[::2], words[1::2]))
@@ -195,7 +197,7 @@ def _settings(words: Sequence[str], where: str = "") -> dict[str, Any]:
 def variant(text: str) -> tuple[str, dict[str, Any]]:
     """Of `NAME=[METHOD] KEY VALUE ...`; without METHOD it is AdaPruner."""
     name, rest = _named(text)
-    words = shlex.split(rest)
+    words = pairs_of(shlex.split(rest))
     method = {"method": words.pop(0)} if len(words) % 2 else {}
     return name, {**method, **_settings(words)}
 

@@ -12,8 +12,9 @@ import logging
 import marshal
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -21,14 +22,7 @@ import numpy as np
 import pycocotools.mask
 from detectron2.structures import BoxMode
 
-from .coco_json import (
-    UnusualFileError,
-    coco_entries,
-    last_list,
-    plain_category_id,
-    read_coco_json,
-    without_garbage_collection,
-)
+from .coco_json import COCOLists, plain_category_id, read_coco_lists, without_garbage_collection
 from .pictures import Spellings, inspect_picture, inspect_pictures
 from .serialized_records import SerializedRecords
 from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record, check_on_invalid
@@ -42,7 +36,7 @@ def read_categories(json_file: PathLike) -> dict[int, str]:
     Raises:
         ValueError: it cannot be read, holds no category, or an id or a name is missing or repeats.
     """
-    return _categories(_category_list(json_file), lambda: _used_categories(json_file), json_file)
+    return _categories(read_coco_lists(json_file), json_file)
 
 
 def contiguous_ids(categories: dict[int, str], class_names: Sequence[str]) -> dict[int, int]:
@@ -78,8 +72,8 @@ def load_coco_dataset(
 
     Returns:
         one dict an image: file_name, image_id (as in the file), height, width and annotations, each with id (the
-            annotation's in the file), category_id, bbox, bbox_mode (XYWH_ABS), iscrowd and, where the file has one and not
-            within `without_masks`, segmentation (polygons or a compressed RLE). A process reads a file once.
+            annotation's in the file), category_id, bbox, bbox_mode (XYWH_ABS), iscrowd and, where the file has one,
+            segmentation (polygons or a compressed RLE). `compact_records` changes their form. A process reads a file once.
 
     Raises:
         InvalidDatasetError: there are problems and `on_invalid` is "clip" or "error", or no image is left, or ids are missing,
@@ -90,21 +84,27 @@ def load_coco_dataset(
     check_on_invalid(on_invalid)
     status = os.stat(json_file)
     stamp = status.st_mtime_ns, status.st_size
-    return _load(os.fspath(json_file), stamp, os.fspath(image_root), tuple(class_names), on_invalid, _masks_wanted)
+    compact, masks = _wanted.get()
+    records = _load(os.fspath(json_file), stamp, os.fspath(image_root), tuple(class_names), on_invalid, masks)
+    return records if compact else list(records)
 
 
-_masks_wanted = True
+# (as `SerializedRecords`, with masks)
+_wanted: ContextVar[tuple[bool, bool]] = ContextVar("what is made of a COCO file", default=(False, True))
 
 
 @contextmanager
-def without_masks() -> Iterator[None]:
-    """Within it, segmentations are checked and not kept: polygons are nine tenths of what a COCO file holds."""
-    global _masks_wanted
-    before, _masks_wanted = _masks_wanted, False
+def compact_records(masks: bool) -> Iterator[None]:
+    """Within it records stay bytes, which cannot be changed in place, as Detectron2 lets others do with its list of dicts.
+
+    Args:
+        masks: whether segmentations are kept, which are nine tenths of what a COCO file holds. They are always checked.
+    """
+    before = _wanted.set((True, masks))
     try:
         yield
     finally:
-        _masks_wanted = before
+        _wanted.reset(before)
 
 
 @lru_cache(maxsize=4)
@@ -116,55 +116,18 @@ def _load(
     on_invalid: str,
     with_masks: bool,
 ) -> SerializedRecords:
-    def records_of(categories: dict[int, str], lists: Iterable[tuple[str, list[Any]]]) -> SerializedRecords:
-        return _Reader(json_file, image_root, categories, class_names, on_invalid, with_masks).read(lists)
-
-    try:
-        return records_of(read_categories(json_file), coco_entries(json_file))
-    except UnusualFileError:
-        content = read_coco_json(json_file)
-        categories = _categories(content["categories"], lambda: _used_categories(json_file), json_file)
-        return records_of(categories, ((key, content[key]) for key in ("images", "annotations")))
+    lists = read_coco_lists(json_file)
+    categories = _categories(lists, json_file)
+    reader = _Reader(json_file, image_root, categories, class_names, on_invalid, with_masks)
+    reader.read(lists)
+    del lists  # the text of the file, before the records are made
+    return reader.usable_records()
 
 
-def _category_list(json_file: PathLike) -> list[Any]:
-    """Categories as the file has them; nothing else is read where they come last or first."""
-    try:
-        return last_list(json_file, "categories")
-    except UnusualFileError:
-        pass
-    found: list[Any] = []
-    try:
-        for key, entries in coco_entries(json_file):
-            if key == "categories":
-                found += entries
-            elif found:
-                return found
-            elif key == "annotations":
-                break
-    except UnusualFileError:
-        pass
-    categories: list[Any] = read_coco_json(json_file)["categories"]
-    return categories
-
-
-def _used_categories(json_file: PathLike) -> set[str]:
-    """Ids of categories that objects have, as strings."""
-
-    def used(lists: Iterable[tuple[str, list[Any]]]) -> set[str]:
-        entries = (entry for key, entries in lists if key == "annotations" for entry in entries)
-        return {str(entry.get("category_id")) for entry in entries if isinstance(entry, dict)}
-
-    try:
-        return used(coco_entries(json_file))
-    except UnusualFileError:
-        return used(read_coco_json(json_file).items())
-
-
-def _categories(categories: list[Any], used: Callable[[], set[str]], json_file: PathLike) -> dict[int, str]:
+def _categories(lists: COCOLists, json_file: PathLike) -> dict[int, str]:
     names: dict[int, str] = {}
-    root = _root_category(categories, used)
-    for place, category in enumerate(categories, start=1):
+    root = _root_category(lists)
+    for place, category in enumerate(lists.categories, start=1):
         if category is root:
             continue
         entry = category if isinstance(category, dict) else {}
@@ -179,12 +142,16 @@ def _categories(categories: list[Any], used: Callable[[], set[str]], json_file: 
     return dict(sorted(names.items()))
 
 
-def _root_category(listed: list[Any], used: Callable[[], set[str]]) -> Record | None:
+def _root_category(lists: COCOLists) -> Record | None:
     """The category that Roboflow puts above the classes: no object has it, and others name it their supercategory."""
-    categories = [category for category in listed if isinstance(category, dict)]
+    categories = [category for category in lists.categories if isinstance(category, dict)]
     for root in categories:
         below = [own for own in categories if own is not root and own.get("supercategory") == root.get("name")]
-        if below and root.get("name") and root.get("supercategory") == "none" and str(root.get("id")) not in used():
+        if not (below and root.get("name") and root.get("supercategory") == "none"):
+            continue
+        if str(root.get("id")) not in {
+            str(own.get("category_id")) for own in lists.annotations if isinstance(own, dict)
+        }:
             logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
             return root
     return None
@@ -231,35 +198,19 @@ class _Reader:
         self._categories = categories
         self._with_masks = with_masks
         self._id_faults: list[str] = []
-        self._places = 0  # annotations read so far
-        self._seen: set[Any] = set()  # their ids
-        self._spelled: dict[str, Any] = {}  # ids of images as strings
+        self._num_images = 0
 
     @without_garbage_collection()
-    def read(self, lists: Iterable[tuple[str, list[Any]]]) -> SerializedRecords:
-        """The records of a file's lists, which may come in parts.
+    def read(self, lists: COCOLists) -> None:
+        images = [self._checked_image(place, own) for place, own in enumerate(lists.images, start=1)]
+        self._num_images = len(images)
+        self.read_images([image for image in images if image])
+        self.read_annotations(lists.annotations)
 
-        Raises:
-            UnusualFileError: annotations come before images; and what `coco_entries` raises.
-        """
-        images: list[Record | None] = []
-        annotations = False
-        for key, entries in lists:
-            if key == "images":
-                if annotations:
-                    raise UnusualFileError(f"{self._json_file}: annotations come before images")
-                images += [self._checked_image(place, own) for place, own in enumerate(entries, start=len(images) + 1)]
-            elif key == "annotations":
-                if not annotations:
-                    self.read_images([image for image in images if image])
-                annotations = True
-                self.read_annotations(entries)
-        if not annotations:
-            self.read_images([image for image in images if image])
-        return self._checked(len(images))
-
-    def _checked(self, num_images: int) -> SerializedRecords:
-        if not num_images:
+    @without_garbage_collection()
+    def usable_records(self) -> SerializedRecords:
+        """The records that are left; raises as `load_coco_dataset`."""
+        if not self._num_images:
             raise ValueError(f"{self._json_file} lists no image")
         if not self._id_faults and len(set(map(type, self.records))) > 1:
             self._id_faults.append("some image ids are integers and some are strings")
@@ -270,7 +221,9 @@ class _Reader:
         self.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height]")
         self.findings.check_left_out(self._class_names, self._categories.values(), self._json_file)
         where = f"{self._json_file} (classes: {', '.join(self._class_names)})"
-        records = self.findings.usable(SerializedRecords(map(self._taken, sorted(self.records))), num_images, where)
+        records = self.findings.usable(
+            SerializedRecords(map(self._taken, sorted(self.records))), self._num_images, where
+        )
         logger.info(f"{self._json_file}: {len(records)} images")
         return records
 
@@ -335,25 +288,26 @@ class _Reader:
         found = os.path.join(self._image_root, base)
         return f", but {found}: 'file_name' has to be relative to the folder of images" if os.path.isfile(found) else ""
 
-    def read_annotations(self, annotations: list[Any]) -> None:
-        for annotation in annotations:
-            self._places += 1
-            fault = _id_fault("annotations", self._places, annotation)
+    def read_annotations(self, annotations: Iterable[Any]) -> None:
+        seen: set[Any] = set()
+        spelled = {str(own): own for own in self.records}  # tools write some ids in quotes
+        for place, annotation in enumerate(annotations, start=1):
+            fault = _id_fault("annotations", place, annotation)
             if fault:
                 self._id_faults.append(fault)
                 continue
             image_id = annotation["image_id"]
             if image_id not in self.records:
-                image_id = annotation["image_id"] = self._id_in_other_spelling(image_id)
+                image_id = annotation["image_id"] = spelled.get(str(image_id), image_id)
             if type(annotation["category_id"]) is str:
                 annotation["category_id"] = plain_category_id(annotation["category_id"])
             try:
                 record = self.records.get(image_id)
                 if record is None:
                     raise ValueError("there is no such image in the file")
-                if annotation["id"] in self._seen:
+                if annotation["id"] in seen:
                     raise ValueError("this id occurs more than once")
-                self._seen.add(annotation["id"])
+                seen.add(annotation["id"])
                 if annotation["category_id"] in self._left_out:
                     self.findings.left_out[self._left_out[annotation["category_id"]]] += 1
                 elif image_id not in self.findings.unusable:  # what is wrong with those is said
@@ -361,11 +315,6 @@ class _Reader:
             except ValueError as error:
                 problem = Problem(self._json_file, f"{self._describe(annotation)}: {error}")
                 self.findings.add_object(image_id, problem, error)
-
-    def _id_in_other_spelling(self, image_id: Any) -> Any:
-        """The id of the image with the same one in quotes, or without, as tools write some; else as it is."""
-        self._spelled = self._spelled or {str(own): own for own in self.records}
-        return self._spelled.get(str(image_id), image_id)
 
     def _describe(self, annotation: Record) -> str:
         place = self._category_ids.get(annotation["category_id"])

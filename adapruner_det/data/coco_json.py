@@ -7,18 +7,17 @@ import gc
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+import msgspec
 
 from ..pruning.names import first_few
 
 LISTS = ("images", "annotations", "categories")
-_WINDOW = 2**22  # characters of a file that are looked at at once
-_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
-_SPACE = re.compile(r"[ \t\n\r]*")
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # of a text from a place on: (value, its end)
 
 
 @contextmanager
@@ -41,12 +40,7 @@ def read_coco_json(path: "str | os.PathLike[str]") -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is not JSON, or one of the three lists is missing.
     """
-    try:
-        if not Path(path).is_file() and Path(path).exists():
-            raise ValueError("it is no regular file")
-        content = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as error:  # of the JSON or of its UTF-8
-        raise ValueError(f"{path} is not readable as JSON: {error}. Write the file anew") from error
+    content = _loads(_bytes_of(path), path)
     lists: dict[str, Any] = content if isinstance(content, dict) else {}
     missing = [key for key in LISTS if not isinstance(lists.get(key), list)]
     if missing:
@@ -57,125 +51,64 @@ def read_coco_json(path: "str | os.PathLike[str]") -> dict[str, Any]:
     return with_plain_ids(lists)
 
 
-class UnusualFileError(ValueError):
-    """A file that `coco_entries` or `last_list` cannot read: it is broken, or has to be read as a whole."""
+def _bytes_of(path: "str | os.PathLike[str]") -> bytes:
+    if not Path(path).is_file() and Path(path).exists():
+        raise ValueError(f"{path} is not readable as JSON: it is no regular file. Write the file anew")
+    return Path(path).read_bytes()
 
 
-def coco_entries(path: "str | os.PathLike[str]") -> Iterator[tuple[str, list[Any]]]:
-    """The lists of a COCO file in parts, each with the name of its list, without holding the file.
-
-    Raises:
-        UnusualFileError: a list is missing or repeats, or what is read is no JSON; not before what is good is given.
-    """
+def _loads(content: bytes, path: "str | os.PathLike[str]") -> Any:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text, left = _Text(file), set(LISTS)
-            for _ in text.parts("{", "}"):
-                key = text.value()
-                text.skip(":")
-                if not isinstance(key, str):
-                    raise UnusualFileError(f"{path}: {key!r:.40} is no name")
-                if key not in LISTS:
-                    text.value()
-                    continue
-                if key not in left:
-                    raise UnusualFileError(f"{path}: {key} repeats")
-                left.remove(key)
-                for _ in text.parts("[", "]"):
-                    yield key, text.values()
-            if left or text.next():
-                raise UnusualFileError(f"{path}: {', '.join(left)} missing, or something follows")
-    except UnusualFileError:
-        raise
-    except (OSError, RecursionError, ValueError) as error:  # ValueError: of UTF-8, and of numbers of 5,000 digits
-        raise UnusualFileError(f"{path}: {error}") from error
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # of the JSON or of its UTF-8
+        raise ValueError(f"{path} is not readable as JSON: {error}. Write the file anew") from error
 
 
-class _Text:
-    """The text of a file from a place on, of which a part is held."""
+@dataclass(frozen=True)
+class COCOLists:
+    """What a COCO file lists. Images and annotations are any values, each made when it is iterated over."""
 
-    def __init__(self, file: TextIO):
-        self._file, self._text, self._place, self._ended = file, "", 0, False
+    images: Iterable[Any]
+    annotations: Iterable[Any]
+    categories: list[Any]
 
-    def next(self) -> str:
-        """The next character that is no space; empty at the end."""
-        self._place = _SPACE.match(self._text, self._place).end()  # type: ignore[union-attr]
-        while self._place == len(self._text) and self._more():
-            self._place = _SPACE.match(self._text, self._place).end()  # type: ignore[union-attr]
-        return self._text[self._place : self._place + 1]
 
-    def skip(self, character: str) -> None:
-        if self.next() != character:
-            raise UnusualFileError(f"{character} expected, found {self.next()!r}")
-        self._place += 1
+class _Lists(msgspec.Struct):
+    """A COCO file of which the entries of the long lists are not looked at yet."""
 
-    def parts(self, opening: str, closing: str) -> Iterator[None]:
-        """Stops where each part of an object or list begins, which has to be read there."""
-        self.skip(opening)
-        if self.next() != closing:
-            yield
-            while self.next() == ",":
-                self._place += 1
-                yield
-        self.skip(closing)
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[Any]
 
-    def value(self) -> Any:
-        if not self.next():
-            raise UnusualFileError("it ends too early")
-        while True:
+
+class _Entries:
+    """The values of a list of a file, made anew in each iteration."""
+
+    def __init__(self, entries: list[msgspec.Raw], path: "str | os.PathLike[str]"):
+        self._entries, self._path = entries, path
+
+    def __iter__(self) -> Iterator[Any]:
+        decode = msgspec.json.Decoder().decode
+        for entry in self._entries:
             try:
-                value, end = _scan(self._text, self._place)
-                if end < len(self._text) or not self._more():  # a number may go on
-                    self._place = end
-                    return value
-            except (StopIteration, json.JSONDecodeError) as error:
-                if not self._more():
-                    raise UnusualFileError(str(error)) from error
-
-    def values(self) -> list[Any]:
-        """The value here, and those behind it that are held and followed by another one."""
-        values = [self.value()]
-        text = self._text
-        try:
-            while (comma := _COMMA.match(text, self._place)) and comma.end() < len(text):
-                value, place = _scan(text, comma.end())
-                if place == len(text):
-                    break
-                values.append(value)
-                self._place = place
-        except (StopIteration, json.JSONDecodeError):
-            pass  # it goes on in what is not read yet, or `value` will say what is wrong
-        return values
-
-    def _more(self) -> bool:
-        """Reads on; the text begins anew where it is. False at the end of the file."""
-        read = "" if self._ended else self._file.read(max(_WINDOW, len(self._text) - self._place))
-        self._ended = not read
-        self._text, self._place = self._text[self._place :] + read, 0
-        return not self._ended
+                yield decode(entry)
+            except msgspec.DecodeError:  # a number too large for a float, or no UTF-8
+                yield _loads(bytes(entry), self._path)
 
 
-def last_list(path: "str | os.PathLike[str]", name: str) -> list[Any]:
-    """The list called `name` if it is the last thing in a file, found without reading what is before it.
+@without_garbage_collection()
+def read_coco_lists(path: "str | os.PathLike[str]") -> COCOLists:
+    """The lists of a COCO file, of which the text is held and not the objects: those of a large file take ten times as much.
 
     Raises:
-        UnusualFileError: it is not.
+        FileNotFoundError, ValueError: as `read_coco_json`; the latter also while entries are read.
     """
     try:
-        size = Path(path).stat().st_size
-        with open(path, "rb") as file:
-            file.seek(max(0, size - _WINDOW))
-            end = file.read()
-        start = end.rfind(f'"{name}"'.encode())
-        following = end[start:].decode() if start > 0 and end[start - 1 : start] != b"\\" else ""
-        # What closes the object and ends the file is the file's own bracket, so that the list is its own too.
-        parts = json.loads("{" + following)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnusualFileError(f"{path}: {error}") from error
-    if list(parts) != [name] or not isinstance(parts[name], list):
-        raise UnusualFileError(f"{path}: {name} is not its last list")
-    found: list[Any] = parts[name]
-    return found
+        lists = msgspec.json.decode(_bytes_of(path), type=_Lists)
+    except (msgspec.MsgspecError, RecursionError):  # what is wrong the other reader says, and it knows more encodings
+        content = read_coco_json(path)
+        return COCOLists(*(content[key] for key in LISTS))
+    return COCOLists(_Entries(lists.images, path), _Entries(lists.annotations, path), lists.categories)
 
 
 def with_plain_ids(content: dict[str, Any]) -> dict[str, Any]:

@@ -45,12 +45,6 @@ class SerializedRecords(Sequence[Record]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(dict.__eq__, self, other))
 
-    def __add__(self, others: Sequence[Record]) -> list[Record]:
-        return [*self, *others]
-
-    def __radd__(self, others: Sequence[Record]) -> list[Record]:
-        return [*others, *self]
-
     def with_common(self, **fields: Any) -> "SerializedRecords":
         """These with the same value of some fields in each of them."""
         made = self._at(slice(None))

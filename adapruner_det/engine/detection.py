@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor, nn
 
 from ..data import detection_records as training_data
-from ..data.coco import without_masks
+from ..data.coco import compact_records
 from ..data.detection_records import NumberedRecords, split_off_crowds, split_off_empty
 from ..data.mapper import QuickMapper
 from ..data.sampling import ResumableSampler
@@ -28,12 +27,12 @@ class DetectionTask:
 
     @staticmethod
     def load_dataset(cfg: CfgNode, name: str) -> Sequence[dict]:
-        with nullcontext() if cfg.MODEL.MASK_ON else without_masks():
+        with compact_records(masks=cfg.MODEL.MASK_ON):
             return training_data.load_dataset(name, cfg.DATASETS.ON_INVALID)
 
     @staticmethod
     def load_records(cfg: CfgNode) -> Sequence[dict]:
-        with nullcontext() if cfg.MODEL.MASK_ON else without_masks():
+        with compact_records(masks=cfg.MODEL.MASK_ON):
             records = training_data.load_records(cfg)
         if cfg.MODEL.MASK_ON:
             training_data.check_masks(records, cfg.INPUT.MASK_FORMAT)

@@ -38,9 +38,7 @@ def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
     known = [value for value in column if value is not None]
     kind = fixed.get(name) or (_kind(known[0]) if known else str)
     length = len(known[0]) if kind is list else 0
-    if _is_sound(name, column if len(known) == len(column) else known, kind) and (
-        len(known) == len(column) or name not in _NEVER_MISSING
-    ):
+    if _is_sound(known, kind) and (len(known) == len(column) or name not in _NEVER_MISSING):
         return
     for row, value in enumerate(column):
         if value is None and name not in _NEVER_MISSING:
@@ -55,7 +53,7 @@ def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
             )
 
 
-def _is_sound(name: str, known: list[Any], kind: type) -> bool:
+def _is_sound(known: list[Any], kind: type) -> bool:
     """Whether nothing is wrong with numbers or texts, found without a look at each; else their rows have to be named."""
     kinds = set(map(type, known))
     if kind is float:

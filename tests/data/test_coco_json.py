@@ -2,19 +2,15 @@ import json
 
 import pytest
 from coco_files import coco_content, write_coco
+from detectron2.data import DatasetCatalog
 
-from adapruner_det.data import coco, coco_json
-from adapruner_det.data.coco import load_coco_dataset, read_categories, without_masks
-from adapruner_det.data.coco_json import UnusualFileError, coco_entries, last_list
+from adapruner_det.data import coco
+from adapruner_det.data.coco import compact_records, load_coco_dataset, read_categories
+from adapruner_det.data.coco_json import read_coco_lists
+from adapruner_det.data.formats import register_coco
+from adapruner_det.data.serialized_records import SerializedRecords
 
 CLASSES = ["black", "white"]
-
-
-def entries_of(path):
-    found = {name: [] for name in coco_json.LISTS}
-    for name, entries in coco_entries(path):
-        found[name] += entries
-    return found
 
 
 @pytest.fixture
@@ -22,33 +18,55 @@ def path(tmp_path):
     return tmp_path / "instances.json"
 
 
-@pytest.mark.parametrize("window", [1, 7, 64, 10**6])
-def test_a_file_is_read_in_parts_wherever_they_end(path, monkeypatch, window):
-    content = {"info": {"a": [1, {}]}, **coco_content(), "images": [{"id": 1, "file_name": 'ü"]}, ['}], "more": 12345}
-    monkeypatch.setattr(coco_json, "_WINDOW", window)
-    for options in ({}, {"indent": 1}, {"ensure_ascii": False, "separators": (",", ":")}):
-        path.write_text(json.dumps(content, **options), encoding="utf-8-sig")
-        assert entries_of(path) == {name: content[name] for name in coco_json.LISTS}
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("options", [{}, {"indent": 1}, {"ensure_ascii": False, "separators": (",", ":")}])
+def test_the_lists_are_those_that_json_reads(path, encoding, options):
+    odd = [
+        {"id": 2**70, "file_name": 'ü"]}, ['},
+        "\ud800" if options.get("ensure_ascii", True) else "",
+        [1.5, None],
+        12,
+    ]
+    content = {"info": {"a": [1, {}]}, **coco_content(), "images": odd, "more": 12345}
+    path.write_text(json.dumps(content, **options), encoding=encoding)
+    lists = read_coco_lists(path)
+    assert lists.categories == content["categories"]
+    for _ in range(2):
+        assert (list(lists.images), list(lists.annotations)) == (odd, content["annotations"])
+
+
+def test_numbers_too_large_for_a_float_are_read_as_json_does(path):
+    path.write_text('{"images": [{"a": 1e400}, 10], "annotations": [], "categories": []}')
+    assert list(read_coco_lists(path).images) == [{"a": float("inf")}, 10]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            '{"images": [1 2], "annotations": [], "categories": []}',
-            '{"images": [1,], "annotations": [], "categories": []}',
-        ),
-        *('{"images": [], "annotations": [], "categories": []} 1', '{"images": [], "annotations": []}', "[]", ""),
-        *('{"images": [], "annotations": [], "categories": [], "images": []}', '{"images": [{"a": 1', '{"images": 5}'),
-        '{"images": [] "annotations": [], "categories": []}',
-        '{1: 2, "images": [], "annotations": [], "categories": []}',
-        '{"images": [' + "1" * 5000 + '], "annotations": [], "categories": []}',
+        b'{"images": [1 2], "annotations": [], "categories": []}',
+        b'{"images": [1,], "annotations": [], "categories": []}',
+        b'{"images": [], "annotations": [], "categories": []} 1',
+        b'{"images": [] "annotations": [], "categories": []}',
+        b'{1: 2, "images": [], "annotations": [], "categories": []}',
+        b'{"images": [' + b"1" * 5000 + b'], "annotations": [], "categories": []}',
+        b'{"images": ["\xff"], "annotations": [], "categories": []}',
+        b'{"info": ' + b"[" * 100_000 + b"]" * 100_000 + b', "images": [], "annotations": [], "categories": []}',
+        b"",
     ],
 )
-def test_what_is_no_such_file_is_said_to_be_unusual(path, text):
+def test_what_is_no_json_is_refused_by_the_file_s_name(path, text):
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match="instances.json is not readable as JSON: "):
+        list(read_coco_lists(path).images)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"images": [], "annotations": []}', '{"images": 5, "annotations": [], "categories": []}']
+)
+def test_lists_that_are_missing_are_named(path, text):
     path.write_text(text)
-    with pytest.raises(UnusualFileError):
-        entries_of(path)
+    with pytest.raises(ValueError, match="instances.json has no list "):
+        read_coco_lists(path)
 
 
 def test_a_category_above_others_needs_a_name(path):
@@ -58,32 +76,10 @@ def test_a_category_above_others_needs_a_name(path):
         read_categories(path)
 
 
-def test_a_list_of_categories_that_repeats_is_not_taken_in_part(path, tmp_path):
-    one, two = ([{"id": 1, "name": a}, {"id": 2, "name": b}] for a, b in (("x", "y"), ("black", "white")))
-    content = {**coco_content(), "categories": one}
-    path.write_text(json.dumps(content)[:-1] + f', "categories": {json.dumps(two)}, "z": {{}}}}')
-    with pytest.raises(ValueError, match="x"):
-        load_coco_dataset(path, tmp_path, ["x", "y"])
-
-
-def test_categories_at_the_end_are_found_without_the_rest(path):
-    path.write_text('{"annotations": [{no JSON}], "categories": [{"id": 2, "name": "b"}]}\n')
-    assert read_categories(path) == {2: "b"}
-    path.write_text('{"categories": [{"id": 2, "name": "b"}], "images": [{}], "annotations": [no JSON]}')
-    assert read_categories(path) == {2: "b"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *('{"info": {"categories": []}}', '{"a": "\\"categories\\": []}', '{"categories": [], "b": 1}'),
-        *('{"categories": {}}', '"categories": []}', "{}"),
-    ],
-)
-def test_another_list_of_that_name_is_not_taken_for_the_file_s(path, text):
-    path.write_text(text)
-    with pytest.raises(UnusualFileError):
-        last_list(path, "categories")
+def test_of_lists_that_repeat_the_last_counts(path, tmp_path):
+    content = {**coco_content(), "categories": [{"id": 3, "name": "x"}]}
+    path.write_text(json.dumps(content)[:-1] + f', "categories": {json.dumps(coco_content()["categories"])}}}')
+    assert read_categories(path) == {3: "black", 7: "white"}
 
 
 @pytest.mark.parametrize("order", [("images", "annotations", "categories"), ("annotations", "categories", "images")])
@@ -99,14 +95,24 @@ def test_a_file_is_parsed_once_until_it_changes_and_masks_are_kept_where_they_ar
     content = coco_content()
     content["annotations"][0]["segmentation"] = [[1, 1, 9, 1, 9, 9.5]]
     path, read = write_coco(tmp_path, content), []
-    monkeypatch.setattr(coco, "coco_entries", lambda file: read.append(file) or coco_entries(file))
+    monkeypatch.setattr(coco, "read_coco_lists", lambda file: read.append(file) or read_coco_lists(file))
     first = load_coco_dataset(path, tmp_path / "images", CLASSES)
-    before = len(read)
-    assert load_coco_dataset(path, tmp_path / "images", CLASSES) is first and len(read) == before
+    with compact_records(masks=True):
+        compact = load_coco_dataset(path, tmp_path / "images", CLASSES)
+    assert len(read) == 1 and isinstance(compact, SerializedRecords) and compact == first
     assert sum("segmentation" in own for record in first for own in record["annotations"]) == 1
-    with without_masks():
+    with compact_records(masks=False):
         plain = load_coco_dataset(path, tmp_path / "images", CLASSES)
     assert not any("segmentation" in own for record in plain for own in record["annotations"])
     del content["annotations"][1:]
     path.write_text(json.dumps(content))
     assert sum(len(record["annotations"]) for record in load_coco_dataset(path, tmp_path / "images", CLASSES)) == 1
+
+
+def test_records_of_detectron2_s_catalog_can_be_changed_in_place(tmp_path, clean_catalogs):
+    path = write_coco(tmp_path, coco_content())
+    register_coco("mine", str(path), str(tmp_path / "images"))
+    records = DatasetCatalog.get("mine")
+    records[0]["proposal_boxes"] = [1]
+    assert isinstance(records, list) and records[0]["proposal_boxes"] == [1]
+    assert "proposal_boxes" not in DatasetCatalog.get("mine")[0]

@@ -9,7 +9,7 @@ import pytest
 from conftest import write_voc_folder
 
 from adapruner_det.baselines.registry import GROUPS, METHODS
-from adapruner_det.commands import score, selection
+from adapruner_det.commands import compare, score, selection
 from adapruner_det.pruning import Selection
 
 SETTINGS = ("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_EPOCHS", "4", "SOLVER.WARMUP_ITERS", "0")
@@ -139,3 +139,6 @@ def test_pairs_with_an_equals_sign_are_pairs(monkeypatch):
     ):
         monkeypatch.setattr("sys.argv", [*words, *given])
         assert module.parse_arguments().opts == ["SEED", "3", "INPUT.MIN_SIZE_TRAIN", "64,", "SOLVER.MAX_ITER", "5"]
+    assert compare.key_value_pairs("SEED=3 SOLVER.MAX_ITER 5") == {"SEED": "3", "SOLVER.MAX_ITER": "5"}
+    assert compare.variant("mine=el2n SEED=3") == ("mine", {"method": "el2n", "SEED": "3"})
+    assert compare.variant("mine=SEED=3") == ("mine", {"SEED": "3"})
