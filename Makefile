@@ -40,8 +40,9 @@ $(STAMP): requirements.txt pyproject.toml tools/install_detectron2.sh
 demo: setup
 	$(PY) -m adapruner_det.cli demo --output output/demo
 
+# A file of tests to a process, as those of a file share what they make; more than four processes want more memory.
 test: setup
-	$(PY) -m pytest -q --durations=10 tests
+	$(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --durations=10 tests
 
 lint: setup
 	$(PY) -m ruff check
