@@ -35,7 +35,8 @@ def main_of_each_process(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Does what the command line says; a mistake in it or in the data, and a signal, end the program."""
+    """Does what the command line says; a mistake in it or in the data, a signal and a lost process end the program."""
+    from adapruner_det.engine.distributed import is_of_lost_process
     from adapruner_det.engine.stopping import Stopped, StopSignals
 
     try:
@@ -48,6 +49,12 @@ def run(args: argparse.Namespace) -> None:
         raise
     except UserError as error:
         raise SystemExit(f"{program()}: error: {error}") from error
+    except RuntimeError as error:
+        if not is_of_lost_process(error):
+            raise
+        raise SystemExit(
+            f"{program()}: error: another process of this run is gone: see what it said, and start all of them again with --resume"
+        ) from error
 
 
 class UserError(ValueError):

@@ -81,6 +81,11 @@ def _pass_on(signum: int, frame) -> None:
             os.kill(process.pid, signum)
 
 
+def is_of_lost_process(error: RuntimeError) -> bool:
+    """Whether it is what an exchange between processes raises when one of them is gone."""
+    return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
+
+
 def synchronise_statistics(model: nn.Module) -> None:
     """Gives every process the main one's running statistics, of BatchNorm and of RetinaNet's and FCOS's losses.
 

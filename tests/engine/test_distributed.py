@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import weakref
+from argparse import Namespace
 from contextlib import nullcontext
 from datetime import timedelta
 from importlib import import_module
@@ -156,6 +157,39 @@ def _waited(rank, folder):
 def test_the_others_wait_for_the_main_process_as_long_as_it_writes(tmp_path):
     torch.multiprocessing.spawn(_waited, (tmp_path,), nprocs=2)
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["written"] * 2
+
+
+def _left_alone(rank, folder):
+    """One of two processes, of which the other ends in the middle of the run."""
+    store = f"file://{folder}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    comm.synchronize()
+    if rank == 1:
+        os._exit(0)
+    tool = import_module("adapruner_det.commands.train_net")
+    tool.work = lambda args: torch.distributed.all_reduce(torch.ones(1))
+    try:
+        tool.run(Namespace(resume=False, eval_only=False))
+    except SystemExit as ended:
+        (folder / "said").write_text(str(ended))
+        os._exit(0)  # there is nobody to leave groups with
+
+
+def test_a_process_that_is_lost_ends_the_others_with_one_line(tmp_path):
+    torch.multiprocessing.spawn(_left_alone, (tmp_path,), nprocs=2)
+    said = (tmp_path / "said").read_text()
+    assert "another process of this run is gone" in said and said.endswith("--resume")
+
+
+def test_other_errors_are_not_taken_for_a_lost_process(monkeypatch):
+    tool = import_module("adapruner_det.commands.train_net")
+
+    def work(args):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(tool, "work", work)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        tool.run(Namespace(resume=False, eval_only=False))
 
 
 def test_each_process_of_train_net_leaves_its_groups_when_it_is_done(monkeypatch):
