@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from conftest import write_voc_folder
 
 from adapruner_det import cli
-from adapruner_det.commands import options, selection, train_net
+from adapruner_det.commands import look, options, selection, train_net
 from adapruner_det.data.export import EXPORTS
 from adapruner_det.engine.stopping import Stopped
 
@@ -29,6 +30,7 @@ def own_argv(monkeypatch):
          ["ADAPRUNER.ENABLED", "False", "DATASETS.SELECTION", "S", "SEED", "-1"]),
         ("train_net.py", [*CONFIG, "OUTPUT_DIR", "out", "--epochs", "2"], None,
          ["SOLVER.MAX_EPOCHS", "2.0", "OUTPUT_DIR", "out"]),
+        ("train", ["mine", "SEED", "A=1"], "mine", ["ADAPRUNER.ENABLED", "False", "SEED", "A=1"]),
         ("train_net.py", ["SOLVER.STEPS=(1, 2)", "--register", "a=voc:b:c"], None, ["SOLVER.STEPS", "(1, 2)"]),
     ],
 )  # fmt: skip
@@ -102,3 +104,11 @@ finally:
 
 def test_the_forms_to_export_are_those_there_are():
     assert set(selection.FORMS) == set(EXPORTS)
+
+
+def test_a_path_with_an_equals_sign_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "VOC=1").mkdir()
+    assert options.parse("prune", ["VOC=1", "SEED=3"]).data == "VOC=1"
+    voc = write_voc_folder(tmp_path / "VOC=1", {"train": ["a", "b"]})
+    assert look.specs_of(str(voc)) == [f"VOC_1_train=voc:{voc}:train"]

@@ -19,7 +19,7 @@ def specs_of(data: str) -> list[str]:
     """NAME=FORMAT:... of the lists that a word of the command line names: a path's training and its test list."""
     from adapruner_det.data.recognise import recognise
 
-    if "=" in data:
+    if "=" in data and not Path(data).exists():
         return [data]
     found = recognise(data)
     return [spec for spec in (found.spec, found.test) if spec]

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 FORMATS = (
@@ -156,9 +157,16 @@ def _stood_for(args: argparse.Namespace) -> list[str]:
 
 
 def pairs_of(words: Sequence[str]) -> list[str]:
-    """The words with each KEY=VALUE in two, as Detectron2 takes them."""
-    parted = ((word, _PAIR.fullmatch(word)) for word in words)
-    return [part for word, pair in parted for part in ([pair[1], pair[3]] if pair else [word])]
+    """The words with each KEY=VALUE in two, as Detectron2 takes them; not what is there as a path, nor what follows a KEY."""
+    parts: list[str] = []
+    left = iter(words)
+    for word in left:
+        is_path = os.path.exists(word)
+        if pair := None if is_path else _PAIR.fullmatch(word):
+            parts += [pair[1], pair[3]]
+        else:
+            parts += [word, *islice(left, 0 if is_path or not _KEY.fullmatch(word) else 1)]
+    return parts
 
 
 def _is_data(word: str) -> bool:

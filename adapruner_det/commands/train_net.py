@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> None:
         raise
     except UserError as error:
         raise SystemExit(f"{program()}: error: {error}") from error
+    except FloatingPointError as error:  # the losses, once the model has diverged
+        raise SystemExit(f"{program()}: error: {error}") from error
     except RuntimeError as error:
         if not is_of_lost_process(error):
             raise

@@ -126,6 +126,7 @@ def _load(
 
 def _categories(lists: COCOLists, json_file: PathLike) -> dict[int, str]:
     names: dict[int, str] = {}
+    taken: set[str] = set()
     root = _root_category(lists)
     for place, category in enumerate(lists.categories, start=1):
         if category is root:
@@ -134,9 +135,10 @@ def _categories(lists: COCOLists, json_file: PathLike) -> dict[int, str]:
         category_id, name = plain_category_id(entry.get("id")), entry.get("name")
         if not isinstance(category_id, int) or isinstance(category_id, bool) or not isinstance(name, str) or not name:
             raise ValueError(f"{json_file}: category {place} needs an integer id and a name: {category}")
-        if category_id in names or name in names.values():
+        if category_id in names or name in taken:
             raise ValueError(f"{json_file}: category {category_id} ({name}): the id or the name repeats")
         names[category_id] = name
+        taken.add(name)
     if not names:
         raise ValueError(f"{json_file}: 'categories' is empty")
     return dict(sorted(names.items()))
@@ -145,16 +147,17 @@ def _categories(lists: COCOLists, json_file: PathLike) -> dict[int, str]:
 def _root_category(lists: COCOLists) -> Record | None:
     """The category that Roboflow puts above the classes: no object has it, and others name it their supercategory."""
     categories = [category for category in lists.categories if isinstance(category, dict)]
-    for root in categories:
-        below = [own for own in categories if own is not root and own.get("supercategory") == root.get("name")]
-        if not (below and root.get("name") and root.get("supercategory") == "none"):
-            continue
-        if str(root.get("id")) not in {
-            str(own.get("category_id")) for own in lists.annotations if isinstance(own, dict)
-        }:
-            logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
-            return root
-    return None
+    above = {name for own in categories if isinstance(name := own.get("supercategory"), str) and name != "none"}
+    roots = [own for own in categories if own.get("supercategory") == "none" and own.get("name") in above - {""}]
+    if not roots:
+        return None
+    used = {str(own.get("category_id")) for own in lists.annotations if isinstance(own, dict)}
+    unused = [root for root in roots if str(root.get("id")) not in used]
+    if not unused:
+        return None
+    root = unused[0]
+    logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
+    return root
 
 
 _PARTS = {"images": ("id",), "annotations": ("id", "image_id", "category_id")}  # ids of the entries of each list
@@ -218,7 +221,7 @@ class _Reader:
             problems = [Problem(self._json_file, message) for message in self._id_faults]
             heading = f"{len(problems)} ids in {self._json_file} cannot be used:"
             raise InvalidDatasetError(heading, problems, "Correct the file.")
-        self.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height]")
+        self.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height] in pixels")
         self.findings.check_left_out(self._class_names, self._categories.values(), self._json_file)
         where = f"{self._json_file} (classes: {', '.join(self._class_names)})"
         records = self.findings.usable(
@@ -327,7 +330,8 @@ class _Reader:
         if category_id not in self._category_ids:
             raise ValueError(f"category {category_id!r} is not in the file")
         box = self._box(annotation.get("bbox"), record)
-        crowd = annotation.get("iscrowd") or 0, annotation.get("ignore") or 0  # null is what some tools write for 0
+        flags = annotation.get("iscrowd"), annotation.get("ignore")
+        crowd = tuple(0 if flag is None else flag for flag in flags)  # null is what some tools write for 0
         if crowd[0] not in (0, 1) or crowd[1] not in (0, 1):
             raise ValueError(f"iscrowd and ignore are {crowd}, not 0 or 1")
         segmentation = _segmentation(annotation.get("segmentation"), record)
@@ -340,7 +344,7 @@ class _Reader:
     def _box(self, box: Any, record: Record) -> list[float]:
         if not isinstance(box, list) or len(box) != 4:
             raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
-        if not _finite(box):
+        if not _finite(box) or bool in map(type, box):
             raise ValueError(f"bbox is {box!r}, not four numbers")
         x, y, w, h = box
         try:
@@ -479,8 +483,8 @@ def _runs(counts: str) -> list[int]:
 def _finite(numbers: list[Any]) -> bool:
     """Whether all are numbers, of which none is infinite or NaN."""
     try:
-        return math.isfinite(sum(numbers))  # far faster than looking at each
-    except (TypeError, OverflowError):
+        return math.isfinite(math.fsum(numbers))  # far faster than looking at each
+    except (TypeError, OverflowError, ValueError):  # no number; too large for a float; infinite, of both signs
         return False
 
 

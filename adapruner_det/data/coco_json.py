@@ -3,6 +3,7 @@
 The format: https://cocodataset.org/#format-data
 """
 
+import codecs
 import gc
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ..pruning.names import first_few
+from .validation import THINNEST
 
 LISTS = ("images", "annotations", "categories")
 
@@ -40,7 +42,7 @@ def read_coco_json(path: "str | os.PathLike[str]") -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is not JSON, or one of the three lists is missing.
     """
-    content = _loads(_bytes_of(path), path)
+    content = read_json(path)
     lists: dict[str, Any] = content if isinstance(content, dict) else {}
     missing = [key for key in LISTS if not isinstance(lists.get(key), list)]
     if missing:
@@ -51,17 +53,22 @@ def read_coco_json(path: "str | os.PathLike[str]") -> dict[str, Any]:
     return with_plain_ids(lists)
 
 
+def read_json(path: "str | os.PathLike[str]") -> Any:
+    """Any JSON, in whatever encoding it may be; raises as `read_coco_json`."""
+    try:
+        return json.loads(_bytes_of(path))
+    except (ValueError, RecursionError) as error:  # of the JSON or of its UTF-8
+        raise _unreadable(path, error) from error
+
+
 def _bytes_of(path: "str | os.PathLike[str]") -> bytes:
     if not Path(path).is_file() and Path(path).exists():
-        raise ValueError(f"{path} is not readable as JSON: it is no regular file. Write the file anew")
+        raise ValueError("it is no regular file")
     return Path(path).read_bytes()
 
 
-def _loads(content: bytes, path: "str | os.PathLike[str]") -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:  # of the JSON or of its UTF-8
-        raise ValueError(f"{path} is not readable as JSON: {error}. Write the file anew") from error
+def _unreadable(path: "str | os.PathLike[str]", why: object) -> ValueError:
+    return ValueError(f"{path} is not readable as JSON: {why}. Write the file anew")
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,22 @@ class _Lists(msgspec.Struct):
 class _Entries:
     """The values of a list of a file, made anew in each iteration."""
 
-    def __init__(self, entries: list[msgspec.Raw], path: "str | os.PathLike[str]"):
-        self._entries, self._path = entries, path
+    def __init__(self, name: str, entries: list[msgspec.Raw], path: "str | os.PathLike[str]"):
+        self._name, self._entries, self._path = name, entries, path
 
     def __iter__(self) -> Iterator[Any]:
         decode = msgspec.json.Decoder().decode
-        for entry in self._entries:
+        for place, entry in enumerate(self._entries, start=1):
             try:
                 yield decode(entry)
-            except msgspec.DecodeError:  # a number too large for a float, or no UTF-8
-                yield _loads(bytes(entry), self._path)
+            except msgspec.DecodeError:  # a number too large for a float, say, which JSON allows
+                yield self._read(place, bytes(entry))
+
+    def _read(self, place: int, entry: bytes) -> Any:
+        try:
+            return json.loads(entry)
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(self._path, f"entry {place} of {self._name}: {error}") from error
 
 
 @without_garbage_collection()
@@ -104,11 +117,21 @@ def read_coco_lists(path: "str | os.PathLike[str]") -> COCOLists:
         FileNotFoundError, ValueError: as `read_coco_json`; the latter also while entries are read.
     """
     try:
-        lists = msgspec.json.decode(_bytes_of(path), type=_Lists)
-    except (msgspec.MsgspecError, RecursionError):  # what is wrong the other reader says, and it knows more encodings
+        text = _bytes_of(path)
+        _check_utf8(text)  # msgspec does not look at what is in none of the lists
+        lists = msgspec.json.decode(text, type=_Lists)
+    except (ValueError, RecursionError):  # what is wrong the other reader says, and it knows more encodings
         content = read_coco_json(path)
         return COCOLists(*(content[key] for key in LISTS))
-    return COCOLists(_Entries(lists.images, path), _Entries(lists.annotations, path), lists.categories)
+    images, annotations = (_Entries(name, getattr(lists, name), path) for name in ("images", "annotations"))
+    return COCOLists(images, annotations, lists.categories)
+
+
+def _check_utf8(text: bytes) -> None:
+    """Raises UnicodeDecodeError, a ValueError, for bytes that are no UTF-8; looks at a part at a time."""
+    decode, part = codecs.getincrementaldecoder("utf-8")().decode, 2**22
+    for start in range(0, len(text), part):
+        decode(text[start : start + part], final=start + part >= len(text))
 
 
 def with_plain_ids(content: dict[str, Any]) -> dict[str, Any]:
@@ -138,9 +161,11 @@ def _is_id(value: Any) -> bool:
 
 
 def has_no_area(annotation: dict[str, Any]) -> bool:
-    """Whether its box has width or height 0. No such object is read, whatever `on_invalid` says."""
+    """Whether its box is thinner than `THINNEST`. No such object is read, whatever `on_invalid` says."""
     box = annotation.get("bbox")
-    return isinstance(box, list) and len(box) == 4 and 0 in box[2:]
+    return (
+        isinstance(box, list) and len(box) == 4 and any(isinstance(v, (int, float)) and v < THINNEST for v in box[2:])
+    )
 
 
 def only_images(content: dict[str, Any], image_ids: Collection[str]) -> dict[str, Any]:

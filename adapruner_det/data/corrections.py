@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,28 +11,39 @@ from ..pruning.names import first_few, from_cell
 
 CORRECTED_COLUMN = "corrected"  # "keep" or "prune" where a person has chosen, else ""
 _COLUMNS = ("dataset", "id", "kept")
+_NONE = dict.fromkeys(_COLUMNS, "")
 
 
-def read_corrections(path: "str | Path") -> dict[tuple[str, str], bool]:
+def read_corrections(path: "str | Path", known: Collection[tuple[str, str]]) -> dict[tuple[str, str], bool]:
     """(data set, id) -> whether a person wants the image kept.
+
+    Args:
+        known: keys of the images there are. Cells are as `as_cell` writes them, or as somebody types an id.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no such CSV, or says two things of an image; names the lines.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        if not Path(path).is_file() and Path(path).exists():
+            raise ValueError("it is no regular file")
+        with io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline="") as file:
+            reader = csv.reader(file)
+            first = next(reader, [])
+            if any(first.count(name) != 1 for name in _COLUMNS):
+                raise ValueError(f"its first line is to be {','.join(_COLUMNS)}")
+            rows = [(reader.line_num, {**_NONE, **dict(zip(first, row))}) for row in reader if row]
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is no file of corrections: {error}") from error
-    with io.StringIO(text, newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path} is no file of corrections: its first line is to be {','.join(_COLUMNS)}")
-        rows = [(reader.line_num, (row["dataset"], row["id"]), (row["kept"] or "").strip()) for row in reader]
-    bad = [f"line {number}: kept is {kept!r}" for number, _, kept in rows if kept not in ("0", "1")]
-    chosen = {key: kept for _, key, kept in rows}
-    bad += [f"line {number}: {key[1]} is both kept and pruned" for number, key, kept in rows if chosen[key] != kept]
+
+    def key_of(row: dict[str, str]) -> tuple[str, str]:
+        plain = from_cell(row["dataset"]), from_cell(row["id"])
+        return plain if plain in known else (row["dataset"], row["id"])
+
+    said = [(number, key_of(row), row["kept"].strip()) for number, row in rows]
+    chosen = {key: kept for _, key, kept in said}
+    bad = [f"line {number}: kept is {kept!r:.40}" for number, _, kept in said if kept not in ("0", "1")]
+    bad += [f"line {number}: {key[1]} is both kept and pruned" for number, key, kept in said if chosen[key] != kept]
     if bad:
         raise ValueError(f"{path}: kept is 0 or 1, once an image; {first_few(bad)}")
     return {key: kept == "1" for key, kept in chosen.items()}
@@ -51,10 +63,9 @@ def correct(selection: Selection, path: "str | Path | None") -> Selection:
     keys = list(zip(selection.datasets, selection.ids))
     words = selection.columns.get(CORRECTED_COLUMN, [""] * len(keys))
     chosen = {key: word == "keep" for key, word in zip(keys, words) if word}
-    if path is not None:
-        chosen.update(read_corrections(path))
     known = set(keys)
-    chosen = {key if key in known else (from_cell(key[0]), from_cell(key[1])): kept for key, kept in chosen.items()}
+    if path is not None:
+        chosen.update(read_corrections(path, known))
     unknown = [f"{name} of {dataset}" for dataset, name in sorted(chosen.keys() - known)]
     if unknown:
         raise ValueError(f"{path} names images that are not in the selection: {first_few(unknown)}")

@@ -1,6 +1,5 @@
 """Finds out what a path holds: a PASCAL VOC folder, COCO JSON, a YOLO data.yaml or a folder of class folders."""
 
-import json
 import os
 import re
 import zipfile
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..pruning.names import first_few
+from .coco_json import read_coco_lists
 from .registration import find_path
 from .yolo import read_data_yaml
 
@@ -139,8 +139,8 @@ def _coco(path: Path) -> dict[str, str]:
 def _image_root(file: Path) -> Path:
     """The folder, near a COCO file, that its first picture lies in."""
     try:
-        first = json.loads(file.read_text(encoding="utf-8-sig"))["images"][0]["file_name"].replace("\\", "/")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        first = next(iter(read_coco_lists(file).images))["file_name"].replace("\\", "/")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(f"{file} is no COCO JSON, or lists no image: {type(error).__name__} {error}") from error
     stem = file.stem.removeprefix("instances_")
     for folder in (file.parent, file.parent.parent):

@@ -24,6 +24,7 @@ _WAY_OUT = (
 _REPORTED_LINES = 50
 LOGGED_LINES = 5
 _ENOUGH, _MANY = 10, 0.1  # boxes, and the share of them that does not fit, to doubt how the format is meant
+THINNEST = 0.01  # pixels: boxes as thin are rounded away in training, and mark nothing
 _SLACK = 1.0  # pixels that a box may stick out: labelling tools round, and some count from 0
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -66,7 +67,8 @@ class Findings:
     losing: set[Hashable] = field(default_factory=set)  # of those that would be trained on without one of their objects
     faulty: set[Hashable] = field(default_factory=set)  # and of those with a problem that does no harm
     bad_objects: int = 0
-    boxes: Counter[str] = field(default_factory=Counter)  # all, wrong, and those that fit if they are read otherwise
+    # all, wrong, in the first pixel, and those that fit if they are read otherwise
+    boxes: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)  # objects of classes that were not asked for, by class
     notes: dict[str, Counter[Hashable]] = field(default_factory=lambda: defaultdict(Counter))
     _names: dict[tuple[int, int], Hashable] = field(default_factory=dict)  # image ids by file
@@ -97,6 +99,8 @@ class Findings:
         left, top, right, bottom = otherwise
         if -_SLACK <= left < right <= width + _SLACK and -_SLACK <= top < bottom <= height + _SLACK:
             self.boxes["otherwise"] += 1
+        if max(edges) <= 1 and min(edges) >= -1:
+            self.boxes["in the first pixel"] += 1
         self.boxes["all"] += 1
         try:
             box, clipped = fit_box(edges, width, height, self.on_invalid in _CLIPPING)
@@ -123,9 +127,15 @@ class Findings:
     def check_reading(self, numbers: str, format_numbers: str) -> None:
         """
         Raises:
-            ValueError: many boxes do not fit their picture, and all would if the four numbers were `numbers`.
+            ValueError: many boxes do not fit their picture, and all would if the four numbers were `numbers`; or all are
+                in the first pixel.
         """
         wrong, of = self.boxes["wrong"], self.boxes["all"]
+        if of >= _ENOUGH and self.boxes["in the first pixel"] == of:
+            raise ValueError(
+                f"all {of} boxes lie in the first pixel of their pictures: were they divided by width and height once too "
+                f"often? Write them as {format_numbers}"
+            )
         if of >= _ENOUGH and wrong >= _MANY * of and self.boxes["otherwise"] == of:
             raise ValueError(
                 f"{wrong} of {of} boxes do not fit their pictures, and all of them would if the four numbers were {numbers}: "
@@ -212,8 +222,15 @@ def quoted(item: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(item))
 
 
+def plain_number(text: str) -> float:
+    """A number as files have it: Python's `float` also reads 1_000 and the digits of all scripts. ValueError if it is none."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
 class EmptyBoxError(ValueError):
-    """A box of width or height 0: there is nothing of its object to see, or to lose."""
+    """A box thinner than `THINNEST`: there is nothing of its object to see, or to lose."""
 
 
 def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tuple[Box, bool]:
@@ -226,20 +243,21 @@ def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tupl
         the box, and whether it stuck out by more than a pixel.
 
     Raises:
-        EmptyBoxError: the box has no area.
+        EmptyBoxError: the box is thinner than `THINNEST`.
         ValueError: it is inverted or outside.
     """
     left, top, right, bottom = map(float, edges)
-    if 0 <= left < right <= width and 0 <= top < bottom <= height:
+    thin = right - left < THINNEST or bottom - top < THINNEST
+    if 0 <= left < right <= width and 0 <= top < bottom <= height and not thin:
         return (left, top, right, bottom), False
     near = min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
-    if right <= left or bottom <= top:
+    if thin:
         empty = near and right >= left and bottom >= top
         raise (EmptyBoxError if empty else ValueError)("has no area")
     inside = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
     wide, high = max(inside[2] - inside[0], 0.0), max(inside[3] - inside[1], 0.0)
     if near:
-        if not wide or not high:
+        if min(wide, high) < THINNEST:
             raise ValueError(f"has no area within the {width} x {height} image")
         return inside, False
     if not clip or wide / (right - left) * (high / (bottom - top)) < 0.5:

@@ -34,6 +34,7 @@ from .validation import (
     Record,
     check_on_invalid,
     first_lines,
+    plain_number,
 )
 
 logger = logging.getLogger(__name__)
@@ -244,7 +245,7 @@ def load_voc_dataset(
     sources = {i: reader.find(i) for i in _progress(image_ids, f"Reading {dirname} {split}")}
     inspect_pictures([s.picture for s in sources.values() if s.picture], f"Pictures of {dirname} {split}")
     found = [reader.read(image_id, source) for image_id, source in sources.items()]
-    reader.findings.check_reading("xmin, ymin, width, height", "xmin, ymin, xmax, ymax")
+    reader.findings.check_reading("xmin, ymin, width, height", "xmin, ymin, xmax, ymax in pixels")
     if reader.findings.left_out:
         reader.findings.check_left_out(class_names, collect_class_names(dirname), dirname)
     records = [record for record in found if record is not None]
@@ -422,7 +423,7 @@ def _text(element: Element, tag: str) -> str:
 
 def _number(text: str, tag: str) -> float:
     try:
-        value = float(text)
+        value = plain_number(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..files import write_text
 from .pictures import inspect_picture, inspect_pictures
-from .validation import LOGGED_LINES, Findings, PathLike, Problem, Record, check_on_invalid, first_lines
+from .validation import LOGGED_LINES, Findings, PathLike, Problem, Record, check_on_invalid, first_lines, plain_number
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "val", "test")
@@ -228,7 +228,7 @@ def _read_line(
 ) -> tuple[int, Record]:
     """The class number and the annotation of a line; ValueError says what is wrong with it."""
     try:
-        values = np.array([float(word) for word in line.split()])
+        values = np.array([plain_number(word) for word in line.split()])
     except ValueError:
         raise ValueError(f"{line[:80]!r} are not all numbers") from None
     cls, rest = values[0], values[1:]

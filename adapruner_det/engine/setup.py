@@ -23,6 +23,7 @@ from ..data.registration import register_from_spec
 from . import console, defaults
 from .checkpoint import newest_checkpoint, noted_settings
 from .config import RENAMED_OR_GONE, add_adapruner_config, apply_preset
+from .config_values import check_values
 from .distributed import once_a_machine
 from .run_folder import check_settings, enter, settings_of
 from .tasks import task_of
@@ -168,6 +169,7 @@ def _merged(config_file: str, register: Sequence[str], opts: Sequence[str], pres
     for key in ("REGISTER", "TRAIN", "TEST"):
         if wrong := [word for word in cfg.DATASETS[key] if not isinstance(word, str)]:
             raise ValueError(f"DATASETS.{key} has {wrong[0]!r}; it is a list of texts")
+    check_values(cfg)
     return cfg
 
 

@@ -1,17 +1,21 @@
 """COCO's own evaluation, on the objects that were read and with the files ours leaves."""
 
-import contextlib
-import io
+import json
 import logging
+import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pandas as pd
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
+from detectron2.utils.file_io import PathManager
 
 from ..data.coco import has_segmentation
-from ..data.coco_json import with_plain_ids
+from ..data.coco_json import read_json, with_plain_ids
 from .results import write_results
 
 logger = logging.getLogger(__name__)
@@ -38,15 +42,17 @@ class COCOFileEvaluator(COCOEvaluator):
             output_dir: where rank 0 writes per_class_ap.csv, evaluation.json (both as `VOCEvaluator` does) and
                 COCOEvaluator's files; nothing is written if None.
         """
-        super().__init__(dataset_name, output_dir=output_dir)
-        self._dataset_name = dataset_name
-        if self._do_evaluation:
-            # First, since some data sets get their metadata only when they are loaded.
-            records = DatasetCatalog.get(dataset_name)
+        # First, since some data sets get their metadata only when they are loaded.
+        records = DatasetCatalog.get(dataset_name)
+        metadata = MetadataCatalog.get(dataset_name)
+        content = read_json(PathManager.get_local_path(metadata.json_file))
+        if "annotations" in content:
             self._categories = _categories(dataset_name)
-            self._coco_api.dataset = ground_truth(self._coco_api.dataset, records, self._categories)
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._coco_api.createIndex()
+            content = ground_truth(content, records, self._categories)
+        with _as_data_set(content) as judged_by:
+            super().__init__(judged_by, output_dir=output_dir)
+        self._metadata = metadata
+        self._dataset_name = dataset_name
 
     def evaluate(self, img_ids=None):
         """
@@ -113,6 +119,28 @@ class COCOFileEvaluator(COCOEvaluator):
         return pd.DataFrame(rows)
 
 
+@contextmanager
+def _as_data_set(content: dict[str, Any]) -> Iterator[str]:
+    """A name by which COCOEvaluator, which opens files by itself, finds the content of a COCO file."""
+    with NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(content, file)
+        file.flush()
+        MetadataCatalog.get(file.name).json_file = file.name
+        try:
+            yield file.name
+        finally:
+            MetadataCatalog.remove(file.name)
+
+
+def _area(entry: dict[str, Any]) -> float:
+    """What the file says, where it is an area: tools also write null, 0, or text."""
+    area = entry.get("area")
+    if isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < math.inf:
+        return area
+    _, _, width, height = entry["bbox"]
+    return width * height
+
+
 def _categories(dataset_name: str) -> dict[int, str]:
     """Class names by the ids of the file."""
     metadata = MetadataCatalog.get(dataset_name)
@@ -141,12 +169,11 @@ def ground_truth(content: dict[str, Any], records: list[dict], categories: dict[
         own = entry if None in known else known.get(entry["id"])
         if own is None:
             continue
-        _, _, width, height = entry["bbox"]
         filled = {
             **{key: value for key, value in entry.items() if key != "segmentation"},
             "id": len(annotations) + 1,
             "iscrowd": int(bool(entry.get("iscrowd", 0) or entry.get("ignore", 0))),
-            "area": entry.get("area") or width * height,  # tools also write null or 0
+            "area": _area(entry),
         }
         if has_segmentation(own):
             filled["segmentation"] = own["segmentation"]

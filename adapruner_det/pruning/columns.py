@@ -9,6 +9,8 @@ from typing import Any, overload
 
 import numpy as np
 
+MOST = 2**31 - 1  # objects of a class in an image
+
 
 class SparseRows(Sequence[list[int]]):
     """N lists of K whole numbers of which few are not 0; each list is made when it is asked for.
@@ -22,9 +24,13 @@ class SparseRows(Sequence[list[int]]):
     def __init__(self, values: np.ndarray, columns: np.ndarray, ends: np.ndarray, width: int):
         """Raises ValueError for arrays that do not make N rows."""
         self.values, self.columns, self.ends, self.width = values, columns, ends, width
+        if any(own.dtype.kind not in "iu" or own.ndim != 1 for own in (values, columns, ends)):
+            raise ValueError("sparse rows are made of whole numbers")
         fits = len(values) == len(columns) == (ends[-1] if len(ends) else 0) and (np.diff(ends, prepend=0) >= 0).all()
         if not fits or (len(columns) and not 0 <= columns.min() <= columns.max() < width):
             raise ValueError(f"sparse rows of {width} columns do not fit together")
+        if len(values) and not 0 <= values.min() <= values.max() <= MOST:
+            raise ValueError(f"sparse rows hold whole numbers of at least 0, at most {MOST}")
 
     @staticmethod
     def of_places(rows: np.ndarray, columns: np.ndarray, number: int, width: int) -> "SparseRows":
@@ -106,12 +112,13 @@ def _joined(texts: Iterable[str]) -> dict[str, np.ndarray]:
 
 def unpacked(arrays: Mapping[str, np.ndarray]) -> dict[str, Sequence[Any]]:
     """The columns that `packed` was given. KeyError or ValueError for arrays of another make."""
-    parts: dict[int, dict[str, np.ndarray]] = {}
+    names = arrays["names"].tolist()
+    parts: dict[str, dict[str, np.ndarray]] = {str(place): {} for place in range(len(names))}
     for key in arrays:
         place, _, part = key.partition(".")
-        if part:
-            parts.setdefault(int(place), {})[part] = arrays[key]
-    return {name: _unpacked_column(parts[place]) for place, name in enumerate(arrays["names"].tolist())}
+        if place in parts:
+            parts[place][part] = arrays[key]
+    return {name: _unpacked_column(own) for name, own in zip(names, parts.values())}
 
 
 def _unpacked_column(own: Mapping[str, np.ndarray]) -> Sequence[Any]:

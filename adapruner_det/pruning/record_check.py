@@ -3,11 +3,10 @@
 import json
 from typing import Any
 
-from .columns import SparseRows
+from .columns import MOST, SparseRows
 from .names import check_names, check_texts, is_unprintable
 
 _NEVER_MISSING = "dataset", "id", "kept"
-_MOST = 2**31 - 1  # objects of a class in an image
 _KINDS = {bool: "true or false", str: "text", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -47,9 +46,9 @@ def _check_column(name: str, column: list[Any], ids: list[Any]) -> None:
         _check(where, value, kind)
         if kind is str:
             check_texts(where, [value])
-        elif kind is list and (len(value) != length or any(type(v) is not int or not 0 <= v <= _MOST for v in value)):
+        elif kind is list and (len(value) != length or any(type(v) is not int or not 0 <= v <= MOST for v in value)):
             raise ValueError(
-                f"{where} is {value!r:.80}, not a list of {length} whole numbers of at least 0, at most {_MOST}"
+                f"{where} is {value!r:.80}, not a list of {length} whole numbers of at least 0, at most {MOST}"
             )
 
 

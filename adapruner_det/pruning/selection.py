@@ -1,6 +1,7 @@
 """What a pruning method leaves behind: a score and a verdict for every sample, by its id."""
 
 import hashlib
+import io
 import json
 import math
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import replacing, write_text
+from ..files import write_bytes, write_text
 from .columns import SparseRows, packed, unpacked
 from .names import as_cell, first_few
 from .record_check import check_record
@@ -24,6 +25,7 @@ TABLE = "images.csv"
 COLUMNS = "selection.npz"  # beside the record of many samples
 FORMAT = 1
 _FORMAT_IN_TWO = 2  # without "samples", which are in COLUMNS
+_LARGEST_ROW = 2**14  # bytes a sample that they take at most
 _MANY = 100_000  # samples beyond which a record is in two files
 
 
@@ -139,8 +141,10 @@ class Selection:
         samples = {"dataset": self.datasets, "id": self.ids, "score": self.scores, "kept": kept, **self.columns}
         shown = self
         if many:
-            with replacing(Path(folder) / COLUMNS) as file:
-                np.savez_compressed(file, **packed(samples))  # type: ignore[arg-type]  # no array is its other option
+            content = io.BytesIO()
+            np.savez_compressed(content, **packed(samples))  # type: ignore[arg-type]  # no array is its other option
+            write_bytes(Path(folder) / COLUMNS, content.getvalue())
+            record["columns_sha256"] = hashlib.sha256(content.getbuffer()).hexdigest()
             text = json.dumps(record, indent=1, allow_nan=False) + "\n"
             columns = {name: values for name, values in self.columns.items() if not isinstance(values, SparseRows)}
             shown = replace(self, columns=columns)
@@ -171,7 +175,7 @@ class Selection:
             if record["format"] > _FORMAT_IN_TWO:
                 raise ValueError(f"its format is {record['format']}, this version reads {_FORMAT_IN_TWO}")
             if record["format"] == _FORMAT_IN_TWO:
-                record["samples"] = _columns_beside(path, record["num_samples"])
+                record["samples"] = _columns_beside(path, record["num_samples"], record["columns_sha256"])
             check_record(record)
             samples = dict(record["samples"])
             datasets, ids, scores, kept = (samples.pop(name) for name in ("dataset", "id", "score", "kept"))
@@ -183,16 +187,19 @@ class Selection:
             raise ValueError(f"{path} is not a selection this version can read: {error}") from error
 
 
-def _columns_beside(record: Path, number: int) -> dict[str, Sequence[Any]]:
+def _columns_beside(record: Path, number: int, digest: str) -> dict[str, Sequence[Any]]:
     """The samples of a record in two files; ValueError if the other one is missing, broken, or of another record."""
     path = record.with_name(COLUMNS)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        content = path.read_bytes()
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            if sum(member.file_size for member in arrays.zip.infolist()) > 2**20 + number * _LARGEST_ROW:
+                raise ValueError("it unpacks to more than it can hold")
             columns = unpacked(arrays)
     except Exception as error:  # a zip, a header, an array: whatever of it is broken
         raise ValueError(f"its samples are in {COLUMNS}, which is missing or broken ({error})") from error
-    if {len(values) for values in columns.values()} != {number}:
-        raise ValueError(f"{COLUMNS} is of another selection: it does not hold {number} samples")
+    if {len(values) for values in columns.values()} != {number} or hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{COLUMNS} is of another selection: it does not hold its {number} samples")
     return columns
 
 

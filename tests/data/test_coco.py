@@ -131,6 +131,10 @@ BAD_OBJECTS = [
         "segmentation is a broken RLE: its counts end in the middle of a run",
     ),
     ({"segmentation": {"counts": "0123", "size": [48, 64]}}, BROKEN),
+    ({"iscrowd": []}, "iscrowd and ignore are ([], 0), not 0 or 1"),
+    ({"bbox": [True, True, 20, 20]}, "bbox is [True, True, 20, 20], not four numbers"),
+    ({"bbox": [10**400, -(10**400), 20, 20]}, f"bbox is {[10**400, -(10**400), 20, 20]}, not four numbers"),
+    ({"segmentation": [[10**400, -(10**400), 9, 1, 9, 9]]}, "segmentation has a coordinate that is no number"),
     ({"segmentation": RLE}, "segmentation is an RLE of size [64, 48], not [height, width] of the image, [48, 64]"),
 ]
 
@@ -348,3 +352,25 @@ def test_corners_become_edges():
     assert written.pop("area") == pytest.approx(13.2)
     assert written == {"id": 1, "image_id": 1, "category_id": 2, "iscrowd": 0, "difficult": 1}
     assert content["images"] == [{"id": 1, "file_name": "b.jpg", "width": 9, "height": 8}]
+
+
+def test_boxes_that_are_shares_of_the_picture_are_noticed(tmp_path, content):
+    own = content["annotations"][0]
+    content["annotations"] = [{**own, "id": n, "bbox": [0.06, 0.08, 0.25, 0.01 * n + 0.1]} for n in range(10)]
+    with pytest.raises(ValueError, match="all 10 boxes lie in the first pixel .* Write them as .* in pixels"):
+        load(tmp_path, content, "clip")
+
+
+@pytest.mark.parametrize("box", [[5, 5, 1e-7, 1e-7], [5, 5, 9, 0.009], [5, 5, 5e-324, 9]])
+def test_a_box_that_training_would_round_away_has_no_area(tmp_path, content, box):
+    content["annotations"][0]["bbox"] = box
+    (message,) = messages(tmp_path, content)
+    assert message.endswith("has no area") and len(load(tmp_path, content, "skip_objects")) == 4
+
+
+def test_of_roots_the_one_without_objects_is_no_class(tmp_path, content):
+    tops = [{"id": n, "name": f"top {n}", "supercategory": "none"} for n in (1, 2)]
+    below = [{**own, "supercategory": f"top {n}"} for n, own in enumerate(content["categories"], start=1)]
+    content["categories"] = [*tops, *below]
+    content["annotations"][0]["category_id"] = 1
+    assert list(read_categories(write_coco(tmp_path, content)).values()) == ["top 1", "black", "white"]

@@ -50,6 +50,7 @@ def test_numbers_too_large_for_a_float_are_read_as_json_does(path):
         b'{1: 2, "images": [], "annotations": [], "categories": []}',
         b'{"images": [' + b"1" * 5000 + b'], "annotations": [], "categories": []}',
         b'{"images": ["\xff"], "annotations": [], "categories": []}',
+        b'{"info": "\xff", "images": [], "annotations": [], "categories": []}',
         b'{"info": ' + b"[" * 100_000 + b"]" * 100_000 + b', "images": [], "annotations": [], "categories": []}',
         b"",
     ],
@@ -116,3 +117,9 @@ def test_records_of_detectron2_s_catalog_can_be_changed_in_place(tmp_path, clean
     records[0]["proposal_boxes"] = [1]
     assert isinstance(records, list) and records[0]["proposal_boxes"] == [1]
     assert "proposal_boxes" not in DatasetCatalog.get("mine")[0]
+
+
+def test_the_entry_that_is_no_json_is_named(path):
+    path.write_text('{"images": [1, {"a": ' + "1" * 5000 + '}], "annotations": [], "categories": []}')
+    with pytest.raises(ValueError, match="instances.json is not readable as JSON: entry 2 of images: Exceeds"):
+        list(read_coco_lists(path).images)

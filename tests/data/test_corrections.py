@@ -1,5 +1,7 @@
 """A person's choices take the place of a selection's, and the record says which they are."""
 
+import os
+
 import pytest
 from conftest import write_voc_folder
 
@@ -33,6 +35,15 @@ def test_ids_may_be_as_the_table_has_them(tmp_path):
     own = Selection(["a"] * 3, ["=1", "'=1", "2"], [3.0, 2.0, 1.0], [True, True, False], 0.5, "el2n")
     assert list(correct(own, written(tmp_path, HEADER + "a,=1,0\na,2,1\n")).kept) == [False, True, True]
     assert list(correct(own, written(tmp_path, HEADER + "a,''=1,0\na,2,1\n")).kept) == [True, False, True]
+    assert list(correct(own, written(tmp_path, HEADER + "a,'=1,0\n")).kept) == [False, True, False]
+    with pytest.raises(ValueError, match="line 2: =1 is both kept and pruned"):
+        correct(own, written(tmp_path, HEADER + "a,'=1,0\na,=1,1\n"))
+
+
+def test_a_file_that_waits_for_a_writer_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "mine.csv")
+    with pytest.raises(ValueError, match="is no file of corrections: it is no regular file"):
+        correct(selection(), tmp_path / "mine.csv")
 
 
 def test_a_cut_does_not_undo_them_and_a_later_file_may(tmp_path):
@@ -55,6 +66,10 @@ def test_without_any_the_selection_is_the_same():
         (HEADER + "a,1,yes\n", "line 2: kept is 'yes'"),
         (HEADER + "a,1,\n", "line 2: kept is ''"),
         (HEADER + "a,1,0\na,1,1\n", "line 2: 1 is both kept and pruned"),
+        (HEADER + "a,1\n", "line 2: kept is ''"),
+        ("kept,dataset,id\n1,a\n", "not in the selection:  of a"),
+        ("dataset,id,kept,kept\na,1,0,1\n", "its first line is to be dataset,id,kept"),
+        (HEADER + "a," + "9" * 200_000 + ",0\n", "is no file of corrections: field larger than field limit"),
         (HEADER + "a,9,0\nb,1,1\n", "not in the selection: 9 of a, 1 of b"),
         (HEADER + "a,1,0\na,2,0\n", "no image is kept"),
     ],

@@ -98,7 +98,8 @@ def test_what_is_not_clear_is_said_in_one_line(voc, tmp_path):
     (voc / "data.yaml").write_text("{train: JPEGImages, names: [cat]}")
     others = write_voc_folder(tmp_path / "odd", {"first": ["a"], "second": ["b"]})
     (tmp_path / "empty").mkdir()
-    (tmp_path / "lone.json").write_text(json.dumps({"images": [{"file_name": "gone.jpg"}]}))
+    lone = {"images": [{"file_name": "gone.jpg"}], "annotations": [], "categories": []}
+    (tmp_path / "lone.json").write_text(json.dumps(lone))
     (tmp_path / "deep.json").write_text('{"info": ' + "[" * 100_000 + "]" * 100_000 + "}")
     (tmp_path / "bare/Annotations").mkdir(parents=True)
     cases = {
@@ -114,3 +115,10 @@ def test_what_is_not_clear_is_said_in_one_line(voc, tmp_path):
         with pytest.raises((ValueError, OSError)) as refused:
             recognise(str(path))
         assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_coco_file_is_recognised_in_every_encoding_that_is_read(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    content = {"images": [{"file_name": "a.jpg"}], "annotations": [], "categories": []}
+    (tmp_path / "mine.json").write_text(json.dumps(content), encoding="utf-16")
+    assert recognise(str(tmp_path / "mine.json")).spec.endswith(f"=coco:{tmp_path}/mine.json:{tmp_path}")

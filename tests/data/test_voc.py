@@ -224,6 +224,8 @@ def test_read_annotation_gives_the_box_as_written(tree):
         ("<object><name>cat</name><bndbox><xmin>1</xmin></bndbox></object>", "cat", "has no ymin"),
         (object_xml(box=(1, 1, "", 10)), "cat", "has no xmax"),
         (object_xml(box=("1,5", 1, 9, 9)), "cat", "xmin is '1,5', not a number"),
+        (object_xml(box=("1_0", 1, 19, 9)), "cat", "xmin is '1_0', not a number"),
+        (object_xml(box=("\u0661", 1, 19, 9)), "cat", "xmin is '\u0661', not a number"),
         (object_xml(box=(1, 1, 9, "inf")), "cat", "ymax is 'inf', not a number"),
         (object_xml(extra="<difficult>very</difficult>"), "cat", "difficult is 'very'"),
         (object_xml("Cat"), "Cat", "unknown class"),

@@ -181,14 +181,15 @@ def test_a_process_that_is_lost_ends_the_others_with_one_line(tmp_path):
     assert "another process of this run is gone" in said and said.endswith("--resume")
 
 
-def test_other_errors_are_not_taken_for_a_lost_process(monkeypatch):
+@pytest.mark.parametrize("error, ends", [(RuntimeError, RuntimeError), (FloatingPointError, SystemExit)])
+def test_other_errors_are_not_taken_for_a_lost_process(monkeypatch, error, ends):
     tool = import_module("adapruner_det.commands.train_net")
 
     def work(args):
-        raise RuntimeError("out of memory")
+        raise error("too much")
 
     monkeypatch.setattr(tool, "work", work)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(ends, match="too much"):
         tool.run(Namespace(resume=False, eval_only=False))
 
 

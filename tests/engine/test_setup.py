@@ -169,3 +169,26 @@ def test_a_key_without_a_value_is_refused():
 def test_numbers_that_cannot_be_meant_are_refused(key, value):
     with pytest.raises(ValueError, match=f"SOLVER.{key} is {value[:30]}; it is a number from"):
         AdaPrunerTrainer(load_config(opts=[f"SOLVER.{key}", value]))
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("SOLVER.CHECKPOINT_PERIOD", "0", "at least 1"),
+        ("SOLVER.GAMMA", "-1.0", "at least 0"),
+        ("SOLVER.MOMENTUM", "2.0", "at least 0, at most 1"),
+        ("SOLVER.STEPS", "(5, 2)", "the lowest first"),
+        ("SOLVER.STEPS", "('a',)", "numbers of iterations"),
+        ("INPUT.MIN_SIZE_TRAIN", "()", "whole numbers of pixels"),
+        ("INPUT.MIN_SIZE_TRAIN", "(0,)", "whole numbers of pixels, 1 to"),
+        ("INPUT.MIN_SIZE_TRAIN", "('a',)", "whole numbers of pixels"),
+        ("INPUT.MIN_SIZE_TRAIN", "(1000000,)", "1 to 32768"),
+        ("INPUT.MAX_SIZE_TEST", "0", "at least 1, at most 32768"),
+        ("INPUT.RANDOM_FLIP", "x", "none, horizontal or vertical"),
+        ("DATALOADER.NUM_WORKERS", "-1", "at least 0"),
+        ("SEED", "99999999999999999999", "at least -1"),
+    ],
+)
+def test_values_of_detectron2_s_keys_that_cannot_be_meant_are_refused_by_key(key, value, said):
+    with pytest.raises(ValueError, match=f"^{key} is .*{said}"):
+        load_config(opts=[key, value])

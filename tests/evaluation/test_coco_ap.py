@@ -191,3 +191,17 @@ def test_the_evaluator_follows_the_data_set(tmp_path):
     DatasetCatalog.register("other", lambda: [{"image_id": "a", "annotations": [box]}])
     MetadataCatalog.get("other").set(thing_classes=["black"])
     assert type(build_evaluator("other")) is VOCEvaluator
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_in_every_encoding_that_is_read_are_judged_and_their_areas_only_where_they_are_some(tmp_path, encoding):
+    content = coco_content(6)
+    records = register(tmp_path, content)
+    usual = evaluate(COCOFileEvaluator("squares"), records)["bbox"]
+    for entry, area in zip(content["annotations"], ("400", [1], {"a": 1}, -5, float("nan"), True)):
+        entry["area"] = area
+    path = write_coco(tmp_path, content)
+    path.write_text(json.dumps(content), encoding=encoding)
+    register_coco("odd", path, tmp_path / "images")
+    assert evaluate(COCOFileEvaluator("odd"), DatasetCatalog.get("odd"))["bbox"] == pytest.approx(usual, nan_ok=True)
+    assert not [name for name in MetadataCatalog.list() if name.endswith(".json")]

@@ -70,7 +70,43 @@ def test_a_record_whose_other_file_is_not_its_own_is_refused(tmp_path, monkeypat
     made().save(tmp_path / "four")
     made(2).save(tmp_path / "two")
     (tmp_path / "two/selection.npz").replace(tmp_path / "four/selection.npz")
-    with pytest.raises(ValueError, match="selection.npz is of another selection: it does not hold 4"):
+    with pytest.raises(ValueError, match="selection.npz is of another selection: it does not hold its 4 samples"):
         Selection.load(tmp_path / "four")
     with pytest.raises(ValueError, match="selection.npz, which is missing or broken"):
         Selection.load(tmp_path / "two")
+
+
+def test_the_other_file_of_another_cut_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(selection, "_MANY", 1)
+    made().save(tmp_path / "one")
+    made().cut(0.9).save(tmp_path / "other")
+    (tmp_path / "other/selection.npz").replace(tmp_path / "one/selection.npz")
+    with pytest.raises(ValueError, match="selection.npz is of another selection"):
+        Selection.load(tmp_path / "one")
+
+
+def test_a_file_that_unpacks_to_far_too_much_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(selection, "_MANY", 1)
+    made().save(tmp_path)
+    with np.load(tmp_path / "selection.npz") as arrays:
+        np.savez_compressed(tmp_path / "selection.npz", **arrays, **{"99.text": np.zeros(2**21, np.uint8)})
+    with pytest.raises(ValueError, match="broken .it unpacks to more than it can hold"):
+        Selection.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values, columns, ends",
+    [
+        ([-1], [0], [1]),
+        ([2**31], [0], [1]),
+        ([1.0], [0], [1]),
+        ([1], [0.0], [1]),
+        ([1], [0], [1.0]),
+        (["a"], [0], [1]),
+        ([[1]], [0], [1]),
+        ([1], [5], [1]),
+    ],
+)
+def test_sparse_rows_of_anything_but_counts_are_refused(values, columns, ends):
+    with pytest.raises(ValueError, match="sparse rows"):
+        SparseRows(np.array(values), np.array(columns), np.array(ends), 2)
