@@ -2,6 +2,7 @@
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 from . import __version__
@@ -40,7 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     elif command == "--version":
         print(__version__)
     elif command not in COMMANDS:
-        raise SystemExit(f"adapruner: error: there is no command {command!r}\n{usage()}")
+        near = get_close_matches(command, COMMANDS, 1)
+        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        raise SystemExit(f"adapruner: error: there is no command {command!r}; {meant}")
     else:
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would fill a file with carriage returns

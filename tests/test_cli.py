@@ -78,6 +78,8 @@ def test_errors_and_the_command_that_goes_on_are_those_of_the_user(monkeypatch, 
 def test_an_unknown_command_is_answered_by_those_there_are(capsys):
     with pytest.raises(SystemExit, match="no command 'slim'(?s:.*)prune(?s:.*)compare"):
         cli.main(["slim"])
+    with pytest.raises(SystemExit, match="no command 'pruen'; did you mean prune.$"):
+        cli.main(["pruen"])
     cli.main([])
     assert "usage: adapruner COMMAND" in capsys.readouterr().out
 
@@ -112,3 +114,10 @@ def test_a_path_with_an_equals_sign_is_a_path(tmp_path, monkeypatch):
     assert options.parse("prune", ["VOC=1", "SEED=3"]).data == "VOC=1"
     voc = write_voc_folder(tmp_path / "VOC=1", {"train": ["a", "b"]})
     assert look.specs_of(str(voc)) == [f"VOC_1_train=voc:{voc}:train"]
+
+
+def test_what_is_wrong_with_a_command_is_one_line(capsys):
+    for words in (["compare", "--jobs", "x"], ["cut", "folder"], ["score", "el2n"], ["look"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert len(capsys.readouterr().err.splitlines()) == 1

@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapruner_det.commands import program
+from adapruner_det.commands import Parser, program
 from adapruner_det.commands.options import pairs_of
 from adapruner_det.experiments.agreement import CAPTION, INJECTED_CAPTION, compare_selections
 from adapruner_det.experiments.check import labels_of
@@ -74,11 +74,7 @@ def report(experiment: Experiment, output: Path, injected: InjectedErrors | None
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    parser = Parser(description=__doc__, argument_default=argparse.SUPPRESS)
     option = parser.add_argument
     option("--output", required=True, type=Path, help="folder of all runs and the results")
     option("--jobs", type=int, default=1, help="runs at a time, sharing cores and GPUs (default: 1)")

@@ -5,19 +5,18 @@ prunes it to 80%; YOLOv3-Tiny and Faster R-CNN train on everything, on what is k
 says what came of it, another where the injected images went. Killed, it goes on where it stopped.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
-from adapruner_det.commands import program
+from adapruner_det.commands import Parser, program
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA, KEEP_RATIO = Path("datasets/demo"), 0.8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: %(default)s)")
     args = parser.parse_args()

@@ -6,10 +6,9 @@ DATA is a PASCAL VOC folder, COCO JSON, a YOLO data.yaml or a folder of class fo
 NAME=FORMAT:... as of --register, the training list first. It takes minutes for 20,000 images, and leaves look.html, a page, and pairs.csv, all near-copies, in --output.
 """
 
-import argparse
 from pathlib import Path
 
-from adapruner_det.commands import program
+from adapruner_det.commands import Parser, program
 
 OWN = {"look.html", "pairs.csv", "thumbnails"}  # what it leaves
 _AT_A_TIME = 512  # images that are held for the network
@@ -113,7 +112,7 @@ def _features_of(records: list[dict]):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("data", nargs="+", metavar="DATA", help="a path, or NAME=FORMAT:...")
     parser.add_argument("--output", default="output/look", metavar="DIR", help="where the page goes")
     parser.add_argument("--plain", action="store_true", help="do not ask the pretrained network")

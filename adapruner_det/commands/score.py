@@ -34,7 +34,7 @@ from adapruner_det.baselines.registry import (
     current_name,
     refusal,
 )
-from adapruner_det.commands import program
+from adapruner_det.commands import Parser, program
 from adapruner_det.commands.options import pairs_of
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import summary, vanished_classes
@@ -111,7 +111,7 @@ def method_name(name: str) -> str:
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "method", nargs="?", type=method_name, choices=[*METHODS, PROXY], metavar="METHOD",
         help="a method that --list shows, or proxy",

@@ -29,16 +29,14 @@ Pictures of a selection need the data: what lies elsewhere by now, or is no VOC,
     adapruner pictures output/my/selection --register my_train=voc:/data/mine:trainval
 """
 
-import argparse
-
-from adapruner_det.commands import program
+from adapruner_det.commands import Parser, program
 from adapruner_det.commands.options import pairs_of, ratio
 
 FORMS = ("yolo", "voc", "coco", "fiftyone", "weights", "ids")  # of data.export.EXPORTS, which needs torch
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(
         required=True, metavar="show | cut | report | random | export | injected | pictures"
     )

@@ -51,6 +51,8 @@ def cut(args):
     selection = correct(selection, args.corrections)
     write_selection(selection, args.output, statistics)
     print(f"{summary(selection)}\nwritten to {args.output}")
+    if args.corrections:
+        print("a person's choices come on top of the ratio: what they keep or prune is not made up for")
     if not args.no_page:
         _try_page(args.output, args.register)
     if statistics is None and selection.method in METHODS and METHODS[selection.method].looks_at_ratio:

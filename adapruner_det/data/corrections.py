@@ -25,7 +25,11 @@ def read_corrections(path: "str | Path", known: Collection[tuple[str, str]]) -> 
         ValueError: it is no such CSV, or says two things of an image; names the lines.
     """
     try:
-        if not Path(path).is_file() and Path(path).exists():
+        if not Path(path).exists():
+            raise FileNotFoundError(
+                f"{path}: there is no such file; a browser puts what the page saves into its downloads"
+            )
+        if not Path(path).is_file():
             raise ValueError("it is no regular file")
         with io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline="") as file:
             reader = csv.reader(file)

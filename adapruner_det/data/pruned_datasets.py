@@ -105,7 +105,7 @@ def apply_selection(folder: str, by_name: dict[str, Sequence[Record]]) -> dict[s
     if not set(covered) & by_name.keys():
         raise SelectionMismatchError(
             f"the selection in {folder} covers {covered}, none of the training sets {list(by_name)}: "
-            "register the data under the name it was pruned under"
+            f"register the data under the name it was pruned under, --register {covered[0]}=FORMAT:..."
         )
     result = dict(by_name)
     for name, records in by_name.items():

@@ -270,7 +270,12 @@ def _check_settings(cfg: CfgNode, args: argparse.Namespace, register: Sequence[s
     if unused and "DATASETS.TRAIN" not in args.pairs[::2]:
         raise ValueError(
             f"{', '.join(unused)}: registered, but neither trained on ({', '.join(cfg.DATASETS.TRAIN)}) nor evaluated on "
-            f"({', '.join(cfg.DATASETS.TEST) or 'none'}): say which is what, --train NAME --train NAME --test NAME"
+            f"({', '.join(cfg.DATASETS.TEST) or 'none'}): "
+            + (
+                f"{args.data} is the data already, leave --register out"
+                if args.data
+                else "say which is what, --train NAME --test NAME"
+            )
         )
 
 
@@ -279,8 +284,13 @@ def _warn(cfg: CfgNode, args: argparse.Namespace) -> None:
     idle = [key for key in args.pairs[::2] if key.startswith("ADAPRUNER.") and key != "ADAPRUNER.ENABLED"]
     if idle and not cfg.ADAPRUNER.ENABLED and not args.eval_only:
         logger.warning(f"{', '.join(idle)}: without effect, as ADAPRUNER.ENABLED is False and nothing is pruned")
-    if not cfg.ADAPRUNER.ENABLED and not cfg.DATASETS.TEST:
-        logger.warning("no data to evaluate on (--test): the training will leave weights, and no figure")
+    if not cfg.DATASETS.TEST:
+        lost = (
+            "how fit the selector is will not be measured"
+            if cfg.ADAPRUNER.ENABLED
+            else "the training will leave weights, and no figure"
+        )
+        logger.warning(f"no data to evaluate on (--test): {lost}")
 
 
 def _check_evaluation(cfg: CfgNode, args: argparse.Namespace, register: Sequence[str]) -> None:

@@ -397,7 +397,7 @@ def check_run_length(cfg: CfgNode, num_images: int) -> None:
         enough = f"SOLVER.MAX_ITER to at least {iterations}"
         if cfg.SOLVER.MAX_EPOCHS:  # which MAX_ITER was worked out of
             epochs = math.ceil(10 * iterations * cfg.SOLVER.IMS_PER_BATCH / num_images) / 10
-            enough = f"SOLVER.MAX_EPOCHS to at least {epochs}"
+            enough = f"SOLVER.MAX_EPOCHS (--epochs) to at least {epochs}"
         raise ValueError(
             f"pruning would last {pruning} iterations (SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} less ADAPRUNER.WARMUP "
             f"{cfg.ADAPRUNER.WARMUP} of it), but seeing {num_images} images once takes {needed}: raise {enough}"

@@ -40,7 +40,7 @@ class Decision:
         similar_to: place of the image that stays and is most like each, (N,); -1 for none.
         similarity: (N,) cosine of the features of the two; 0 for none.
         num_with_reason: images, kept or not, that more speaks against than the best draw could make up for (the
-            default's, where `random` is off).
+            default's, where `random` is off). Of those that go the others have the reason RANDOM.
     """
 
     logits: np.ndarray
@@ -65,8 +65,9 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     against = np.sum(list(shares.values()), axis=0)
     shares["class_balance"] = common_threshold(against, keep) - (logits + against)
     told = shares["difficulty"] + shares["label_errors"] + shares["redundancy"]
-    num_with_reason = int((told > (weights.random or TermWeights.random)).sum())
-    return Decision(logits, shares, _reasons(logits, shares), *_most_similar(energy, logits > 0), num_with_reason)
+    with_reason = told > (weights.random or TermWeights.random)
+    reasons = _reasons(logits, shares, with_reason)
+    return Decision(logits, shares, reasons, *_most_similar(energy, logits > 0), int(with_reason.sum()))
 
 
 def part_ties(logits: np.ndarray, energy: Energy) -> np.ndarray:
@@ -85,9 +86,9 @@ def part_ties(logits: np.ndarray, energy: Energy) -> np.ndarray:
     return logits
 
 
-def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray]) -> list[str]:
-    terms = (shares[name] for name in ("redundancy", "label_errors", "difficulty", "random"))
-    largest = np.argmax(list(terms), axis=0)
+def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray], with_reason: np.ndarray) -> list[str]:
+    terms = [shares[name] for name in ("redundancy", "label_errors", "difficulty")]
+    largest = np.where(with_reason, np.argmax(terms, axis=0), REASONS.index(RANDOM))
     short = logits + np.minimum(shares["class_balance"], 0) <= 0
     stays = np.where(short, SHORT_OF_IMAGES, "")
     return np.where(logits > 0, stays, np.array(REASONS)[largest]).tolist()

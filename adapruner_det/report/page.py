@@ -211,10 +211,11 @@ class _Page:
     def commands(self) -> dict[str, str]:
         """What to type next."""
         folder, ratio = shlex.quote(str(self.folder)), f"{self.selection.keep_ratio:g}"
-        new, compare = (shlex.quote(f"{self.folder}_{what}") for what in ("corrected", "compared"))
+        beside = self.folder.parent if self.folder.name == "selection" else self.folder
+        new, compare = (shlex.quote(f"{beside}_{what}") for what in ("corrected", "compared"))
         used = specs_in_use(self.config.get("DATASETS", {}))
         data = "".join(f" --register {shlex.quote(text)}" for text in used)
-        experiment = f"configs/experiments/{'cifar10_small' if self.classifies else 'detection_small'}.yaml"
+        experiment = _experiment("cifar10_small" if self.classifies else "detection_small")
         return {
             "cut": f"adapruner cut {folder} --keep-ratio {ratio} --corrections corrections.csv --output {new}",
             "compare": f"adapruner compare --experiment {experiment}{data} --keep-ratios {ratio} --output {compare}\n"
@@ -322,3 +323,10 @@ class _Page:
         if self.doubts:
             write_lists(self.folder, self.doubts, self.records, found["size"], self.class_names)
         return {**found, "doubts": crops}
+
+
+def _experiment(name: str) -> str:
+    """The path of one of the repository's experiments, wherever the page is read; relative where there is no checkout."""
+    path = Path("configs/experiments") / f"{name}.yaml"
+    own = Path(__file__).resolve().parents[2] / path
+    return shlex.quote(str(own if own.is_file() else path))

@@ -40,6 +40,11 @@ def test_ids_may_be_as_the_table_has_them(tmp_path):
         correct(own, written(tmp_path, HEADER + "a,'=1,0\na,=1,1\n"))
 
 
+def test_where_the_file_may_be_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="mine.csv: there is no such file; a browser puts what the page saves"):
+        correct(selection(), tmp_path / "mine.csv")
+
+
 def test_a_file_that_waits_for_a_writer_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "mine.csv")
     with pytest.raises(ValueError, match="is no file of corrections: it is no regular file"):
