@@ -137,3 +137,12 @@ def test_a_ratio_that_keeps_all_and_losses_that_are_no_numbers_are_refused():
         decide(statistics(), TermWeights(), 0.999, 0)
     with pytest.raises(FloatingPointError, match="is no number"):
         decide(seen_with_faults(losses={"loss": np.full(80, np.nan, np.float32)}), TermWeights(), 0.5, 0)
+
+
+def test_what_weighs_less_than_any_draw_is_no_reason():
+    decision = decide(seen_with_faults(), TermWeights(), 0.7, 0)
+    told = decision.shares["label_errors"] + decision.shares["redundancy"]
+    gone = decision.logits <= 0
+    lots = np.array(decision.reasons) == RANDOM
+    assert (lots == (gone & (told <= TermWeights.random))).all() and lots.any()
+    assert (gone & ~lots).sum() <= decision.num_with_reason
