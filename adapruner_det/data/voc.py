@@ -118,6 +118,7 @@ def collect_class_names(dirname: PathLike) -> list[str]:
         ValueError: no annotation names a class.
     """
     names: set[str] = set()
+    unreadable: list[str] = []
     folders = {os.path.join("Annotations", own) for own in {"", *_subfolders_in_lists(dirname)}}
     files = sorted(
         file for folder in folders for own in index_files(dirname, folder, (".xml",)).values() for file in own
@@ -125,13 +126,15 @@ def collect_class_names(dirname: PathLike) -> list[str]:
     for file in _progress(files, f"Classes of {dirname}"):
         try:
             root = _root(file)
-        except _XML_ERRORS:
+        except _XML_ERRORS as error:
+            unreadable.append(f"{file}: {error}")
             continue
         names.update(_text(element, "name") for element in root.findall("object"))
     names.discard("")
     if not names:
         folder = Path(dirname) / "Annotations"
-        raise ValueError(f"no annotation in {folder} names a class: give the class names yourself")
+        why = f" ({len(unreadable)} cannot be read, {unreadable[0]})" if unreadable else ""
+        raise ValueError(f"no annotation in {folder} names a class{why}: give the class names yourself")
     return sorted(names)
 
 

@@ -98,9 +98,11 @@ def test_class_names_come_from_every_annotation_s_objects(tree):
     tree.add("a")
     with pytest.raises(ValueError, match="give the class names"):
         collect_class_names(tree.root)
+    tree.annotation("broken").write_text("<annotation>")
+    with pytest.raises(ValueError, match=r"names a class \(1 cannot be read, .*broken.xml: .*\): give"):
+        collect_class_names(tree.root)
     part = "<attributes><attribute><name>x</name></attribute></attributes><part><name>head</name><bndbox/></part>"
     tree.add("b", object_xml("zebra", extra=part), object_xml(" ant "), object_xml(""))
-    tree.annotation("broken").write_text("<annotation>")
     assert collect_class_names(tree.root) == ["ant", "zebra"]
 
 
