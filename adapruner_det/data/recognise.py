@@ -153,11 +153,24 @@ def _image_root(file: Path) -> Path:
 def _images(path: Path) -> dict[str, str]:
     if path.is_file():
         return {"": str(path)} if zipfile.is_zipfile(path) else {}
-    below = sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith("."))
-    splits = {place.name: str(place) for place in below if place.name.lower() in (*TRAINING, *TESTING)}
-    if splits and len(splits) == len(below):
-        return splits if all(_images(Path(place)) for place in splits.values()) else {}
-    return {"": str(path)} if len(below) > 1 and all(map(_holds_picture, below)) else {}
+    below = _folders(path)
+    splits = {place.name: place for place in below if place.name.lower() in (*TRAINING, *TESTING)}
+    if not splits or len(splits) < len(below):
+        return {"": str(path)} if len(below) > 1 and all(map(_holds_picture, below)) else {}
+    classes = [place.name for place in _folders(max(splits.values(), key=lambda split: len(_folders(split))))]
+    if len(classes) < 2 or not all(map(_holds_picture, splits.values())):
+        return {}
+    return {name: str(place) + _lacking(place, classes) for name, place in splits.items()}
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith("."))
+
+
+def _lacking(split: Path, classes: list[str]) -> str:
+    """What names all classes behind the path of a split that has no folder for some of them."""
+    own = {place.name for place in _folders(split)}
+    return f":{','.join(classes)}" if own < set(classes) else ""
 
 
 def _holds_picture(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from coco_files import coco_content, write_coco
 from conftest import write_voc_folder
+from detectron2.data import MetadataCatalog
 from image_files import picture, write_tree, write_zip
 
 from adapruner_det.data.formats import FORMATS
@@ -122,3 +123,11 @@ def test_a_coco_file_is_recognised_in_every_encoding_that_is_read(tmp_path):
     content = {"images": [{"file_name": "a.jpg"}], "annotations": [], "categories": []}
     (tmp_path / "mine.json").write_text(json.dumps(content), encoding="utf-16")
     assert recognise(str(tmp_path / "mine.json")).spec.endswith(f"=coco:{tmp_path}/mine.json:{tmp_path}")
+
+
+def test_a_split_that_lacks_a_class_is_evaluated_on_with_all_of_them(tmp_path, clean_catalogs):
+    pictures = {f"train/{name}/1.png": picture() for name in "abc"}
+    found = recognise(str(write_tree(tmp_path / "mine", {**pictures, "val/b/2.png": picture(1)})))
+    assert found.test == f"mine_val=images:{tmp_path}/mine/val:a,b,c"
+    for spec in (found.spec, found.test):
+        assert MetadataCatalog.get(register_from_spec(spec, FORMATS)).thing_classes == ["a", "b", "c"]
