@@ -71,7 +71,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     if args.resume and not args.eval_only and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
         noted = noted_settings(cfg.OUTPUT_DIR)  # before config.yaml is written; the trainer compares all
-        check_settings({key: value for key, value in noted.items() if key != "SOLVER.MAX_ITER"}, cfg)
+        try:
+            check_settings({key: value for key, value in noted.items() if key != "SOLVER.MAX_ITER"}, cfg)
+        except ValueError as error:
+            follows = ". What you have not typed follows from the data, which may have changed" if chooses else ""
+            raise ValueError(f"{error}{follows}") from error
     default_setup(cfg, args)
     return cfg
 

@@ -77,6 +77,13 @@ def test_a_random_seed_is_written_down_and_taken_up_again_on_resume(tmp_path):
     assert run(*NOTHING, output=tmp_path / "other").SEED != first
 
 
+def test_that_the_data_may_have_changed_is_said_on_resume(folder, tmp_path):
+    run(folder, output=tmp_path / "out", command="prune")
+    (folder / "ImageSets/Main/train.txt").write_text("d\n")
+    with pytest.raises(ValueError, match="ANCHORS was .* follows from the data, which may have changed"):
+        run(folder, "--resume", output=tmp_path / "out", command="prune")
+
+
 def test_a_single_data_set_is_evaluated_on_when_only_evaluating(folder, tmp_path):
     only = ("--eval-only", "--register", f"mine=voc:{folder}:test")
     assert run(*only, "MODEL.WEIGHTS", "x.pth", output=tmp_path / "out").DATASETS.TEST == ("mine",)
