@@ -221,7 +221,7 @@ class _Reader:
             problems = [Problem(self._json_file, message) for message in self._id_faults]
             heading = f"{len(problems)} ids in {self._json_file} cannot be used:"
             raise InvalidDatasetError(heading, problems, "Correct the file.")
-        self.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height] in pixels")
+        self.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height] in pixels", self._json_file)
         self.findings.check_left_out(self._class_names, self._categories.values(), self._json_file)
         where = f"{self._json_file} (classes: {', '.join(self._class_names)})"
         records = self.findings.usable(

@@ -124,7 +124,7 @@ class Findings:
         if other != image_id:
             self.note(f"{other} = {image_id}", "pictures are one file under two image ids")
 
-    def check_reading(self, numbers: str, format_numbers: str) -> None:
+    def check_reading(self, numbers: str, format_numbers: str, source: PathLike) -> None:
         """
         Raises:
             ValueError: many boxes do not fit their picture, and all would if the four numbers were `numbers`; or all are
@@ -133,12 +133,12 @@ class Findings:
         wrong, of = self.boxes["wrong"], self.boxes["all"]
         if of >= _ENOUGH and self.boxes["in the first pixel"] == of:
             raise ValueError(
-                f"all {of} boxes lie in the first pixel of their pictures: were they divided by width and height once too "
+                f"{source}: all {of} boxes lie in the first pixel of their pictures: were they divided by width and height once too "
                 f"often? Write them as {format_numbers}"
             )
         if of >= _ENOUGH and wrong >= _MANY * of and self.boxes["otherwise"] == of:
             raise ValueError(
-                f"{wrong} of {of} boxes do not fit their pictures, and all of them would if the four numbers were {numbers}: "
+                f"{source}: {wrong} of {of} boxes do not fit their pictures, and all of them would if the four numbers were {numbers}: "
                 f"write them as {format_numbers}"
             )
 

@@ -248,12 +248,12 @@ def load_voc_dataset(
     sources = {i: reader.find(i) for i in _progress(image_ids, f"Reading {dirname} {split}")}
     inspect_pictures([s.picture for s in sources.values() if s.picture], f"Pictures of {dirname} {split}")
     found = [reader.read(image_id, source) for image_id, source in sources.items()]
-    reader.findings.check_reading("xmin, ymin, width, height", "xmin, ymin, xmax, ymax in pixels")
+    where = f"split {split!r} of {dirname}"
+    reader.findings.check_reading("xmin, ymin, width, height", "xmin, ymin, xmax, ymax in pixels", where)
     if reader.findings.left_out:
         reader.findings.check_left_out(class_names, collect_class_names(dirname), dirname)
     records = [record for record in found if record is not None]
-    where = f"split {split!r} of {dirname} (classes: {', '.join(class_names)})"
-    return reader.findings.usable(records, len(image_ids), where)
+    return reader.findings.usable(records, len(image_ids), f"{where} (classes: {', '.join(class_names)})")
 
 
 class _Source(NamedTuple):

@@ -184,7 +184,7 @@ def load_yolo_dataset(
         records.append(
             {**record, "annotations": _annotations(picture, (width, height), file, numbers, image_id, findings)}
         )
-    findings.check_reading("the shares x1 y1 x2 y2", "the centre's x y, width, height")
+    findings.check_reading("the shares x1 y1 x2 y2", "the centre's x y, width, height", file.path)
     findings.check_left_out(class_names, file.class_names, file.path)
     _warn_of_no_labels(file, records, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"

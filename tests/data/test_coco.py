@@ -183,7 +183,8 @@ def test_boxes_of_corners_are_noticed(tmp_path, content):
     boxes = [[3 * n, 2, 3 * n + 12, 20] for n in range(12)]  # of these as [x, y, width, height] nine stick out little
     content["annotations"] = [{**own, "id": n, "bbox": box} for n, box in enumerate(boxes)]
     with pytest.raises(
-        ValueError, match=r"of 12 boxes do not fit .* if the four numbers were \[x1, y1, x2, y2\]: write"
+        ValueError,
+        match=r"instances.json: .* of 12 boxes do not fit .* if the four numbers were \[x1, y1, x2, y2\]: write",
     ):
         load(tmp_path, content, "clip")
 
@@ -357,7 +358,9 @@ def test_corners_become_edges():
 def test_boxes_that_are_shares_of_the_picture_are_noticed(tmp_path, content):
     own = content["annotations"][0]
     content["annotations"] = [{**own, "id": n, "bbox": [0.06, 0.08, 0.25, 0.01 * n + 0.1]} for n in range(10)]
-    with pytest.raises(ValueError, match="all 10 boxes lie in the first pixel .* Write them as .* in pixels"):
+    with pytest.raises(
+        ValueError, match="instances.json: all 10 boxes lie in the first pixel .* Write them as .* in pixels"
+    ):
         load(tmp_path, content, "clip")
 
 

@@ -364,7 +364,9 @@ def test_classes_that_are_not_asked_for_are_left_out_and_counted(tree, caplog, o
 def test_boxes_of_width_and_height_are_noticed_though_most_can_be_read(tree, on_invalid):
     for number in range(10):
         tree.add(f"{number}", object_xml(box=(3 * number + 1, 2, 9, 9)))  # of the last ones xmax is below xmin
-    with pytest.raises(ValueError, match="6 of 10 boxes do not fit.* would if the four numbers were xmin, ymin, width"):
+    with pytest.raises(
+        ValueError, match="split .* of .*: 6 of 10 boxes do not fit.* would if the four numbers were xmin, ymin, width"
+    ):
         tree.load(on_invalid)
     tree.add("other", object_xml(box=(20, 2, 30, 9)))  # would be outside
     assert len(tree.ids_left("skip_images")) == 4

@@ -85,7 +85,7 @@ def test_boxes_of_corners_are_noticed(tmp_path):
     lines = [f"0 {0.05 * n} 0.1 {0.05 * n + 0.3} 0.9" for n in range(1, 12)]
     folder = write_yolo(tmp_path / "set", {"a": "\n".join([*lines, lines[0]])})
     with pytest.raises(
-        ValueError, match="of 11 boxes do not fit .* were the shares x1 y1 x2 y2: write them as the cen"
+        ValueError, match="data.yaml: .* of 11 boxes do not fit .* were the shares x1 y1 x2 y2: write them as the cen"
     ):
         load_yolo_dataset(folder / "data.yaml", "train", NAMES)
 
