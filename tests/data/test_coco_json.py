@@ -9,6 +9,8 @@ from adapruner_det.data.coco import compact_records, load_coco_dataset, read_cat
 from adapruner_det.data.coco_json import read_coco_lists
 from adapruner_det.data.formats import register_coco
 from adapruner_det.data.serialized_records import SerializedRecords
+from adapruner_det.engine import load_config
+from adapruner_det.engine.detection import DetectionTask
 
 CLASSES = ["black", "white"]
 
@@ -123,3 +125,14 @@ def test_the_entry_that_is_no_json_is_named(path):
     path.write_text('{"images": [1, {"a": ' + "1" * 5000 + '}], "annotations": [], "categories": []}')
     with pytest.raises(ValueError, match="instances.json is not readable as JSON: entry 2 of images: Exceeds"):
         list(read_coco_lists(path).images)
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_task_keeps_masks_where_the_model_has_a_head_for_them(tmp_path, clean_catalogs, masks):
+    content = coco_content()
+    for own in content["annotations"]:
+        own["segmentation"] = [[1, 1, 9, 1, 9, 9.5]]
+    register_coco("mine", str(write_coco(tmp_path, content)), str(tmp_path / "images"))
+    cfg = load_config(opts=["DATASETS.TRAIN", "('mine',)", "MODEL.MASK_ON", str(masks)])
+    for records in (DetectionTask.load_records(cfg), DetectionTask.load_dataset(cfg, "mine")):
+        assert {"segmentation" in own for record in records for own in record["annotations"]} == {masks}
