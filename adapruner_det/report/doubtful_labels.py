@@ -14,12 +14,12 @@ from detectron2.structures import BoxMode
 from ..data.coco import coco_content
 from ..files import write_text
 from ..pruning.label_errors import suspicious_boxes
-from ..pruning.matching import iou
+from ..pruning.matching import Labels, iou
 from ..pruning.names import as_cell
 from ..pruning.statistics import Statistics
 
 CSV, COCO = "doubtful_labels.csv", "doubtful_labels.json"
-_CORNERS = [f"{whose}_{side}" for whose in ("label", "seen") for side in ("x_min", "y_min", "x_max", "y_max")]
+_CORNERS = [f"{whose}_{side}" for whose in ("label", "seen", "other") for side in ("x_min", "y_min", "x_max", "y_max")]
 
 
 def doubtful_boxes(statistics: Statistics, place: np.ndarray, classifies: bool) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def doubtful_boxes(statistics: Statistics, place: np.ndarray, classifies: bool) 
 
     Returns:
         {"i": place of the image, "kind": of `label_errors.Suspicion`, "label", "seen": classes, -1 for none, "label_box",
-        "seen_box": XYXY or None, "chance": how likely the model is right, "doubt": nats} for each.
+        "seen_box", "other_box": XYXY or None, the last of the label that a duplicate repeats, "chance": how likely the model is right, "doubt": nats} for each.
     """
     doubts = []
     for image, kind, box, label, seen, nats in suspicious_boxes(statistics.labels, statistics.found, len(statistics)):
@@ -45,6 +45,7 @@ def doubtful_boxes(statistics: Statistics, place: np.ndarray, classifies: bool) 
                 "seen": seen,
                 "label_box": None if missing or classifies else _rounded(box),
                 "seen_box": None if seen_box is None or classifies else _rounded(seen_box),
+                "other_box": _rounded(_other_label(statistics.labels, image, label, box)) if kind == "twice" else None,
                 "chance": round(1 - math.exp(-nats), 4) if seen >= 0 else 0.0,
                 "doubt": round(nats, 3),
             }
@@ -57,6 +58,12 @@ def _seen_box(statistics: Statistics, image: int, seen: int, label_box: np.ndarr
     found = statistics.found
     own = found.boxes[(found.images == image) & (found.classes == seen)]
     return own[iou(label_box[None], own)[0].argmax()] if len(own) else None
+
+
+def _other_label(labels: Labels, image: int, label: int, box: np.ndarray) -> np.ndarray:
+    """Of an image's labels of a class, two at least, the one that overlaps a label of them most, (4,)."""
+    own = labels.boxes[(labels.images == image) & (labels.classes == label) & ~np.asarray(labels.crowds, bool)]
+    return own[np.argsort(-iou(box[None], own)[0], kind="stable")[1]]  # the first is itself
 
 
 def _rounded(box: np.ndarray) -> list[float]:
@@ -83,7 +90,7 @@ def write_lists(
         file = record.get("file_name", str(record["image_id"]))
         words = {"kind": doubt["kind"], "label": named[doubt["label"]], "seen": named[doubt["seen"]]}
         numbers = {key: doubt[key] for key in ("chance", "doubt")}
-        corners = [value for which in ("label_box", "seen_box") for value in doubt[which] or [None] * 4]
+        corners = [value for which in ("label_box", "seen_box", "other_box") for value in doubt[which] or [None] * 4]
         key = {"dataset": record["dataset_name"], "id": record["image_id"], "file": file}
         rows.append({**key, **words, **numbers, **dict(zip(_CORNERS, corners))})
         suggested = {

@@ -20,7 +20,13 @@ LEAST_HELD_OUT = 0.3
 METRICS = ("AP50", "AP", "accuracy")
 SIZES = (("small (below 32²)", 0, 32**2), ("medium", 32**2, 96**2), ("large (from 96²)", 96**2, np.inf))  # COCO's
 COUNTS = (("none", 0, 0), ("1", 1, 1), ("2 to 4", 2, 4), ("5 to 9", 5, 9), ("10 and more", 10, np.inf))
-CURVES = ("kept_ratio", "alpha", "classification_loss", "compression_loss", "selection_loss")
+CURVES = {  # by their keys in metrics.json
+    "kept_ratio": "kept ratio",
+    "alpha": "alpha",
+    "classification_loss": "loss of the model, weighted",
+    "compression_loss": "compression loss",
+    "selection_loss": "selection loss",
+}
 MAX_SOURCES = 60  # rows of a table
 _POINTS = 200  # of a curve
 _TSNE_DIMS = 50  # of more, the main components
@@ -126,7 +132,7 @@ def balance(
     boxes: "Sequence[np.ndarray] | None",
     sources: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """What is left of each class, box size, number of boxes and source.
+    """What is left of each class, box size, number of boxes and source; of sources nothing where they are the classes.
 
     Args:
         kept: (N,) bool.
@@ -135,41 +141,50 @@ def balance(
         sources: of each image.
 
     Returns:
-        {"title", "unit", "share" of all that is left, "rows": [{"name", "before", "after", "warning"}]} for each table.
+        {"title", "unit", "share" of all images, or of all boxes, that is left, "rows": [{"name", "before", "after", "warning"}]} for each table.
     """
     having = np.array([np.isin(np.arange(len(class_names)), own) for own in classes]).T
-    tables = [_table("Classes", "images", [(name, kept[own]) for name, own in zip(class_names, having)])]
+    share = float(kept.mean()) if len(kept) else 1.0
+    tables = [_table("Classes", "images", share, [(name, kept[own]) for name, own in zip(class_names, having)])]
     if boxes is not None:
         counts, corners = np.array([len(own) for own in boxes]), np.concatenate(boxes)
         stays, areas = np.repeat(kept, counts), (corners[:, 2:] - corners[:, :2]).prod(axis=1)
         sizes = [(name, stays[(low <= areas) & (areas < high)]) for name, low, high in SIZES]
         numbers = [(name, kept[(low <= counts) & (counts <= high)]) for name, low, high in COUNTS]
-        tables += [_table("Box sizes", "boxes", sizes), _table("Boxes in an image", "images", numbers)]
+        of_boxes = float(stays.mean()) if len(stays) else 1.0
+        tables.append(_table("Box sizes", "boxes", of_boxes, sizes))
+        tables.append(_table("Boxes in an image", "images", share, numbers))
     names, which = np.unique(sources, return_inverse=True)
-    if 1 < len(names) <= MAX_SOURCES:
-        tables.append(_table("Sources", "images", [(name, kept[which == i]) for i, name in enumerate(names)]))
+    if 1 < len(names) <= MAX_SOURCES and not _are_the_classes(sources, classes):
+        tables.append(_table("Sources", "images", share, [(name, kept[which == i]) for i, name in enumerate(names)]))
     return tables
 
 
-def _table(title: str, unit: str, groups: "list[tuple[str, np.ndarray]]") -> dict[str, Any]:
-    """Of groups by name: whether each of their members stays."""
-    members = np.concatenate([stays for _, stays in groups])
-    share = float(members.mean()) if len(members) else 1.0
+def _are_the_classes(sources: Sequence[str], classes: Sequence[Sequence[int] | np.ndarray]) -> bool:
+    """Whether each image has one class, and each class one source that is of no other."""
+    if any(len(own) != 1 for own in classes):
+        return False
+    of_each = [own[0] for own in classes]
+    return len(set(zip(sources, of_each))) == len(set(sources)) == len(set(of_each))
+
+
+def _table(title: str, unit: str, share: float, groups: "list[tuple[str, np.ndarray]]") -> dict[str, Any]:
+    """Of groups by name: whether each of their members stays; and the share of all units that does."""
     rows = [
-        {"name": name, "before": len(stays), "after": int(stays.sum()), "warning": _warning(stays, share)}
+        {"name": name, "before": len(stays), "after": int(stays.sum()), "warning": _warning(stays, share, unit)}
         for name, stays in groups
         if len(stays)
     ]
     return {"title": title, "unit": unit, "share": share, "rows": rows}
 
 
-def _warning(stays: np.ndarray, share: float) -> str:
+def _warning(stays: np.ndarray, share: float, unit: str) -> str:
     """Whether a group loses half as much again as others, and more than chance would do (three deviations)."""
     lost, expected = len(stays) - stays.sum(), len(stays) * (1 - share)
     if not stays.any():
         return "none left"
     far = lost - expected > 3 * np.sqrt(expected * share) and lost > 1.5 * expected
-    return f"loses {lost / len(stays):.0%}, all lose {1 - share:.0%}" if far else ""
+    return f"loses {lost / len(stays):.0%}, all {unit} lose {1 - share:.0%}" if far else ""
 
 
 def in_the_plane(features: np.ndarray) -> np.ndarray:
@@ -202,14 +217,14 @@ def curves(path: Path) -> list[dict[str, Any]]:
     """
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line] if path.is_file() else []
     found = []
-    for name in CURVES:
+    for name, title in CURVES.items():
         own = [(line["iteration"], line[name]) for line in lines if name in line]
         if len(own) < 2:
             continue
         x, y = np.array(own[:: len(own) // _POINTS + 1], float).T
         low, high = y.min(), y.max()
-        up = 40 - 40 * (y - low) / ((high - low) or 1)
+        up = 40 - 40 * (y - low) / (high - low) if high > low else np.full(len(y), 20.0)
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(100 * x / x.max(), up))
         facts = {"low": low, "high": high, "last": y[-1], "iterations": int(x.max()) + 1}
-        found.append({"name": name.replace("_", " "), "points": points, **facts})
+        found.append({"name": title, "points": points, **facts})
     return found

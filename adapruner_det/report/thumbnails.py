@@ -76,8 +76,8 @@ def save_crops(
 
 
 def _around(doubt: dict[str, Any], width: int, height: int) -> tuple[int, int, int, int]:
-    """XYXY of a square around both boxes, cut at the image's edge; the whole image where there is no box."""
-    boxes = np.array([box for box in (doubt["label_box"], doubt["seen_box"]) if box is not None])
+    """XYXY of a square around its boxes, cut at the image's edge; the whole image where there is no box."""
+    boxes = np.array([box for box in map(doubt.get, ("label_box", "seen_box", "other_box")) if box])
     if not len(boxes):
         return 0, 0, width, height
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
