@@ -20,6 +20,7 @@ from ..data.pruned_datasets import check_fits
 from ..data.registration import specs_in_use
 from ..files import new_folder
 from ..pruning import Selection, decision
+from ..pruning.loss_scale import expected_values
 from ..pruning.statistics import FILE as STATISTICS
 from ..pruning.statistics import Statistics
 from . import page_facts as facts
@@ -36,11 +37,12 @@ MAX_CROPS = 600  # doubtful boxes shown; the lists have all
 SHOWN = 24  # images of a kind
 COPY, DOUBTFUL, DIFFICULTY, LOT = "near-duplicate", "doubtful labels", "hard or easy beyond its kind", "by lot"
 ALIKE = "much like one that stays"  # near-duplicates to the model, whose pictures differ
+RELATIVE = "relative loss"
 BY_HAND, LOWEST, OUTSIDE = "a person's choice", "lowest scores", "did not compete"
 GROUPS = {  # a reason's colour, how the verdict says it, and a hint
     COPY: ("copies", "as copies of an image that stays", "compare each with its pair"),
     ALIKE: ("alike", "as much like one that stays", "to the model: compare each with its pair"),
-    DOUBTFUL: ("doubtful", "for doubtful labels", "mend these, do not delete them"),
+    DOUBTFUL: ("doubtful", "for doubtful labels", "look at them: mend what is wrong, do not delete it"),
     DIFFICULTY: ("difficulty", "as hard or easy beyond their kind", ""),
     LOT: ("lot", "by lot", "a random choice would do as well"),
     LOWEST: ("lot", "for the lowest scores", ""),
@@ -93,7 +95,7 @@ def write_report(
         page.list_leaks(others, leaks_into(others, records, read_image) if leaks is None else leaks, records)
     return write_page(
         folder / PAGE, "page.html", page.data(read_image), page=page, costs=costs, tables=page.balance(),
-        curves=facts.curves(page.run / "metrics.json"), lists=(CSV, COCO), leak_list=LEAKS,
+        curves=facts.curves(page.run / "metrics.json"), lists=(CSV, COCO), leak_list=LEAKS, doubtful=DOUBTFUL,
         unreadable=page.unreadable,
     )  # fmt: skip
 
@@ -191,6 +193,16 @@ class _Page:
         parts = ", ".join(f"{count:,} {words[1]}" for count, words in self.counts if count)
         return f"Of {num:,} images {gone:,} {'goes' if gone == 1 else 'go'}{': ' if parts else ''}{parts}."
 
+    @cached_property
+    def listed(self) -> int:
+        """How many of the images that go for doubtful labels have one in the list."""
+        return len({doubt["i"] for doubt in self.doubts}.intersection(self.gone(DOUBTFUL)))
+
+    def solves(self) -> bool:
+        """Whether the selection is solved when the model is trained, and not that of the mask that trains with it."""
+        again = "solved_again_from" in self.selection.provenance
+        return again or bool(self.config.get("ADAPRUNER", {}).get("SOLVE_AT_END"))
+
     def ratio_with_reason(self) -> float | None:
         """The ratio down to which images go for a reason; None if the method gives none."""
         told = self.selection.provenance.get("reasons", {}).get("with_reason")
@@ -229,10 +241,27 @@ class _Page:
         return facts.balance(self.kept, self.class_names, classes, corners, facts.sources(self.selection.ids, files))
 
     @cached_property
+    def relative_losses(self) -> list[float | None]:
+        """The loss of each image over that of images with as many objects of these classes, as the mask divides it.
+
+        None for images of which it is not known; empty where no statistics tell it.
+        """
+        if self.statistics is None or not self.statistics.losses:
+            return []
+        own, counts = self.statistics.loss, self.statistics.counts
+        good = np.flatnonzero(np.isfinite(own) & (own >= 0))
+        if not own[good].any():
+            return []
+        losses: list[float | None] = [None] * len(self.keys)
+        for i, loss in zip(self.place[good], own[good] / expected_values(own[good], counts[good])):
+            losses[i] = float(loss)
+        return losses
+
+    @cached_property
     def sections(self) -> dict[str, list]:
         """Places of the images in the page's fixed sections; copies and leaks are lists of an image and those like it."""
         scores: Sequence[Any] = self.selection.scores  # a number wherever one is sorted by
-        losses = self.losses
+        losses: Sequence[Any] = self.relative_losses or self.losses
         by_score = sorted((i for i, score in enumerate(scores) if score is not None), key=lambda i: scores[i])
         with_loss = [i for i, loss in enumerate(losses) if loss is not None and self.kept[i]]
         lot = np.random.default_rng(0).permutation(self.gone(LOT))[:SHOWN].tolist()
@@ -276,6 +305,9 @@ class _Page:
         reasons, points = list(dict.fromkeys(["", *self.reasons])), self._points()
         similarity = zip(self.column(decision.SIMILARITY_COLUMN), self.kept)
         more = [None] * len(self.leaked)
+        numbers = {"score": self.selection.scores, "loss": self.losses}
+        if self.relative_losses:
+            numbers[RELATIVE] = self.relative_losses
         return {
             **columns([*self.records, *self.leaked], self.class_names),
             "key": hashlib.sha256(repr((self.keys, self.kept.tolist())).encode()).hexdigest()[:16],
@@ -285,7 +317,7 @@ class _Page:
             "colours": {reason: words[0] for reason, words in GROUPS.items()},
             "kept": self.kept.astype(int).tolist() + more,
             "reason": [reasons.index(reason) for reason in self.reasons] + more,
-            "numbers": {"score": rounded(self.selection.scores) + more, "loss": rounded(self.losses) + more},
+            "numbers": {name: rounded(values) + more for name, values in numbers.items()},
             "similarity": [None if kept else own for own, kept in similarity] + [p.likeness for p in self.leaks or ()],
             "found": self._found(),
             "sections": self.sections,

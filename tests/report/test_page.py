@@ -1,6 +1,7 @@
 """The page of a selection: what it says is what the record says, whatever names the data has; a person can correct it."""
 
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from adapruner_det.pruning.matching import Detections, Labels
 from adapruner_det.pruning.statistics import Statistics
 from adapruner_det.report import gallery, page_facts
 from adapruner_det.report import page as page_module
+from adapruner_det.report.doubtful_labels import doubtful_boxes, write_lists
 from adapruner_det.report.page import write_report
 
 EVIL = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }}'
@@ -178,7 +180,9 @@ def test_sections_come_in_order_and_say_what_the_record_says(made, caplog):
     assert sections["leaks"] == [[5, NUM]] and (data["own"], data["id"][NUM]) == (NUM, EVIL)
     assert pd.read_csv(folder / "leaks.csv").iloc[0, :4].tolist() == ["<i>test</i>", EVIL, "animals", "image_05"]
     assert (sections["doubtful"], sections["lot"], sections["empty"]) == ([3], [4], [NUM - 1])
-    assert sections["hardest"][:2] == [19, 18] and sections["just_kept"][:2] == [0, 5]
+    assert sections["just_kept"][:2] == [0, 5]
+    assert "1 image goes for doubtful labels; 1 of them has a box below. Mend what is wrong" in page.text()
+    assert "Copies 2 , alike 0" in page.text() and "2 go as copies, 0 as much like one that stays" in page.text()
     assert data["boxes"][0] == [0, 20, 30, 80, 120, 1, 150, 100, 350, 250]
     assert data["found"]["3"][:5] == [0, 22, 32, 82, 122]
     assert len(data["points"]) == NUM and all(0 <= v <= 1 for _, *xy in data["points"] for v in xy)
@@ -207,8 +211,57 @@ def test_images_that_go_for_labels_are_counted_where_no_single_box_stands_out(ma
     make_statistics(made[0]).save(tmp_path)
     monkeypatch.setattr(page_module, "doubtful_boxes", lambda *args: [])
     text = Parsed(write_report(tmp_path, made[0], None).read_text(encoding="utf-8")).text()
-    assert "No single box stands out" in text and "0 boxes, 1 images that go for them" in text
+    assert "No single box stands out" in text and "0 boxes, and 1 image that goes for doubtful labels" in text
     assert "Doubtful labels 1" in " ".join(text.split())
+
+
+def test_the_hardest_have_a_high_loss_for_what_they_hold(made, tmp_path):
+    records, _, page = made
+    assert page.data()["sections"]["hardest"][0] == NUM - 1  # the highest loss of all, and no box
+    columns = {**make_record(records, tmp_path).columns, "final_loss": [1.0] * NUM}
+    make_record(records, tmp_path, columns=columns)
+    plain = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
+    assert "relative loss" not in plain.data()["numbers"] and "The highest losses: rare" in plain.text()
+    statistics = make_statistics(records)
+    boxes = statistics.counts.sum(axis=1)
+    boxes[7], boxes[8] = 40, 1
+    counts = np.zeros_like(statistics.counts)
+    counts[:, 0] = boxes
+    losses = boxes + 0.1
+    losses[8] *= 3  # a third of what 40 boxes cost, three times what one box does
+    losses[9] = np.nan
+    replace(statistics, counts=counts, losses={"loss": losses.astype(np.float32)}).save(tmp_path)
+    page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
+    relative = page.data()["numbers"]["relative loss"]
+    assert page.data()["sections"]["hardest"][0] == 8 and relative[8] > 2 > 1.1 > relative[7] and relative[9] is None
+    assert "as many boxes of these classes" in page.text()
+
+
+def test_a_duplicate_is_shown_with_the_label_it_repeats(made, tmp_path):
+    statistics = make_statistics(made[0])
+    labels = statistics.labels
+    again = np.array([[21, 31, 81, 121], [20, 30, 80, 120]], float)  # of image 0, the second exactly
+    repeated = Labels(
+        np.concatenate([labels.boxes, again[:1], again[:1] + 100, again[1:]]),
+        np.append(labels.classes, [0, 0, 0]), np.append(labels.images, [0, 0, 0]), np.zeros(len(labels.boxes) + 3, bool),
+    )  # fmt: skip
+    twice = replace(statistics, labels=repeated)
+    doubts = [d for d in doubtful_boxes(twice, np.arange(NUM), False) if d["kind"] == "twice"]
+    assert [d["label_box"] for d in doubts] == again.tolist()
+    assert [d["other_box"] for d in doubts] == [[20, 30, 80, 120]] * 2
+    write_lists(tmp_path, doubts, made[0], [(400, 300)] * NUM, CLASSES)
+    assert pd.read_csv(tmp_path / "doubtful_labels.csv")["other_x_min"].tolist() == [20, 20]
+
+
+def test_images_that_go_for_labels_without_one_in_the_list_are_told(made, tmp_path, monkeypatch):
+    make_record(made[0], tmp_path)
+    make_statistics(made[0]).save(tmp_path)
+    of_another = [{**doubt, "i": 5} for doubt in doubtful_boxes(make_statistics(made[0]), np.arange(NUM), False)]
+    monkeypatch.setattr(page_module, "doubtful_boxes", lambda *args: of_another)
+    page = Parsed(write_report(tmp_path, made[0], None).read_text(encoding="utf-8"))
+    assert "1 image goes for doubtful labels; none of them has a box below. Against it speaks a loss" in page.text()
+    (reason,) = page.of("a", "data-reason")
+    assert page.data()["reasons"][int(reason)] == "doubtful labels"
 
 
 def test_doubtful_labels_are_listed_for_annotation_tools(made):
@@ -284,7 +337,49 @@ def test_groups_that_lose_more_than_their_share_are_warned_of():
     sources = page_facts.sources([f"cam{i % 2}_{i}" for i in range(200)], [""] * 200)
     assert set(sources) == {"cam0", "cam1"}
     (_, table) = page_facts.balance(lost, ["a"], [[0]] * 200, None, ["x"] * 130 + ["y"] * 70)
-    assert [row["warning"] for row in table["rows"]] == ["", "loses 57%, all lose 20%"]
+    assert [row["warning"] for row in table["rows"]] == ["", "loses 57%, all images lose 20%"]
+
+
+def test_shares_are_of_images_and_sources_that_are_the_classes_are_left_out():
+    kept = np.array([True, True, True, False])
+    both = page_facts.balance(kept, ["a", "b"], [[0, 1], [0, 1], [0], [1]], None, [*"xxyy"])
+    assert [(table["title"], table["share"]) for table in both] == [("Classes", 0.75), ("Sources", 0.75)]
+    single = [[0], [0], [1], [1]]
+    titles = {sources: [t["title"] for t in page_facts.balance(kept, ["a", "b"], single, None, [*sources])]
+              for sources in ("xxyy", "xyxy", "xxyz")}  # fmt: skip
+    assert titles == {"xxyy": ["Classes"], "xyxy": ["Classes", "Sources"], "xxyz": ["Classes", "Sources"]}
+
+
+def test_what_does_not_change_is_a_line_in_the_middle(tmp_path):
+    (tmp_path / "metrics.json").write_text("".join(f'{{"iteration": {i}, "alpha": 5, "classification_loss": {i}}}\n' for i in (19, 39)))  # fmt: skip
+    alpha, loss = page_facts.curves(tmp_path / "metrics.json")
+    assert (alpha["name"], alpha["points"], loss["name"]) == ("alpha", "48.7,20.0 100.0,20.0", "loss of the model, weighted")  # fmt: skip
+
+
+def luminance(colour):
+    """Of sRGB (WCAG 2), from #rgb or #rrggbb and the share of it that is mixed with black."""
+    text, share = colour
+    digits = text[1:] if len(text) == 7 else "".join(2 * digit for digit in text[1:])
+    channels = share * np.frombuffer(bytes.fromhex(digits), np.uint8) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]
+
+
+def test_words_can_be_read_in_light_and_dark():
+    css = (pathlib.Path(gallery.__file__).parent / "templates/page.css").read_text()
+    light, dark = (dict(re.findall(r"--(\w+):([^;}]+)", block)) for block in re.findall(r":root\{(--[^}]+)\}", css)[:2])
+    for colours in (light, {**light, **dark}):
+        pure = float(colours["pure"].rstrip("%")) / 100
+        names = ["kept", "copies", "alike", "doubtful", "difficulty", "lot", "hand", "outside"]
+        written = [((colours[name], pure), colours["card"]) for name in names]
+        written += [((colours["doubtful"], pure), colours["bg"]), ((colours["soft"], 1), colours["bg"])]
+        written += [((colours["bg"], 1), colours["hand"]), ((colours["kept"], 1), colours["bg"])]
+        for word, ground in written:
+            low, high = sorted((luminance(word), luminance((ground, 1))))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (word, ground)
 
 
 def test_classification_from_memory_and_without_statistics(tmp_path):
@@ -325,7 +420,7 @@ def test_an_unreadable_image_is_counted_and_other_data_refused(made, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     broken = [{**records[0], "file_name": str(tmp_path / "broken.jpg")}, *records[1:]]
     page = Parsed(write_report(tmp_path, broken, None).read_text(encoding="utf-8"))
-    assert "1 images could not be read." in page.text()
+    assert "1 image could not be read." in page.text()
     with pytest.raises(SelectionMismatchError, match="image_00"):
         write_report(tmp_path, records[1:], None)
 
@@ -355,6 +450,11 @@ document.querySelectorAll("#list button")[1].click();
 said.leaks = [...document.querySelectorAll("[data-groups=leaks] .id")].map(node => node.textContent);
 said.shown = document.querySelector("#marks span").textContent;
 said.corrections = corrections();
+set("kept", "marked"); const marked = document.querySelectorAll("#list .card").length;
+document.querySelector("#list button").click();
+said.marked = [marked, document.querySelectorAll("#list .card").length];
+document.querySelector("#list button").click();
+said.none = document.querySelector("#page").textContent;
 said.short = [-0.0004, -0.0972, 1.504, 1234].map(short);
 return said;
 })()"""
@@ -387,6 +487,7 @@ def test_in_a_browser(made, tmp_path):
     assert said["pruned"] == "4 of 20" and said["doubtful"] == ["image_03"]
     assert said["first"] == EVIL and said["shown"] == "2 marks"
     assert said["short"] == ["-0.0004", "-0.097", "1.50", "1,234"]
+    assert said["marked"] == [2, 1] and said["none"] == "no image"
     (tmp_path / "corrections.csv").write_text(said["corrections"], encoding="utf-8")
     corrected = correct(Selection.load(folder), tmp_path / "corrections.csv")
     assert [i for i, kept in enumerate(corrected.kept) if not kept] == [1, 2, 4, NUM - 2]

@@ -68,6 +68,7 @@ function frame(i, pic, says, ...more) {
 function doubt(d) {
   const boxes = [];
   if (d.label_box) boxes.push(["label", name(d.label), d.label_box]);
+  if (d.other_box) boxes.push(["other", "repeats " + name(d.label), d.other_box]);
   if (d.seen_box) boxes.push(["seen", "sees " + name(d.seen), d.seen_box]);
   const says = {missing: `sees ${name(d.seen)}`, twice: name(d.label), box: `${name(d.label)}, seen elsewhere`}[d.kind];
   return frame(d.i, picture(d.src, d.view, boxes), KINDS[d.kind] || d.kind, says || `${name(d.label)}, sees ${name(d.seen)}`,
@@ -85,6 +86,7 @@ function mark(i) {
   marks.has(i) ? marks.delete(i) : marks.set(i, 1 - D.kept[i]);
   for (const figure of document.querySelectorAll(`[data-i="${i}"]`)) show(figure, i);
   showMarks();
+  if ($("#filters").kept?.value == "marked") choose(page);
 }
 
 function showMarks() {
@@ -102,14 +104,15 @@ function corrections() {
 // A few cards at first, and a button for more of them.
 function fill(place, items, make) {
   let shown = 0;
-  const more = button("", () => add(PAGE));
+  const more = button("", () => add(PAGE)), printed = el("span", {class: "printed"});
   const add = number => {
     place.append(...items.slice(shown, shown + number).map(make));
     shown = Math.min(items.length, shown + number);
     more.textContent = `show more (${items.length - shown} left)`;
+    printed.textContent = `and ${(items.length - shown).toLocaleString("en")} more`;
     pager.hidden = shown == items.length;
   };
-  const pager = el("div", {class: "pager"}, more);
+  const pager = el("div", {class: "pager"}, more, printed);
   if (place.nextElementSibling?.className == "pager") place.nextElementSibling.remove();
   place.after(pager);
   place.replaceChildren();
@@ -129,7 +132,7 @@ function kinds(place) {
 }
 
 let chosen = [], page = 0;
-function choose() {
+function choose(to = 0) {
   const {text, cls, reason, sort, order, kept = "", dataset = ""} = Object.fromEntries(new FormData($("#filters")));
   const value = {boxes: i => D.boxes[i].length, id: i => D.id[i]}[sort] || (i => D.numbers[sort][i]);
   chosen = [...D.id.keys()].slice(0, D.own).filter(i => D.id[i].toLowerCase().includes(text.toLowerCase())
@@ -137,15 +140,15 @@ function choose() {
     && (kept === "" || (kept == "marked" ? marks.has(i) : D.kept[i] == kept)));
   const compare = (a, b) => (a == null) - (b == null) || (a < b ? -1 : a > b ? 1 : 0) * order;
   chosen.sort((a, b) => compare(value(a), value(b)) || a - b);
-  turn(0);
+  turn(to);
 }
 
 function turn(to) {
   const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
-  page = to;
+  page = Math.min(to, last);
   $("#list").replaceChildren(...chosen.slice(page * PAGE, (page + 1) * PAGE).map(card));
   $("#count").textContent = `${chosen.length.toLocaleString("en")} of ${D.own.toLocaleString("en")}`;
-  $("#page").textContent = `page ${page + 1} of ${last + 1}`;
+  $("#page").textContent = chosen.length ? `page ${page + 1} of ${last + 1}` : "no image";
   $("#previous").disabled = page == 0;
   $("#next").disabled = page == last;
 }
@@ -180,7 +183,12 @@ for (const place of document.querySelectorAll("[data-groups]")) fill(place, D.se
 if (D.doubts?.length) kinds($("[data-kinds]"));
 if (D.points?.length) map($("#points"));
 $("#filters").onsubmit = event => event.preventDefault();
-$("#filters").oninput = choose;
+$("#filters").oninput = () => choose();
+for (const link of document.querySelectorAll("[data-reason]")) link.onclick = () => {
+  $("#filters").reset();
+  $("#filters").reason.value = link.dataset.reason;
+  choose();
+};
 $("#previous").onclick = () => turn(page - 1);
 $("#next").onclick = () => turn(page + 1);
 $("#clear").onclick = () => [...marks.keys()].forEach(mark);
