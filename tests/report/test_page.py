@@ -259,7 +259,7 @@ def test_images_that_go_for_labels_without_one_in_the_list_are_told(made, tmp_pa
     of_another = [{**doubt, "i": 5} for doubt in doubtful_boxes(make_statistics(made[0]), np.arange(NUM), False)]
     monkeypatch.setattr(page_module, "doubtful_boxes", lambda *args: of_another)
     page = Parsed(write_report(tmp_path, made[0], None).read_text(encoding="utf-8"))
-    assert "1 image goes for doubtful labels; none of them has a box below. Against it speaks a loss" in page.text()
+    assert "1 image goes for doubtful labels; none of them has a box below. It goes because the loss" in page.text()
     (reason,) = page.of("a", "data-reason")
     assert page.data()["reasons"][int(reason)] == "doubtful labels"
 

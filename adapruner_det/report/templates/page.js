@@ -48,10 +48,10 @@ function card(i) {
   for (let at = 0; at < D.boxes[i].length; at += 5) boxes.push(["label", name(D.boxes[i][at]), D.boxes[i].slice(at + 1, at + 5)]);
   for (let at = 0; at < seen.length; at += 5) boxes.push(["seen", "sees " + name(seen[at]), seen.slice(at + 1, at + 5)]);
   for (const c of classesOf(i)) counts.set(c, (counts.get(c) || 0) + 1);
-  for (const [what, column] of Object.entries(D.numbers)) if (column[i] != null) numbers.push(`${what} ${short(column[i])}`);
+  for (const [what, column] of Object.entries(D.numbers)) if (column[i] != null) numbers.push(`${what} ${short(column[i])}`.replaceAll(" ", "\u00a0"));
   const labels = [...counts].map(([c, n]) => (n > 1 ? n + " " : "") + name(c)).join(", ") || "no boxes";
   const similar = D.similarity[i] != null ? ` ${(D.similarity[i] * 100).toFixed(0)}%` : "";
-  const figure = frame(i, picture(D.src[i], [0, 0, width, height], boxes), why(i) + similar, labels, numbers.join(" · "));
+  const figure = frame(i, picture(D.src[i], [0, 0, width, height], boxes), why(i) + similar, labels, numbers.join("\u00a0· "));
   if (!D.marks || i >= D.own) return figure;
   figure.lastChild.append(button("", () => mark(i)));
   figure.dataset.i = i;
