@@ -252,7 +252,7 @@ def verdict(selection: Selection) -> str:
         return f"{kept:,} of {num:,} images stay"
     scored = sum(score is not None for score in selection.scores)
     told = reasons.pop("with_reason")
-    words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", LABEL_ERRORS: "for doubtful labels (mend these)",
+    words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", LABEL_ERRORS: "for doubtful labels (mend what is wrong)",
              RANDOM: "by lot (a random choice would do as well)"}  # fmt: skip
     parts = [f"{count:,} {words.get(reason, f'as {reason}')}" for reason, count in reasons.items() if count]
     return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}. There are reasons down to a ratio of {1 - told / scored:.2f}"
