@@ -51,7 +51,7 @@ function card(i) {
   for (const [what, column] of Object.entries(D.numbers)) if (column[i] != null) numbers.push(`${what} ${short(column[i])}`.replaceAll(" ", "\u00a0"));
   const labels = [...counts].map(([c, n]) => (n > 1 ? n + " " : "") + name(c)).join(", ") || "no boxes";
   const similar = D.similarity[i] != null ? ` ${(D.similarity[i] * 100).toFixed(0)}%` : "";
-  const figure = frame(i, picture(D.src[i], [0, 0, width, height], boxes), why(i) + similar, labels, numbers.join("\u00a0· "));
+  const figure = frame(i, picture(D.src[i], [0, 0, width, height], boxes), why(i) + similar, labels, numbers.join(", "));
   if (!D.marks || i >= D.own) return figure;
   figure.lastChild.append(button("", () => mark(i)));
   figure.dataset.i = i;
