@@ -40,9 +40,11 @@ $(STAMP): requirements.txt pyproject.toml tools/install_detectron2.sh
 demo: setup
 	$(PY) -m adapruner_det.cli demo --output output/demo
 
-# A file of tests to a process, as those of a file share what they make; more than four processes want more memory.
+# A file of tests to a process, as those of a file share what they make, those that last longest first; more than four
+# processes want more memory.
 test: setup
-	$(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --durations=10 tests
+	$(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=10 \
+		tests/engine tests/tools tests
 
 lint: setup
 	$(PY) -m ruff check
