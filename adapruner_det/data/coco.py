@@ -146,9 +146,9 @@ def _categories(lists: COCOLists, json_file: PathLike) -> dict[int, str]:
 
 def _root_category(lists: COCOLists) -> Record | None:
     """The category that Roboflow puts above the classes: no object has it, and others name it their supercategory."""
-    categories = [category for category in lists.categories if isinstance(category, dict)]
-    above = {name for own in categories if isinstance(name := own.get("supercategory"), str) and name != "none"}
-    roots = [own for own in categories if own.get("supercategory") == "none" and own.get("name") in above - {""}]
+    categories = [own for own in lists.categories if isinstance(own, dict) and isinstance(own.get("name"), str)]
+    above = {name for own in categories if isinstance(name := own.get("supercategory"), str)} - {"", "none"}
+    roots = [own for own in categories if own.get("supercategory") == "none" and own["name"] in above]
     if not roots:
         return None
     used = {str(own.get("category_id")) for own in lists.annotations if isinstance(own, dict)}

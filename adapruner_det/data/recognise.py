@@ -170,7 +170,8 @@ def _folders(path: Path) -> list[Path]:
 def _lacking(split: Path, classes: list[str]) -> str:
     """What names all classes behind the path of a split that has no folder for some of them."""
     own = {place.name for place in _folders(split)}
-    return f":{','.join(classes)}" if own < set(classes) else ""
+    told_apart = not any(set(name) & set(",:") for name in classes)
+    return f":{','.join(classes)}" if own < set(classes) and told_apart else ""
 
 
 def _holds_picture(folder: Path) -> bool:

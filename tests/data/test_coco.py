@@ -371,6 +371,13 @@ def test_a_box_that_training_would_round_away_has_no_area(tmp_path, content, box
     assert message.endswith("has no area") and len(load(tmp_path, content, "skip_objects")) == 4
 
 
+@pytest.mark.parametrize("name", [["top"], {}, None, 5])
+def test_a_category_whose_name_is_no_text_is_refused_by_the_file_s_name(tmp_path, content, name):
+    content["categories"] = [{"id": 1, "name": name, "supercategory": "none"}, *content["categories"]]
+    with pytest.raises(ValueError, match="instances.json: category 1 needs an integer id and a name"):
+        read_categories(write_coco(tmp_path, content))
+
+
 def test_of_roots_the_one_without_objects_is_no_class(tmp_path, content):
     tops = [{"id": n, "name": f"top {n}", "supercategory": "none"} for n in (1, 2)]
     below = [{**own, "supercategory": f"top {n}"} for n, own in enumerate(content["categories"], start=1)]

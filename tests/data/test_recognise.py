@@ -129,5 +129,9 @@ def test_a_split_that_lacks_a_class_is_evaluated_on_with_all_of_them(tmp_path, c
     pictures = {f"train/{name}/1.png": picture() for name in "abc"}
     found = recognise(str(write_tree(tmp_path / "mine", {**pictures, "val/b/2.png": picture(1)})))
     assert found.test == f"mine_val=images:{tmp_path}/mine/val:a,b,c"
+    odd = write_tree(
+        tmp_path / "odd", {"train/a,b/1.png": picture(), "train/c/1.png": picture(), "val/c/2.png": picture()}
+    )
+    assert recognise(str(odd)).test == f"odd_val=images:{odd}/val"
     for spec in (found.spec, found.test):
         assert MetadataCatalog.get(register_from_spec(spec, FORMATS)).thing_classes == ["a", "b", "c"]
