@@ -15,6 +15,7 @@ from .table import metrics_of
 COLOURS = "#E69F00 #0072B2 #009E73 #D55E00 #CC79A7 #56B4E9".split()
 MARKERS, LINES = "osD^v<>PX", ("-", "--", ":")
 APART = 0.002  # of the share kept, between the error bars of two methods
+MARGIN = 0.05  # of the share kept, on both sides: so the methods of a lone ratio stay near it
 PANEL = 4.2, 3.4  # inches
 ENTRY, LETTER, SAMPLE = 0.22, 0.085, 0.75  # of the legend, inches: height, width of a letter, line and margins
 
@@ -55,6 +56,8 @@ def figure_of(frame: pd.DataFrame) -> Figure:
     for panel in panels[-1]:
         ratios = sorted(selected["keep_ratio"].unique())
         panel.set_xticks(ratios, [f"{100 * ratio:g}" for ratio in ratios], fontsize=8)
+        if ratios:
+            panel.set_xlim(ratios[0] - MARGIN, ratios[-1] + APART * len(methods) + MARGIN)
         panel.set_xlabel("images kept (%)")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure

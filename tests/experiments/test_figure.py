@@ -63,3 +63,13 @@ def test_few_of_anything_can_be_drawn(tmp_path, what):
     save_figure(results(**what), tmp_path / "figure.png")
     assert cv2.imread(str(tmp_path / "figure.png")).std() > 5  # something is drawn
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_the_methods_of_a_lone_ratio_stay_beside_it_and_within_the_panel():
+    methods = [f"method {n}" for n in range(30)]
+    for names in (methods[:2], methods):
+        panel = figure_of(results(models=("A",), budgets=("epochs",), methods=names, ratios=(0.8,))).axes[0]
+        left, right = panel.get_xlim()
+        places = [bar[0].get_xdata()[0] for bar in panel.containers]
+        assert left < min(places) == 0.8 and max(places) < right
+        assert (places[1] - places[0]) / (right - left) < 0.05
