@@ -38,3 +38,10 @@ def check_values(cfg: CfgNode) -> None:
         raise ValueError(f"SOLVER.STEPS is {steps}; it has numbers of iterations, the lowest first")
     if cfg.INPUT.RANDOM_FLIP not in ("none", "horizontal", "vertical"):
         raise ValueError(f"INPUT.RANDOM_FLIP is {cfg.INPUT.RANDOM_FLIP!r}; it can be none, horizontal or vertical")
+
+
+def check_numbers(cfg: CfgNode) -> None:
+    """Raises ValueError for numbers of images or steps that cannot be meant, whatever the run is."""
+    for key, least in (("IMS_PER_BATCH", 1), ("MAX_ITER", 0), ("MAX_EPOCHS", 0)):
+        if not least <= cfg.SOLVER[key] < 10**12:
+            raise ValueError(f"SOLVER.{key} is {str(cfg.SOLVER[key])[:30]}; it is a number from {least} on")

@@ -26,6 +26,7 @@ from ..modeling.per_image import return_per_image_losses
 from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
+from .config_values import check_numbers
 from .console import Progress, say
 from .distributed import init_default_trainer, once_a_machine, unwrapped
 from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
@@ -345,13 +346,6 @@ def build_pruner(cfg: CfgNode, num_images: int, num_classes: int = 0) -> AdaPrun
         )
     except ValueError as error:
         raise ValueError(f"the settings of ADAPRUNER do not work: {error}") from error
-
-
-def check_numbers(cfg: CfgNode) -> None:
-    """Raises ValueError for numbers of images or steps that cannot be meant, whatever the run is."""
-    for key, least in (("IMS_PER_BATCH", 1), ("MAX_ITER", 0), ("MAX_EPOCHS", 0)):
-        if not least <= cfg.SOLVER[key] < 10**12:
-            raise ValueError(f"SOLVER.{key} is {str(cfg.SOLVER[key])[:30]}; it is a number from {least} on")
 
 
 def check_pruning(cfg: CfgNode) -> None:
