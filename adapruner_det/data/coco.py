@@ -12,6 +12,7 @@ import logging
 import marshal
 import math
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +23,7 @@ import numpy as np
 import pycocotools.mask
 from detectron2.structures import BoxMode
 
-from .coco_json import COCOLists, plain_category_id, read_coco_lists, without_garbage_collection
+from .coco_json import COCOLists, PlainAnnotation, plain_category_id, read_coco_lists, without_garbage_collection
 from .pictures import Spellings, inspect_picture, inspect_pictures
 from .serialized_records import SerializedRecords
 from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record, check_on_invalid
@@ -151,13 +152,19 @@ def _root_category(lists: COCOLists) -> Record | None:
     roots = [own for own in categories if own.get("supercategory") == "none" and own["name"] in above]
     if not roots:
         return None
-    used = {str(own.get("category_id")) for own in lists.annotations if isinstance(own, dict)}
+    used = {str(_category_of(own)) for own in lists.annotations}
     unused = [root for root in roots if str(root.get("id")) not in used]
     if not unused:
         return None
     root = unused[0]
     logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
     return root
+
+
+def _category_of(annotation: Any) -> Any:
+    if isinstance(annotation, PlainAnnotation):
+        return annotation.category_id
+    return annotation.get("category_id") if isinstance(annotation, dict) else None
 
 
 _PARTS = {"images": ("id",), "annotations": ("id", "image_id", "category_id")}  # ids of the entries of each list
@@ -179,7 +186,10 @@ def _id_fault(what: str, place: int, entry: Any) -> str | None:
 
 
 class _Reader:
-    """Reads the lists of one file into `records`, the dicts by image id, whose annotations are bytes of `marshal`."""
+    """Reads the lists of one file: `records` are the dicts by image id, without annotations, which are held as columns.
+
+    As objects a million annotations would take gigabytes.
+    """
 
     def __init__(
         self,
@@ -202,6 +212,12 @@ class _Reader:
         self._with_masks = with_masks
         self._id_faults: list[str] = []
         self._num_images = 0
+        self._ids: list[Any] = []  # of annotations, as in the file
+        self._image_ids: list[Any] = []
+        self._boxes = array("d")  # four numbers each
+        self._classes = array("q")
+        self._crowds = array("b")
+        self._masks: list[Any] = []
 
     @without_garbage_collection()
     def read(self, lists: COCOLists) -> None:
@@ -224,15 +240,36 @@ class _Reader:
         self.findings.check_reading("[x1, y1, x2, y2]", "[x, y, width, height] in pixels", self._json_file)
         self.findings.check_left_out(self._class_names, self._categories.values(), self._json_file)
         where = f"{self._json_file} (classes: {', '.join(self._class_names)})"
-        records = self.findings.usable(
-            SerializedRecords(map(self._taken, sorted(self.records))), self._num_images, where
-        )
+        records = self.findings.usable(self._all_records(), self._num_images, where, SerializedRecords)
         logger.info(f"{self._json_file}: {len(records)} images")
         return records
 
-    def _taken(self, image_id: Any) -> Record:
-        record = self.records.pop(image_id)
-        return {**record, "annotations": [_unpacked(own) for own in record["annotations"]]}
+    def _all_records(self) -> Iterator[Record]:
+        """All with their annotations, by image id."""
+        image_ids = sorted(self.records)
+        places = {image_id: place for place, image_id in enumerate(image_ids)}
+        images = np.fromiter(map(places.__getitem__, self._image_ids), np.int64, len(self._image_ids))
+        order = np.argsort(images, kind="stable")
+        ends = np.searchsorted(images[order], np.arange(1, len(image_ids) + 1))
+        boxes = np.array(self._boxes).reshape(-1, 4)
+        start = 0
+        for image_id, end in zip(image_ids, ends.tolist()):
+            own = order[start:end]
+            objects = zip(own.tolist(), boxes[own].tolist())
+            yield {**self.records.pop(image_id), "annotations": [self._annotation(*one) for one in objects]}
+            start = end
+
+    def _annotation(self, place: int, box: list[float]) -> Record:
+        annotation = {
+            "id": self._ids[place],
+            "iscrowd": self._crowds[place],
+            "bbox": box,
+            "category_id": self._classes[place],
+            "bbox_mode": BoxMode.XYWH_ABS,
+        }
+        if self._with_masks and self._masks[place]:
+            annotation["segmentation"] = marshal.loads(self._masks[place])
+        return annotation
 
     def _checked_image(self, place: int, image: Any) -> Record | None:
         """What is needed of an image; None if its id is at fault."""
@@ -252,7 +289,7 @@ class _Reader:
                 if image_id in self.records:
                     # Nobody knows which of the two the annotations belong to.
                     raise ValueError("this id occurs more than once")
-                self.records[image_id] = {"image_id": image_id, "annotations": []}
+                self.records[image_id] = {"image_id": image_id}
                 self.records[image_id].update(self._picture(image, files))
             except ValueError as error:
                 problem = Problem(self._json_file, f"image {image_id!r}: {error}")
@@ -295,79 +332,91 @@ class _Reader:
         seen: set[Any] = set()
         spelled = {str(own): own for own in self.records}  # tools write some ids in quotes
         for place, annotation in enumerate(annotations, start=1):
-            fault = _id_fault("annotations", place, annotation)
-            if fault:
-                self._id_faults.append(fault)
-                continue
-            image_id = annotation["image_id"]
-            if image_id not in self.records:
-                image_id = annotation["image_id"] = spelled.get(str(image_id), image_id)
-            if type(annotation["category_id"]) is str:
-                annotation["category_id"] = plain_category_id(annotation["category_id"])
+            if type(annotation) is PlainAnnotation:
+                ids = annotation.id, annotation.image_id, annotation.category_id
+            else:
+                fault = _id_fault("annotations", place, annotation)
+                if fault:
+                    self._id_faults.append(fault)
+                    continue
+                ids = annotation["id"], annotation["image_id"], plain_category_id(annotation["category_id"])
+            image_id = ids[1] if ids[1] in self.records else spelled.get(str(ids[1]), ids[1])
             try:
-                record = self.records.get(image_id)
-                if record is None:
-                    raise ValueError("there is no such image in the file")
-                if annotation["id"] in seen:
-                    raise ValueError("this id occurs more than once")
-                seen.add(annotation["id"])
-                if annotation["category_id"] in self._left_out:
-                    self.findings.left_out[self._left_out[annotation["category_id"]]] += 1
-                elif image_id not in self.findings.unusable:  # what is wrong with those is said
-                    record["annotations"].append(self._object(annotation, record))
+                self._add(annotation, ids[0], image_id, ids[2], seen)
             except ValueError as error:
-                problem = Problem(self._json_file, f"{self._describe(annotation)}: {error}")
-                self.findings.add_object(image_id, problem, error)
+                described = f"annotation {ids[0]!r}{self._class_of(ids[2])} of image {image_id!r}"
+                self.findings.add_object(image_id, Problem(self._json_file, f"{described}: {error}"), error)
 
-    def _describe(self, annotation: Record) -> str:
-        place = self._category_ids.get(annotation["category_id"])
-        name = "" if place is None else f" ({self._class_names[place]})"
-        return f"annotation {annotation['id']!r}{name} of image {annotation['image_id']!r}"
+    def _add(self, annotation: Any, annotation_id: Any, image_id: Any, category_id: Any, seen: set[Any]) -> None:
+        record = self.records.get(image_id)
+        if record is None:
+            raise ValueError("there is no such image in the file")
+        if annotation_id in seen:
+            raise ValueError("this id occurs more than once")
+        seen.add(annotation_id)
+        if category_id in self._left_out:
+            self.findings.left_out[self._left_out[category_id]] += 1
+        elif image_id not in self.findings.unusable:  # what is wrong with those is said
+            if category_id not in self._category_ids:
+                raise ValueError(f"category {category_id!r} is not in the file")
+            box, crowd, mask = self._object(annotation, record)
+            self._ids.append(annotation_id)
+            self._image_ids.append(image_id)
+            self._boxes.extend(box)
+            self._classes.append(self._category_ids[category_id])
+            self._crowds.append(crowd)
+            if self._with_masks:
+                self._masks.append(marshal.dumps(mask) if mask else None)
 
-    def _object(self, annotation: Record, record: Record) -> bytes:
-        """What is kept of an annotation, for `_unpacked`: as objects a million of them would take gigabytes."""
-        category_id = annotation["category_id"]
-        if category_id not in self._category_ids:
-            raise ValueError(f"category {category_id!r} is not in the file")
-        box = self._box(annotation.get("bbox"), record)
-        flags = annotation.get("iscrowd"), annotation.get("ignore")
-        crowd = tuple(0 if flag is None else flag for flag in flags)  # null is what some tools write for 0
-        if crowd[0] not in (0, 1) or crowd[1] not in (0, 1):
-            raise ValueError(f"iscrowd and ignore are {crowd}, not 0 or 1")
-        segmentation = _segmentation(annotation.get("segmentation"), record)
-        attributes = annotation.get("attributes")
-        if isinstance(attributes, dict) and attributes.get("rotation"):
-            self.findings.note(record["image_id"], "boxes are rotated by CVAT's attributes; they are read unrotated")
-        kept = segmentation if self._with_masks else None
-        return marshal.dumps((annotation["id"], int(any(crowd)), box, self._category_ids[category_id], kept))
+    def _class_of(self, category_id: Any) -> str:
+        place = self._category_ids.get(category_id)
+        return "" if place is None else f" ({self._class_names[place]})"
 
-    def _box(self, box: Any, record: Record) -> list[float]:
-        if not isinstance(box, list) or len(box) != 4:
-            raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
-        if not _finite(box) or bool in map(type, box):
-            raise ValueError(f"bbox is {box!r}, not four numbers")
+    def _object(self, annotation: Any, record: Record) -> tuple[Sequence[float], int, Any]:
+        """Box, iscrowd and segmentation of an annotation."""
+        if type(annotation) is PlainAnnotation:
+            box = self._fitted(annotation.bbox, record)
+            crowd: int = annotation.iscrowd or annotation.ignore
+            segmentation: Any = _polygons(annotation.segmentation, record)
+        else:
+            box = self._fitted(_checked_box(annotation.get("bbox")), record)
+            crowd = _checked_crowd(annotation.get("iscrowd"), annotation.get("ignore"))
+            segmentation = _segmentation(annotation.get("segmentation"), record)
+            attributes = annotation.get("attributes")
+            if isinstance(attributes, dict) and attributes.get("rotation"):
+                self.findings.note(
+                    record["image_id"], "boxes are rotated by CVAT's attributes; they are read unrotated"
+                )
+        return box, crowd, segmentation
+
+    def _fitted(self, box: Sequence[float], record: Record) -> Sequence[float]:
+        """The part of [x, y, width, height] that lies in the picture."""
         x, y, w, h = box
         try:
             fitted, clipped = self.findings.fit_box(
                 record["image_id"], (x, y, x + w, y + h), record["width"], record["height"], box
             )
         except ValueError as error:
-            raise type(error)(f"bbox {box} {error}") from error
+            numbers = ", ".join(f"{value:.10g}" for value in box)
+            raise type(error)(f"bbox [{numbers}] {error}") from error
         if not clipped:
             return box
-        return [*fitted[:2], fitted[2] - fitted[0], fitted[3] - fitted[1]]
+        return fitted[0], fitted[1], fitted[2] - fitted[0], fitted[3] - fitted[1]
 
 
-def _unpacked(content: bytes) -> Record:
-    annotation_id, crowd, box, category_id, segmentation = marshal.loads(content)
-    return {
-        "id": annotation_id,
-        "iscrowd": crowd,
-        "bbox": box,
-        "category_id": category_id,
-        "bbox_mode": BoxMode.XYWH_ABS,
-        **({"segmentation": segmentation} if segmentation else {}),
-    }
+def _checked_box(box: Any) -> list[float]:
+    if not isinstance(box, list) or len(box) != 4:
+        raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
+    if not _finite(box) or bool in map(type, box):
+        raise ValueError(f"bbox is {box!r}, not four numbers")
+    return box
+
+
+def _checked_crowd(iscrowd: Any, ignore: Any) -> int:
+    flags = tuple(0 if flag is None else flag for flag in (iscrowd, ignore))  # null is what some tools write for 0
+    if flags[0] not in (0, 1) or flags[1] not in (0, 1):
+        raise ValueError(f"iscrowd and ignore are {flags}, not 0 or 1")
+    return int(any(flags))
 
 
 def _stated_size(image: Record) -> tuple[float, float] | None:
@@ -425,14 +474,23 @@ def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Reco
         return _compressed_rle(segmentation, [record["height"], record["width"]])
     if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
         raise ValueError("segmentation is neither a list of polygons nor an RLE")
+    if not all(map(_finite, segmentation)):
+        raise ValueError("segmentation has a coordinate that is no number")
+    return _polygons(segmentation, record)
+
+
+def _polygons(segmentation: list[list[float]], record: Record) -> list[list[float]] | None:
+    """Those of three points or more; None if there is no polygon at all."""
+    if not segmentation:
+        return None
     polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
     if not polygons:
-        raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
+        if any(segmentation):
+            raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
+        return None
     width, height = record["width"], record["height"]
     smaller = min(width, height)
     for polygon in polygons:
-        if not _finite(polygon):
-            raise ValueError("segmentation has a coordinate that is no number")
         if min(polygon) >= 0 and max(polygon) <= smaller:
             continue
         # pycocotools allocates by them without a check, and goes down with the process

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -71,9 +71,25 @@ def _unreadable(path: "str | os.PathLike[str]", why: object) -> ValueError:
     return ValueError(f"{path} is not readable as JSON: {why}. Write the file anew")
 
 
+class PlainAnnotation(msgspec.Struct, gc=False):
+    """An annotation as nearly all are, whose types need no further check: numbers are finite. Other fields are left out."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: Literal[0, 1] = 0
+    ignore: Literal[0, 1] = 0
+    segmentation: list[list[float]] = []
+    attributes: None = None
+
+
 @dataclass(frozen=True)
 class COCOLists:
-    """What a COCO file lists. Images and annotations are any values, each made when it is iterated over."""
+    """What a COCO file lists. Images and annotations are any values, each made when it is iterated over.
+
+    Annotations can be `PlainAnnotation` in place of a dict.
+    """
 
     images: Iterable[Any]
     annotations: Iterable[Any]
@@ -91,20 +107,24 @@ class _Lists(msgspec.Struct):
 class _Entries:
     """The values of a list of a file, made anew in each iteration."""
 
-    def __init__(self, name: str, entries: list[msgspec.Raw], path: "str | os.PathLike[str]"):
-        self._name, self._entries, self._path = name, entries, path
+    def __init__(self, name: str, entries: list[msgspec.Raw], path: "str | os.PathLike[str]", kind: Any = Any):
+        self._name, self._entries, self._path, self._kind = name, entries, path, kind
 
     def __iter__(self) -> Iterator[Any]:
-        decode = msgspec.json.Decoder().decode
+        decode = msgspec.json.Decoder(self._kind).decode
         for place, entry in enumerate(self._entries, start=1):
             try:
                 yield decode(entry)
-            except msgspec.DecodeError:  # a number too large for a float, say, which JSON allows
-                yield self._read(place, bytes(entry))
+            except msgspec.DecodeError:
+                yield self._read(place, entry)
 
-    def _read(self, place: int, entry: bytes) -> Any:
+    def _read(self, place: int, entry: msgspec.Raw) -> Any:
         try:
-            return json.loads(entry)
+            return msgspec.json.decode(entry)
+        except msgspec.DecodeError:  # a number too large for a float, say, which JSON allows
+            pass
+        try:
+            return json.loads(bytes(entry))
         except (ValueError, RecursionError) as error:
             raise _unreadable(self._path, f"entry {place} of {self._name}: {error}") from error
 
@@ -123,7 +143,8 @@ def read_coco_lists(path: "str | os.PathLike[str]") -> COCOLists:
     except (ValueError, RecursionError):  # what is wrong the other reader says, and it knows more encodings
         content = read_coco_json(path)
         return COCOLists(*(content[key] for key in LISTS))
-    images, annotations = (_Entries(name, getattr(lists, name), path) for name in ("images", "annotations"))
+    images = _Entries("images", lists.images, path)
+    annotations = _Entries("annotations", lists.annotations, path, PlainAnnotation)
     return COCOLists(images, annotations, lists.categories)
 
 

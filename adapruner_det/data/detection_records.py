@@ -84,7 +84,8 @@ def _with_good_pictures(name: str, records: Sequence[Record], on_invalid: str) -
             findings.add(image_id, Problem(file, str(error)), unusable=True)
         else:
             findings.note_picture(image_id, picture)
-    return findings.usable(records, len(records), f"data set {name}")
+    make = SerializedRecords if isinstance(records, SerializedRecords) else list
+    return findings.usable(records, len(records), f"data set {name}", make)
 
 
 def check_keypoints(names: Sequence[str]) -> None:

@@ -86,7 +86,7 @@ def drop_unreadable(records: list[Record], source: PathLike, on_invalid: str) ->
     for record, fault in zip(records, faults):
         if fault:
             findings.add(record["image_id"], Problem(_source(record), fault), unusable=True)
-    return findings.usable(records, len(records), str(source))
+    return findings.usable(records, len(records), str(source), list)
 
 
 _known: dict[tuple[str, str, int], str] = {}  # faults by file, member and time: data sets are loaded several times

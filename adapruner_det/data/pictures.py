@@ -64,12 +64,23 @@ def copied_to(copies: SmallCopies | None) -> Iterator[None]:
 
 def inspect_pictures(files: Iterable[str], description: str) -> None:
     """Decodes pictures in parallel, so that `inspect_picture` knows them."""
-    files = list(files)
+    unknown = [file for file in files if not _is_known(file)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for _ in tqdm(
-            pool.map(_look, files), description, len(files), unit="picture", delay=2, leave=False, disable=None
+            pool.map(_look, unknown), description, len(unknown), unit="picture", delay=2, leave=False, disable=None
         ):
             pass
+
+
+def _is_known(file: str) -> bool:
+    try:
+        return _key(file, os.stat(file)) in _known
+    except (OSError, ValueError):  # a null character in a name
+        return False
+
+
+def _key(file: str, status: os.stat_result) -> tuple[str, int, int]:
+    return file, status.st_mtime_ns, status.st_size
 
 
 def inspect_picture(file: str) -> Picture:
@@ -90,7 +101,7 @@ def inspect_picture(file: str) -> Picture:
 def _look(file: str) -> "Picture | str | FileNotFoundError":
     try:
         status = os.stat(file)
-        key = file, status.st_mtime_ns, status.st_size
+        key = _key(file, status)
         if key not in _known:
             _known[key] = _decode(file, status)
         return _known[key]

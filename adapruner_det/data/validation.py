@@ -3,12 +3,12 @@
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
 from .pictures import Picture
-from .serialized_records import Records, chosen_records
+from .serialized_records import Records
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ class Findings:
         (self.faulty if isinstance(error, EmptyBoxError) else self.losing).add(image_id)
         self.bad_objects += 1
 
-    def note(self, image_id: Hashable, what: str) -> None:
+    def note(self, image_id: Hashable, what: str, number: int = 1) -> None:
         """Something that is read, but has to be said: `what` follows a number."""
-        self.notes[what][image_id] += 1
+        self.notes[what][image_id] += number
 
     def fit_box(
         self, image_id: Hashable, edges: Sequence[float], width: int, height: int, otherwise: Sequence[float]
@@ -142,8 +142,10 @@ class Findings:
                 f"write them as {format_numbers}"
             )
 
-    def usable(self, records: Records, num_images: int, where: str) -> Records:
-        """The records that `on_invalid` leaves, of so many images; problems are logged, with `where`.
+    def usable(
+        self, records: Iterable[Record], num_images: int, where: str, make: Callable[[Iterable[Record]], Records]
+    ) -> Records:
+        """`make` of the records that `on_invalid` leaves, of so many images; problems are logged, with `where`.
 
         Raises:
             InvalidDatasetError: there are problems, and `on_invalid` is "clip" or "error" or no image is left.
@@ -151,10 +153,9 @@ class Findings:
         dropped = self.unusable | self.losing
         if self.on_invalid == "skip_images":
             dropped = dropped | self.faulty
-        left = chosen_records(records, [r["image_id"] not in dropped for r in records]) if dropped else records
+        left = make(self._looked_at(record) for record in records if record["image_id"] not in dropped)
         if self.problems:
             self._raise_or_warn(where, num_images, len(left))
-        self._note_copies(left)
         for what, images in self.notes.items():
             logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {_listed(list(images))})")
         if self.left_out:
@@ -177,13 +178,17 @@ class Findings:
             f"{num_images - num_left} of {num_images} images; {self.bad_objects} objects were bad."
         )
 
-    def _note_copies(self, records: Sequence[Record]) -> None:
-        for record in records:
-            objects = [(own.get("category_id"), *own.get("bbox", ())) for own in record.get("annotations", ())]
-            copies = len(objects) - len(set(objects))
-            if copies:
-                what = "objects have class and box of another one in their image: each of them counts"
-                self.notes[what][record["image_id"]] += copies
+    def _looked_at(self, record: Record) -> Record:
+        """The record, whose copies of an object are noted."""
+        objects = [(own.get("category_id"), *own.get("bbox", ())) for own in record.get("annotations", ())]
+        copies = len(objects) - len(set(objects))
+        if copies:
+            self.note(
+                record["image_id"],
+                "objects have class and box of another one in their image: each of them counts",
+                copies,
+            )
+        return record
 
     def check_left_out(self, class_names: Sequence[str], present: Collection[str], source: PathLike) -> None:
         """

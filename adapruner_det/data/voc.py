@@ -253,7 +253,7 @@ def load_voc_dataset(
     if reader.findings.left_out:
         reader.findings.check_left_out(class_names, collect_class_names(dirname), dirname)
     records = [record for record in found if record is not None]
-    return reader.findings.usable(records, len(image_ids), f"{where} (classes: {', '.join(class_names)})")
+    return reader.findings.usable(records, len(image_ids), f"{where} (classes: {', '.join(class_names)})", list)
 
 
 class _Source(NamedTuple):

@@ -188,7 +188,7 @@ def load_yolo_dataset(
     findings.check_left_out(class_names, file.class_names, file.path)
     _warn_of_no_labels(file, records, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
-    return findings.usable(records, len(pictures), where)
+    return findings.usable(records, len(pictures), where, list)
 
 
 def _annotations(
