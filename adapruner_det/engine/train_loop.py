@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ..pruning import AdaPruner
@@ -135,7 +136,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         pruner: the mask over `records`, by their `image_index`.
         task: how to read a batch.
         records: what the loader draws from.
-        class_counts: what the mask may expect each image's loss by, (N, K); see `AdaPruner.update`.
+        class_counts: sparse (N, K), what the mask may expect each image's loss by; see `AdaPruner.update`.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         records: Sequence[dict],
         mixed_precision: bool = False,
         seed: int | None = None,
-        class_counts: Tensor | None = None,
+        class_counts: csr_matrix | None = None,
     ):
         super().__init__(model, data_loader, optimizer, mixed_precision, seed)
         self.pruner = pruner
@@ -186,7 +187,8 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         without_loss, index, terms = index[~finite], index[finite], terms[finite]
         if len(without_loss):
             self._note_non_finite(without_loss)
-        class_counts = None if self.class_counts is None else self.class_counts[index]
+        counts = self.class_counts
+        class_counts = None if counts is None else torch.from_numpy(counts[index.numpy()].toarray())
         self.pruner.update(index, terms.sum(dim=1), class_counts, len(without_loss))
         self.visits.add(index, names, terms)
         return not len(without_loss)

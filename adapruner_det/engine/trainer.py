@@ -96,7 +96,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         if isinstance(self._sampler, EpochSampler):
             return DynamicStep(*parts, *options.values(), cfg=cfg, task=self.task, sampler=self._sampler)
         expected = cfg.ADAPRUNER.MASK.LOSS_SCALE == "expected"
-        class_counts = torch.from_numpy(self.task.labelled(self._records).counts) if expected else None
+        class_counts = self.task.labelled(self._records).counts if expected else None
         pruner = build_pruner(cfg, len(self._records), 0 if class_counts is None else class_counts.shape[1])
         return AdaPrunerStep(*parts, pruner, self.task, self._records, class_counts=class_counts, **options)
 

@@ -107,16 +107,17 @@ def kept_of(selection: Selection, known: Statistics) -> dict[str, float]:
     """The share that stays of the boxes of the rarest class, of the smallest boxes and of images without boxes."""
     stays = dict(zip(zip(selection.datasets, selection.ids), selection.kept))
     kept = np.array([stays[image] for image in zip(known.datasets, known.ids)])
-    totals, labels = known.counts.sum(axis=0), known.labels
+    counts, labels = known.counts, known.labels
+    totals = np.bincount(counts.indices, counts.data, counts.shape[1])
     assert labels.crowds is not None  # Statistics sees to it
-    amounts: dict[str, Any] = {"rarest class": known.counts[:, np.where(totals, totals, np.inf).argmin()]}
+    amounts: dict[str, Any] = {"rarest class": counts[:, np.where(totals, totals, np.inf).argmin()].toarray()[:, 0]}
     if not known.classifies:
         areas = (labels.boxes[:, 2:] - labels.boxes[:, :2]).prod(axis=1)
         single = ~labels.crowds
         limit = np.quantile(areas[single], _SMALL, method="lower") if single.any() else 0.0
         small = np.flatnonzero(single & (areas <= limit))
         amounts["small boxes"] = np.bincount(labels.images[small], minlength=len(known))
-        amounts["no boxes"] = ~known.counts.any(axis=1)
+        amounts["no boxes"] = np.diff(counts.indptr) == 0
     return {f"{_KEPT_OF}{name}": np.average(kept, weights=n) for name, n in amounts.items() if np.any(n)}
 
 

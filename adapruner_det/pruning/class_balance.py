@@ -5,13 +5,17 @@ N images, K classes; counts (N, K) are the objects of each class in each image.
 
 import hashlib
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
+from scipy import sparse
 
 from .columns import SparseRows
 
+Counts: TypeAlias = "np.ndarray | sparse.csr_matrix | SparseRows"
 
-def rarest_class(counts: "np.ndarray | SparseRows") -> np.ndarray:
+
+def rarest_class(counts: Counts) -> np.ndarray:
     """The class of each image that the fewest images have, (N,) int64; of equally rare ones that with the lowest id.
 
     K for an image without objects. Held to a ratio by it, an image counts where it is missed most.
@@ -27,12 +31,16 @@ def rarest_class(counts: "np.ndarray | SparseRows") -> np.ndarray:
     return rarest
 
 
-def sparse_rows(counts: "np.ndarray | SparseRows") -> SparseRows:
+def sparse_rows(counts: Counts) -> SparseRows:
     """Counts (N, K), which have nothing below 0, without their zeros."""
-    return counts if isinstance(counts, SparseRows) else SparseRows.of_table(np.asarray(counts))
+    if isinstance(counts, SparseRows):
+        return counts
+    if isinstance(counts, sparse.csr_matrix):
+        return SparseRows(counts.data, counts.indices, counts.indptr[1:], counts.shape[1])
+    return SparseRows.of_table(np.asarray(counts))
 
 
-def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
+def class_weights(counts: Counts, power: float) -> np.ndarray:
     """What an image weighs for its rarest class: the share of images with that class, to the power of -power, (N,).
 
     With power 1, an image drawn by it is as likely to be of one class as of another; mAP is a mean over classes. LVIS's

@@ -13,6 +13,7 @@ N images, M labels and D detections, K classes; see `matching`.
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from .loss_scale import expected_values
 from .matching import SAME, Detections, Labels, by_image, chances_of, iou, without_crowds
@@ -132,7 +133,10 @@ def surprise(chances: np.ndarray) -> np.ndarray:
 
 
 def label_error_term(
-    losses: np.ndarray, surprises: np.ndarray, counts: np.ndarray, neighbours: np.ndarray | None = None
+    losses: np.ndarray,
+    surprises: np.ndarray,
+    counts: np.ndarray | sparse.csr_matrix,
+    neighbours: np.ndarray | None = None,
 ) -> np.ndarray:
     """How likely the labels of each image are wrong: the term of the objective.
 
@@ -155,7 +159,7 @@ def label_error_term(
     return np.maximum(z / OUTLIER_Z - 1, 0)
 
 
-def excess(values: np.ndarray, counts: np.ndarray, base: float) -> np.ndarray:
+def excess(values: np.ndarray, counts: np.ndarray | sparse.csr_matrix, base: float) -> np.ndarray:
     """How far values are above those of images with as many boxes of each class, in robust standard deviations.
 
     z of log((value + base) / (expected + base)), centred at its median, over 1.4826 times the median absolute deviation,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 LOSS_SCALES = ("mean", "none", "expected")
@@ -122,12 +123,13 @@ class LossScale:
         self.coefficients.copy_(state["coefficients"])
 
 
-def expected_values(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def expected_values(values: np.ndarray, counts: np.ndarray | sparse.csr_matrix) -> np.ndarray:
     """What the loss scale "expected" divides by, for values (N,) of images with counts (N, K) objects, (N,)."""
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(values), _BLOCK)]
 
     def design(block: slice) -> np.ndarray:
-        return np.concatenate([np.ones((len(values[block]), 1)), counts[block]], axis=1)
+        own = counts[block] if isinstance(counts, np.ndarray) else counts[block].toarray()
+        return np.concatenate([np.ones((len(values[block]), 1)), own], axis=1)
 
     moments = np.zeros(())
     for block in blocks:

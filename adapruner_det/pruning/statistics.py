@@ -7,17 +7,19 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from ..files import write_bytes
 from .matching import Detections, Labels, check
 
 FILE = "statistics.npz"
 _LOSS = "loss:"  # before the name of a loss term, in the file
-_FORMAT = 1
+_FORMAT = 2  # 1 had a table of the counts as well
 WHOLE_IMAGE = (0, 0, 1, 1)  # the box of a classification image
 _NAMED = 5  # images, in a message
 _SHARE_WITHOUT_NUMBERS, _FEW = 0.01, 10  # of images, or so many if that is more, but half at most
@@ -67,7 +69,6 @@ class Statistics:
         datasets, ids: N strings each; together the identity of an image.
         losses: (N,) float32 by name of the loss term, of the finished model, images not augmented; empty if no model
             was asked.
-        counts: (N, K) int, labelled objects of each class, crowds not counted.
         features: (N, F) float32, what the model sees in an image as a whole; (N, 0) if it has none.
         labels, found: what is labelled and what the model detects; for classification an image is one box.
         class_names: K strings.
@@ -83,7 +84,6 @@ class Statistics:
     datasets: list[str]
     ids: list[str]
     losses: dict[str, np.ndarray]
-    counts: np.ndarray
     features: np.ndarray
     labels: Labels
     found: Detections
@@ -97,14 +97,14 @@ class Statistics:
     image_learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        lengths = {"datasets": len(self.datasets), "counts": len(self.counts), "features": len(self.features)}
+        lengths = {"datasets": len(self.datasets), "features": len(self.features)}
         lengths.update({f"loss {name}": len(values) for name, values in self.losses.items()})
         wrong = {name: length for name, length in lengths.items() if length != len(self.ids)}
         if wrong:
             raise ValueError(f"statistics of {len(self.ids)} images need one value an image of each kind: {wrong}")
-        if not self.class_names or self.counts.shape[1] != len(self.class_names):
+        if len(self.labels.classes) and self.labels.classes.max() >= len(self.class_names):
             raise ValueError(
-                f"statistics count the objects of {self.counts.shape[1:]} classes; there are {self.class_names}"
+                f"statistics have labels of class {self.labels.classes.max()}, classes are {self.class_names}"
             )
         if self.labels.crowds is None:
             crowds = np.zeros(len(self.labels.boxes), bool)
@@ -113,6 +113,16 @@ class Statistics:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def counts(self) -> sparse.csr_matrix:
+        """(N, K) int, labelled objects of each class, crowds not counted."""
+        assert self.labels.crowds is not None  # see above
+        single = ~self.labels.crowds
+        images, classes = self.labels.images[single], self.labels.classes[single]
+        return sparse.csr_matrix(
+            (np.ones(len(images), np.int64), (images, classes)), (len(self), len(self.class_names))
+        )
 
     @property
     def loss(self) -> np.ndarray:
@@ -160,11 +170,8 @@ class Statistics:
     @staticmethod
     def of_labels(datasets: list[str], ids: list[str], labels: Labels, class_names: list[str]) -> "Statistics":
         """What is known of images before a model has seen them."""
-        counts = np.zeros((len(ids), len(class_names)), np.int16)
-        single = slice(None) if labels.crowds is None else ~labels.crowds
-        np.add.at(counts, (labels.images[single], labels.classes[single]), 1)
         nothing = Detections(np.zeros((0, 4), np.float32), *(np.zeros(0, kind) for kind in (np.float32, int, int)))
-        return Statistics(datasets, ids, {}, counts, np.zeros((len(ids), 0), np.float32), labels, nothing, class_names)
+        return Statistics(datasets, ids, {}, np.zeros((len(ids), 0), np.float32), labels, nothing, class_names)
 
     @staticmethod
     def interleaved(parts: list["Statistics"]) -> "Statistics":
@@ -185,7 +192,6 @@ class Statistics:
             datasets=rows([part.datasets for part in parts]).tolist(),
             ids=rows([part.ids for part in parts]).tolist(),
             losses={term: rows([part.losses[term] for part in parts]) for term in parts[0].losses},
-            counts=rows([part.counts for part in parts]),
             features=rows([part.features for part in parts]),
             labels=boxes("labels"),
             found=boxes("found"),
@@ -206,7 +212,7 @@ class Statistics:
             arrays.update({f"{part}:{name}": values for name, values in getattr(self, part)._asdict().items()})
         for name in ("datasets", "ids", "class_names"):
             arrays[name] = np.array(getattr(self, name), dtype=np.str_)
-        return {"format": np.array(_FORMAT), "counts": self.counts, "features": self.features, **arrays}
+        return {"format": np.array(_FORMAT), "features": self.features, **arrays}
 
     @staticmethod
     def of_arrays(arrays: Mapping[str, np.ndarray]) -> "Statistics":
@@ -214,7 +220,6 @@ class Statistics:
         return Statistics(
             **{name: arrays[name].tolist() for name in ("datasets", "ids", "class_names")},
             losses={name[len(_LOSS) :]: arrays[name] for name in arrays if name.startswith(_LOSS)},
-            counts=arrays["counts"],
             features=arrays["features"],
             labels=Labels(*(arrays[f"labels:{name}"] for name in Labels._fields)),
             found=Detections(*(arrays[f"found:{name}"] for name in Detections._fields)),
@@ -245,7 +250,7 @@ class Statistics:
 # Kinds of the arrays of a file (numpy's letters) and their number of dimensions; losses are as scores.
 _ARRAYS = {
     **dict.fromkeys(("datasets", "ids", "class_names"), ("U", 1)),
-    **{"counts": ("iu", 2), "features": ("f", 2)},
+    "features": ("f", 2),
     **{f"{part}:boxes": ("f", 2) for part in ("labels", "found")},
     **{f"{part}:{name}": ("iu", 1) for part in ("labels", "found") for name in ("classes", "images")},
     **{"labels:crowds": ("b", 1), "found:scores": ("f", 1)},

@@ -69,7 +69,7 @@ def test_losses_are_cross_entropies_of_a_model_in_evaluation_mode(cfg, name):
     assert statistics.labels.classes.tolist() == labels.tolist()
     assert statistics.found.classes.tolist() == logits.argmax(1).tolist()
     np.testing.assert_allclose(statistics.found.scores, logits.softmax(1).amax(1), rtol=1e-4)
-    assert statistics.counts.argmax(1).tolist() == labels.tolist()
+    assert statistics.counts.toarray().argmax(1).tolist() == labels.tolist()
 
 
 def test_one_of_two_processes_can_look_at_all_images_it_is_given(cfg, name, monkeypatch):

@@ -1,5 +1,7 @@
 """From statistics to a selection, and to another one at another ratio."""
 
+from dataclasses import replace
+
 import made_up
 import numpy as np
 import pytest
@@ -84,7 +86,7 @@ def test_terms_can_be_weighed_otherwise_without_training(run):
 
 def test_statistics_of_other_images_are_refused(run):
     statistics = Statistics.load(folder_of(run))
-    Statistics(**{**vars(statistics), "ids": ["another", *IDS[1:]]}).save(folder_of(run))
+    replace(statistics, ids=["another", *IDS[1:]]).save(folder_of(run))
     with pytest.raises(ValueError, match="one of the two files is from elsewhere"):
         solve_again(folder_of(run), 0.5)
 

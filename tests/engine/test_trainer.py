@@ -476,7 +476,7 @@ def test_crowds_are_no_boxes(voc):
     record = {**DatasetCatalog.get(voc("all"))[0], "dataset_name": "data"}
     one = {"category_id": 1, "iscrowd": 0, "bbox": [0, 0, 9, 9], "bbox_mode": 0}
     record["annotations"] = [one, one, {**one, "iscrowd": 1}, {**one, "category_id": 0}]
-    assert DetectionTask.labelled([record]).counts.tolist() == [[1, 2]]
+    assert DetectionTask.labelled([record]).counts.toarray().tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("keep_ratio", [0.5, 0.75, 0.95])

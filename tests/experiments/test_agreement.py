@@ -98,7 +98,6 @@ def test_what_is_kept_of_rare_classes_small_boxes_and_images_without():
     sides = np.array([1, 2, 3, 4, 5, 0.5])
     boxes = np.column_stack([0 * sides, 0 * sides, sides, sides])
     labels = Labels(boxes, np.array([1, 0, 1, 0, 0, 0]), np.array([0, 0, 1, 1, 3, 3]), np.arange(6) == 5)
-    counts = np.array([[1, 1], [1, 1], [0, 0], [1, 0]])
-    known = statistics(4, labels=labels, counts=counts, datasets=["d"] * 4, ids=list("abcd"))
+    known = statistics(4, labels=labels, datasets=["d"] * 4, ids=list("abcd"))
     found = kept_of(selection("-++-"), known)
     assert found == {"kept of rarest class": 0.5, "kept of small boxes": 0, "kept of no boxes": 1}

@@ -36,7 +36,6 @@ def part_of(statistics: Statistics) -> Statistics:
         datasets=[statistics.datasets[i] for i in images],
         ids=[statistics.ids[i] for i in images],
         losses={name: values[images] for name, values in statistics.losses.items()},
-        counts=statistics.counts[images],
         features=PCA(COMPONENTS, random_state=0).fit_transform(statistics.features[images]).astype(np.float32),
         labels=boxes(statistics.labels),
         found=boxes(statistics.found),

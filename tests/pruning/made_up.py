@@ -15,7 +15,6 @@ def statistics(num=40, seed=0, **given) -> Statistics:
         "datasets": ["data"] * num,
         "ids": [f"{i:03}" for i in range(num)],
         "losses": {"loss": random.uniform(0.9, 1.1, num).astype(np.float32)},
-        "counts": np.eye(2, dtype=int)[classes],
         "features": random.normal(size=(num, 4)).astype(np.float32),
         "labels": Labels(boxes, classes, np.arange(num), np.zeros(num, bool)),
         "found": Detections(boxes, np.full(num, 0.9), classes, np.arange(num)),

@@ -112,12 +112,10 @@ def make_statistics(records, sees_all=True):
     seen[7] = (seen[7] + 1) % 3  # of image 3
     number = len(labels) if sees_all else 0
     found = Detections(boxes[:number] + 2, np.linspace(0.9, 0.99, number), seen[:number], images[:number])
-    counts = np.zeros((len(records), 3), np.int16)
-    np.add.at(counts, (images, classes), 1)
     features = np.random.default_rng(0).normal(size=(len(records), 5)).astype(np.float32)
     names, ids = (["animals"] * len(records), [str(record["image_id"]) for record in records])
     losses = {"loss": np.arange(len(records), dtype=np.float32)}
-    return Statistics(names, ids, losses, counts, features, Labels(boxes, classes, images), found, CLASSES)
+    return Statistics(names, ids, losses, features, Labels(boxes, classes, images), found, CLASSES)
 
 
 def tiles(page):
@@ -223,14 +221,14 @@ def test_the_hardest_have_a_high_loss_for_what_they_hold(made, tmp_path):
     plain = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
     assert "relative loss" not in plain.data()["numbers"] and "The highest losses: rare" in plain.text()
     statistics = make_statistics(records)
-    boxes = statistics.counts.sum(axis=1)
+    boxes = np.asarray(statistics.counts.sum(axis=1))[:, 0]
     boxes[7], boxes[8] = 40, 1
-    counts = np.zeros_like(statistics.counts)
-    counts[:, 0] = boxes
+    images = np.repeat(np.arange(NUM), boxes)
+    labels = Labels(np.tile([0.0, 0, 9, 9], (len(images), 1)), np.zeros(len(images), int), images)
     losses = boxes + 0.1
     losses[8] *= 3  # a third of what 40 boxes cost, three times what one box does
     losses[9] = np.nan
-    replace(statistics, counts=counts, losses={"loss": losses.astype(np.float32)}).save(tmp_path)
+    replace(statistics, labels=labels, losses={"loss": losses.astype(np.float32)}).save(tmp_path)
     page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
     relative = page.data()["numbers"]["relative loss"]
     assert page.data()["sections"]["hardest"][0] == 8 and relative[8] > 2 > 1.1 > relative[7] and relative[9] is None
@@ -294,7 +292,7 @@ def test_young_by_what_it_knows_and_how_often_it_looked(right, epochs, young):
     seen = np.where(np.arange(100) < 100 * right, 0, 1)
     box = np.tile([0, 0, 1, 1], (100, 1))
     statistics = Statistics(
-        ["a"] * 100, list(map(str, range(100))), {"loss": np.ones(100)}, np.eye(2, dtype=int)[classes], np.ones((100, 1)),
+        ["a"] * 100, list(map(str, range(100))), {"loss": np.ones(100)}, np.ones((100, 1)),
         Labels(box, classes, np.arange(100)), Detections(box, np.ones(100), seen, np.arange(100)), ["a", "b"],
     )  # fmt: skip
     assert bool(page_facts.fitness(statistics, epochs).young) == young
