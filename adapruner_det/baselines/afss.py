@@ -25,11 +25,11 @@ def afss(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
 def sufficiency(statistics: Statistics) -> np.ndarray:
     """min(recall, precision) of each image, (N,) float64; an image without boxes has 1 if nothing is found, else 0."""
     num = len(statistics)
-    labels, found = without_crowds(statistics.labels, statistics.found, num)
+    labels, found = without_crowds(statistics.labels, statistics.found)
     found = Detections(*(values[found.scores > SCORE] for values in found))
     hits, seen, boxes = (
         np.bincount(images, minlength=num)
-        for images in (found.images[confirmed_ones(labels, found, num)], found.images, labels.images)
+        for images in (found.images[confirmed_ones(labels, found)], found.images, labels.images)
     )
     # No fewer than the larger of the two were found or labelled, so this is the lower of hits / boxes and hits / seen.
     either = np.maximum(seen, boxes)

@@ -21,8 +21,8 @@ from ..pruning.statistics import Statistics
 
 def detgain(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images whose detections by the finished model add most to its AP."""
-    labels, found = without_crowds(statistics.labels, statistics.found, len(statistics))
-    right = confirmed_ones(labels, found, len(statistics))
+    labels, found = without_crowds(statistics.labels, statistics.found)
+    right = confirmed_ones(labels, found)
     gains = np.zeros(len(right))
     for c in np.unique(labels.classes):
         own = np.flatnonzero(found.classes == c)

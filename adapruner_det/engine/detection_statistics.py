@@ -155,7 +155,7 @@ def found_boxes(cfg: CfgNode, model: nn.Module, records: Sequence[dict]) -> tupl
     labels, detections = boxes_of_records(records), detections_of(cfg, model, records)
     confident = detections.scores > SCORE
     shares = shares_found(labels, Detections(*(values[confident] for values in detections)), len(records))
-    return shares, agreement(labels, detections, len(records))
+    return shares, agreement(labels, detections)
 
 
 def shares_found(labels: Labels, detections: Detections, num: int) -> np.ndarray:
@@ -165,7 +165,7 @@ def shares_found(labels: Labels, detections: Detections, num: int) -> np.ndarray
     """
     assert labels.crowds is not None
     labels = Labels(*(values[~labels.crowds] for values in labels[:3]))
-    images = labels.images, detections.images, detections.images[confirmed_ones(labels, detections, num)]
+    images = labels.images, detections.images, detections.images[confirmed_ones(labels, detections)]
     boxes, seen, found = (np.bincount(own, minlength=num) for own in images)
     return np.where(boxes > 0, found / np.maximum(boxes, 1), seen == 0).astype(np.float32)
 

@@ -124,7 +124,7 @@ def boxes_in_words(statistics: Statistics) -> list[str]:
     """The boxes of each image that the finished detector is at odds with, the most suspicious first."""
     texts: list[list[str]] = [[] for _ in statistics.ids]
     names = [*statistics.class_names, None]  # the last is of class -1, none
-    for found in suspicious_boxes(statistics.labels, statistics.found, len(statistics)):
+    for found in suspicious_boxes(statistics.labels, statistics.found):
         where = " ".join(f"{value:.0f}" for value in found.box)
         label, seen = names[found.label] or "no label", names[found.seen] or "nothing"
         texts[found.image].append(f"{found.kind}: {label}, sees {seen} at {where}")

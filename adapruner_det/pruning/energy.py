@@ -103,8 +103,10 @@ class Energy:
 
     @cached_property
     def powers(self) -> dict[float, sparse.csr_matrix]:
-        """k^p, (N, N), by p."""
-        return {norm: self.redundancy.power(norm) for norm in NORMS}
+        """k^p, (N, N), by p, without the zeros that `redundancy` has."""
+        near = self.redundancy.copy()
+        near.eliminate_zeros()
+        return {norm: near.power(norm) for norm in NORMS}
 
     def response(self, s: np.ndarray, norm: float = NORM) -> np.ndarray:
         """R (N,), what each image is charged for those like it that stay."""

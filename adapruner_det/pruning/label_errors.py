@@ -10,13 +10,14 @@ find disturbed boxes is shown by CLOD (Chachula et al., "Combating Noisy Labels 
 N images, M labels and D detections, K classes; see `matching`.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from .loss_scale import expected_values
-from .matching import SAME, Detections, Labels, by_image, chances_of, iou, without_crowds
+from .matching import SAME, Detections, Labels, chances_of, iou, overlapping, places_of, without_crowds
 
 ELSEWHERE = 0.35  # IoU below which a detection is not just a rough one of the label it overlaps
 NEAR = 0.2  # below it two boxes have nothing to do with each other
@@ -45,30 +46,48 @@ class Suspicion(NamedTuple):
     nats: float
 
 
-def suspicious_boxes(labels: Labels, detections: Detections, num_images: int) -> list[Suspicion]:
-    """All boxes of N images that are suspicious, the most suspicious first.
+def suspicious_boxes(labels: Labels, detections: Detections) -> list[Suspicion]:
+    """All boxes that are suspicious, the most suspicious first.
 
     The surprise at a label that is there twice is -log of the share of its class's labels that are such.
     """
-    labels, detections = without_crowds(labels, detections, num_images)
-    chances = chances_of(labels, detections, num_images)
-    twice = np.zeros(len(labels.boxes), bool)
-    found = []
-    for image, of_labels, of_detections in by_image(labels, detections, num_images):
-        boxes, classes = labels.boxes[of_labels], labels.classes[of_labels]
-        detected, seen = detections.boxes[of_detections], detections.classes[of_detections]
-        likely = chances[of_detections]
-        for kind, label, i in disagreements(boxes, classes, detected, seen, likely):
-            box, cls = (boxes[label], classes[label]) if label >= 0 else (detected[i], -1)
-            found.append(Suspicion(image, kind, box, int(cls), int(seen[i]), float(surprise(likely[i]))))
-        one = (iou(boxes, boxes) >= TWICE) & (classes[:, None] == classes)
-        twice[of_labels] = np.tril(one, -1).any(axis=1)
+    labels, detections = without_crowds(labels, detections)
+    chances = chances_of(labels, detections)
+    found = [one for image in _images_to_look_at(labels, detections, chances) for one in _suspicions(*image)]
+    first, second, _ = overlapping(labels, labels, TWICE)
+    twice = np.unique(first[(second < first) & (labels.classes[first] == labels.classes[second])])
     of_class, twice_of_class = np.bincount(labels.classes), np.bincount(labels.classes[twice])
-    for label in map(int, np.flatnonzero(twice)):
+    for label in map(int, twice):
         cls = labels.classes[label]
         nats = float(surprise(1 - twice_of_class[cls] / of_class[cls]))
         found.append(Suspicion(int(labels.images[label]), "twice", labels.boxes[label], int(cls), -1, nats))
     return sorted((one for one in found if one.nats >= LEAST), key=lambda one: -one.nats)
+
+
+def _images_to_look_at(
+    labels: Labels, detections: Detections, chances: np.ndarray
+) -> Iterator[tuple[int, Labels, Detections, np.ndarray]]:
+    """Those with a detection sure enough to be told that no label confirms: number, labels, sure detections, chances."""
+    sure = np.flatnonzero(surprise(chances) >= LEAST)
+    detections, chances = Detections(*(values[sure] for values in detections)), chances[sure]
+    confirming, confirmed, _ = overlapping(detections, labels, SAME)
+    alone = np.ones(len(sure), bool)
+    alone[confirming[detections.classes[confirming] == labels.classes[confirmed]]] = False
+    images = np.unique(detections.images[alone])
+    for image, of_labels, of_detections in zip(
+        images, *(places_of(own.images, images) for own in (labels, detections))
+    ):
+        own = Labels(*(values[of_labels] for values in labels[:3]))
+        seen = Detections(*(values[of_detections] for values in detections))
+        yield int(image), own, seen, chances[of_detections]
+
+
+def _suspicions(image: int, labels: Labels, detections: Detections, chances: np.ndarray) -> Iterator[Suspicion]:
+    """What the detections of one image have against its labels."""
+    found = disagreements(labels.boxes, labels.classes, detections.boxes, detections.classes, chances)
+    for kind, label, i in found:
+        box, cls = (labels.boxes[label], labels.classes[label]) if label >= 0 else (detections.boxes[i], -1)
+        yield Suspicion(image, kind, box, int(cls), int(detections.classes[i]), float(surprise(chances[i])))
 
 
 def disagreements(
@@ -119,12 +138,10 @@ def overlooked(labels: Labels, detections: Detections, num_images: int) -> np.nd
     The sum, not the largest: where boxes are missing, several detections say so. Shifted boxes leave their objects
     without a label as well.
     """
-    labels, detections = without_crowds(labels, detections, num_images)
+    labels, detections = without_crowds(labels, detections)
     alone = np.ones(len(detections.boxes), bool)
-    for _, of_labels, of_detections in by_image(labels, detections, num_images):
-        overlaps = iou(detections.boxes[of_detections], labels.boxes[of_labels])
-        alone[of_detections] = overlaps.max(axis=1, initial=0) < NEAR
-    return np.bincount(detections.images, alone * surprise(chances_of(labels, detections, num_images)), num_images)
+    alone[overlapping(detections, labels, NEAR)[0]] = False
+    return np.bincount(detections.images, alone * surprise(chances_of(labels, detections)), num_images)
 
 
 def surprise(chances: np.ndarray) -> np.ndarray:

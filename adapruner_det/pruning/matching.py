@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 SAME = 0.5  # IoU from which two boxes are of one object
+_PAIRS = 2**21  # of boxes that are compared at a time
 
 
 class Labels(NamedTuple):
@@ -29,6 +30,9 @@ class Detections(NamedTuple):
     images: np.ndarray  # (D,) int, 0 to N - 1
 
 
+Boxes = Labels | Detections
+
+
 def check(labels: Labels, detections: Detections, num_images: int) -> None:
     """Raises ValueError for arrays that do not fit together, or images that are none of the N."""
     for name, values in (("labels", labels), ("detections", detections)):
@@ -43,14 +47,14 @@ def check(labels: Labels, detections: Detections, num_images: int) -> None:
             )
 
 
-def chances_of(labels: Labels, detections: Detections, num_images: int) -> np.ndarray:
+def chances_of(labels: Labels, detections: Detections) -> np.ndarray:
     """How likely each detection is right, (D,): the share that labels confirm of its class's with such a score.
 
     The share never falls as scores rise (isotonic regression).
     """
     from sklearn.isotonic import isotonic_regression  # here, as few need it
 
-    confirmed = confirmed_ones(labels, detections, num_images)
+    confirmed = confirmed_ones(labels, detections)
     chances = np.zeros(len(confirmed))
     for cls in np.unique(detections.classes):
         own = np.flatnonzero(detections.classes == cls)
@@ -61,73 +65,91 @@ def chances_of(labels: Labels, detections: Detections, num_images: int) -> np.nd
     return chances
 
 
-def confirmed_ones(labels: Labels, detections: Detections, num_images: int) -> np.ndarray:
+def confirmed_ones(labels: Labels, detections: Detections) -> np.ndarray:
     """Which detections find a label, (D,) bool. By falling score, each finds that of its class which it overlaps most.
 
     Each label is found once at most.
     """
-    confirmed = np.zeros(len(detections.boxes), bool)
-    for _, of_labels, of_detections in by_image(labels, detections, num_images):
-        overlaps = iou(detections.boxes[of_detections], labels.boxes[of_labels])
-        same = detections.classes[of_detections][:, None] == labels.classes[of_labels]
-        overlaps = np.where(same & (overlaps >= SAME), overlaps, 0)
-        by_score = np.argsort(-detections.scores[of_detections], kind="stable")
-        for i in by_score[overlaps[by_score].any(axis=1)]:
-            best = overlaps[i].argmax()
-            if overlaps[i, best] > 0:
-                confirmed[of_detections[i]] = True
-                overlaps[:, best] = 0
-    return confirmed
+    of_detections, of_labels, overlaps = overlapping(detections, labels, SAME)
+    same = np.flatnonzero(detections.classes[of_detections] == labels.classes[of_labels])
+    own, own_labels = of_detections[same], of_labels[same]
+    order = np.lexsort([own_labels, -overlaps[same], own, -detections.scores[own]])
+    confirmed, found = bytearray(len(detections.boxes)), bytearray(len(labels.boxes))
+    for detection, label in zip(own[order].tolist(), own_labels[order].tolist()):
+        if not confirmed[detection] and not found[label]:
+            confirmed[detection] = found[label] = True
+    return np.frombuffer(confirmed, bool)
 
 
-def agreement(labels: Labels, detections: Detections, num_images: int) -> np.ndarray:
+def agreement(labels: Labels, detections: Detections) -> np.ndarray:
     """IoU x score of the detection of its class that finds each label best, (M,) float32; 0 where none overlaps it."""
     best = np.zeros(len(labels.boxes), np.float32)
-    for _, of_labels, of_detections in by_image(labels, detections, num_images):
-        overlaps = iou(detections.boxes[of_detections], labels.boxes[of_labels])
-        same = detections.classes[of_detections][:, None] == labels.classes[of_labels]
-        best[of_labels] = (same * overlaps * detections.scores[of_detections][:, None]).max(axis=0, initial=0)
+    of_detections, of_labels, overlaps = overlapping(detections, labels, np.finfo(float).tiny)
+    same = detections.classes[of_detections] == labels.classes[of_labels]
+    np.maximum.at(best, of_labels, same * overlaps * detections.scores[of_detections])
     return best
 
 
-def without_crowds(labels: Labels, detections: Detections, num_images: int) -> tuple[Labels, Detections]:
+def without_crowds(labels: Labels, detections: Detections) -> tuple[Labels, Detections]:
     """The labels of single objects, and the detections that do not lie in a crowd by half."""
     if labels.crowds is None or not labels.crowds.any():
         return labels._replace(crowds=None), detections
     regions, objects = (Labels(*(values[which] for values in labels[:3])) for which in (labels.crowds, ~labels.crowds))
     outside = np.ones(len(detections.boxes), bool)
-    for _, of_regions, of_detections in by_image(regions, detections, num_images):
-        boxes = detections.boxes[of_detections]
-        shared = _shared(boxes, regions.boxes[of_regions]).max(axis=1, initial=0)
-        outside[of_detections] = shared <= _areas(boxes) / 2
+    for own, of_regions in of_one_image(detections, regions):
+        boxes = detections.boxes[own]
+        outside[own[_shared(boxes, regions.boxes[of_regions]) > _areas(boxes) / 2]] = False
     return objects, Detections(*(values[outside] for values in detections))
 
 
-def by_image(labels: Labels, detections: Detections, num_images: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """The image, and which labels and detections are its own; for images that have any."""
-    of_labels, of_detections = (_places(values.images, num_images) for values in (labels, detections))
-    for image in range(num_images):
-        if len(of_labels[image]) or len(of_detections[image]):
-            yield image, of_labels[image], of_detections[image]
+def overlapping(one: Boxes, other: Boxes, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every two of `one` and `other` in an image with an IoU of at least `least`, above 0: (P,) places in both, and IoU."""
+    found = []
+    for first, second in of_one_image(one, other):
+        overlaps = _over_union(one.boxes[first], other.boxes[second])
+        near = overlaps >= least
+        found.append((first[near], second[near], overlaps[near]))
+    first, second, overlaps = map(np.concatenate, zip(*found))
+    return first, second, overlaps
 
 
-def _places(images: np.ndarray, num_images: int) -> list[np.ndarray]:
+def of_one_image(one: Boxes, other: Boxes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The places in both of every two that are of one image, some millions at a time, in the order of `one`."""
+    order = np.argsort(other.images, kind="stable")
+    images = other.images[order]
+    starts = np.searchsorted(images, one.images)
+    numbers = np.searchsorted(images, one.images, "right") - starts
+    until = np.cumsum(numbers)
+    parts = np.searchsorted(until, np.arange(_PAIRS, numbers.sum(), _PAIRS))
+    for own in np.split(np.arange(len(numbers)), parts):
+        times = numbers[own]
+        within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+        yield np.repeat(own, times), order[np.repeat(starts[own], times) + within]
+
+
+def places_of(images: np.ndarray, asked: np.ndarray) -> list[np.ndarray]:
+    """Where each of some images, sorted, is named in (B,) numbers of images."""
     order = np.argsort(images, kind="stable")
-    return np.split(order, np.searchsorted(images[order], np.arange(1, num_images)))
+    ends = (np.searchsorted(images[order], asked, side) for side in ("left", "right"))
+    return [order[start:end] for start, end in zip(*(own.tolist() for own in ends))]
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Intersection over union of (A, 4) and (B, 4) boxes, (A, B); 0 for boxes without area."""
+    return _over_union(first[:, None], second)
+
+
+def _over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     shared = _shared(first, second)
-    union = _areas(first)[:, None] + _areas(second) - shared
+    union = _areas(first) + _areas(second) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def _shared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    low = np.maximum(first[:, None, :2], second[:, :2])
-    high = np.minimum(first[:, None, 2:], second[:, 2:])
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., 2:], second[..., 2:])
     return np.maximum(high - low, 0).astype(float).prod(axis=-1)
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] - boxes[:, :2]).astype(float).prod(axis=1)
+    return (boxes[..., 2:] - boxes[..., :2]).astype(float).prod(axis=-1)

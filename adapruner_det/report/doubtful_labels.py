@@ -34,7 +34,7 @@ def doubtful_boxes(statistics: Statistics, place: np.ndarray, classifies: bool) 
         "seen_box", "other_box": XYXY or None, the last of the label that a duplicate repeats, "chance": how likely the model is right, "doubt": nats} for each.
     """
     doubts = []
-    for image, kind, box, label, seen, nats in suspicious_boxes(statistics.labels, statistics.found, len(statistics)):
+    for image, kind, box, label, seen, nats in suspicious_boxes(statistics.labels, statistics.found):
         missing = kind == "missing"
         seen_box = box if missing else _seen_box(statistics, image, seen, box)
         doubts.append(

@@ -70,7 +70,7 @@ def fitness(statistics: Statistics, epochs: float, held_out: Sequence[HeldOut] =
         agreement, precision, recall, score = float((found.classes == labels.classes).mean()), None, None, 0.0
     else:
         assert labels.crowds is not None  # Statistics sees to it
-        confirmed = confirmed_ones(labels, found, len(statistics))
+        confirmed = confirmed_ones(labels, found)
         precision, recall, score = _best(confirmed, found.scores, max(1, int((~labels.crowds.astype(bool)).sum())))
         agreement = min(precision, recall)
     least = LEAST_YOUNG if 0 < epochs < FEW_EPOCHS else LEAST_AGREEMENT

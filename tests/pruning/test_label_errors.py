@@ -77,16 +77,16 @@ def test_chances_are_the_shares_of_a_class_and_score_that_labels_confirm():
         (0, CAT, 0.9, A), (1, CAT, 0.8, B), (2, CAT, 0.7, A), (1, CAT, 0.1, B),
         (0, DOG, 0.05, B), (0, DOG, 0.04, B),  # the second finds nothing that is not found
     )  # fmt: skip
-    np.testing.assert_allclose(chances_of(truth, found, 3), [1, 0.5, 0.5, 0, 1, 0])
+    np.testing.assert_allclose(chances_of(truth, found), [1, 0.5, 0.5, 0, 1, 0])
     found = detections(*((i, CAT, 0.5, A) for i in range(4)))  # equal scores
-    np.testing.assert_allclose(chances_of(labels((0, CAT, A)), found, 4), 0.25)
+    np.testing.assert_allclose(chances_of(labels((0, CAT, A)), found), 0.25)
 
 
 def test_suspicious_boxes_of_all_kinds():
     """Of ten cats seen at 0.9 eight are labelled so; a ninth is labelled a dog and a tenth not at all."""
     truth = labels(*((i, CAT, A) for i in range(8)), (8, DOG, A), (9, DOG, B), (9, DOG, B))
     found = detections(*((i, CAT, 0.9, A) for i in range(10)))
-    rows = [(one.image, one.kind, one.box.tolist(), *one[3:]) for one in suspicious_boxes(truth, found, 11)]
+    rows = [(one.image, one.kind, one.box.tolist(), *one[3:]) for one in suspicious_boxes(truth, found)]
     nats = pytest.approx(math.log(5))
     assert rows == [
         (8, "class", A, DOG, CAT, nats),
@@ -98,7 +98,7 @@ def test_suspicious_boxes_of_all_kinds():
 
 def test_what_is_hardly_suspicious_is_not_told():
     found = detections((0, CAT, 0.9, A), (1, CAT, 0.9, A))  # right with a chance of a half: 0.7 nats
-    assert suspicious_boxes(labels((0, CAT, A)), found, 2) == []
+    assert suspicious_boxes(labels((0, CAT, A)), found) == []
 
 
 def test_overlooked_adds_up():
@@ -113,14 +113,14 @@ def test_in_crowds_nothing_is_suspicious_or_missing():
     seen = [(i, CAT, 0.9, A) for i in range(4)]
     partly = [45, 0, 65, 10]  # in the crowd by a quarter
     found = detections(*seen, (4, CAT, 0.9, B), (4, CAT, 0.9, partly))
-    assert [one.box.tolist() for one in suspicious_boxes(truth, found, 5)] == [partly]
+    assert [one.box.tolist() for one in suspicious_boxes(truth, found)] == [partly]
     np.testing.assert_allclose(overlooked(truth, found, 5), [0, 0, 0, 0, math.log(5)])
 
 
 def test_without_labels_or_detections():
     for truth in (labels(), labels((1, CAT, A))):
         assert overlooked(truth, detections(), 3).tolist() == [0, 0, 0]
-        assert suspicious_boxes(truth, detections(), 3) == []
+        assert suspicious_boxes(truth, detections()) == []
     assert overlooked(labels(), detections((1, CAT, 0.9, A)), 3).tolist() == [0, 0, 0]  # a chance of none
 
 
