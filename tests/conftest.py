@@ -13,6 +13,8 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from adapruner_det.experiments import processes
+
 pytest_plugins = ["proxy_runs"]  # fixtures
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -107,20 +109,24 @@ def clean_catalogs():
 
 
 @pytest.fixture(scope="session")
-def run_tool():
-    """Runs one of the tools as a user would; returns its output, of train_net.py with all of log.txt, fails if it fails."""
+def run_tool(tmp_path_factory):
+    """Runs one of the tools as a user would; returns its output, of train_net.py with all of log.txt, fails if it fails.
+
+    Those that are commands of the package are forked, as comparisons do it, which saves a test the imports.
+    """
+    console = tmp_path_factory.mktemp("tools") / "console.txt"
 
     def run(tool, *arguments, expect=0, **environment):
         arguments = (*["--verbose"] * (tool == "train_net.py"), *arguments)
-        finished = subprocess.run(
-            [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert finished.returncode == expect, finished.stdout[-6000:]
-        return finished.stdout
+        command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
+        with open(console, "wb") as output:
+            if processes.COMMANDS / tool in processes.COMMANDS.iterdir() and "--num-gpus" not in arguments:
+                status = processes.call(command, output.fileno(), environment, ROOT)
+            else:
+                environment = {**os.environ, **environment}
+                status = subprocess.call(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        said = console.read_text()
+        assert status == expect, said[-6000:]
+        return said
 
     return run

@@ -12,12 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import IO
 
 import torch
 from tqdm import tqdm
 
 from ..engine.console import Progress
 from ..files import write_text
+from .processes import COMMANDS, call
 
 PLAN, DONE, CONSOLE = "run.json", "done.json", "console.txt"
 _POLL_SECONDS = 2.0
@@ -160,9 +162,7 @@ def _call(run: Run, folder: Path, environment: dict[str, str]) -> float:
             ) from error
         spent, start = _spent(folder), time.time()
         _write_plan(run, folder, spent)
-        status = subprocess.call(
-            run.command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env={**os.environ, **environment}
-        )
+        status = _status(run.command, console, environment)
     seconds = spent + time.time() - start
     if status:
         _write_plan(run, folder, seconds)
@@ -172,6 +172,14 @@ def _call(run: Run, folder: Path, environment: dict[str, str]) -> float:
             "Run the same command again to go on where this one stopped."
         )
     return seconds
+
+
+def _status(command: Sequence[str], console: IO[bytes], environment: dict[str, str]) -> int:
+    if Path(command[1]).parent == COMMANDS:
+        return call(command, console.fileno(), environment)
+    return subprocess.call(
+        command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env={**os.environ, **environment}
+    )
 
 
 def _spent(folder: Path) -> float:

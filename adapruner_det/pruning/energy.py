@@ -25,7 +25,7 @@ from .adapruner import number_to_keep
 from .class_balance import class_quotas, class_weights, image_key, rarest_class, weighted_draw
 from .label_errors import label_error_term, overlooked
 from .loss_scale import expected_values
-from .neighbors import nearest_neighbours, unit_vectors
+from .neighbors import nearest_of_all, unit_vectors
 from .objective import SELECTION_EPS
 from .statistics import Statistics
 
@@ -186,8 +186,8 @@ def nearest_of_class(classes: np.ndarray, features: np.ndarray) -> tuple[np.ndar
         own = np.flatnonzero(classes == group)
         length = min(NEIGHBOURS, len(own) - 1)
         if length and features.shape[1]:
-            near, far = nearest_neighbours(unit_vectors(features[own]), length)
-            places[own, :length], distances[own, :length] = own[near], far
+            near, far = nearest_of_all(unit_vectors(features[own]), length)
+            places[own, :length], distances[own, :length] = np.where(near < 0, -1, own[near]), far
     return places, distances
 
 
