@@ -28,6 +28,7 @@ selection sees its fewer images as often, in fewer iterations.
 import argparse
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -216,6 +217,9 @@ def main():
         print(report(experiment, args.output, injected))
     except (RunChangedError, RunFailedError, InjectedMismatchError) as problem:
         sys.exit(f"{program()}: error: {problem}")
+    except KeyboardInterrupt:
+        print(f"{program()}: stopped; the same command goes on where this one was", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -185,3 +185,17 @@ def test_overrides_behind_an_option_with_several_values_are_told_where_to_stand(
     with pytest.raises(SystemExit):
         parse("--output", "out", *option, "DATASETS.TEST", "()")
     assert re.search(f"{option[0]}: DATASETS.TEST is a config key.*--output DIR DATASETS.TEST", capsys.readouterr().err)
+
+
+def test_ctrl_c_is_no_traceback(experiment, tmp_path, monkeypatch, capsys, clean_catalogs):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(ROOT)
+    compare = import_module("adapruner_det.commands.compare")
+    monkeypatch.setattr(compare, "execute", interrupted)
+    monkeypatch.setattr("sys.argv", ["compare.py", "--experiment", str(experiment), "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        compare.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "compare.py: stopped; the same command goes on where this one was\n"
