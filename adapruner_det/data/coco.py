@@ -361,7 +361,7 @@ class _Reader:
                 raise ValueError(f"category {category_id!r} is not in the file")
             box, crowd, mask = self._object(annotation, record)
             self._ids.append(annotation_id)
-            self._image_ids.append(image_id)
+            self._image_ids.append(record["image_id"])  # the same object for all of an image
             self._boxes.extend(box)
             self._classes.append(self._category_ids[category_id])
             self._crowds.append(crowd)

@@ -24,6 +24,7 @@ _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 # What Pillow makes RGB of without loss. Its 16-bit, 32-bit and float modes would be cut off at 255.
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+_AT_A_TIME = 4096  # pictures; one that waits for its turn takes a kilobyte
 _INTEGERS = ("I", "I;16", "I;16B", "I;16L")
 
 
@@ -65,11 +66,13 @@ def copied_to(copies: SmallCopies | None) -> Iterator[None]:
 def inspect_pictures(files: Iterable[str], description: str) -> None:
     """Decodes pictures in parallel, so that `inspect_picture` knows them."""
     unknown = [file for file in files if not _is_known(file)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in tqdm(
-            pool.map(_look, unknown), description, len(unknown), unit="picture", delay=2, leave=False, disable=None
-        ):
-            pass
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(desc=description, total=len(unknown), unit="picture", delay=2, leave=False, disable=None) as bar,
+    ):
+        for start in range(0, len(unknown), _AT_A_TIME):
+            for _ in pool.map(_look, unknown[start : start + _AT_A_TIME]):
+                bar.update()
 
 
 def _is_known(file: str) -> bool:
