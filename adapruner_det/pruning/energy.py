@@ -37,6 +37,7 @@ _BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
 _SMALLEST = 1e-4  # redundancy below it is none
 _NARROWEST = 1e-6  # kernel, in cosine distance: what lies closer differs by rounding alone
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
+_LOOKED_AT = 2**16  # images whose features are held in float64 at a time
 _ROUNDING = 1e-4  # of the largest singular value: features come from bfloat16
 
 
@@ -231,7 +232,8 @@ def whitened(features: np.ndarray) -> np.ndarray:
     The features of a trained detector vary in a few directions a lot, by what the classes are, and in many others a
     little, which is what tells two pictures from two copies of one (docs/method.md). G is 128, or less: there are 8
     samples to a direction at least, as all lie at the same distance else, and no direction in which there is rounding
-    alone. Features that hardly vary are returned as they are.
+    alone. Features that hardly vary are returned as they are. Of more than 65,536 images so many, evenly spread, tell the
+    directions.
     """
     num, size = features.shape
     components = min(_COMPONENTS, size, num // _SAMPLES_A_COMPONENT)
@@ -240,5 +242,10 @@ def whitened(features: np.ndarray) -> np.ndarray:
     from sklearn.decomposition import PCA  # here, so that the mask itself needs nothing but torch
 
     pca = PCA(components, whiten=True, random_state=0)
-    white = pca.fit_transform(features.astype(np.float64))
+    if num <= _LOOKED_AT:
+        white = pca.fit_transform(features.astype(np.float64))
+    else:
+        pca.fit(features[np.linspace(0, num - 1, _LOOKED_AT).astype(int)].astype(np.float64))
+        parts = (features[start : start + _LOOKED_AT] for start in range(0, num, _LOOKED_AT))
+        white = np.concatenate([pca.transform(part.astype(np.float64)).astype(np.float32) for part in parts])
     return white[:, pca.singular_values_ > _ROUNDING * pca.singular_values_[0]].astype(np.float32)

@@ -7,6 +7,7 @@ import pytest
 from made_up import statistics
 from scipy import sparse
 
+import adapruner_det.pruning.energy as energy_module
 from adapruner_det.pruning.annealing import _marginals, exchange, minimise, rests
 from adapruner_det.pruning.class_balance import class_quotas, class_weights, image_key, weighted_draw
 from adapruner_det.pruning.energy import (
@@ -278,6 +279,17 @@ def test_whitening_scales_directions_that_vary_and_drops_rounding():
     white = whitened(features)
     assert white.shape == (400, 2) and white.std(axis=0, ddof=1) == pytest.approx([1, 1], rel=1e-3)
     assert whitened(np.ones((400, 6))).shape == (400, 6)
+
+
+def test_of_many_images_some_tell_the_directions(monkeypatch):
+    random = np.random.default_rng(0)
+    features = (random.normal(size=(1000, 4)) * [9, 3, 1, 0.3]).astype(np.float32)
+    whole = whitened(features)
+    monkeypatch.setattr(energy_module, "_LOOKED_AT", 400)
+    some = whitened(features)
+    assert some.shape == whole.shape and some.dtype == np.float32
+    assert np.abs(some.std(axis=0) - 1).max() < 0.1
+    assert min(abs(np.corrcoef(a, b)[0, 1]) for a, b in zip(some.T, whole.T)) > 0.97
 
 
 @pytest.mark.parametrize(
