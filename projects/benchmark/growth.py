@@ -119,7 +119,7 @@ def draw(table, path):
     n = table["images"]
     axes.loglog(n, 0.05 * n * np.log(n) / (n[0] * np.log(n[0])), "k:", label="N log N")
     axes.set(xlabel="images", ylabel="CPU seconds")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
