@@ -112,15 +112,17 @@ def clean_catalogs():
 def run_tool(tmp_path_factory):
     """Runs one of the tools as a user would; returns its output, of train_net.py with all of log.txt, fails if it fails.
 
-    Those that are commands of the package are forked, as comparisons do it, which saves a test the imports.
+    Those that are commands of the package are forked, as comparisons do it, which saves a test the imports. In another
+    environment, part of which libraries read when they are imported, or as several, they are processes of their own.
     """
     console = tmp_path_factory.mktemp("tools") / "console.txt"
 
     def run(tool, *arguments, expect=0, **environment):
         arguments = (*["--verbose"] * (tool == "train_net.py"), *arguments)
         command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
+        alone = "--num-gpus" in arguments or environment.keys() - {"OMP_NUM_THREADS"}
         with open(console, "wb") as output:
-            if processes.COMMANDS / tool in processes.COMMANDS.iterdir() and "--num-gpus" not in arguments:
+            if processes.COMMANDS / tool in processes.COMMANDS.iterdir() and not alone:
                 status = processes.call(command, output.fileno(), environment, ROOT)
             else:
                 environment = {**os.environ, **environment}

@@ -34,7 +34,7 @@ def call(command: Sequence[str], console: int, environment: Mapping[str, str], f
     Args:
         command: Python, the command's file, of this name in the package's `commands`, and arguments.
         console: file descriptor that its output goes to.
-        environment: on top of this process's.
+        environment: on top of this process's. What libraries read when they are imported is as in the first call.
         folder: where it runs.
     """
     module = f"{_PACKAGE}.{Path(command[1]).stem}"
