@@ -164,7 +164,7 @@ def _root_category(lists: COCOLists) -> Record | None:
 def _category_of(annotation: Any) -> Any:
     if isinstance(annotation, PlainAnnotation):
         return annotation.category_id
-    return annotation.get("category_id") if isinstance(annotation, dict) else None
+    return annotation.get("category_id") if isinstance(annotation, dict) else ""
 
 
 _PARTS = {"images": ("id",), "annotations": ("id", "image_id", "category_id")}  # ids of the entries of each list
@@ -474,20 +474,18 @@ def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Reco
         return _compressed_rle(segmentation, [record["height"], record["width"]])
     if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
         raise ValueError("segmentation is neither a list of polygons nor an RLE")
-    if not all(map(_finite, segmentation)):
-        raise ValueError("segmentation has a coordinate that is no number")
-    return _polygons(segmentation, record)
+    return _polygons(segmentation, record, are_numbers=False)
 
 
-def _polygons(segmentation: list[list[float]], record: Record) -> list[list[float]] | None:
+def _polygons(segmentation: list[list[float]], record: Record, are_numbers: bool = True) -> list[list[float]] | None:
     """Those of three points or more; None if there is no polygon at all."""
-    if not segmentation:
+    if segmentation in ([], [[]]):
         return None
     polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
     if not polygons:
-        if any(segmentation):
-            raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
-        return None
+        raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
+    if not are_numbers and not all(map(_finite, polygons)):
+        raise ValueError("segmentation has a coordinate that is no number")
     width, height = record["width"], record["height"]
     smaller = min(width, height)
     for polygon in polygons:

@@ -1,31 +1,40 @@
-"""Commands of this package as processes that are forked from one which has imported everything.
+"""Commands of this package as processes that are forked from one which has imported everything (`fork_server`).
 
-The imports take longer than many a command. Nothing else has happened in the process that is forked: no thread runs in it and
-no GPU is in use.
+The imports take longer than many a command.
 """
 
-import multiprocessing
+import json
 import os
+import socket
+import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from multiprocessing.connection import wait
-from multiprocessing.forkserver import ensure_running
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 
-import torch
+from . import fork_server
 
 COMMANDS = Path(__file__).resolve().parents[1] / "commands"
-_PACKAGE = f"{__package__.partition('.')[0]}.commands"
-_IMPORTED = (
-    *(f"{_PACKAGE}.{name}" for name in ("train_net", "score", "selection")),
-    *("sklearn.neighbors", "sklearn.decomposition", "sklearn.isotonic", "scipy.optimize"),
-)
-_context = multiprocessing.get_context("forkserver")
-_lock = threading.Lock()  # multiprocessing takes note of ended processes whenever one starts, in whatever thread
+_PACKAGE = "adapruner_det.commands"
+_lock = threading.Lock()
+_server: socket.socket | None = None  # what it is asked through
+
+
+def start(environment: Mapping[str, str]) -> None:
+    """Starts the process that forks, if it does not run, and waits for its imports; OSError if it ends before."""
+    global _server
+    with _lock:
+        if _server is not None:
+            return
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, fork_server.__file__, str(theirs.fileno())]
+        subprocess.Popen(
+            command, env={**os.environ, **environment}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+        )
+        theirs.close()
+        if not ours.recv(5):
+            raise OSError("the process that commands are forked from has not started; what it says is above")
+        _server = ours
 
 
 def call(command: Sequence[str], console: int, environment: Mapping[str, str], folder: "str | Path" = ".") -> int:
@@ -37,53 +46,29 @@ def call(command: Sequence[str], console: int, environment: Mapping[str, str], f
         environment: on top of this process's. What libraries read when they are imported is as in the first call.
         folder: where it runs.
     """
-    module = f"{_PACKAGE}.{Path(command[1]).stem}"
+    start(environment)
+    request = {
+        "module": f"{_PACKAGE}.{Path(command[1]).stem}",
+        "words": list(command[1:]),
+        "folder": os.path.abspath(folder),
+        "environment": {**os.environ, **environment},
+    }
+    ended, status = os.pipe()
+    with open(ended) as answer:
+        try:
+            _ask(json.dumps(request).encode(), [console, status])
+        finally:
+            os.close(status)
+        code = answer.read()
+    if not code:
+        raise OSError(
+            f"the process that forks commands has ended while {Path(command[1]).name} ran or should have started"
+        )
+    return int(code)
+
+
+def _ask(request: bytes, files: Sequence[int]) -> None:
+    assert _server is not None
     with _lock:
-        _start_server(environment)
-        arguments = (module, command[1:], _Descriptor(console), os.path.abspath(folder), {**os.environ, **environment})
-        process = _context.Process(target=_run, args=arguments)
-        process.start()
-    wait([process.sentinel])
-    with _lock:
-        process.join()
-    assert process.exitcode is not None
-    return process.exitcode
-
-
-class _Descriptor:
-    """A file descriptor that goes along to a process."""
-
-    def __init__(self, number: int):
-        self.number = number
-
-    def __getstate__(self) -> object:
-        return DupFd(self.number)
-
-    def __setstate__(self, copy: object) -> None:
-        self.number = copy.detach()  # type: ignore[attr-defined]
-
-
-def _start_server(environment: Mapping[str, str]) -> None:
-    """Libraries read what is set for them when they are imported."""
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        _context.set_forkserver_preload(list(_IMPORTED))
-        ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _run(module: str, words: Sequence[str], console: _Descriptor, folder: str, environment: Mapping[str, str]) -> None:
-    for stream in (1, 2):
-        os.dup2(console.number, stream)
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    if environment.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    if environment.get("PYTHONWARNINGS") == "ignore":
-        warnings.simplefilter("ignore")
-    sys.argv = list(words)
-    import_module(module).main()
+        socket.send_fds(_server, [len(request).to_bytes(8, "big")], files)
+        _server.sendall(request)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..engine.console import Progress
 from ..files import write_text
-from .processes import COMMANDS, call
+from . import processes
 
 PLAN, DONE, CONSOLE = "run.json", "done.json", "console.txt"
 _POLL_SECONDS = 2.0
@@ -162,7 +162,10 @@ def _call(run: Run, folder: Path, environment: dict[str, str]) -> float:
             ) from error
         spent, start = _spent(folder), time.time()
         _write_plan(run, folder, spent)
-        status = _status(run.command, console, environment)
+        try:
+            status = _status(run.command, console, environment)
+        except OSError as error:
+            raise RunFailedError(f"{' '.join(run.command)}: {error}. Run the same command again to go on") from error
     seconds = spent + time.time() - start
     if status:
         _write_plan(run, folder, seconds)
@@ -174,9 +177,13 @@ def _call(run: Run, folder: Path, environment: dict[str, str]) -> float:
     return seconds
 
 
+def _is_forked(command: Sequence[str]) -> bool:
+    return Path(command[1]).parent == processes.COMMANDS
+
+
 def _status(command: Sequence[str], console: IO[bytes], environment: dict[str, str]) -> int:
-    if Path(command[1]).parent == COMMANDS:
-        return call(command, console.fileno(), environment)
+    if _is_forked(command):
+        return processes.call(command, console.fileno(), environment)
     return subprocess.call(
         command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env={**os.environ, **environment}
     )

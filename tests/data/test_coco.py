@@ -68,6 +68,8 @@ def test_annotations_with_the_usual_types_are_read_as_any_others(tmp_path, conte
             {"id": 100},
             {"category_id": 8},
             {"segmentation": [[1, 2, 3]]},
+            {"segmentation": [[], []]},
+            {"segmentation": [["x", 1], [None], square]},  # what is no polygon is left out
             {"segmentation": [[1, 2, 300, 4, 5, 6]]},
         ]
     content["categories"] = [*content["categories"], {"id": 9, "name": "other"}]
