@@ -248,4 +248,5 @@ def whitened(features: np.ndarray) -> np.ndarray:
         pca.fit(features[np.linspace(0, num - 1, _LOOKED_AT).astype(int)].astype(np.float64))
         parts = (features[start : start + _LOOKED_AT] for start in range(0, num, _LOOKED_AT))
         white = np.concatenate([pca.transform(part.astype(np.float64)).astype(np.float32) for part in parts])
-    return white[:, pca.singular_values_ > _ROUNDING * pca.singular_values_[0]].astype(np.float32)
+    varies = pca.singular_values_ > _ROUNDING * pca.singular_values_[0]
+    return white[:, varies].astype(np.float32) if varies.any() else features  # those looked at may all be one
