@@ -55,7 +55,10 @@ def serve(control: socket.socket) -> "tuple[dict, int] | None":
 def _exactly(control: socket.socket, number: int) -> bytes:
     content = b""
     while len(content) < number:
-        content += control.recv(number - len(content))
+        part = control.recv(number - len(content))
+        if not part:
+            raise EOFError("who asked was gone before the request was whole")
+        content += part
     return content
 
 

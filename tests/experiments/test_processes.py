@@ -1,9 +1,10 @@
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from adapruner_det.experiments import processes
+from adapruner_det.experiments import fork_server, processes
 
 ECHO = """
 import atexit, os, random, signal, sys
@@ -100,3 +101,12 @@ def test_a_mistake_is_one_line(tmp_path):
         .read_text()
         .startswith("score.py: error: --output, --config-file, --keep-ratio needed")
     )
+
+
+def test_half_a_request_of_a_killed_comparison_ends_the_server():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.sendall(b"half")
+        ours.close()
+        with pytest.raises(EOFError):
+            fork_server._exactly(theirs, 9)
