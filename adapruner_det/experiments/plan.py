@@ -31,6 +31,7 @@ from .runs import Run
 # Added to a seed where models are trained, so that no model is judged that starts from the weights of the one that
 # chose its images.
 TRAINED_WITH = 1000
+REPLACING = ("--overwrite",)  # a selection that was written before its comparison was killed
 
 
 def plan(experiment: Experiment, output: Path, tools: Path) -> list[Run]:
@@ -97,14 +98,15 @@ class _Planner:
         tool = "selection.py" if base == RANDOM else "score.py"
         what = RANDOM if base == RANDOM else "looking at the proxy" if needs_proxy else "scoring"
         command = (tool, base, "--config-file", stage.config, *arguments, *proxy, *stage.overrides)
-        self._add(name, command, self._fingerprint(stage, what), after=(proxy_run(seed),) if needs_proxy else ())
+        after = (proxy_run(seed),) if needs_proxy else ()
+        self._add(name, command, self._fingerprint(stage, what), after=after, anew=REPLACING)
 
     def _add_cut(self, method: str, source: float, ratio: float, seed: int) -> None:
         before, name = self.runs[selection_run(method, source, seed)], selection_run(method, ratio, seed)
         whole, part = (self.output / run / "selection" for run in (before.name, name))
         command = ("selection.py", "cut", whole, "--keep-ratio", ratio, "--no-page", "--output", part)
         # What is trained on it depends on where it was cut from, which its name does not say.
-        self._add(name, command, f"{before.fingerprint} cut from {source}", after=(before.name,))
+        self._add(name, command, f"{before.fingerprint} cut from {source}", after=(before.name,), anew=REPLACING)
 
     def add_training(self, cell: Cell) -> None:
         """A model trained on everything or on a selection, and evaluated."""
@@ -143,11 +145,19 @@ class _Planner:
         identity = self._fingerprint(stage, what) + (before.fingerprint if before else "")
         self._add(name, command, identity, self._iterations(stage, images), (before.name,) if before else ())
 
-    def _add(self, name: str, command: tuple, identity: str, iterations: int = 0, after: tuple[str, ...] = ()) -> None:
-        """A run of one of the tools; each of them goes on where it stopped."""
+    def _add(
+        self,
+        name: str,
+        command: tuple,
+        identity: str,
+        iterations: int = 0,
+        after: tuple[str, ...] = (),
+        anew: tuple[str, ...] = (),
+    ) -> None:
+        """A run of one of the tools; each of them goes on where it stopped, or can start anew."""
         tool, *arguments = command
         words = (sys.executable, str(self.tools / tool), *map(str, arguments))
-        self.runs[name] = Run(name, words, identity, iterations, after)
+        self.runs[name] = Run(name, words, identity, iterations, after, anew)
 
     def _cached(self, key: Any, compute: Callable[[], Any]) -> Any:
         if key not in self._once:

@@ -43,6 +43,7 @@ class Run:
         fingerprint: of everything the result depends on besides the command (config files, data).
         iterations: training iterations, for the progress bar; 0 if it does not train.
         after: names of runs that have to be finished first; each is among those executed.
+        anew: words behind the command that let it replace what an earlier attempt left; no result depends on them.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Run:
     fingerprint: str = ""
     iterations: int = 0
     after: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
 
 
 def execute(runs: Sequence[Run], output: "str | Path", jobs: int) -> None:
@@ -163,7 +165,7 @@ def _call(run: Run, folder: Path, environment: dict[str, str]) -> float:
         spent, start = _spent(folder), time.time()
         _write_plan(run, folder, spent)
         try:
-            status = _status(run.command, console, environment)
+            status = _status((*run.command, *run.anew), console, environment)
         except OSError as error:
             raise RunFailedError(f"{' '.join(run.command)}: {error}. Run the same command again to go on") from error
     seconds = spent + time.time() - start

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, load_script
+from conftest import ROOT, load_script, write_voc_folder
 
 CLASSES = {"dark": 40, "grey": 120, "light": 210}
 
@@ -113,6 +113,21 @@ def parse(*arguments):
     """The experiment that a command line asks for."""
     compare = import_module("adapruner_det.commands.compare")
     return compare.experiment_of(compare.argument_parser().parse_args([*map(str, arguments)]))
+
+
+def test_a_comparison_killed_behind_a_written_selection_makes_it_again(tmp_path, run_tool):
+    folder = write_voc_folder(tmp_path / "data", {"trainval": [f"i{n}" for n in range(10)]})
+    output = tmp_path / "out"
+    command = ["compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods", "random", "tfdp",
+               "--output", output, "--register", f"mine=voc:{folder}:trainval"]  # fmt: skip
+    run_tool(*command)
+    finished = list(output.rglob("done.json"))
+    assert len(finished) == 3  # drawn, scored, cut
+    before = {path: (path.parent / "selection/selection.json").read_bytes() for path in finished}
+    for path in finished:
+        path.unlink()
+    run_tool(*command)
+    assert {path: (path.parent / "selection/selection.json").read_bytes() for path in finished} == before
 
 
 def test_options_given_besides_an_experiment_take_the_place_of_its_own(experiment):
