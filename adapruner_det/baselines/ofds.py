@@ -2,7 +2,7 @@
 
 Popp, Zhang, Metzen, Hein and Schott, "Object-Focused Data Selection for Dense Prediction Tasks" (2024). Each class has an
 equal budget. From the rarest class on, its objects are clustered by their features into as many clusters as its budget
-still has, and of each the object nearest to the centre brings its image along, with all objects that are in it.
+still has. Of each the object nearest to the centre brings its image along, with all objects that are in it.
 
 Left open, or otherwise here: features are the proxy's, labels are known (the paper's come from a foundation model). Where
 images with several objects leave places over, there are further rounds with the objects of images not chosen. Images
