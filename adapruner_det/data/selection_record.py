@@ -11,6 +11,7 @@ import detectron2
 import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
+from scipy import sparse
 from tabulate import tabulate
 
 from .. import __version__
@@ -150,9 +151,10 @@ def _last_columns(records: Sequence[Record], class_names: list[str]) -> dict[str
         own = [a["category_id"] for a in record.get("annotations", []) if not _is_crowd(a)]
         classes.extend(own)
         places.extend([place] * len(own))
-    counts = SparseRows.of_places(np.array(places), np.array(classes), len(records), len(class_names))
+    ones = np.ones(len(places), np.int64)
+    counts = sparse.csr_matrix((ones, (np.array(places), np.array(classes))), (len(records), len(class_names)))
     named = [*class_names, NO_BOXES]
-    return {RAREST_COLUMN: [named[i] for i in rarest_class(counts).tolist()], CLASSES_COLUMN: counts}
+    return {RAREST_COLUMN: [named[i] for i in rarest_class(counts).tolist()], CLASSES_COLUMN: SparseRows(counts)}
 
 
 def _is_crowd(annotation: Record) -> bool:
@@ -194,23 +196,20 @@ def class_counts(selection: Selection) -> dict[str, dict[str, int]]:
             raise ValueError(f"the selection's class_names {names} lack classes of its column {CLASS_COLUMN}")
         both = [np.bincount(own, minlength=len(names)).tolist() for own in (classes, classes[kept])]
         return {name: {"images": all_, "kept_images": own} for name, all_, own in zip(names, *both)}
-    counts = selection.columns.get(CLASSES_COLUMN, [None])
-    if not isinstance(counts, SparseRows):
-        if None in counts:
-            raise ValueError(f"the selection lacks the column {CLASS_COLUMN}, or values of {CLASSES_COLUMN}")
-        counts = SparseRows.of_table(np.array(counts).reshape(len(selection), -1))
-    if counts.width != len(names):
-        raise ValueError(f"the selection counts boxes of {counts.width} classes, but has {len(names)} class_names")
+    column = selection.columns.get(CLASSES_COLUMN, [None])
+    if not isinstance(column, SparseRows) and None in column:
+        raise ValueError(f"the selection lacks the column {CLASS_COLUMN}, or values of {CLASSES_COLUMN}")
+    table = column.matrix if isinstance(column, SparseRows) else np.array(column).reshape(len(selection), -1)
+    counts = sparse.csr_matrix(table)
+    if counts.shape[1] != len(names):
+        raise ValueError(f"the selection counts boxes of {counts.shape[1]} classes, but has {len(names)} class_names")
 
-    def of_classes(chosen: np.ndarray) -> tuple[list[int], list[int]]:
-        """Images and boxes of each class, and images without any, among the chosen (N,) bool."""
-        own = chosen[counts.rows]
-        images = np.bincount(counts.columns[own], minlength=len(names)).tolist()
-        boxes = np.bincount(counts.columns[own], counts.values[own], len(names)).astype(int).tolist()
-        return [*images, int((empty & chosen).sum())], [*boxes, 0]
+    def of_classes(own: sparse.csr_matrix) -> tuple[list[int], list[int]]:
+        """Images and boxes of each class, and images without any."""
+        empty = int((np.diff(own.indptr) == 0).sum())
+        return [*own.getnnz(axis=0).tolist(), empty], [*own.sum(axis=0).A1.tolist(), 0]
 
-    empty = np.diff(counts.ends, prepend=0) == 0
-    (images, boxes), (kept_images, kept_boxes) = of_classes(np.ones(len(kept), bool)), of_classes(kept)
+    (images, boxes), (kept_images, kept_boxes) = of_classes(counts), of_classes(counts[kept])
     return {
         name: {"images": images[i], "kept_images": kept_images[i], "boxes": boxes[i], "kept_boxes": kept_boxes[i]}
         for i, name in enumerate([*names, NO_BOXES])

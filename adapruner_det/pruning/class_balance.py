@@ -10,9 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy import sparse
 
-from .columns import SparseRows
-
-Counts: TypeAlias = "np.ndarray | sparse.csr_matrix | SparseRows"
+Counts: TypeAlias = "np.ndarray | sparse.csr_matrix"
 
 
 def rarest_class(counts: Counts) -> np.ndarray:
@@ -20,24 +18,13 @@ def rarest_class(counts: Counts) -> np.ndarray:
 
     K for an image without objects. Held to a ratio by it, an image counts where it is missed most.
     """
-    counts = sparse_rows(counts)
-    images = np.bincount(counts.columns, minlength=counts.width)
-    rarest = np.full(len(counts), counts.width)
+    counts = sparse.csr_matrix(counts)
+    number, width = counts.shape
+    images, there = np.bincount(counts.indices, minlength=width), np.diff(counts.indptr)
     # The class with the fewest images, then the lowest number, as one number each.
-    order = np.full(len(counts), np.iinfo(np.int64).max)
-    np.minimum.at(order, counts.rows, images[counts.columns] * counts.width + counts.columns)
-    some = np.diff(counts.ends, prepend=0) > 0
-    rarest[some] = order[some] % counts.width
-    return rarest
-
-
-def sparse_rows(counts: Counts) -> SparseRows:
-    """Counts (N, K), which have nothing below 0, without their zeros."""
-    if isinstance(counts, SparseRows):
-        return counts
-    if isinstance(counts, sparse.csr_matrix):
-        return SparseRows(counts.data, counts.indices, counts.indptr[1:], counts.shape[1])
-    return SparseRows.of_table(np.asarray(counts))
+    order = np.full(number, np.iinfo(np.int64).max)
+    np.minimum.at(order, np.repeat(np.arange(number), there), images[counts.indices] * width + counts.indices)
+    return np.where(there > 0, order % max(width, 1), width)
 
 
 def class_weights(counts: Counts, power: float) -> np.ndarray:
@@ -47,11 +34,11 @@ def class_weights(counts: Counts, power: float) -> np.ndarray:
     repeat factors go by the same share, with power 1/2 (Gupta, Dollar and Girshick 2019). Images without objects are a
     class as well.
     """
-    rows = sparse_rows(counts)
-    number = len(rows)
-    with_objects = np.count_nonzero(np.diff(rows.ends, prepend=0))
-    shares = np.append(np.bincount(rows.columns, minlength=rows.width) / number, 1 - with_objects / number)
-    return shares[rarest_class(rows)] ** -power
+    counts = sparse.csr_matrix(counts)
+    number, width = counts.shape
+    with_objects = np.count_nonzero(np.diff(counts.indptr))
+    shares = np.append(np.bincount(counts.indices, minlength=width) / number, 1 - with_objects / number)
+    return shares[rarest_class(counts)] ** -power
 
 
 def class_quotas(classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -4,69 +4,51 @@ N rows, K classes.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
+from scipy import sparse
 
 MOST = 2**31 - 1  # objects of a class in an image
+_AT_A_TIME = 4096  # rows that are made together
 
 
 class SparseRows(Sequence[list[int]]):
-    """N lists of K whole numbers of which few are not 0; each list is made when it is asked for.
+    """The rows of a sparse `matrix` (N, K) of whole numbers as lists; each is made when it is asked for."""
 
-    Attributes:
-        values, columns: what is not 0, row after row, and where in its row it stands.
-        ends: (N,) where each row ends in them.
-        width: K.
-    """
+    def __init__(self, matrix: sparse.csr_matrix):
+        self.matrix = matrix
 
-    def __init__(self, values: np.ndarray, columns: np.ndarray, ends: np.ndarray, width: int):
-        """Raises ValueError for arrays that do not make N rows."""
-        self.values, self.columns, self.ends, self.width = values, columns, ends, width
-        if any(own.dtype.kind not in "iu" or own.ndim != 1 for own in (values, columns, ends)):
+    @staticmethod
+    def of_arrays(values: np.ndarray, columns: np.ndarray, ends: np.ndarray, width: int) -> "SparseRows":
+        """Of what is not 0, row after row, its columns, and where each of N rows ends in both.
+
+        Raises ValueError for arrays that do not make N rows of counts.
+        """
+        if any(own.dtype.kind not in "iu" for own in (values, columns, ends)):
             raise ValueError("sparse rows are made of whole numbers")
-        fits = len(values) == len(columns) == (ends[-1] if len(ends) else 0) and (np.diff(ends, prepend=0) >= 0).all()
-        if not fits or (len(columns) and not 0 <= columns.min() <= columns.max() < width):
-            raise ValueError(f"sparse rows of {width} columns do not fit together")
+        matrix = sparse.csr_matrix((values, columns, np.append(0, ends)), (len(ends), width))
+        matrix.check_format()
         if len(values) and not 0 <= values.min() <= values.max() <= MOST:
             raise ValueError(f"sparse rows hold whole numbers of at least 0, at most {MOST}")
-
-    @staticmethod
-    def of_places(rows: np.ndarray, columns: np.ndarray, number: int, width: int) -> "SparseRows":
-        """How often each column is named in each of `number` rows, by (M,) rows and columns."""
-        places, times = np.unique(rows * width + columns, return_counts=True)
-        ends = np.cumsum(np.bincount(places // width, minlength=number))
-        return SparseRows(times, places % width, ends, width)
-
-    @staticmethod
-    def of_table(table: np.ndarray) -> "SparseRows":
-        """Those of an array (N, K)."""
-        rows, columns = np.nonzero(table)
-        ends = np.cumsum(np.bincount(rows, minlength=len(table)))
-        return SparseRows(table[rows, columns].astype(np.int64), columns, ends, table.shape[1])
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The row of each of the values."""
-        return np.repeat(np.arange(len(self)), np.diff(self.ends, prepend=0))
+        return SparseRows(matrix)
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return int(self.matrix.shape[0])
 
     @overload
     def __getitem__(self, place: int) -> list[int]: ...
     @overload
     def __getitem__(self, place: slice) -> list[list[int]]: ...
+
     def __getitem__(self, place: "int | slice") -> "list[int] | list[list[int]]":
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        row = range(len(self))[place]
-        own = slice(self.ends[row - 1] if row else 0, self.ends[row])
-        made = [0] * self.width
-        for column, value in zip(self.columns[own].tolist(), self.values[own].tolist()):
-            made[column] = value
-        return made
+        rows: list[list[int]] = self.matrix[place].toarray().tolist()
+        return rows if isinstance(place, slice) else rows[0]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self), _AT_A_TIME):
+            yield from self[start : start + _AT_A_TIME]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -81,8 +63,8 @@ def packed(columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
     arrays = {"names": np.array(list(columns), np.str_)}
     for place, values in enumerate(columns.values()):
         if isinstance(values, SparseRows):
-            width = np.array(values.width)
-            own = {"values": values.values, "columns": values.columns, "ends": values.ends, "width": width}
+            m = values.matrix
+            own = {"values": m.data, "columns": m.indices, "ends": m.indptr[1:], "width": np.array(m.shape[1])}
         else:
             own = _packed_column(values)
         arrays.update({f"{place}.{part}": array for part, array in own.items()})
@@ -123,7 +105,7 @@ def unpacked(arrays: Mapping[str, np.ndarray]) -> dict[str, Sequence[Any]]:
 
 def _unpacked_column(own: Mapping[str, np.ndarray]) -> Sequence[Any]:
     if "width" in own:
-        return SparseRows(own["values"], own["columns"], own["ends"], int(own["width"]))
+        return SparseRows.of_arrays(own["values"], own["columns"], own["ends"], int(own["width"]))
     if "text" in own:
         content, ends = own["text"].tobytes(), [0, *own["ends"].tolist()]
         values: list[Any] = [content[a:b].decode("utf-8", "surrogatepass") for a, b in zip(ends, ends[1:])]
