@@ -46,7 +46,7 @@ from adapruner_det.engine import load_config
 from adapruner_det.engine.checkpoint import RunCheckpointer, newest_checkpoint, noted_settings
 from adapruner_det.engine.select import solve_again
 from adapruner_det.engine.tasks import task_of
-from adapruner_det.engine.trainer import check_numbers, check_pruning
+from adapruner_det.engine.trainer import check_pruning
 from adapruner_det.pruning import Selection
 
 KILLED = -signal.SIGKILL
@@ -391,7 +391,6 @@ def load_checkpoints(folder: Path) -> None:
 def override(file: Path) -> None:
     key, _, value = file.read_text("utf-8").partition(" ")
     cfg = load_config("configs/Base-YOLOv3-Tiny-R18.yaml", [], [key, value])
-    check_numbers(cfg)
     check_pruning(cfg)
 
 

@@ -9,6 +9,9 @@ _LARGEST_SIDE = 2**15  # pixels
 # What numbers of Detectron2's may be that fail late, or not at all, if they are something else: at least, at most.
 _RANGES = {
     "SEED": (-1, 2**31 - 1),
+    "SOLVER.IMS_PER_BATCH": (1, 10**12),
+    "SOLVER.MAX_ITER": (0, 10**12),
+    "SOLVER.MAX_EPOCHS": (0, 10**12),
     "SOLVER.CHECKPOINT_PERIOD": (1, math.inf),
     "SOLVER.WEIGHT_DECAY": (0, math.inf),
     "SOLVER.MOMENTUM": (0, 1),
@@ -29,7 +32,7 @@ def check_values(cfg: CfgNode) -> None:
         value = reduce(getattr, key.split("."), cfg)
         if not least <= value <= most:
             raise ValueError(
-                f"{key} is {value}; it is at least {least}" + (f", at most {most}" if most < math.inf else "")
+                f"{key} is {value!s:.30}; it is at least {least}" + (f", at most {most}" if most < math.inf else "")
             )
     sizes, steps = cfg.INPUT.MIN_SIZE_TRAIN, cfg.SOLVER.STEPS
     if not sizes or not all(isinstance(size, int) and 0 < size <= _LARGEST_SIDE for size in sizes):
@@ -38,10 +41,3 @@ def check_values(cfg: CfgNode) -> None:
         raise ValueError(f"SOLVER.STEPS is {steps}; it has numbers of iterations, the lowest first")
     if cfg.INPUT.RANDOM_FLIP not in ("none", "horizontal", "vertical"):
         raise ValueError(f"INPUT.RANDOM_FLIP is {cfg.INPUT.RANDOM_FLIP!r}; it can be none, horizontal or vertical")
-
-
-def check_numbers(cfg: CfgNode) -> None:
-    """Raises ValueError for numbers of images or steps that cannot be meant, whatever the run is."""
-    for key, least in (("IMS_PER_BATCH", 1), ("MAX_ITER", 0), ("MAX_EPOCHS", 0)):
-        if not least <= cfg.SOLVER[key] < 10**12:
-            raise ValueError(f"SOLVER.{key} is {str(cfg.SOLVER[key])[:30]}; it is a number from {least} on")

@@ -26,7 +26,7 @@ from ..modeling.per_image import return_per_image_losses
 from ..pruning import AdaPruner, Objective
 from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
-from .config_values import check_numbers
+from .config_values import check_values
 from .console import Progress, say
 from .distributed import init_default_trainer, once_a_machine, unwrapped
 from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
@@ -57,7 +57,7 @@ class AdaPrunerTrainer(DefaultTrainer):
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())  # as Detectron2 will do
         self.pruning = cfg.ADAPRUNER.ENABLED
         self.task = task_of(cfg)
-        check_numbers(cfg)
+        check_values(cfg)
         check_dynamic(cfg)
         if self.pruning:
             check_pruning(cfg)

@@ -7,7 +7,7 @@ from detectron2 import model_zoo
 from detectron2.data import DatasetCatalog
 
 from adapruner_det.commands import options
-from adapruner_det.engine import AdaPrunerTrainer, load_config, setup
+from adapruner_det.engine import load_config, setup
 
 NOTHING = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
 
@@ -173,15 +173,12 @@ def test_a_key_without_a_value_is_refused():
         load_config(opts=["ADAPRUNER.LABEL_ERRORS", "None"])
 
 
-@pytest.mark.parametrize("key, value", [("IMS_PER_BATCH", "0"), ("MAX_ITER", "9" * 400), ("MAX_EPOCHS", "-1.0")])
-def test_numbers_that_cannot_be_meant_are_refused(key, value):
-    with pytest.raises(ValueError, match=f"SOLVER.{key} is {value[:30]}; it is a number from"):
-        AdaPrunerTrainer(load_config(opts=[f"SOLVER.{key}", value]))
-
-
 @pytest.mark.parametrize(
     "key, value, said",
     [
+        ("SOLVER.IMS_PER_BATCH", "0", "at least 1"),
+        ("SOLVER.MAX_ITER", "9" * 400, "9{30}; it is at least 0"),
+        ("SOLVER.MAX_EPOCHS", "-1.0", "at least 0"),
         ("SOLVER.CHECKPOINT_PERIOD", "0", "at least 1"),
         ("SOLVER.GAMMA", "-1.0", "at least 0"),
         ("SOLVER.MOMENTUM", "2.0", "at least 0, at most 1"),

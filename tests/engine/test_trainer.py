@@ -410,6 +410,7 @@ WEAK = {"RATIO_CONTROL": "penalty", "CLASSIFICATION_LOSS": False, "SELECTION_LOS
 
 @pytest.mark.parametrize("overrides, message", [
     ({"SOLVER.MAX_ITER": 5}, "20 images once takes 4: raise SOLVER.MAX_ITER to at least 6$"),
+    ({"SOLVER.IMS_PER_BATCH": 0}, "SOLVER.IMS_PER_BATCH is 0; it is at least 1"),
     ({"SOLVER.MAX_ITER": 0}, "SOLVER.MAX_ITER is 0: a run that prunes trains"),
     ({"SOLVER.MAX_EPOCHS": 1.4}, "raise SOLVER.MAX_EPOCHS \\(--epochs\\) to at least 1.8$"),
     ({"DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler"}, "use TrainingSampler"),
