@@ -47,13 +47,12 @@ from adapruner_det.experiments.table import collect
 from adapruner_det.files import write_text
 from adapruner_det.report.injected import InjectedErrors, InjectedMismatchError
 
-TOOLS = Path(__file__).resolve().parent
 NO_FIELD = ("experiment", "output", "jobs", "injected", "register")  # options that are no fields of Experiment
 
 
 def compare(experiment: Experiment, output: Path, jobs: int) -> str:
     """Runs the comparison, writes its files and returns its table as Markdown."""
-    execute(plan(experiment, output, TOOLS), output, jobs)
+    execute(plan(experiment, output), output, jobs)
     return report(experiment, output)
 
 
@@ -207,7 +206,7 @@ def main():
     try:
         experiment = experiment_of(args)
         injected = InjectedErrors.load(args.injected) if args.injected else None
-        runs = plan(experiment, args.output, TOOLS)
+        runs = plan(experiment, args.output)
     except (OSError, ValueError, argparse.ArgumentTypeError) as problem:
         parser.error(str(problem))
     except KeyError as problem:  # of Detectron2, for a data set that is not registered
@@ -220,7 +219,3 @@ def main():
     except KeyboardInterrupt:
         print(f"{program()}: stopped; the same command goes on where this one was", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-
-
-if __name__ == "__main__":
-    main()

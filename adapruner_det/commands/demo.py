@@ -55,7 +55,7 @@ def demo(output: Path, jobs: int) -> None:
     )
     folders = {method: output / selection_run(method, KEEP_RATIO, 0) / "selection" for method in (ADAPRUNER, RANDOM)}
     page = folders[ADAPRUNER] / "report.html"
-    runs = plan(experiment, output, compare.TOOLS)
+    runs = plan(experiment, output)
     print(f"== 2/3 pruning to {KEEP_RATIO}", flush=True)
     execute([run for run in runs if run.name == selection_run(ADAPRUNER, KEEP_RATIO, 0)], output, 1)
     print(f"   after {_minutes(start)} the page of what goes and why is there: {page}", flush=True)
@@ -71,7 +71,3 @@ def demo(output: Path, jobs: int) -> None:
 
 def _minutes(start: float) -> str:
     return f"{(time.perf_counter() - start) / 60:.1f} minutes"
-
-
-if __name__ == "__main__":
-    main()

@@ -122,7 +122,3 @@ def main() -> None:
     except (KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
         raise SystemExit(f"{program()}: error: {message}") from problem
-
-
-if __name__ == "__main__":
-    main()

@@ -26,6 +26,7 @@ from .experiment import (
     selection_run,
     training_run,
 )
+from .processes import COMMANDS
 from .runs import Run
 
 # Added to a seed where models are trained, so that no model is judged that starts from the weights of the one that
@@ -34,19 +35,16 @@ TRAINED_WITH = 1000
 REPLACING = ("--overwrite",)  # a selection that was written before its comparison was killed
 
 
-def plan(experiment: Experiment, output: Path, tools: Path) -> list[Run]:
+def plan(experiment: Experiment, output: Path) -> list[Run]:
     """All runs, each after those it needs; selections come first, as others wait for them.
 
     Reads the configs and the data they name.
-
-    Args:
-        tools: the folder with train_net.py, selection.py and score.py.
 
     Raises:
         ValueError: as `check`; and what loading the data raises.
     """
     check(experiment)
-    planner = _Planner(experiment, output, tools)
+    planner = _Planner(experiment, output)
     seeds, methods = experiment.all_seeds(), experiment.selecting_methods()
     if any(map(experiment.needs_proxy, methods)):
         for seed in seeds:
@@ -65,8 +63,8 @@ def plan(experiment: Experiment, output: Path, tools: Path) -> list[Run]:
 class _Planner:
     """Adds up the runs by name; reads each config and each data set once."""
 
-    def __init__(self, experiment: Experiment, output: Path, tools: Path):
-        self.experiment, self.output, self.tools = experiment, output, tools
+    def __init__(self, experiment: Experiment, output: Path):
+        self.experiment, self.output = experiment, output
         self.runs: dict[str, Run] = {}
         self._once: dict[Any, Any] = {}
 
@@ -154,9 +152,9 @@ class _Planner:
         after: tuple[str, ...] = (),
         anew: tuple[str, ...] = (),
     ) -> None:
-        """A run of one of the tools; each of them goes on where it stopped, or can start anew."""
-        tool, *arguments = command
-        words = (sys.executable, str(self.tools / tool), *map(str, arguments))
+        """A run of one of the commands; each of them goes on where it stopped, or can start anew."""
+        file, *arguments = command
+        words = (sys.executable, str(COMMANDS / file), *map(str, arguments))
         self.runs[name] = Run(name, words, identity, iterations, after, anew)
 
     def _cached(self, key: Any, compute: Callable[[], Any]) -> Any:

@@ -36,7 +36,7 @@ def data(monkeypatch, tmp_path, clean_catalogs):
 def runs_of(tmp_path, *methods, **options):
     """The planned runs by name; without methods, those that an experiment has by default."""
     options = {"methods": ["full", *methods], **options} if methods else options
-    runs = plan(Experiment(TRAIN, prune_config=PRUNE, **options), tmp_path, ROOT / "tools")
+    runs = plan(Experiment(TRAIN, prune_config=PRUNE, **options), tmp_path)
     order = [run.name for run in runs]
     assert len(set(order)) == len(order)
     assert all(order.index(before) < order.index(run.name) for run in runs for before in run.after)
@@ -124,7 +124,7 @@ def test_further_grids_add_seeds_budgets_and_models_to_the_ratios_they_name(tmp_
 
 
 def test_without_a_model_to_train_there_are_selections_alone(tmp_path):
-    runs = plan(Experiment(prune_config=PRUNE, variants=WARM_UP), tmp_path, ROOT / "tools")
+    runs = plan(Experiment(prune_config=PRUNE, variants=WARM_UP), tmp_path)
     assert [run.name for run in runs] == [
         selection_run(method, 0.8, 0) for method in ("random", "adapruner", "no warm-up")
     ]
