@@ -75,15 +75,12 @@ def _choices(name: str, method: Method) -> str:
 
 
 def open_proxy(args, folder) -> Proxy:
-    """The proxy in a folder, or to be; a mistake in the command or in what it names ends the program."""
-    try:
-        cfg = load_config(args.config_file, args.register, args.opts)
-        reason = args.method != PROXY and refusal(args.method, task_name(cfg), variant_of(args.method, cfg))
-        if reason:
-            raise SystemExit(reason)
-        return Proxy(cfg, args.seed, folder)
-    except (AssertionError, OSError, ValueError) as problem:  # yacs asserts that a file or key exists
-        raise SystemExit(f"{program()}: error: {problem}") from problem
+    """The proxy in a folder, or to be; ends the program if it cannot serve the method."""
+    cfg = load_config(args.config_file, args.register, args.opts)
+    reason = args.method != PROXY and refusal(args.method, task_name(cfg), variant_of(args.method, cfg))
+    if reason:
+        raise SystemExit(reason)
+    return Proxy(cfg, args.seed, folder)
 
 
 def score(args):
@@ -168,6 +165,7 @@ def main() -> None:
     except Stopped as stopped:
         stopped.tell(program(), sys.argv)
         raise
+    # yacs asserts that a file or key exists
     except (AssertionError, FloatingPointError, ImportError, KeyError, OSError, ValueError) as problem:
         message = problem.args[0] if isinstance(problem, KeyError) else problem
         raise SystemExit(f"{program()}: error: {message}") from problem

@@ -47,9 +47,7 @@ def run(args: argparse.Namespace) -> None:
         going_on = [] if args.resume or args.eval_only else ["--resume"]
         stopped.tell(program(), [again[0], *going_on, *again[1:]])
         raise
-    except UserError as error:
-        raise SystemExit(f"{program()}: error: {error}") from error
-    except FloatingPointError as error:  # the losses, once the model has diverged
+    except (UserError, FloatingPointError) as error:  # the latter of losses, once the model has diverged
         raise SystemExit(f"{program()}: error: {error}") from error
     except RuntimeError as error:
         if not is_of_lost_process(error):
