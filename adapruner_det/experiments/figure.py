@@ -1,13 +1,12 @@
 """The picture of a comparison: the main metric against the share of images that stays."""
 
-import io
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..files import write_bytes
+from ..report.pictures import save_png
 from .experiment import ADAPRUNER, ANY_BUDGET, FULL, RANDOM
 from .table import metrics_of
 
@@ -22,9 +21,7 @@ ENTRY, LETTER, SAMPLE = 0.22, 0.085, 0.75  # of the legend, inches: height, widt
 
 def save_figure(frame: pd.DataFrame, path: "str | Path") -> None:
     """Writes `figure_of(frame)` as a PNG, whole or not at all."""
-    picture = io.BytesIO()
-    figure_of(frame).savefig(picture, format="png", dpi=150)
-    write_bytes(path, picture.getvalue())
+    save_png(figure_of(frame), path, dpi=150)
 
 
 def figure_of(frame: pd.DataFrame) -> Figure:

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from ..data.validation import Problem
 from ..files import new_folder
+from ..pruning.neighbors import nearest_neighbours, unit_vectors
 from .gallery import boxes_of, columns, pictures, write_page
 from .near_copies import Pair, describe, leaks, most_alike, save_pairs
 from .page_facts import SIZES, in_the_plane
@@ -118,16 +119,12 @@ class Looked:
         """Pairs that are no near-copies and most alike to a pretrained network, for a person to judge."""
         if features is None or len(features) < 2:
             return []
-        units = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
         single = np.flatnonzero(self.reasons == REASONS.index(SINGLE))
-        best: dict[tuple[int, int], float] = {}
-        for start in range(0, len(single), 1024):
-            own = single[start : start + 1024]
-            cosines = units[own] @ units.T
-            cosines[np.arange(len(own)), own] = -1
-            for i, j in zip(own.tolist(), cosines.argmax(axis=1).tolist()):
-                best[min(i, j), max(i, j)] = float(units[i] @ units[j])
-        return [list(pair) for pair in sorted(best, key=lambda pair: -best[pair])[: _SHOWN // 2]]
+        if not len(single):
+            return []
+        nearest, distances = nearest_neighbours(unit_vectors(features), 1, images=single)
+        pairs = {(min(i, j), max(i, j)): d for i, j, d in zip(single.tolist(), nearest[:, 0].tolist(), distances[:, 0])}
+        return [list(pair) for pair in sorted(pairs, key=lambda pair: pairs[pair])[: _SHOWN // 2]]
 
     def points(self, features: "np.ndarray | None") -> list[list]:
         """[place, x, y] of a sample on a map."""

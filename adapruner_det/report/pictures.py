@@ -1,19 +1,21 @@
 """A picture of a selection: which images went, and which stayed."""
 
+import io
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.patheffects as patheffects
-import numpy as np
 from detectron2.structures import BoxMode
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from ..files import write_bytes
+from .thumbnails import ReadImage
+
 ScoredImage = tuple[dict[str, Any], float]
-ReadImage = Callable[[dict[str, Any]], np.ndarray]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without black
 CLASS_COLOURS = "#56B4E9 #E69F00 #009E73 #F0E442 #D55E00 #CC79A7 #0072B2".split()
@@ -124,14 +126,17 @@ def _shorten(image_id: str) -> str:
     return image_id[:7] + "…" + image_id[8 - CAPTION_CHARS :]
 
 
-def save_png(figure: Figure, path: str) -> None:
+def save_png(figure: Figure, path: "str | Path", dpi: float = DPI) -> None:
     """Writes a figure of at most `MAX_BYTES`, whole or not at all; lowers the resolution if need be."""
-    partial = path + ".partial"
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    dpi: float = DPI
-    figure.savefig(partial, format="png", dpi=dpi)
-    while os.path.getsize(partial) > MAX_BYTES:
+    content = _png(figure, dpi)
+    while len(content) > MAX_BYTES:
         # Bytes grow with the pixels, a little slower than dpi squared
-        dpi *= 0.95 * math.sqrt(MAX_BYTES / os.path.getsize(partial))
-        figure.savefig(partial, format="png", dpi=dpi)
-    os.replace(partial, path)
+        dpi *= 0.95 * math.sqrt(MAX_BYTES / len(content))
+        content = _png(figure, dpi)
+    write_bytes(path, content)
+
+
+def _png(figure: Figure, dpi: float) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=dpi)
+    return picture.getvalue()
