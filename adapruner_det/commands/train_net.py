@@ -1,6 +1,7 @@
 """Prunes, trains and evaluates detectors and classifiers: `--help` shows the options."""
 
 import argparse
+import multiprocessing
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,10 @@ def main(command: str = "train_net.py") -> None:
 
 
 def main_of_each_process(args: argparse.Namespace) -> None:
+    """Loaders start their workers as in a run of one process; one that is spawned itself would spawn them."""
     from adapruner_det.engine.distributed import leave_process_groups
 
+    multiprocessing.set_start_method(None, force=True)
     run(args)
     leave_process_groups()
 

@@ -1,6 +1,7 @@
 """Two processes prune as one does, by the command a user would type."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -117,6 +118,11 @@ def test_two_processes_resume_and_evaluate(both, voc, run_tool):
     assert json.loads(evaluated.read_text())["bbox"] == pytest.approx(by_two, nan_ok=True)
 
 
+def in_two_processes(work, folder):
+    """Forked, since importing torch and Detectron2 anew takes most of a spawned process's time."""
+    torch.multiprocessing.start_processes(work, (folder,), nprocs=2, start_method="fork")
+
+
 def _synchronised(rank, folder):
     """What one of two processes has after it, of other statistics before; and what is left of its groups."""
     store = f"file://{folder}/store"
@@ -137,7 +143,7 @@ def _synchronised(rank, folder):
 
 
 def test_running_statistics_become_those_of_the_main_process_and_no_group_is_left(tmp_path):
-    torch.multiprocessing.spawn(_synchronised, (tmp_path,), nprocs=2)
+    in_two_processes(_synchronised, tmp_path)
     assert [(tmp_path / rank).read_text() for rank in "01"] == [str([2.0, 2.0, 2.0, 10.0, None, None])] * 2
 
 
@@ -155,7 +161,7 @@ def _waited(rank, folder):
 
 
 def test_the_others_wait_for_the_main_process_as_long_as_it_writes(tmp_path):
-    torch.multiprocessing.spawn(_waited, (tmp_path,), nprocs=2)
+    in_two_processes(_waited, tmp_path)
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["written"] * 2
 
 
@@ -176,7 +182,7 @@ def _left_alone(rank, folder):
 
 
 def test_a_process_that_is_lost_ends_the_others_with_one_line(tmp_path):
-    torch.multiprocessing.spawn(_left_alone, (tmp_path,), nprocs=2)
+    in_two_processes(_left_alone, tmp_path)
     said = (tmp_path / "said").read_text()
     assert "another process of this run is gone" in said and said.endswith("--resume")
 
@@ -193,12 +199,13 @@ def test_other_errors_are_not_taken_for_a_lost_process(monkeypatch, error, ends)
         tool.run(Namespace(resume=False, eval_only=False))
 
 
-def test_each_process_of_train_net_leaves_its_groups_when_it_is_done(monkeypatch):
+def test_each_process_of_train_net_forks_workers_and_leaves_its_groups_when_it_is_done(monkeypatch):
     tool, calls = import_module("adapruner_det.commands.train_net"), []
-    monkeypatch.setattr(tool, "run", calls.append)
+    monkeypatch.setattr(tool, "run", lambda args: calls.extend([args, multiprocessing.get_start_method()]))
     monkeypatch.setattr("adapruner_det.engine.distributed.leave_process_groups", lambda: calls.append("left"))
+    multiprocessing.set_start_method("spawn", force=True)  # as a process finds it that is spawned itself
     tool.main_of_each_process("args")
-    assert calls == ["args", "left"]
+    assert calls == ["args", multiprocessing.get_all_start_methods()[0], "left"]
 
 
 def test_different_masks_are_refused(monkeypatch):
