@@ -46,8 +46,7 @@ def read_until(process, words):
     "signum, whole_group, options, workers",
     [
         (signal.SIGTERM, True, (), 2),  # as Slurm: workers of the data loader get it, too
-        (signal.SIGINT, False, (), 0),
-        (signal.SIGTERM, False, ("--num-gpus", "2"), 0),
+        (signal.SIGINT, False, ("--num-gpus", "2"), 0),  # passed on to both processes
     ],
 )
 def test_a_signal_ends_a_run_when_the_step_is_saved_and_says_how_to_go_on(
