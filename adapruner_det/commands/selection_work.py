@@ -12,7 +12,7 @@ from adapruner_det.baselines.registry import METHODS, RANDOM
 from adapruner_det.data.corrections import correct
 from adapruner_det.data.export import export_selection, register_sources
 from adapruner_det.data.formats import FORMATS
-from adapruner_det.data.pruned_datasets import split_records
+from adapruner_det.data.pruned_datasets import records_of
 from adapruner_det.data.registration import register_from_spec
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import CLASS_COLUMN, cut_as_made, make_selection, summary
@@ -20,7 +20,6 @@ from adapruner_det.engine import load_config
 from adapruner_det.engine.select import is_solved, solve_again
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.pruning import Selection
-from adapruner_det.pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
 from adapruner_det.report.comparison import write_comparison
 from adapruner_det.report.injected import InjectedErrors, injected_report
 from adapruner_det.report.page import write_report
@@ -158,24 +157,10 @@ def report(args):
         print(write_report(args.folder, records, read_image, args.results, others))
 
 
-def reasons_of(selection):
-    """(data set, id) -> why the image goes or stays, in a few words; nothing for methods that do not tell."""
-    keys = list(zip(selection.datasets, selection.ids))
-    if REASON_COLUMN not in selection.columns:
-        return dict.fromkeys(keys, "")
-    columns = zip(selection.columns[REASON_COLUMN], selection.columns[SIMILAR_TO_COLUMN])
-    return dict(zip(keys, (f"like {like}" if like else reason or "" for reason, like in columns)))
-
-
 def pictures(args):
     selection, by_name, _, read_image = _data_of(args.folder, args.config_file, args.register, args.opts)
-    kept, pruned = split_records(selection, by_name)
+    records = records_of(selection, list(chain.from_iterable(by_name.values())))
     class_names = MetadataCatalog.get(selection.datasets[0]).thing_classes
-    reasons = reasons_of(selection)
-    kept, pruned = (
-        [({**d, "reason": reasons[d["dataset_name"], str(d["image_id"])]}, score) for d, score in part]
-        for part in (kept, pruned)
-    )
     sheet = Path(args.folder) / "images.png"
-    save_selection_sheet(str(sheet), kept, pruned, class_names, read_image)
+    save_selection_sheet(sheet, selection, records, class_names, read_image)
     print(sheet)

@@ -64,7 +64,7 @@ def correct(selection: Selection, path: "str | Path | None") -> Selection:
     Raises:
         FileNotFoundError, ValueError: see `read_corrections`; images that are not in the selection.
     """
-    keys = list(zip(selection.datasets, selection.ids))
+    keys = selection.keys
     words = selection.columns.get(CORRECTED_COLUMN, [""] * len(keys))
     chosen = {key: word == "keep" for key, word in zip(keys, words) if word}
     known = set(keys)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -78,20 +78,17 @@ def filter_records(selection: Selection, dataset_name: str, records: Sequence[Re
     return chosen_records(records, [str(record["image_id"]) in kept for record in records])
 
 
-def split_records(
-    selection: Selection, by_name: Mapping[str, Sequence[Record]]
-) -> tuple[list[tuple[Record, float]], list[tuple[Record, float]]]:
-    """(kept, pruned): each record that has a score, with it; checks that the selection fits."""
-    kept: list[tuple[Record, float]] = []
-    pruned: list[tuple[Record, float]] = []
-    records: dict[tuple[str, str], Record] = {}
-    for name, own in by_name.items():
-        check_fits(selection, name, own)
-        records.update({(name, str(record["image_id"])): record for record in own})
-    for dataset, image_id, score, keep in zip(selection.datasets, selection.ids, selection.scores, selection.kept):
-        if score is not None:
-            (kept if keep else pruned).append((records[dataset, image_id], score))
-    return kept, pruned
+def key_of(record: Record) -> tuple[str, str]:
+    """(data set, id), as in `Selection.keys`."""
+    return record["dataset_name"], str(record["image_id"])
+
+
+def records_of(selection: Selection, records: Sequence[Record]) -> list[Record]:
+    """The record of each image of the selection, in its order, after checking that it fits."""
+    for name in selection.dataset_names():
+        check_fits(selection, name, [record for record in records if record["dataset_name"] == name])
+    by_key = {key_of(record): record for record in records}
+    return [by_key[key] for key in selection.keys]
 
 
 def apply_selection(folder: str, by_name: dict[str, Sequence[Record]]) -> dict[str, Sequence[Record]]:

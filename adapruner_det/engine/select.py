@@ -135,8 +135,8 @@ def _changed(pairs: Sequence[str]) -> dict[str, float]:
 
 def _num_others(selection: Selection, statistics: Statistics, folder: "str | Path") -> int:
     """How many images stand behind those of the statistics in the selection, because they did not compete."""
-    competing = [key for *key, score in zip(selection.datasets, selection.ids, selection.scores) if score is not None]
-    if competing != list(map(list, zip(statistics.datasets, statistics.ids))):
+    competing = [key for key, score in zip(selection.keys, selection.scores) if score is not None]
+    if competing != list(zip(statistics.datasets, statistics.ids)):
         raise ValueError(
             f"the statistics in {folder} are of {len(statistics)} images, its selection chose among {len(competing)}, "
             "and they are not the same: one of the two files is from elsewhere"

@@ -105,7 +105,7 @@ def _times_pruned(selection: Selection, injected: InjectedErrors) -> dict[str, f
 
 def kept_of(selection: Selection, known: Statistics) -> dict[str, float]:
     """The share that stays of the boxes of the rarest class, of the smallest boxes and of images without boxes."""
-    stays = dict(zip(zip(selection.datasets, selection.ids), selection.kept))
+    stays = dict(zip(selection.keys, selection.kept))
     kept = np.array([stays[image] for image in zip(known.datasets, known.ids)])
     counts, labels = known.counts, known.labels
     totals = np.bincount(counts.indices, counts.data, counts.shape[1])
@@ -123,10 +123,7 @@ def kept_of(selection: Selection, known: Statistics) -> dict[str, float]:
 
 def in_common(selection: Selection, other: Selection) -> float:
     """Share of the images that `selection` keeps that `other` keeps too."""
-    kept, others = (
-        {(dataset, sample) for dataset, sample, stays in zip(one.datasets, one.ids, one.kept) if stays}
-        for one in (selection, other)
-    )
+    kept, others = ({key for key, stays in zip(one.keys, one.kept) if stays} for one in (selection, other))
     return len(kept & others) / len(kept)
 
 

@@ -58,7 +58,7 @@ class Selection:
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"a selection needs one value a sample in every column: {lengths}")
-        times = Counter(zip(self.datasets, self.ids))
+        times = Counter(self.keys)
         if len(times) != len(self.ids):
             twice = [key for key, count in times.most_common(5) if count > 1]
             raise ValueError(f"ids that occur more than once in a data set: {twice}")
@@ -75,19 +75,24 @@ class Selection:
         verdicts = [k for k, score in zip(self.kept, self.scores) if score is not None]
         return sum(verdicts) / len(verdicts)
 
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """(data set, id) of each sample."""
+        return list(zip(self.datasets, self.ids))
+
     def dataset_names(self) -> list[str]:
         """The data sets covered, in the order of their first sample."""
         return list(dict.fromkeys(self.datasets))
 
     def column_of(self, dataset: str, name: str) -> dict[str, Any]:
         """Values of column `name` by sample id, for one data set."""
-        return {i: v for d, i, v in zip(self.datasets, self.ids, self.columns[name]) if d == dataset}
+        return {i: v for (d, i), v in zip(self.keys, self.columns[name]) if d == dataset}
 
     def known_ids(self, dataset: str) -> set[str]:
-        return {i for d, i in zip(self.datasets, self.ids) if d == dataset}
+        return {i for d, i in self.keys if d == dataset}
 
     def kept_ids(self, dataset: str) -> set[str]:
-        return {i for d, i, k in zip(self.datasets, self.ids, self.kept) if d == dataset and k}
+        return {i for (d, i), k in zip(self.keys, self.kept) if d == dataset and k}
 
     def cut(self, keep_ratio: float, balance_by: str | None = None) -> "Selection":
         """The same scores cut at another ratio: the highest round(keep_ratio * N), at least one, are kept.

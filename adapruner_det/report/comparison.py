@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from ..data.pruned_datasets import key_of
 from ..files import new_folder
 from ..pruning import Selection
 from ..pruning.decision import REASON_COLUMN
@@ -35,13 +36,13 @@ def write_comparison(
     """
     folder = Path(folder)
     first, second = Selection.load(folder), Selection.load(other)
-    places = [{key: i for i, key in enumerate(zip(own.datasets, own.ids))} for own in (first, second)]
-    common = [record for record in records if all(_key(record) in own for own in places)]
+    places = [{key: i for i, key in enumerate(own.keys)} for own in (first, second)]
+    common = [record for record in records if all(key_of(record) in own for own in places)]
     if not common:
         raise ValueError(
             f"{folder} and {other} have no image in common: they are of {first.datasets[0]}, {second.datasets[0]}"
         )
-    found = Compared(*(_Side(own, [at[_key(r)] for r in common]) for own, at in zip((first, second), places)))
+    found = Compared(*(_Side(own, [at[key_of(r)] for r in common]) for own, at in zip((first, second), places)))
     sections = found.sections()
     with new_folder(folder / THUMBNAILS) as beside:
         needed = {i for own in sections.values() for i in own}
@@ -56,10 +57,6 @@ def write_comparison(
     return write_page(
         folder / PAGE, "compared.html", data, found=found, names=names, left_out=left_out, unreadable=unreadable
     )
-
-
-def _key(record: dict) -> tuple[str, str]:
-    return record["dataset_name"], str(record["image_id"])
 
 
 class _Side:

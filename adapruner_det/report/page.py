@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from ..data.corrections import CORRECTED_COLUMN
-from ..data.pruned_datasets import check_fits
+from ..data.pruned_datasets import key_of, records_of
 from ..data.registration import specs_in_use
 from ..files import new_folder
 from ..pruning import Selection, decision
@@ -114,12 +114,8 @@ class _Page:
     copies: Collection[int] = ()
 
     def __init__(self, folder: Path, selection: Selection, records: Sequence[dict]):
-        for name in selection.dataset_names():
-            check_fits(selection, name, [record for record in records if record["dataset_name"] == name])
-        self.folder, self.selection = folder, selection
-        self.keys = list(zip(selection.datasets, selection.ids))
-        by_key = {(record["dataset_name"], str(record["image_id"])): record for record in records}
-        self.records = [by_key[key] for key in self.keys]
+        self.folder, self.selection, self.keys = folder, selection, selection.keys
+        self.records = records_of(selection, records)
         self.kept = np.array(selection.kept, bool)
         self.losses = self.column("final_loss", "mean_loss")
         self.class_names = selection.provenance["class_names"]
@@ -143,9 +139,8 @@ class _Page:
     def list_leaks(self, others: Sequence[dict], found: Sequence[Pair], records: Sequence[dict]) -> None:
         """Takes over pairs of places in [*records, *others], and writes a list of them."""
         at = {key: i for i, key in enumerate(self.keys)}
-        everything, leaking = [*self.records, *others], (records[pair.second] for pair in found)
-        places = [at[record["dataset_name"], str(record["image_id"])] for record in leaking]
-        self.leaks = [pair._replace(second=place) for pair, place in zip(found, places)]
+        everything = [*self.records, *others]
+        self.leaks = [pair._replace(second=at[key_of(records[pair.second])]) for pair in found]
         self.leaked = [everything[pair.first] for pair in self.leaks]
         save_pairs(self.folder / LEAKS, self.leaks, everything)
 

@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..files import write_bytes
+from ..pruning import Selection
+from ..pruning.decision import REASON_COLUMN, SIMILAR_TO_COLUMN
 from .thumbnails import ReadImage
-
-ScoredImage = tuple[dict[str, Any], float]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without black
 CLASS_COLOURS = "#56B4E9 #E69F00 #009E73 #F0E442 #D55E00 #CC79A7 #0072B2".split()
@@ -26,45 +26,45 @@ MAX_BYTES = 1_500_000
 DPI = 120
 # Inches on the sheet
 CELL, CAPTION, TITLE = 1.9, 0.6, 0.5
+COLUMNS = 6
 MIN_WIDTH = 5.0  # what a title needs
 CAPTION_CHARS = 24
 
 
 def save_selection_sheet(
-    path: str,
-    kept: Sequence[ScoredImage],
-    pruned: Sequence[ScoredImage],
+    path: "str | Path",
+    selection: Selection,
+    records: Sequence[dict[str, Any]],
     class_names: Sequence[str],
     read_image: ReadImage,
-    columns: int = 6,
 ) -> None:
     """Writes one PNG with the images pruned first and the images kept most firmly.
 
-    Both lists may be complete: each block is sorted by score and shows its first `MAX_IMAGES` images,
-    and its title says how many there are. Ground-truth boxes are drawn with their class; an image's
-    own class stands below it.
+    Each block is sorted by score and shows its first `MAX_IMAGES` images, and its title says how many
+    there are. Ground-truth boxes are drawn with their class; an image's own class stands below it, and
+    why it goes or stays. Images that did not compete are in no block.
 
     Args:
         path: of the PNG, at most `MAX_BYTES` long; written atomically.
-        kept: (dataset dict, score) of the images that were kept. Why an image goes or stays, in the
-            dict's `reason`, stands below it.
-        pruned: the same of those that were pruned.
+        records: dataset dicts of the images of the selection, in its order.
         class_names: indexed by `category_id`, of the annotations or of a classification image.
         read_image: from a dataset dict to its (H, W, 3) uint8 RGB pixels.
-        columns: thumbnails in a row.
 
     Raises:
-        ValueError: both lists are empty, or an annotation's class has no name.
+        ValueError: no image competed, or an annotation's class has no name.
         FileNotFoundError: an image is not there.
     """
-    if not kept and not pruned:
+    scores, reasons = selection.scores, _reasons(selection)
+    competed = ((score, selection.ids[i], i) for i, score in enumerate(scores) if score is not None)
+    order = [i for *_, i in sorted(competed)]
+    if not order:
         raise ValueError(f"{path}: neither kept nor pruned images were given to draw")
     blocks = [
-        ("Pruned (lowest scores first)", PRUNED_COLOUR, sorted(pruned, key=_by_score)),
-        ("Kept (highest scores first)", KEPT_COLOUR, sorted(kept, key=_by_score, reverse=True)),
+        ("Pruned (lowest scores first)", PRUNED_COLOUR, [i for i in order if not selection.kept[i]]),
+        ("Kept (highest scores first)", KEPT_COLOUR, [i for i in order[::-1] if selection.kept[i]]),
     ]
     blocks = [block for block in blocks if block[2]]
-    columns = min(columns, max(len(images) for *_, images in blocks))
+    columns = min(COLUMNS, max(len(images) for *_, images in blocks))
     rows = [math.ceil(min(len(images), MAX_IMAGES) / columns) for *_, images in blocks]
     heights = [TITLE + (CELL + CAPTION) * number for number in rows]
     figure = Figure(figsize=(max(columns * CELL, MIN_WIDTH), sum(heights)), layout="constrained")
@@ -74,21 +74,26 @@ def save_selection_sheet(
         axes = subfigure.subplots(number, columns, squeeze=False)
         for ax in axes.flat[min(len(images), MAX_IMAGES) :]:
             ax.remove()
-        for ax, (record, score) in zip(axes.flat, images[:MAX_IMAGES]):
-            _draw_image(ax, record, score, class_names, read_image)
+        for ax, i in zip(axes.flat, images[:MAX_IMAGES]):
+            _draw_image(ax, records[i], f"{scores[i]:+.3f}", reasons[i], class_names, read_image)
     save_png(figure, path)
 
 
-def _by_score(image: ScoredImage) -> tuple[float, str]:
-    return image[1], str(image[0]["image_id"])
+def _reasons(selection: Selection) -> list[str]:
+    if REASON_COLUMN not in selection.columns:
+        return [""] * len(selection)
+    told = zip(selection.columns[REASON_COLUMN], selection.columns[SIMILAR_TO_COLUMN])
+    return [f"like {like}" if like else reason or "" for reason, like in told]
 
 
-def _count(images: Sequence[ScoredImage]) -> str:
+def _count(images: Sequence[int]) -> str:
     count = f"{len(images):,} image" + ("s" if len(images) != 1 else "")
     return f"{MAX_IMAGES} of {count}" if len(images) > MAX_IMAGES else count
 
 
-def _draw_image(ax, record: dict[str, Any], score: float, class_names: Sequence[str], read_image: ReadImage) -> None:
+def _draw_image(
+    ax, record: dict[str, Any], score: str, reason: str, class_names: Sequence[str], read_image: ReadImage
+) -> None:
     """Draws a thumbnail with its boxes and, below, its id, class, score and reason."""
     image = Image.fromarray(read_image(record))
     width, height = image.size
@@ -97,7 +102,7 @@ def _draw_image(ax, record: dict[str, Any], score: float, class_names: Sequence[
     ax.imshow(image, extent=(0, width, height, 0))
     ax.set(xticks=[], yticks=[], frame_on=False, anchor="S")
     own_class = f"{class_names[record['category_id']]} " if "category_id" in record else ""
-    lines = [_shorten(str(record["image_id"])), f"{own_class}{score:+.3f}", record.get("reason", "")]
+    lines = [_shorten(str(record["image_id"])), f"{own_class}{score}", reason]
     ax.set_xlabel("\n".join(lines).rstrip(), fontsize=8, labelpad=3, parse_math=False)
     for annotation in record.get("annotations", []):
         number = annotation["category_id"]

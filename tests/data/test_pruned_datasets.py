@@ -10,8 +10,8 @@ from adapruner_det.data.pruned_datasets import (
     apply_selection,
     check_fits,
     pruned_name,
+    records_of,
     register_pruned_dataset,
-    split_records,
 )
 from adapruner_det.data.records import checked_records
 from adapruner_det.data.selection_lists import write_selection
@@ -131,10 +131,11 @@ def test_classes_are_counted_before_and_after_and_also_after_a_cut(folder, tmp_p
     assert "white" in text and "(no boxes)" in text
 
 
-def test_split_records_pairs_each_image_with_its_score(folder):
-    kept, pruned = split_records(select(), {"whole": load_dataset("whole")})
-    assert [(r["image_id"], score) for r, score in pruned] == [("a", float(ord("a")))]
-    assert ids_of(record for record, _ in kept) == ["b", "c", "d"]
+def test_records_are_those_of_the_selection_in_its_order(folder):
+    records = load_dataset("whole")
+    assert ids_of(records_of(select(), records[::-1])) == select().ids == ["a", "b", "c", "d"]
+    with pytest.raises(SelectionMismatchError, match="in the selection but not in the data"):
+        records_of(select(), records[1:])
 
 
 def test_a_selection_replaces_a_selection_and_nothing_else(folder, tmp_path):
