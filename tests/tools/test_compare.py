@@ -104,8 +104,8 @@ def test_selections_alone_and_what_they_do_with_injected_defects(tmp_path, run_t
 
     (tmp_path / "other.json").write_text('{"near_duplicate_of": {"x": "y"}, "wrong_label": {}}')
     out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
-                   "random", "--injected", tmp_path / "other.json", "--output", tmp_path / "more", "--register",
-                   f"demo_trainval=voc:{folder}:trainval", expect=1)  # fmt: skip
+                   "random", "--seeds", "0", "1", "--injected", tmp_path / "other.json", "--output", output,
+                   "DATASETS.REGISTER", f"('demo_trainval=voc:{folder}:trainval',)", expect=1)  # fmt: skip
     assert "compare.py: error: 2 injected images are not in the selection" in out and "Traceback" not in out
 
 
