@@ -29,6 +29,8 @@ _THINNEST = 1e-5  # pixels, as `detection_utils.filter_empty_instances` has it
 class QuickMapper(DatasetMapper):
     """Gives what Detectron2's mapper gives, to the bit, in less time; with small copies, in a fraction of it.
 
+    The pixels of copies are those that `small_copies` has: in pruning runs not to the bit.
+
     Detectron2 copies a record deeply, transforms its boxes one by one, and makes BGR of RGB by turning an axis around,
     which Pillow then copies byte by byte to resize it. Here records are not copied unless they have masks or keypoints,
     the boxes of an image are one array, and the bytes are put in a row before resizing and behind a crop.

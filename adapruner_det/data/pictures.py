@@ -18,10 +18,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .small_copies import SmallCopies
+from .small_copies import SIDEWAYS, SmallCopies, orientation_of
 
-_EXIF_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
 # What Pillow makes RGB of without loss. Its 16-bit, 32-bit and float modes would be cut off at 255.
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _AT_A_TIME = 4096  # pictures; one that waits for its turn takes a kilobyte
@@ -42,7 +40,7 @@ class Picture(NamedTuple):
             return None
         # Nobody knows which of the two the boxes were drawn on.
         fault = f"size is {stated[0]} x {stated[1]}, but {whose} is {self.width} x {self.height}"
-        if self.orientation in _SIDEWAYS and stated == (self.height, self.width):
+        if self.orientation in SIDEWAYS and stated == (self.height, self.width):
             fault += " once it is turned as its EXIF data says: write it turned, or take the EXIF orientation out"
         return fault
 
@@ -120,23 +118,18 @@ def _decode(file: str, status: os.stat_result) -> "Picture | str":
         return "not readable as an image: it is no regular file"
     with Image.open(file) as image:
         width, height = image.size
-        try:
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-        except Exception:  # Detectron2 too takes a picture with broken EXIF data as it is
-            orientation = 1
+        orientation = orientation_of(image)
         copies = None if _copies is None or _copies.full else _copies
         if not copies:
             image.draft("L", (max(1, width // 8), max(1, height // 8)))
         fault = depth_fault(image)
+        if copies and not fault:
+            copies.add(file, image)  # which loads it
         image.load()
         if fault:
             return fault
-        if copies:
-            copies.add(file, image)
-    if orientation not in range(1, 9):
-        orientation = 1
     picture = Picture(width, height, orientation, (status.st_dev, status.st_ino))
-    return picture._replace(width=height, height=width) if orientation in _SIDEWAYS else picture
+    return picture._replace(width=height, height=width) if orientation in SIDEWAYS else picture
 
 
 def depth_fault(image: Image.Image) -> str | None:

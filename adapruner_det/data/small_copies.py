@@ -1,8 +1,10 @@
 """Small copies of the training images: every picture is decoded once, and read from one file from then on.
 
-C channels; a copy is (C, h, w) uint8 in the order of INPUT.FORMAT, at the largest size a run reads its image at. A run
-that reads at one size gets the very pixels that Detectron2's mapper gives. With several sizes it does so in pruning
-only, where they are resized from the largest.
+C channels; a copy is (C, h, w) uint8 in the order of INPUT.FORMAT, at the largest size a run reads its image at.
+
+Training and testing get the very pixels that Detectron2's mapper gives, or no copies. A pruning run has them with several
+sizes too, which are resized from the largest. It decodes JPEGs that are at least four times as wide and high as their copy
+at a half, a quarter or an eighth of their size, which is still twice the copy's: libjpeg then skips what nobody sees.
 """
 
 import logging
@@ -25,8 +27,20 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 FILE = ".small_copies_*"  # in OUTPUT_DIR; * is the process
+_MORE = 2  # what is resized to a copy has sides of at least so many times the copy's
+_EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)  # orientations whose height is stored as width
 _CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}  # of the formats whose pixels are bytes
 _made: dict[tuple[Any, ...], "SmallCopies"] = {}  # of this process, by what they were made for
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 if the picture is read as it is stored."""
+    try:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Detectron2 too takes a picture with broken EXIF data as it is
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 class Copy(NamedTuple):
@@ -44,10 +58,25 @@ class SmallCopies:
 
     So what is read does not depend on `budget`, the bytes that the file may hold. Other processes of the machine read
     the file as well.
+
+    Args:
+        path: of the file.
+        sizes: (shorter side, limit of the longer) of what is read.
+        image_format: as INPUT.FORMAT.
+        budget: bytes.
+        scaled: whether JPEGs are decoded at a fraction of their size where that is more than enough.
     """
 
-    def __init__(self, path: "str | Path", sizes: Iterable[tuple[int, int]], image_format: str, budget: float):
+    def __init__(
+        self,
+        path: "str | Path",
+        sizes: Iterable[tuple[int, int]],
+        image_format: str,
+        budget: float,
+        scaled: bool = False,
+    ):
         self._path, self._sizes, self._format, self._left = str(path), tuple(sizes), image_format, budget
+        self._scaled = scaled
         self._copies: dict[str, Copy] = {}
         self._maps: dict[str, np.memmap] = {}
         self._end, self._lock = 0, threading.Lock()
@@ -80,7 +109,7 @@ class SmallCopies:
         return pixels.transpose(1, 2, 0), size
 
     def add(self, file: str, picture: Image.Image) -> None:
-        """Decodes an opened picture, and keeps its copy while there is room."""
+        """Decodes a picture that is opened and not loaded, and keeps its copy while there is room."""
         pixels, size = self._shrunk(picture)
         with self._lock:
             start, fits = self._end, pixels.nbytes <= self._left
@@ -118,15 +147,30 @@ class SmallCopies:
                 self._copies.update(copies)
 
     def _shrunk(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
-        turned = detection_utils._apply_exif_orientation(picture)
-        mode = "L" if self._format == "L" else "RGB"
-        turned = turned if turned.mode == mode else turned.convert(mode)
-        height, width = self.shape_of(turned.height, turned.width)
-        size = turned.height, turned.width
-        if size != (height, width):
+        stored = picture.height, picture.width
+        size = stored[::-1] if orientation_of(picture) in SIDEWAYS else stored
+        if self._scaled:
+            picture = self._decoded_smaller(picture)
+        turned = self._in_mode(detection_utils._apply_exif_orientation(picture))
+        height, width = self.shape_of(*size)
+        if turned.size != (width, height):
             turned = turned.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(turned).reshape(height, width, _CHANNELS[self._format])
         return np.ascontiguousarray(pixels[..., :: -1 if self._format == "BGR" else 1].transpose(2, 0, 1)), size
+
+    def _decoded_smaller(self, picture: Image.Image) -> Image.Image:
+        """The picture as it is stored, at the size of its copy if it is decoded at a fraction of its own."""
+        height, width = self.shape_of(picture.height, picture.width)
+        own = picture.size
+        drafted = picture.draft(None, (_MORE * width, _MORE * height))  # None, but of JPEGs
+        if drafted is None or picture.size == own:
+            return picture
+        # Sides that are no multiple of the fraction are rounded up: the box is what the picture takes of them.
+        return self._in_mode(picture).resize((width, height), Image.Resampling.BILINEAR, box=drafted[1])
+
+    def _in_mode(self, picture: Image.Image) -> Image.Image:
+        mode = "L" if self._format == "L" else "RGB"
+        return picture if picture.mode == mode else picture.convert(mode)
 
     def _stored(self, copy: Copy) -> np.ndarray:
         channels = _CHANNELS[self._format]
@@ -157,7 +201,7 @@ def make_copies(cfg: CfgNode) -> SmallCopies | None:
         return None
     path = Path(cfg.OUTPUT_DIR, FILE.replace("*", str(comm.get_rank())))
     budget = cfg.DATALOADER.CACHE_GB * 2**30 / comm.get_local_size()
-    return _made.setdefault(_purpose(cfg), SmallCopies(path, sizes, cfg.INPUT.FORMAT, budget))
+    return _made.setdefault(_purpose(cfg), SmallCopies(path, sizes, cfg.INPUT.FORMAT, budget, cfg.ADAPRUNER.ENABLED))
 
 
 def copies_of(cfg: CfgNode) -> SmallCopies | None:

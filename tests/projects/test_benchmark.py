@@ -66,7 +66,7 @@ def test_reading(rows, tmp_path):
     folder = write_voc_folder(tmp_path, {"train": ["a", "b", "c"]})
     (row,) = rows("reading", "--config-file", "configs/bccd/prune_yolov3_tiny_R18.yaml",
                            "--register", f"mine=voc:{folder}:train", "--rounds", "1", "--steps", "2")  # fmt: skip
-    assert row["images"] == "3" and float(row["ours, ms"]) > 0
+    assert row["images"] == "3" and float(row["ours, ms"]) > 0 and float(row["first pass / decoded whole"]) > 0
 
 
 def test_a_whole_step(rows, tmp_path):
