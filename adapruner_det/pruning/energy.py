@@ -246,7 +246,11 @@ def whitened(features: np.ndarray) -> np.ndarray:
         white = pca.fit_transform(features.astype(np.float64))
     else:
         pca.fit(features[np.linspace(0, num - 1, _LOOKED_AT).astype(int)].astype(np.float64))
-        parts = (features[start : start + _LOOKED_AT] for start in range(0, num, _LOOKED_AT))
-        white = np.concatenate([pca.transform(part.astype(np.float64)).astype(np.float32) for part in parts])
+        white = np.empty((num, components), np.float32)
+        for start in range(0, num, _LOOKED_AT):
+            part = slice(start, start + _LOOKED_AT)
+            white[part] = pca.transform(features[part].astype(np.float64))
     varies = pca.singular_values_ > _ROUNDING * pca.singular_values_[0]
-    return white[:, varies].astype(np.float32) if varies.any() else features  # those looked at may all be one
+    if not varies.any():
+        return features  # those looked at may all be one
+    return (white if varies.all() else white[:, varies]).astype(np.float32, copy=False)

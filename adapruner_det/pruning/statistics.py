@@ -3,7 +3,6 @@
 N images, K classes, F features; boxes as in `matching`.
 """
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from ..files import write_bytes
+from ..files import replacing
 from .matching import Detections, Labels, check
 
 FILE = "statistics.npz"
@@ -176,12 +175,17 @@ class Statistics:
     @staticmethod
     def interleaved(parts: list["Statistics"]) -> "Statistics":
         """Statistics of all images, of which the n-th part has the n-th and every len(parts)-th after it."""
+        if len(parts) == 1:
+            return parts[0]  # features can be gigabytes
         num = sum(map(len, parts))
         places = [np.arange(n, num, len(parts)) for n in range(len(parts))]
-        back = np.argsort(np.concatenate(places))
 
         def rows(columns: list[Any]) -> np.ndarray:
-            return np.concatenate(columns)[back]
+            arrays = list(map(np.asarray, columns))
+            rows = np.empty((num, *arrays[0].shape[1:]), np.result_type(*arrays))
+            for place, own in zip(places, arrays):
+                rows[place] = own
+            return rows
 
         def boxes(name: str) -> Any:
             tables = [getattr(part, name) for part in parts]
@@ -200,10 +204,9 @@ class Statistics:
 
     def save(self, folder: "str | Path") -> None:
         """Writes `statistics.npz` into the folder: whole or not at all."""
-        content = io.BytesIO()
         arrays: dict[str, Any] = self.arrays()
-        np.savez_compressed(content, **arrays)
-        write_bytes(Path(folder) / FILE, content.getvalue())
+        with replacing(Path(folder) / FILE) as file:
+            np.savez_compressed(file, **arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `save` writes, by name."""
