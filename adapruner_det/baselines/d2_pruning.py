@@ -13,7 +13,7 @@ gamma = 1, difficulty is the mean loss while the proxy trained, and features hav
 
 import numpy as np
 
-from ..pruning.neighbors import nearest_neighbours, unit_vectors
+from ..pruning.neighbors import nearest_of_all, unit_vectors
 from ..pruning.statistics import Statistics
 from .mean_loss import mean_loss
 from .scores import scores_of_order
@@ -33,7 +33,7 @@ def d2_pruning(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarr
 def message_order(features: np.ndarray, difficulty: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """The order (N,) in which images are chosen, features (N, F), difficulty (N,); of equal ones the first first."""
     units = unit_vectors(features)
-    places, distances = nearest_neighbours(units, min(neighbours, len(units) - 1))
+    places, distances = nearest_of_all(units, min(neighbours, len(units) - 1))
     weights = np.exp(-GAMMA * 2 * distances)  # ||a - b||^2 = 2 (1 - cosine)
     values = difficulty + (weights * difficulty[places]).sum(axis=1)
     order = np.empty(len(units), np.int64)

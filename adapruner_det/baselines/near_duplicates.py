@@ -12,7 +12,7 @@ import heapq
 import numpy as np
 from tqdm import tqdm
 
-from ..pruning.neighbors import nearest_neighbours, unit_vectors
+from ..pruning.neighbors import nearest_of_all, unit_vectors
 from ..pruning.statistics import Statistics
 
 NEIGHBOURS = 32
@@ -36,7 +36,8 @@ def removal_distances(features: np.ndarray, seed: int, neighbours: int = NEIGHBO
 
     Args:
         features: (N, F); only their directions count. Rows of zeros are alike, and at right angles to all others.
-        neighbours: k, the length of the lists of nearest images, at least 2. It changes the time, not the result.
+        neighbours: k, the length of the lists of nearest images, at least 2. It changes the time, not the result, but of
+            more images than `neighbors.LARGE`, whose lists are nearly those of all with all.
 
     Returns:
         (N,) float64: cosine distances in [0, 2], never falling in the order of removal; 2 for the image that is left.
@@ -105,7 +106,7 @@ class _NeighbourLists:
         length = min(self._neighbours.shape[1], self.count - 1)
         if length < 1:
             return
-        nearest, distances = nearest_neighbours(self._units, length, images, candidates)
+        nearest, distances = nearest_of_all(self._units, length, images, candidates)
         self._neighbours[images, :length] = nearest
         self._neighbours[images, length:] = len(self._units)
         self.distances[images, :length] = distances

@@ -188,7 +188,7 @@ def nearest_of_class(classes: np.ndarray, features: np.ndarray) -> tuple[np.ndar
         length = min(NEIGHBOURS, len(own) - 1)
         if length and features.shape[1]:
             near, far = nearest_of_all(unit_vectors(features[own]), length)
-            places[own, :length], distances[own, :length] = np.where(near < 0, -1, own[near]), far
+            places[own, :length], distances[own, :length] = own[near], far
     return places, distances
 
 

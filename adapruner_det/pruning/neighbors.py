@@ -40,29 +40,40 @@ def nearest_neighbours(
     return _others(units, images, candidates[search.kneighbors(units[images], return_distance=False)])
 
 
-def nearest_of_all(units: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of N images to each: (N, k) places and distances as `nearest_neighbours`, of many images nearly so.
+def nearest_of_all(
+    units: np.ndarray, length: int, images: np.ndarray | None = None, candidates: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `nearest_neighbours`, of many candidates nearly so.
 
-    Beyond `LARGE` images those in the nearest 32 of sqrt(N) lists of faiss are looked at (inverted lists, Jegou et al. 2011).
+    Beyond `LARGE` candidates those in the nearest 32 of sqrt(N) lists of faiss are looked at (inverted lists, Jegou et al. 2011).
     On 50,000 CIFAR-10 images these are all neighbours that are as good as copies, and 97 to 99% of the redundancy (docs/performance.md).
-    Without faiss all are compared with all. Where the lists hold fewer, places are -1 and distances infinite.
+    An image whose lists hold fewer than k is compared with all, and without faiss all are.
     """
-    if len(units) <= LARGE or not find_spec("faiss"):
-        if len(units) > _SLOW:
+    number = len(units if candidates is None else candidates)
+    if number <= LARGE or not find_spec("faiss"):
+        if number > _SLOW:
             logger.warning(
-                f"{len(units):,} images of one class are compared all with all: faiss-cpu makes that fast (pip install 'adapruner_det[large]')"
+                f"{number:,} images of one class are compared all with all: faiss-cpu makes that fast (pip install 'adapruner_det[large]')"
             )
-        return nearest_neighbours(units, length)
+        return nearest_neighbours(units, length, images, candidates)
     import faiss
 
-    units = np.ascontiguousarray(units)
+    everything = np.arange(len(units))
+    images = everything if images is None else images
+    candidates = everything if candidates is None else candidates
+    listed = np.ascontiguousarray(units[candidates])
     lists = faiss.IndexIVFFlat(
-        faiss.IndexFlatIP(units.shape[1]), units.shape[1], round(len(units) ** 0.5), faiss.METRIC_INNER_PRODUCT
+        faiss.IndexFlatIP(units.shape[1]), units.shape[1], round(number**0.5), faiss.METRIC_INNER_PRODUCT
     )
-    lists.train(units)
-    lists.add(units)
+    lists.train(listed)
+    lists.add(listed)
     lists.nprobe = _SEARCHED
-    return _others(units, np.arange(len(units)), lists.search(units, length + 1)[1])
+    found = lists.search(np.ascontiguousarray(units[images]), length + 1)[1]
+    places, distances = _others(units, images, candidates[found])
+    lacking = (found < 0).any(axis=1)
+    if lacking.any():
+        places[lacking], distances[lacking] = nearest_neighbours(units, length, images[lacking], candidates)
+    return places, distances
 
 
 def _others(units: np.ndarray, images: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +82,6 @@ def _others(units: np.ndarray, images: np.ndarray, places: np.ndarray) -> tuple[
     own[~own.any(axis=1), -1] = True  # more copies than places: the image itself is not in its list
     places = places[~own].reshape(len(images), -1)
     distances = np.stack([_distances(units[images], units[column]) for column in places.T], axis=1)
-    distances[places < 0] = np.inf
     order = np.argsort(distances, axis=1, kind="stable")
     return np.take_along_axis(places, order, axis=1), np.take_along_axis(distances, order, axis=1)
 

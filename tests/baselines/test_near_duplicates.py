@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from adapruner_det.baselines.near_duplicates import near_duplicates, removal_distances
+from adapruner_det.pruning import neighbors
 
 
 def at_angles(degrees):
@@ -70,6 +71,19 @@ def test_all_copies_but_one_go_first(copies):
     assert np.bincount(picture[gone]).tolist() == [copies - 1] * 3
     assert sorted(picture[~gone]) == list(range(30))
     assert scores[~gone].min() > 1e-3
+
+
+def test_of_many_images_the_copies_go_first_too(monkeypatch):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(3)
+    distinct = rng.normal(size=(1000, 16)).astype(np.float32)
+    features = np.concatenate([distinct, distinct[:300], distinct[:100] + 0.001])
+    exact = removal_distances(features, 0)
+    monkeypatch.setattr(neighbors, "LARGE", 100)
+    scores = removal_distances(features, 0)
+    assert ((scores == 0) == (exact == 0)).all() and (scores == 0).sum() == 300
+    order, wanted = np.argsort(scores, kind="stable"), np.argsort(exact, kind="stable")
+    assert set(order[:400]) == set(wanted[:400]) and len(set(order[:700]) & set(wanted[:700])) > 650
 
 
 def test_which_copy_stays_is_the_seeds_choice():

@@ -33,11 +33,22 @@ def test_many_images_have_nearly_the_lists_of_all_with_all():
 
 
 @pytest.mark.usefixtures("large")
-def test_lists_that_hold_too_few_say_so():
+def test_images_whose_lists_hold_too_few_are_compared_with_all():
     far = np.repeat(np.eye(40), 3, axis=0).astype(np.float32)
     places, distances = nearest_of_class(np.zeros(120, int), far)
-    assert places.shape == (120, 32) and (distances[:, :2] == 0).all()
-    assert ((places < 0) == np.isinf(distances)).all() and places.max() == 119
+    assert places.shape == (120, 32) and (distances[:, :2] == 0).all() and (distances[:, 2:] == 1).all()
+    assert all(len(set(own)) == 32 and image not in own for image, own in enumerate(places.tolist()))
+
+
+@pytest.mark.usefixtures("large")
+def test_some_of_many_are_looked_for_among_others():
+    many = units(1000)
+    candidates, images = np.arange(0, 1000, 2), np.arange(0, 100, 4)
+    exact = nearest_neighbours(many, 3, images, candidates)
+    places, distances = nearest_of_all(many, 3, images, candidates)
+    assert (places % 2 == 0).all() and (places != images[:, None]).all()
+    assert (places[:, 0] == exact[0][:, 0]).all() and np.array_equal(distances[:, 0], exact[1][:, 0])
+    assert (places == exact[0]).mean() > 0.8
 
 
 def test_without_faiss_all_are_compared_with_all(monkeypatch, caplog):
