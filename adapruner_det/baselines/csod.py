@@ -29,20 +29,30 @@ def csod(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
 
 
 def by_turns(classes: np.ndarray, images: np.ndarray, units: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """The order (num,) of images, from pairs of class and image (P,), sorted, each with a vector (P, F) of length 1."""
+    """The order (num,) of images, from pairs of class and image (P,), sorted, each with a vector (P, F) of length 1.
+
+    Takes about 2/3 n^2 F multiplications for each class, and memory for 2 P F float64 numbers.
+    """
+    turn_of = np.cumsum(np.r_[0, np.diff(classes) > 0])  # which of the classes a pair is in
+    by_image = np.argsort(images, kind="stable")
+    pairs_of = np.split(by_image, np.searchsorted(images[by_image], np.arange(1, num)))
     members = [np.flatnonzero(classes == c) for c in np.unique(classes)]
-    pairs_of = [np.flatnonzero(images == i) for i in range(num)]
-    place = np.cumsum(np.r_[0, np.diff(classes) > 0])  # which of `members` a pair is in
-    left = np.stack([units[own].sum(axis=0, dtype=np.float64) for own in members])
+    rows = [units[own].astype(np.float64) for own in members]
+    left = np.stack([own.sum(axis=0) for own in rows])
     free, order = np.ones(len(images), bool), []
     while free.any():
         for turn, own in enumerate(members):
-            own = own[free[own]]
-            if not len(own):
+            available = free[own]
+            number = np.count_nonzero(available)
+            if not number:
                 continue
-            image = images[own[np.argmax(units[own] @ left[turn])]]
+            if 2 * number <= len(own):  # half of the rows are done with
+                own, available, rows[turn] = own[available], np.ones(number, bool), rows[turn][available]
+                members[turn] = own
+            gains = np.where(available, rows[turn] @ left[turn], -np.inf)
+            image = images[own[np.argmax(gains)]]
             order.append(image)
             free[pairs_of[image]] = False
-            left[place[pairs_of[image]]] -= units[pairs_of[image]]
+            left[turn_of[pairs_of[image]]] -= units[pairs_of[image]]
     without = np.setdiff1d(np.arange(num), images)
     return np.concatenate([np.array(order, np.int64), np.random.default_rng(seed).permutation(without)])

@@ -3,6 +3,7 @@ from made_up import statistics
 
 from adapruner_det.baselines.csod import by_turns, csod
 from adapruner_det.pruning.matching import Labels
+from adapruner_det.pruning.neighbors import unit_vectors
 
 X, Y = (1, 0), (0, 1)
 CLASSES, IMAGES, UNITS = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 2, 3]), np.float32([X, X, Y, X, Y])
@@ -22,3 +23,20 @@ def test_objects_of_a_class_in_an_image_are_averaged():
     scores = csod(statistics(5, labels=labels._replace(images=np.sort(labels.images), classes=np.array(
         [0, 0, 0, 0, 1, 1])), objects=objects[[0, 1, 5, 2, 3, 4]]), 0.5, 0)  # fmt: skip
     assert np.argmax(scores) == 1 and np.argmin(scores) == 4
+
+
+def test_every_choice_is_the_best_of_its_turn_among_many_images():
+    random = np.random.default_rng(0)
+    pairs = np.unique(random.integers([5, 90], size=(200, 2)), axis=0)
+    units = unit_vectors(random.normal(size=(len(pairs), 8)).astype(np.float32))
+    classes, images, left = *pairs.T, np.ones(len(pairs), bool)
+    order = by_turns(classes, images, units, 95, 0)
+    chosen = iter(order)
+    while left.any():
+        for cls in range(5):
+            own = np.flatnonzero(left & (classes == cls))
+            if len(own):
+                gains, image = units[own] @ units[own].sum(axis=0), next(chosen)
+                assert gains[images[own] == image] >= gains.max() - 1e-5  # of two that are left both are equally good
+                left[images == image] = False
+    assert sorted(order) == list(range(95))
