@@ -11,7 +11,7 @@ import adapruner_det
 from adapruner_det.commands import options, train_net
 from adapruner_det.engine import load_config, setup
 
-QUICK = {"SOLVER.MAX_ITER": 4, "SOLVER.IMS_PER_BATCH": 4, "INPUT.MIN_SIZE_TRAIN": "(64,)"}
+QUICK = {"SOLVER.MAX_ITER": 4, "SOLVER.IMS_PER_BATCH": 4, "INPUT.MIN_SIZE_TRAIN": "(64,)", "INPUT.MIN_SIZE_TEST": 64}
 
 
 @pytest.fixture(scope="module")

@@ -54,13 +54,14 @@ def test_prune_then_retrain_then_map_on_voc07_12(voc_root, run_tool, tmp_path):
 def test_faster_rcnn_trains_on_voc07_12(voc_root, run_tool, tmp_path):
     run_tool("train_net.py", "--config-file", "configs/voc/train_faster_rcnn_R50_C4.yaml",
              "OUTPUT_DIR", tmp_path, *SMALL, "SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2",
+             "MODEL.RPN.POST_NMS_TOPK_TRAIN", "20", "MODEL.RPN.POST_NMS_TOPK_TEST", "20",  # res5 sees each
              DETECTRON2_DATASETS=str(voc_root))  # fmt: skip
     assert "AP50" in metrics(tmp_path)
 
 
 def test_own_data_is_pruned_by_one_command_and_cut_by_another(run_tool, tmp_path):
     folder = write_voc_folder(tmp_path / "mine", {"all": [f"i{n}" for n in range(12)]}, empty=["i3"])
-    small = ("INPUT.MIN_SIZE_TRAIN", "(64,)", "SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_EPOCHS", "4")
+    small = (*SMALL[2:], "SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_EPOCHS", "4")
     out = run_tool("train_net.py", "--config-file", "configs/voc/prune_yolov3_tiny_R18.yaml",
                    "--register", f"mine=voc:{folder}:all", *small,
                    "ADAPRUNER.KEEP_RATIO", "0.75", "OUTPUT_DIR", tmp_path / "out")  # fmt: skip
