@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from ..pruning.names import first_few
 from .pictures import Picture
 from .serialized_records import Records
 
@@ -157,9 +158,9 @@ class Findings:
         if self.problems:
             self._raise_or_warn(where, num_images, len(left))
         for what, images in self.notes.items():
-            logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {_listed(list(images))})")
+            logger.warning(f"{where}: {images.total()} {what} ({len(images)} images: {first_few(map(quoted, images))})")
         if self.left_out:
-            shown = _listed([f"{name} ({count})" for name, count in self.left_out.most_common()])
+            shown = first_few(quoted(f"{name} ({count})") for name, count in self.left_out.most_common())
             logger.warning(
                 f"{where}: {self.left_out.total()} objects of other classes are left out, as if not labelled: {shown}"
             )
@@ -198,9 +199,10 @@ class Findings:
         missing = [name for name in class_names if name not in present]
         if self.left_out and missing:
             others = [name for name in present if name not in class_names]
+            lacking, found = (first_few(map(quoted, names)) for names in (missing, others))
             raise ValueError(
-                f"{source} has no class {_listed(missing)}, but {_listed(others)}, which was not asked for: correct the "
-                "class names, or leave them away for all of them"
+                f"{source} has no class {lacking}, but {found}, which was not asked for: correct the class names, or "
+                "leave them away for all of them"
             )
 
 
@@ -208,10 +210,6 @@ def check_on_invalid(on_invalid: str) -> None:
     """Raises ValueError unless `on_invalid` is one of `ON_INVALID`."""
     if on_invalid not in ON_INVALID:
         raise ValueError(f"on_invalid is {on_invalid!r}, not one of {', '.join(ON_INVALID)}")
-
-
-def _listed(names: Sequence[Hashable]) -> str:
-    return ", ".join(map(quoted, names[:LOGGED_LINES])) + (", ..." if len(names) > LOGGED_LINES else "")
 
 
 def first_lines(items: Sequence[object], count: int) -> list[str]:
