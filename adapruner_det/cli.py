@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from . import __version__
+from .garbage import without_garbage_collection
 
 # subcommand: (module of commands, what it does). `selection` takes its subcommand as it is.
 COMMANDS = {
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would fill a file with carriage returns
         module, _ = COMMANDS[command]
         sys.argv = ["adapruner", command, *rest] if module == "selection" else [f"adapruner {command}", *rest]
-        run = import_module(f".commands.{module}", __package__).main
+        with without_garbage_collection():
+            run = import_module(f".commands.{module}", __package__).main
         run(command) if module == "train_net" else run()
 
 
