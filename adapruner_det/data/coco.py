@@ -9,24 +9,33 @@ A box is [x, y, width, height] in pixels, (x, y) its corner with the smallest nu
 """
 
 import logging
-import marshal
 import math
 import os
-from array import array
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from itertools import chain, compress, islice
 from typing import Any
 
+import msgspec
 import numpy as np
 import pycocotools.mask
 from detectron2.structures import BoxMode
 
-from .coco_json import COCOLists, PlainAnnotation, plain_category_id, read_coco_lists, without_garbage_collection
+from ..garbage import without_garbage_collection
+from .coco_columns import Array, Columns
+from .coco_json import (
+    COCOLists,
+    PlainAnnotation,
+    file_stamp,
+    plain_category_id,
+    read_coco_lists,
+)
 from .pictures import Spellings, inspect_picture, inspect_pictures
 from .serialized_records import SerializedRecords
-from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record, check_on_invalid
+from .validation import Findings, InvalidDatasetError, PathLike, Problem, Record, check_on_invalid, lie_inside
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +92,10 @@ def load_coco_dataset(
         FileNotFoundError: there is no such file.
     """
     check_on_invalid(on_invalid)
-    status = os.stat(json_file)
-    stamp = status.st_mtime_ns, status.st_size
     compact, masks = _wanted.get()
-    records = _load(os.fspath(json_file), stamp, os.fspath(image_root), tuple(class_names), on_invalid, masks)
+    records = _load(
+        os.fspath(json_file), file_stamp(json_file), os.fspath(image_root), tuple(class_names), on_invalid, masks
+    )
     return records if compact else list(records)
 
 
@@ -111,7 +120,7 @@ def compact_records(masks: bool) -> Iterator[None]:
 @lru_cache(maxsize=4)
 def _load(
     json_file: str,
-    stamp: tuple[int, int],
+    stamp: tuple[int, ...],
     image_root: str,
     class_names: tuple[str, ...],
     on_invalid: str,
@@ -169,6 +178,7 @@ def _category_of(annotation: Any) -> Any:
 
 _PARTS = {"images": ("id",), "annotations": ("id", "image_id", "category_id")}  # ids of the entries of each list
 _ID_TYPES = (int, str)
+_AT_A_TIME = 128  # annotations, which the processor's cache holds
 _HUGE = 10**9  # pixels: no picture has as many
 
 
@@ -209,21 +219,14 @@ class _Reader:
         self._left_out = {key: name for key, name in categories.items() if name not in class_names}
         self._class_names = class_names
         self._categories = categories
-        self._with_masks = with_masks
         self._id_faults: list[str] = []
         self._num_images = 0
-        self._ids: list[Any] = []  # of annotations, as in the file
-        self._image_ids: list[Any] = []
-        self._boxes = array("d")  # four numbers each
-        self._classes = array("q")
-        self._crowds = array("b")
-        self._masks: list[Any] = []
+        self._rows: dict[Any, int] = {}  # of the images, as in `records`
+        self._columns = Columns(with_masks)
 
     @without_garbage_collection()
     def read(self, lists: COCOLists) -> None:
-        images = [self._checked_image(place, own) for place, own in enumerate(lists.images, start=1)]
-        self._num_images = len(images)
-        self.read_images([image for image in images if image])
+        self.read_images(lists.images)
         self.read_annotations(lists.annotations)
 
     @without_garbage_collection()
@@ -247,29 +250,9 @@ class _Reader:
     def _all_records(self) -> Iterator[Record]:
         """All with their annotations, by image id."""
         image_ids = sorted(self.records)
-        places = {image_id: place for place, image_id in enumerate(image_ids)}
-        images = np.fromiter(map(places.__getitem__, self._image_ids), np.int64, len(self._image_ids))
-        order = np.argsort(images, kind="stable")
-        ends = np.searchsorted(images[order], np.arange(1, len(image_ids) + 1))
-        boxes = np.array(self._boxes).reshape(-1, 4)
-        start = 0
-        for image_id, end in zip(image_ids, ends.tolist()):
-            own = order[start:end]
-            objects = zip(own.tolist(), boxes[own].tolist())
-            yield {**self.records.pop(image_id), "annotations": [self._annotation(*one) for one in objects]}
-            start = end
-
-    def _annotation(self, place: int, box: list[float]) -> Record:
-        annotation = {
-            "id": self._ids[place],
-            "iscrowd": self._crowds[place],
-            "bbox": box,
-            "category_id": self._classes[place],
-            "bbox_mode": BoxMode.XYWH_ABS,
-        }
-        if self._with_masks and self._masks[place]:
-            annotation["segmentation"] = marshal.loads(self._masks[place])
-        return annotation
+        rows = [self._rows[image_id] for image_id in image_ids]
+        for image_id, annotations in zip(image_ids, self._columns.of_images(rows)):
+            yield {**self.records.pop(image_id), "annotations": annotations}
 
     def _checked_image(self, place: int, image: Any) -> Record | None:
         """What is needed of an image; None if its id is at fault."""
@@ -279,7 +262,10 @@ class _Reader:
             return None
         return {key: image[key] for key in ("id", "file_name", "width", "height") if key in image}
 
-    def read_images(self, images: list[Record]) -> None:
+    def read_images(self, listed: Iterable[Any]) -> None:
+        checked = [self._checked_image(place, own) for place, own in enumerate(listed, start=1)]
+        self._num_images = len(checked)
+        images = [image for image in checked if image]
         names = (image.get("file_name") for image in images)
         files = {name: self._files(name) for name in names if isinstance(name, str) and name}
         inspect_pictures([own[0] for own in files.values() if len(own) == 1], f"Pictures of {self._json_file}")
@@ -331,23 +317,65 @@ class _Reader:
     def read_annotations(self, annotations: Iterable[Any]) -> None:
         seen: set[Any] = set()
         spelled = {str(own): own for own in self.records}  # tools write some ids in quotes
-        for place, annotation in enumerate(annotations, start=1):
-            if type(annotation) is PlainAnnotation:
-                ids = annotation.id, annotation.image_id, annotation.category_id
-            else:
-                fault = _id_fault("annotations", place, annotation)
+        self._rows = {image_id: row for row, image_id in enumerate(self.records)}
+        sizes = np.array([*map(self._size, self.records), (0, 0)], np.float64)  # the last of images that are not there
+        entries, start = iter(annotations), 1
+        while part := list(islice(entries, _AT_A_TIME)):
+            for place, annotation in self._left_by_plain(part, start, sizes, seen):
+                own = msgspec.structs.asdict(annotation) if type(annotation) is PlainAnnotation else annotation
+                fault = _id_fault("annotations", place, own)
                 if fault:
                     self._id_faults.append(fault)
                     continue
-                ids = annotation["id"], annotation["image_id"], plain_category_id(annotation["category_id"])
-            image_id = ids[1] if ids[1] in self.records else spelled.get(str(ids[1]), ids[1])
-            try:
-                self._add(annotation, ids[0], image_id, ids[2], seen)
-            except ValueError as error:
-                described = f"annotation {ids[0]!r}{self._class_of(ids[2])} of image {image_id!r}"
-                self.findings.add_object(image_id, Problem(self._json_file, f"{described}: {error}"), error)
+                annotation_id, image_id, category_id = own["id"], own["image_id"], plain_category_id(own["category_id"])
+                image_id = image_id if image_id in self.records else spelled.get(str(image_id), image_id)
+                try:
+                    self._add(place, own, image_id, category_id, seen)
+                except ValueError as error:
+                    described = f"annotation {annotation_id!r}{self._class_of(category_id)} of image {image_id!r}"
+                    self.findings.add_object(image_id, Problem(self._json_file, f"{described}: {error}"), error)
+            start += len(part)
 
-    def _add(self, annotation: Any, annotation_id: Any, image_id: Any, category_id: Any, seen: set[Any]) -> None:
+    def _size(self, image_id: Any) -> tuple[int, int]:
+        """(width, height) of an image, 0 if it is of no use."""
+        record = self.records[image_id]
+        return (0, 0) if image_id in self.findings.unusable else (record["width"], record["height"])
+
+    def _left_by_plain(self, part: list[Any], start: int, sizes: Array, seen: set[Any]) -> list[tuple[int, Any]]:
+        """Adds, as arrays, the annotations of the usual types in which all is as it should be.
+
+        Args:
+            start: place of the first.
+            sizes: (N, 2) width and height of the image of each row.
+
+        Returns:
+            the others with their places, which have to be looked at one by one.
+        """
+        left = np.array([type(own) is not PlainAnnotation for own in part])
+        places = np.flatnonzero(~left)
+        plain = [part[place] for place in places.tolist()] if left.any() else part
+        ids = [own.id for own in plain]
+        others = {own["id"] for own in compress(part, left) if isinstance(own, dict) and type(own.get("id")) is int}
+        if len(others.union(ids)) < len(others) + len(ids) or not seen.isdisjoint(ids) or not ids:
+            return list(enumerate(part, start))
+        row, category = self._rows.get, self._category_ids.get
+        rows = np.array([row(own.image_id, -1) for own in plain])
+        categories = np.array([category(own.category_id, -1) for own in plain])
+        boxes = np.fromiter(chain.from_iterable([own.bbox for own in plain]), np.float64).reshape(-1, 4)
+        masks = [own.segmentation if own.segmentation != [[]] else [] for own in plain]
+        width, height = sizes[rows].T
+        edges = np.concatenate([boxes.T[:2], boxes.T[:2] + boxes.T[2:]])
+        good = (categories >= 0) & lie_inside(edges, width, height) & _are_plain(masks, np.minimum(width, height))
+        left[places] = ~good
+        self.findings.count_boxes(edges[:, good], boxes.T[:, good], width[good], height[good])
+        new, crowds = list(compress(ids, good)), [own.iscrowd or own.ignore for own in compress(plain, good)]
+        numbers = np.stack([start + places, rows, categories], axis=1)
+        self._columns.add(new, numbers[good], crowds, boxes[good], list(compress(masks, good)))
+        seen.update(new)
+        return [(start + place, part[place]) for place in np.flatnonzero(left).tolist()]
+
+    def _add(self, place: int, annotation: Record, image_id: Any, category_id: Any, seen: set[Any]) -> None:
+        annotation_id = annotation["id"]
         record = self.records.get(image_id)
         if record is None:
             raise ValueError("there is no such image in the file")
@@ -360,33 +388,21 @@ class _Reader:
             if category_id not in self._category_ids:
                 raise ValueError(f"category {category_id!r} is not in the file")
             box, crowd, mask = self._object(annotation, record)
-            self._ids.append(annotation_id)
-            self._image_ids.append(record["image_id"])  # the same object for all of an image
-            self._boxes.extend(box)
-            self._classes.append(self._category_ids[category_id])
-            self._crowds.append(crowd)
-            if self._with_masks:
-                self._masks.append(marshal.dumps(mask) if mask else None)
+            numbers = np.array([[place, self._rows[image_id], self._category_ids[category_id]]])
+            self._columns.add([annotation_id], numbers, [crowd], np.array([box], np.float64), [mask])
 
     def _class_of(self, category_id: Any) -> str:
         place = self._category_ids.get(category_id)
         return "" if place is None else f" ({self._class_names[place]})"
 
-    def _object(self, annotation: Any, record: Record) -> tuple[Sequence[float], int, Any]:
+    def _object(self, annotation: Record, record: Record) -> tuple[Sequence[float], int, Any]:
         """Box, iscrowd and segmentation of an annotation."""
-        if type(annotation) is PlainAnnotation:
-            box = self._fitted(annotation.bbox, record)
-            crowd: int = annotation.iscrowd or annotation.ignore
-            segmentation: Any = _polygons(annotation.segmentation, record)
-        else:
-            box = self._fitted(_checked_box(annotation.get("bbox")), record)
-            crowd = _checked_crowd(annotation.get("iscrowd"), annotation.get("ignore"))
-            segmentation = _segmentation(annotation.get("segmentation"), record)
-            attributes = annotation.get("attributes")
-            if isinstance(attributes, dict) and attributes.get("rotation"):
-                self.findings.note(
-                    record["image_id"], "boxes are rotated by CVAT's attributes; they are read unrotated"
-                )
+        box = self._fitted(_checked_box(annotation.get("bbox")), record)
+        crowd = _checked_crowd(annotation.get("iscrowd"), annotation.get("ignore"))
+        segmentation = _segmentation(annotation.get("segmentation"), record)
+        attributes = annotation.get("attributes")
+        if isinstance(attributes, dict) and attributes.get("rotation"):
+            self.findings.note(record["image_id"], "boxes are rotated by CVAT's attributes; they are read unrotated")
         return box, crowd, segmentation
 
     def _fitted(self, box: Sequence[float], record: Record) -> Sequence[float]:
@@ -404,8 +420,8 @@ class _Reader:
         return fitted[0], fitted[1], fitted[2] - fitted[0], fitted[3] - fitted[1]
 
 
-def _checked_box(box: Any) -> list[float]:
-    if not isinstance(box, list) or len(box) != 4:
+def _checked_box(box: Any) -> Sequence[float]:
+    if not isinstance(box, (list, tuple)) or len(box) != 4:
         raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
     if not _finite(box) or bool in map(type, box):
         raise ValueError(f"bbox is {box!r}, not four numbers")
@@ -474,28 +490,34 @@ def _segmentation(segmentation: Any, record: Record) -> list[list[float]] | Reco
         return _compressed_rle(segmentation, [record["height"], record["width"]])
     if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
         raise ValueError("segmentation is neither a list of polygons nor an RLE")
-    return _polygons(segmentation, record, are_numbers=False)
-
-
-def _polygons(segmentation: list[list[float]], record: Record, are_numbers: bool = True) -> list[list[float]] | None:
-    """Those of three points or more; None if there is no polygon at all."""
-    if segmentation in ([], [[]]):
-        return None
     polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
     if not polygons:
         raise ValueError("segmentation has no polygon of three points or more; an empty one is fine")
-    if not are_numbers and not all(map(_finite, polygons)):
+    if not all(map(_finite, polygons)):
         raise ValueError("segmentation has a coordinate that is no number")
     width, height = record["width"], record["height"]
-    smaller = min(width, height)
     for polygon in polygons:
-        if min(polygon) >= 0 and max(polygon) <= smaller:
-            continue
         # pycocotools allocates by them without a check, and goes down with the process
         xs, ys = polygon[::2], polygon[1::2]
         if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:
             raise ValueError(f"segmentation has points far outside the {width} x {height} image")
     return polygons
+
+
+def _are_plain(segmentations: list[list[list[float]]], smaller: Array) -> Array:
+    """For N objects, whether all polygons have three points or more, with coordinates from -smaller (N,) to 2 smaller."""
+    polygons = list(chain.from_iterable(segmentations))
+    owners = np.repeat(np.arange(len(segmentations)), list(map(len, segmentations)))
+    lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
+    numbers: list[float] = []
+    for polygon in polygons:
+        numbers += polygon
+    points = np.frombuffer(struct.pack(f"{len(numbers) + 1}d", *numbers, 0.0))  # far faster than numpy makes it
+    starts = np.cumsum(lengths) - lengths
+    low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+    plain = np.ones(len(segmentations), bool)
+    plain[owners[(lengths < 6) | (lengths % 2 == 1) | (low < -smaller[owners]) | (high > 2 * smaller[owners])]] = False
+    return plain
 
 
 def _compressed_rle(rle: Record, image_size: list[int]) -> Record:
@@ -536,7 +558,7 @@ def _runs(counts: str) -> list[int]:
     return runs
 
 
-def _finite(numbers: list[Any]) -> bool:
+def _finite(numbers: Sequence[Any]) -> bool:
     """Whether all are numbers, of which none is infinite or NaN."""
     try:
         return math.isfinite(math.fsum(numbers))  # far faster than looking at each

@@ -3,35 +3,23 @@
 The format: https://cocodataset.org/#format-data
 """
 
-import codecs
-import gc
 import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from ..garbage import without_garbage_collection
 from ..pruning.names import first_few
 from .validation import THINNEST
 
 LISTS = ("images", "annotations", "categories")
-
-
-@contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """For building millions of objects: looking through them for cycles takes longer than making them."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @without_garbage_collection()
@@ -56,15 +44,15 @@ def read_coco_json(path: "str | os.PathLike[str]") -> dict[str, Any]:
 def read_json(path: "str | os.PathLike[str]") -> Any:
     """Any JSON, in whatever encoding it may be; raises as `read_coco_json`."""
     try:
-        return json.loads(_bytes_of(path))
+        _check_regular(path)
+        return json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:  # of the JSON or of its UTF-8
         raise _unreadable(path, error) from error
 
 
-def _bytes_of(path: "str | os.PathLike[str]") -> bytes:
+def _check_regular(path: "str | os.PathLike[str]") -> None:
     if not Path(path).is_file() and Path(path).exists():
         raise ValueError("it is no regular file")
-    return Path(path).read_bytes()
 
 
 def _unreadable(path: "str | os.PathLike[str]", why: object) -> ValueError:
@@ -96,12 +84,51 @@ class COCOLists:
     categories: list[Any]
 
 
-class _Lists(msgspec.Struct):
-    """A COCO file of which the entries of the long lists are not looked at yet."""
+class _Outline(msgspec.Struct):
+    """A COCO file of which the entries of the lists are not looked at yet; `_MARK` stands for a stretch of them.
+
+    Within an entry, in a list of objects of its own that is longer than a stretch, a mark stays: nothing of that is read.
+    """
 
     images: list[msgspec.Raw]
     annotations: list[msgspec.Raw]
-    categories: list[Any]
+    categories: list[msgspec.Raw]
+
+
+_STRETCH = 2**16  # bytes of a file that are looked at together: more do not stay in the processor's cache
+_LAST_GAP = re.compile(rb".*\}(\s*,\s*)(?=\{)", re.DOTALL)  # between two objects
+_MARK = re.compile(rb'\{"\\u0000":\[(\d+),(\d+)\]\}')  # with the first byte of what it stands for, and their number
+
+
+@lru_cache(maxsize=4)
+def _outline(path: str, stamp: tuple[int, ...]) -> _Outline:
+    """Of the file that has this stamp. Raises ValueError or RecursionError if it is no such JSON in UTF-8."""
+    parts: list[bytes] = []
+    for start, text, gap in _stretches(path):
+        if not text.isascii():
+            text.decode()  # msgspec does not look at what is in none of the lists
+        parts += b'{"\\u0000":[%d,%d]}' % (start, len(text)) if gap and _is_of_one_list(text) else text, gap
+    return msgspec.json.decode(b"".join(parts), type=_Outline)
+
+
+def _is_of_one_list(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(b"[%b]" % text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _stretches(path: str) -> Iterator[tuple[int, bytes, bytes]]:
+    """All of a file as (its first byte's place, text, what is between it and the next), cut between two objects."""
+    rest, start = b"", 0
+    with open(path, "rb") as file:
+        while more := file.read(max(_STRETCH, len(rest))):
+            rest += more
+            if found := _LAST_GAP.match(rest):
+                yield start, rest[: found.start(1)], found[1]
+                start, rest = start + found.end(1), rest[found.end(1) :]
+    yield start, rest, b""
 
 
 class _Entries:
@@ -111,12 +138,37 @@ class _Entries:
         self._name, self._entries, self._path, self._kind = name, entries, path, kind
 
     def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self._parts())
+
+    def _parts(self) -> Iterator[list[Any]]:
+        decode, place = msgspec.json.Decoder(list[self._kind]).decode, 1  # type: ignore[name-defined]
+        with open(self._path, "rb") as file:
+            for entry in self._entries:
+                text: Any = entry
+                if mark := _MARK.fullmatch(entry):
+                    file.seek(int(mark[1]))
+                    text = file.read(int(mark[2]))
+                text = b"[%b]" % text
+                try:
+                    values = decode(text)
+                except msgspec.DecodeError:
+                    values = self._one_by_one(text, place)
+                yield values
+                place += len(values)
+
+    def _one_by_one(self, text: bytes, start: int) -> list[Any]:
         decode = msgspec.json.Decoder(self._kind).decode
-        for place, entry in enumerate(self._entries, start=1):
+        values = []
+        try:
+            entries = msgspec.json.decode(text, type=list[msgspec.Raw])
+        except msgspec.DecodeError as error:  # it was JSON a moment ago
+            raise _unreadable(self._path, f"it has changed while it was read: {error}") from error
+        for place, entry in enumerate(entries, start):
             try:
-                yield decode(entry)
+                values.append(decode(entry))
             except msgspec.DecodeError:
-                yield self._read(place, entry)
+                values.append(self._read(place, entry))
+        return values
 
     def _read(self, place: int, entry: msgspec.Raw) -> Any:
         try:
@@ -131,28 +183,26 @@ class _Entries:
 
 @without_garbage_collection()
 def read_coco_lists(path: "str | os.PathLike[str]") -> COCOLists:
-    """The lists of a COCO file, of which the text is held and not the objects: those of a large file take ten times as much.
+    """The lists of a COCO file, of which some MB are held at a time and not the objects: those of a large file take gigabytes.
 
     Raises:
         FileNotFoundError, ValueError: as `read_coco_json`; the latter also while entries are read.
     """
     try:
-        text = _bytes_of(path)
-        _check_utf8(text)  # msgspec does not look at what is in none of the lists
-        lists = msgspec.json.decode(text, type=_Lists)
+        _check_regular(path)
+        lists = _outline(os.fspath(path), file_stamp(path))
     except (ValueError, RecursionError):  # what is wrong the other reader says, and it knows more encodings
         content = read_coco_json(path)
         return COCOLists(*(content[key] for key in LISTS))
     images = _Entries("images", lists.images, path)
     annotations = _Entries("annotations", lists.annotations, path, PlainAnnotation)
-    return COCOLists(images, annotations, lists.categories)
+    return COCOLists(images, annotations, list(_Entries("categories", lists.categories, path)))
 
 
-def _check_utf8(text: bytes) -> None:
-    """Raises UnicodeDecodeError, a ValueError, for bytes that are no UTF-8; looks at a part at a time."""
-    decode, part = codecs.getincrementaldecoder("utf-8")().decode, 2**22
-    for start in range(0, len(text), part):
-        decode(text[start : start + part], final=start + part >= len(text))
+def file_stamp(path: "str | os.PathLike[str]") -> tuple[int, ...]:
+    """What changes when a file is written anew."""
+    status = os.stat(path)
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def with_plain_ids(content: dict[str, Any]) -> dict[str, Any]:

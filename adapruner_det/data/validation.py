@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+import numpy as np
+
 from ..pruning.names import first_few
 from .pictures import Picture
 from .serialized_records import Records
@@ -97,12 +99,7 @@ class Findings:
         Args:
             otherwise: the edges, if the four numbers are what some tools write in place of the format's.
         """
-        left, top, right, bottom = otherwise
-        if -_SLACK <= left < right <= width + _SLACK and -_SLACK <= top < bottom <= height + _SLACK:
-            self.boxes["otherwise"] += 1
-        if max(edges) <= 1 and min(edges) >= -1:
-            self.boxes["in the first pixel"] += 1
-        self.boxes["all"] += 1
+        self.count_boxes(edges, otherwise, width, height)
         try:
             box, clipped = fit_box(edges, width, height, self.on_invalid in _CLIPPING)
         except EmptyBoxError:
@@ -114,6 +111,17 @@ class Findings:
             self.boxes["wrong"] += 1
             self.note(image_id, "boxes stick out of their image and are clipped")
         return box, clipped
+
+    def count_boxes(self, edges: Any, otherwise: Any, width: Any, height: Any) -> None:
+        """Counts a box as `fit_box` does, or N that lie in their pictures, if each number is an array (N,)."""
+        left, top, right, bottom = otherwise
+        wide = (-_SLACK <= left) & (left < right) & (right <= width + _SLACK)
+        high = (-_SLACK <= top) & (top < bottom) & (bottom <= height + _SLACK)
+        left, top, right, bottom = map(abs, edges)
+        first = (left <= 1) & (top <= 1) & (right <= 1) & (bottom <= 1)
+        self.boxes["otherwise"] += int(np.count_nonzero(wide & high))
+        self.boxes["in the first pixel"] += int(np.count_nonzero(first))
+        self.boxes["all"] += np.size(left)
 
     def note_picture(self, image_id: Hashable, picture: Picture) -> None:
         """Notes what a picture has of its own: a turn, or another image's file."""
@@ -236,6 +244,13 @@ class EmptyBoxError(ValueError):
     """A box thinner than `THINNEST`: there is nothing of its object to see, or to lose."""
 
 
+def lie_inside(edges: Any, width: Any, height: Any) -> Any:
+    """Whether a box lies in its picture and is no thinner than `THINNEST`; of N boxes, if each number is an array (N,)."""
+    left, top, right, bottom = edges
+    thick = (right - left >= THINNEST) & (bottom - top >= THINNEST)
+    return thick & (0 <= left) & (right <= width) & (0 <= top) & (bottom <= height)
+
+
 def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tuple[Box, bool]:
     """The part of a box (left, top, right, bottom) that lies in a picture, which covers [0, W] x [0, H].
 
@@ -250,11 +265,10 @@ def fit_box(edges: Sequence[float], width: int, height: int, clip: bool) -> tupl
         ValueError: it is inverted or outside.
     """
     left, top, right, bottom = map(float, edges)
-    thin = right - left < THINNEST or bottom - top < THINNEST
-    if 0 <= left < right <= width and 0 <= top < bottom <= height and not thin:
+    if lie_inside((left, top, right, bottom), width, height):
         return (left, top, right, bottom), False
     near = min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
-    if thin:
+    if right - left < THINNEST or bottom - top < THINNEST:
         empty = near and right >= left and bottom >= top
         raise (EmptyBoxError if empty else ValueError)("has no area")
     inside = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))

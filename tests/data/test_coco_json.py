@@ -5,7 +5,7 @@ import pytest
 from coco_files import coco_content, write_coco
 from detectron2.data import DatasetCatalog
 
-from adapruner_det.data import coco
+from adapruner_det.data import coco, coco_json
 from adapruner_det.data.coco import compact_records, load_coco_dataset, read_categories
 from adapruner_det.data.coco_json import read_coco_lists
 from adapruner_det.data.formats import register_coco
@@ -141,3 +141,47 @@ def test_a_task_keeps_masks_where_the_model_has_a_head_for_them(tmp_path, clean_
     cfg = load_config(opts=["DATASETS.TRAIN", "('mine',)", "MODEL.MASK_ON", str(masks)])
     for records in (DetectionTask.load_records(cfg), DetectionTask.load_dataset(cfg, "mine")):
         assert {"segmentation" in own for record in records for own in record["annotations"]} == {masks}
+
+
+@pytest.mark.parametrize("stretch", [1, 100, 300, 2000])
+@pytest.mark.parametrize("options", [{}, {"indent": 1}, {"ensure_ascii": False, "separators": (" ,\n", ":")}])
+def test_lists_that_are_read_in_stretches_are_those_of_the_file(path, monkeypatch, stretch, options):
+    content = coco_content(12)
+    content["categories"] = [{"id": place, "name": f"ü {place}"} for place in range(30)]
+    for place, own in enumerate(content["annotations"]):
+        own["note"] = [{"a": 1}, {"b": [{"c": "}, {"}, {"d": 2}]}, '{"x": "},{"}', [{}, {}], None][place % 5]
+        own["attributes"] = {"kept as it is": [place, {}]}
+    content["images"] += [3, {}, [{}, {}]]
+    path.write_text(json.dumps(content, **options), encoding="utf-8")
+    monkeypatch.setattr(coco_json, "_STRETCH", stretch)
+    lists = read_coco_lists(path)
+    for _ in range(2):
+        for name in coco_json.LISTS:
+            assert list(getattr(lists, name)) == content[name]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_records_do_not_depend_on_what_is_read_together(tmp_path, monkeypatch, at_a_time):
+    content = coco_content(12)
+    for place, own in enumerate(content["annotations"]):
+        if place % 4 == 1:  # looked at by itself: it sticks out a little, or is of no usual type
+            own.update([{"bbox": [-0.5, *own["bbox"][1:]]}, {"attributes": {}}, {"id": f"{place}"}][place % 3])
+    path = write_coco(tmp_path, content)
+    usual = load_coco_dataset(path, tmp_path / "images", CLASSES)
+    ids = [own["id"] for record in usual for own in record["annotations"]]
+    assert sorted(ids, key=str) == sorted((own["id"] for own in content["annotations"]), key=str)
+    coco._load.cache_clear()
+    coco_json._outline.cache_clear()
+    monkeypatch.setattr(coco_json, "_STRETCH", 300)
+    monkeypatch.setattr(coco, "_AT_A_TIME", at_a_time)
+    assert load_coco_dataset(path, tmp_path / "images", CLASSES) == usual
+
+
+def test_boxes_of_an_image_that_is_there_twice_are_not_counted(tmp_path):
+    content = coco_content(1)
+    (image,), (*_, first) = content["images"], content["annotations"]
+    content["images"] += [{**image, "id": 11, "file_name": "11.jpg"}, {**image, "id": 11, "file_name": "11.jpg"}]
+    corners = [{**first, "id": number, "bbox": [30, 20, 60, 40]} for number in range(12)]
+    content["annotations"] = [*corners, {**first, "id": 12, "image_id": 11, "bbox": [1, 1, 2, 2]}]
+    with pytest.raises(ValueError, match="12 of 12 boxes do not fit"):
+        load_coco_dataset(write_coco(tmp_path, content), tmp_path / "images", CLASSES)
