@@ -6,6 +6,7 @@ The format: https://cocodataset.org/#format-data
 import json
 import os
 import re
+import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -97,7 +98,8 @@ class _Outline(msgspec.Struct):
 
 _STRETCH = 2**16  # bytes of a file that are looked at together: more do not stay in the processor's cache
 _LAST_GAP = re.compile(rb".*\}(\s*,\s*)(?=\{)", re.DOTALL)  # between two objects
-_MARK = re.compile(rb'\{"\\u0000":\[(\d+),(\d+)\]\}')  # with the first byte of what it stands for, and their number
+_OURS = secrets.token_hex(8).encode()  # no file has it
+_MARK = re.compile(rb'\{"%b":\[(\d+),(\d+)\]\}' % _OURS)  # with the first byte of what it stands for, and their number
 
 
 @lru_cache(maxsize=4)
@@ -107,7 +109,7 @@ def _outline(path: str, stamp: tuple[int, ...]) -> _Outline:
     for start, text, gap in _stretches(path):
         if not text.isascii():
             text.decode()  # msgspec does not look at what is in none of the lists
-        parts += b'{"\\u0000":[%d,%d]}' % (start, len(text)) if gap and _is_of_one_list(text) else text, gap
+        parts += b'{"%b":[%d,%d]}' % (_OURS, start, len(text)) if gap and _is_of_one_list(text) else text, gap
     return msgspec.json.decode(b"".join(parts), type=_Outline)
 
 
