@@ -1,19 +1,23 @@
 #!/usr/bin/env python
-"""How the time and memory of a selection grow with the images: statistics to a written record and its page, and back.
+"""How time and memory grow with the images: a COCO file to checked records; statistics to a written record, its page, and back.
 
     python projects/benchmark/growth.py --sizes 1e3 1e4 1e5 1e6 --output docs/performance_growth
 
 Made-up images of 80 classes with 4 boxes and 128 features each, a tenth of them near-copies of others; the page shows 100
-pictures of 480 x 360 under all these names. Each size runs in a process of its own, on one thread. Writes OUTPUT.csv and
-OUTPUT.png; seconds are of the process's CPU.
+pictures of 480 x 360 under all these names. The COCO file has their boxes with polygons of 22 points; its pictures count as
+known, since decoding grows with N and no faster. Reading and selecting run in a process of its own for each size, on one
+thread. Writes OUTPUT.csv and OUTPUT.png; seconds are of the process's CPU.
 """
 
 import argparse
+import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -31,6 +35,50 @@ def make_pictures(folder):
     for i in range(PICTURES):
         blocks = np.random.default_rng(i).integers(0, 256, (90, 120), dtype=np.uint8)
         Image.fromarray(blocks).convert("RGB").resize((480, 360)).save(folder / f"{i}.jpg", quality=90)
+
+
+def make_coco(num, folder):
+    """A COCO file of so many images beside their pictures, written as it is made."""
+    make_pictures(folder)
+    random, angles = np.random.default_rng(0), np.linspace(0, 2 * np.pi, 22, endpoint=False)
+    circle = 20 + 20 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for i in range(num):
+        os.link(folder / f"{i % PICTURES}.jpg", folder / f"of {i}.jpg")
+    categories = [{"id": k, "name": f"class {k}"} for k in range(CLASSES)]
+    with open(folder / "coco.json", "w") as file:
+        file.write(f'{{"categories": {json.dumps(categories)}, "images": [')
+        for i in range(num):
+            image = {"id": i, "file_name": f"of {i}.jpg", "width": 480, "height": 360}
+            file.write(", " * (i > 0) + json.dumps(image))
+        file.write('], "annotations": [')
+        for i in range(num * BOXES):
+            corner = random.uniform(0, 300, 2).round(1)
+            own = {"id": i, "image_id": i // BOXES, "category_id": i % CLASSES, "iscrowd": 0, "area": 1256.6}
+            polygon = (corner + circle).round(1).ravel().tolist()
+            own |= {"bbox": [*corner.tolist(), 40, 40], "segmentation": [polygon]}
+            file.write(", " * (i > 0) + json.dumps(own))
+        file.write("]}")
+    return folder / "coco.json"
+
+
+def measure_reading(num, connection):
+    from adapruner_det.data.pictures import Picture
+    from adapruner_det.data.selection_record import fingerprint
+    from adapruner_det.engine.tasks import task_of
+
+    seconds, parent = {}, tempfile.TemporaryDirectory()
+    file = make_coco(num, Path(parent.name) / "pictures")
+    start = time.process_time()
+    known = {"inspect_pictures": lambda files, _: None, "inspect_picture": lambda file: Picture(480, 360, 1, (0, file))}
+    with mock.patch.multiple("adapruner_det.data.coco", **known):
+        cfg = load_config("", [f"growth=coco:{file}:{file.parent}"], ["DATASETS.TRAIN", "('growth',)"])
+        records = task_of(cfg).load_records(cfg)
+    seconds["registering and checking a COCO file"] = time.process_time() - start
+    start = time.process_time()
+    fingerprint(records)
+    seconds["its fingerprint"] = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    connection.send({"images": num, **seconds, "GB at most, reading": peak, "MB of the COCO file": size(file)})
 
 
 def made_up(num, folder):
@@ -105,9 +153,10 @@ def measure(num, connection):
     connection.send({"images": num, **seconds, **sizes})
 
 
-def size(folder):
-    """MB of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+def size(path):
+    """MB of a file, or of all in a folder."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(own.stat().st_size for own in files if own.is_file()) / 2**20
 
 
 def draw(table, path):
@@ -130,11 +179,14 @@ def main():
     args = parser.parse_args()
     rows, context = [], multiprocessing.get_context("spawn")
     for size in args.sizes:
-        ours, theirs = context.Pipe(False)
-        process = context.Process(target=measure, args=(int(size), theirs))
-        process.start()
-        rows.append(ours.recv())
-        process.join()
+        row = {}
+        for what in (measure_reading, measure):
+            ours, theirs = context.Pipe(False)
+            process = context.Process(target=what, args=(int(size), theirs))
+            process.start()
+            row |= ours.recv()
+            process.join()
+        rows.append(row)
         table = pd.DataFrame(rows)
         table.round(2).to_csv(args.output.with_suffix(".csv"), index=False)
         print(table.iloc[-1].to_dict(), flush=True)
