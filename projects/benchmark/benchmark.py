@@ -7,6 +7,7 @@
     python projects/benchmark/benchmark.py loader --config-file configs/cifar10/train_small.yaml
     python projects/benchmark/benchmark.py reading --config-file configs/voc/prune_yolov3_tiny_R18.yaml
     python projects/benchmark/benchmark.py whole --config-file configs/voc/prune_yolov3_tiny_R18.yaml
+    python projects/benchmark/benchmark.py phases --config-file configs/voc/prune_yolov3_tiny_R18.yaml
 
 What is compared alternates in one process, in an order drawn anew each round, on one thread. Ratios are of
 medians, with the quartiles of the ratios round by round. `SUBCOMMAND --help` shows the options.
@@ -22,6 +23,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 from types import MethodType
+from unittest import mock
 
 import numpy as np
 import torch
@@ -44,6 +46,7 @@ from adapruner_det.data.detection_records import NumberedRecords
 from adapruner_det.data.mapper import QuickMapper
 from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.data.small_copies import SmallCopies, copies_of
+from adapruner_det.engine.console import Progress
 from adapruner_det.engine.detection import DetectionTask
 from adapruner_det.engine.setup import set_num_classes
 from adapruner_det.engine.tasks import task_of
@@ -271,6 +274,26 @@ def whole_row(args):
             **compared(times["ours"], times["Detectron2's"])}  # fmt: skip
 
 
+def phases_row(args):
+    """A pruning run from its start to its page: CPU seconds of this process by phase."""
+    marks = [("imports", 0.0), ("labels and pictures", time.process_time())]
+
+    def mark(progress, name, *_, **__):
+        if name != marks[-1][0]:
+            marks.append((name, time.process_time()))
+
+    overrides = ["DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", tempfile.mkdtemp()]
+    cfg = load_config(args.config_file, args.register, [*args.opts, *overrides])
+    with mock.patch.object(Progress, "phase", mark):
+        set_num_classes(cfg)
+        trainer = AdaPrunerTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+    ends = [start for _, start in marks[1:]] + [time.process_time()]
+    seconds = {f"{name}, s": end - start for (name, start), end in zip(marks, ends)}
+    return {"images": len(trainer._records), "iterations": trainer.max_iter, **seconds, "all, s": ends[-1]}
+
+
 def milliseconds(times):
     return {f"{name}, ms": 1e3 * np.median(own[:, 0]) for name, own in times.items()}
 
@@ -350,7 +373,7 @@ def as_leaves(thing):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
-    for name in ("mask", "overhead", "losses", "loader", "reading", "whole"):
+    for name in ("mask", "overhead", "losses", "loader", "reading", "whole", "phases"):
         command = commands.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         add = command.add_argument
         add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help=" ")
@@ -382,7 +405,8 @@ def main():
         make_row = overhead_row if args.command == "overhead" else losses_row
         rows = [make_row(name, args) for name in tqdm(args.detectors, desc=args.command)]
     else:
-        rows = [{"loader": loader_row, "reading": reading_row, "whole": whole_row}[args.command](args)]
+        makers = {"loader": loader_row, "reading": reading_row, "whole": whole_row, "phases": phases_row}
+        rows = [makers[args.command](args)]
     print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=",.3f", intfmt=","))
 
 

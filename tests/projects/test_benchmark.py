@@ -74,3 +74,12 @@ def test_a_whole_step(rows, tmp_path):
     (row,) = rows("whole", "--config-file", "configs/bccd/prune_yolov3_tiny_R18.yaml", "--register",
                   f"mine=voc:{folder}:train", "--rounds", "1", "--steps", "1", "SOLVER.IMS_PER_BATCH", "2")  # fmt: skip
     assert float(row["ours, ms"]) > 0 and float(row["CPU ratio"]) > 0
+
+
+def test_phases_of_a_whole_run(rows, tmp_path):
+    folder = write_voc_folder(tmp_path, {"train": [f"i{n}" for n in range(10)]})
+    (row,) = rows("phases", "--config-file", "configs/bccd/prune_yolov3_tiny_R18.yaml", "--register",
+                  f"mine=voc:{folder}:train", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "8", "SOLVER.WARMUP_ITERS", "0")  # fmt: skip
+    phases = ["imports", "labels and pictures", "warm-up", "pruning", "final look", "solving", "page"]
+    assert [name[:-3] for name in row if name.endswith(", s")] == [*phases, "all"]
+    assert sum(float(row[f"{name}, s"]) for name in phases) == pytest.approx(float(row["all, s"]), abs=0.01)
