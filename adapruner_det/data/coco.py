@@ -364,7 +364,8 @@ class _Reader:
         boxes = np.fromiter(chain.from_iterable([own.bbox for own in plain]), np.float64).reshape(-1, 4)
         masks = [own.segmentation if own.segmentation != [[]] else [] for own in plain]
         width, height = sizes[rows].T
-        edges = np.concatenate([boxes.T[:2], boxes.T[:2] + boxes.T[2:]])
+        with np.errstate(over="ignore"):  # what is infinite lies in no picture
+            edges = np.concatenate([boxes.T[:2], boxes.T[:2] + boxes.T[2:]])
         good = (categories >= 0) & lie_inside(edges, width, height) & _are_plain(masks, np.minimum(width, height))
         left[places] = ~good
         self.findings.count_boxes(edges[:, good], boxes.T[:, good], width[good], height[good])
@@ -422,9 +423,9 @@ class _Reader:
 
 def _checked_box(box: Any) -> Sequence[float]:
     if not isinstance(box, (list, tuple)) or len(box) != 4:
-        raise ValueError(f"bbox is {box!r}, not [x, y, width, height]")
+        raise ValueError(f"bbox is {box!r:.80}, not [x, y, width, height]")
     if not _finite(box) or bool in map(type, box):
-        raise ValueError(f"bbox is {box!r}, not four numbers")
+        raise ValueError(f"bbox is {box!r:.80}, not four numbers")
     return box
 
 

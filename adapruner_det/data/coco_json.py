@@ -134,10 +134,17 @@ def _stretches(path: str) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 class _Entries:
-    """The values of a list of a file, made anew in each iteration."""
+    """The values of a list of a file, made anew in each iteration; ValueError if the file has another stamp by then."""
 
-    def __init__(self, name: str, entries: list[msgspec.Raw], path: "str | os.PathLike[str]", kind: Any = Any):
-        self._name, self._entries, self._path, self._kind = name, entries, path, kind
+    def __init__(
+        self,
+        name: str,
+        entries: list[msgspec.Raw],
+        path: "str | os.PathLike[str]",
+        stamp: tuple[int, ...],
+        kind: Any = Any,
+    ):
+        self._name, self._entries, self._path, self._stamp, self._kind = name, entries, path, stamp, kind
 
     def __iter__(self) -> Iterator[Any]:
         return chain.from_iterable(self._parts())
@@ -145,6 +152,7 @@ class _Entries:
     def _parts(self) -> Iterator[list[Any]]:
         decode, place = msgspec.json.Decoder(list[self._kind]).decode, 1  # type: ignore[name-defined]
         with open(self._path, "rb") as file:
+            self._check_stamp(file.fileno())
             for entry in self._entries:
                 text: Any = entry
                 if mark := _MARK.fullmatch(entry):
@@ -157,6 +165,14 @@ class _Entries:
                     values = self._one_by_one(text, place)
                 yield values
                 place += len(values)
+            self._check_stamp(file.fileno())
+
+    def _check_stamp(self, file: int) -> None:
+        if file_stamp(file) != self._stamp:
+            raise self._changed()
+
+    def _changed(self) -> ValueError:
+        return ValueError(f"{self._path} has changed while it was read: start again when it is whole")
 
     def _one_by_one(self, text: bytes, start: int) -> list[Any]:
         decode = msgspec.json.Decoder(self._kind).decode
@@ -164,7 +180,7 @@ class _Entries:
         try:
             entries = msgspec.json.decode(text, type=list[msgspec.Raw])
         except msgspec.DecodeError as error:  # it was JSON a moment ago
-            raise _unreadable(self._path, f"it has changed while it was read: {error}") from error
+            raise self._changed() from error
         for place, entry in enumerate(entries, start):
             try:
                 values.append(decode(entry))
@@ -192,18 +208,19 @@ def read_coco_lists(path: "str | os.PathLike[str]") -> COCOLists:
     """
     try:
         _check_regular(path)
-        lists = _outline(os.fspath(path), file_stamp(path))
+        stamp = file_stamp(path)
+        lists = _outline(os.fspath(path), stamp)
     except (ValueError, RecursionError):  # what is wrong the other reader says, and it knows more encodings
         content = read_coco_json(path)
         return COCOLists(*(content[key] for key in LISTS))
-    images = _Entries("images", lists.images, path)
-    annotations = _Entries("annotations", lists.annotations, path, PlainAnnotation)
-    return COCOLists(images, annotations, list(_Entries("categories", lists.categories, path)))
+    images = _Entries("images", lists.images, path, stamp)
+    annotations = _Entries("annotations", lists.annotations, path, stamp, PlainAnnotation)
+    return COCOLists(images, annotations, list(_Entries("categories", lists.categories, path, stamp)))
 
 
-def file_stamp(path: "str | os.PathLike[str]") -> tuple[int, ...]:
-    """What changes when a file is written anew."""
-    status = os.stat(path)
+def file_stamp(file: "str | os.PathLike[str] | int") -> tuple[int, ...]:
+    """What changes when a file, of a name or opened, is written anew."""
+    status = os.stat(file)
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 

@@ -162,6 +162,8 @@ class SmallCopies:
         """The picture as it is stored, at the size of its copy if it is decoded at a fraction of its own."""
         height, width = self.shape_of(picture.height, picture.width)
         own = picture.size
+        if not (height and width):  # too elongated: who resizes it says so
+            return picture
         drafted = picture.draft(None, (_MORE * width, _MORE * height))  # None, but of JPEGs
         if drafted is None or picture.size == own:
             return picture

@@ -69,10 +69,14 @@ def nearest_of_all(
     lists.add(listed)
     lists.nprobe = _SEARCHED
     found = lists.search(np.ascontiguousarray(units[images]), length + 1)[1]
-    places, distances = _others(units, images, candidates[found])
-    lacking = (found < 0).any(axis=1)
-    if lacking.any():
-        places[lacking], distances[lacking] = nearest_neighbours(units, length, images[lacking], candidates)
+    lacking = (found < 0).any(axis=1)  # faiss has -1 for a place
+    if not lacking.any():
+        return _others(units, images, candidates[found])
+    places, distances = np.empty((len(images), length), np.int64), np.empty((len(images), length))
+    full = ~lacking
+    if full.any():
+        places[full], distances[full] = _others(units, images[full], candidates[found[full]])
+    places[lacking], distances[lacking] = nearest_neighbours(units, length, images[lacking], candidates)
     return places, distances
 
 

@@ -173,7 +173,7 @@ BAD_OBJECTS = [
     ({"segmentation": {"counts": "0123", "size": [48, 64]}}, BROKEN),
     ({"iscrowd": []}, "iscrowd and ignore are ([], 0), not 0 or 1"),
     ({"bbox": [True, True, 20, 20]}, "bbox is [True, True, 20, 20], not four numbers"),
-    ({"bbox": [10**400, -(10**400), 20, 20]}, f"bbox is {[10**400, -(10**400), 20, 20]}, not four numbers"),
+    ({"bbox": [10**400, -(10**400), 20, 20]}, f"bbox is {[10**400, -(10**400), 20, 20]!r:.80}, not four numbers"),
     ({"segmentation": [[10**400, -(10**400), 9, 1, 9, 9]]}, "segmentation has a coordinate that is no number"),
     ({"segmentation": RLE}, "segmentation is an RLE of size [64, 48], not [height, width] of the image, [48, 64]"),
 ]
@@ -371,6 +371,30 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path, text, message):
     with pytest.raises(ValueError) as caught:
         load_coco_dataset(path, tmp_path, CLASSES)
     assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["emptied", "cut", "replaced"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, content, monkeypatch, change):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+
+    def changed(*_):
+        text = path.read_text()
+        if change == "replaced":  # by one as long
+            (tmp_path / "new.json").write_text(text.replace('"category_id": 1', '"category_id": 2'))
+            (tmp_path / "new.json").replace(path)
+        else:
+            path.write_text(text[: len(text) // 2] if change == "cut" else "")
+
+    monkeypatch.setattr(coco, "inspect_pictures", changed)
+    with pytest.raises(ValueError, match="instances.json has changed while it was read"):
+        load_coco_dataset(path, tmp_path / "images", CLASSES)
+
+
+def test_a_box_beyond_all_numbers_is_refused_without_a_warning(tmp_path, content, recwarn):
+    content["annotations"][0]["bbox"] = [1e308] * 4
+    assert "not four numbers" in messages(tmp_path, content)[0]
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
 def test_what_is_written_reads_the_same(tmp_path, content):

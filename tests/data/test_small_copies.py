@@ -110,6 +110,13 @@ def both(tmp_path, file, image_format="BGR"):
     return np.abs(pixels - plain).max(), decoded
 
 
+def test_a_jpeg_of_which_a_copy_would_have_no_side_is_refused_as_pillow_does(tmp_path):
+    file = str(tmp_path / "strip.jpg")
+    Image.new("RGB", (4001, 3)).save(file)
+    with Image.open(file) as picture, pytest.raises(ValueError, match="height and width must be > 0"):
+        SmallCopies(tmp_path / "copies", [(64, 200)], "BGR", 2**20, scaled=True).add(file, picture)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("height, width, decoded", [
     (160, 240, (60, 40)), (161, 163, (41, 41)), (159, 158, (79, 80)), (320, 333, (84, 80)), (320, 336, (42, 40)), (80, 84, (42, 40))

@@ -41,6 +41,14 @@ def test_images_whose_lists_hold_too_few_are_compared_with_all():
 
 
 @pytest.mark.usefixtures("large")
+def test_the_last_image_may_lack_neighbours_too():
+    many = units(400)
+    places, distances = nearest_of_all(many, 300)
+    exact, near = nearest_neighbours(many, 300)
+    assert np.array_equal(places, exact) and np.array_equal(distances, near)
+
+
+@pytest.mark.usefixtures("large")
 def test_some_of_many_are_looked_for_among_others():
     many = units(1000)
     candidates, images = np.arange(0, 1000, 2), np.arange(0, 100, 4)
