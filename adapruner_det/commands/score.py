@@ -42,7 +42,7 @@ from adapruner_det.engine import load_config
 from adapruner_det.engine.proxy import Proxy, task_name
 from adapruner_det.engine.score import select_by
 from adapruner_det.engine.select import variant_of
-from adapruner_det.engine.stopping import Stopped, StopSignals
+from adapruner_det.engine.stopping import Stopped, StopSignals, kill_workers_with_this_process
 
 PROXY = "proxy"
 
@@ -154,6 +154,7 @@ def parse_arguments():
 
 def main() -> None:
     arguments = parse_arguments()
+    kill_workers_with_this_process()
     try:
         with StopSignals().caught():
             if arguments.list:

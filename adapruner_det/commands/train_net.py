@@ -31,7 +31,9 @@ def main(command: str = "train_net.py") -> None:
 def main_of_each_process(args: argparse.Namespace) -> None:
     """Loaders start their workers as in a run of one process; one that is spawned itself would spawn them."""
     from adapruner_det.engine.distributed import leave_process_groups
+    from adapruner_det.engine.stopping import kill_workers_with_this_process
 
+    kill_workers_with_this_process()
     multiprocessing.set_start_method(None, force=True)
     run(args)
     leave_process_groups()

@@ -1,5 +1,6 @@
 """What ends a run early, with one line: SIGTERM and Ctrl-C, once the step is finished and saved, and a full disk."""
 
+import ctypes
 import errno
 import multiprocessing
 import os
@@ -10,12 +11,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.util import Finalize
 
 from detectron2.utils import comm
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _ONE = 1.0  # seconds in which signals are the same one, sent to a group and passed on by a parent
 
 
@@ -99,6 +102,15 @@ def full_disk_stops(folder: str) -> Iterator[None]:
         names = [cause.filename for cause in chain if isinstance(cause, OSError) and cause.filename]
         what = f"{error.strerror}: {names[-1] if names else folder}"
         raise Stopped(1, f"error: {what}; what was saved before is sound: make room") from error
+
+
+def kill_workers_with_this_process() -> None:
+    """Whatever this process forks from now on, such as data loader workers, is killed when it ends, by SIGKILL too (Linux).
+
+    Left alone, a worker may wait for ever to write into a pipe that its sisters have open as well.
+    """
+    if sys.platform == "linux":
+        os.register_at_fork(after_in_child=partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL)))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,3 +96,31 @@ def test_signals_wait_in_steps_end_all_else_and_end_at_once_the_second_time(monk
         os.kill(os.getpid(), signal.SIGINT)
         assert ends == [130]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_workers_of_a_killed_run_are_gone(tmp_path):
+    voc = write_voc_folder(tmp_path / "voc", {"all": [f"i{n:02d}" for n in range(8)]})
+    options = ["DATALOADER.NUM_WORKERS", "2", "MODEL.DEVICE", "cpu"]
+    process = start([*command(voc, tmp_path / "out", 10_000), *options])
+    read_until(process, "iter: 19")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    for worker in children:
+        os.kill(int(worker), signal.SIGSTOP)  # as one that waits for a pipe: it cannot see that its parent is gone
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(map(is_alive, children)):
+        time.sleep(0.1)
+    left = list(filter(is_alive, children))
+    for worker in left:
+        os.kill(int(worker), signal.SIGKILL)
+    assert not left
+
+
+def is_alive(pid):
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
