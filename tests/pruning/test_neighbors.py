@@ -33,7 +33,8 @@ def test_many_images_have_nearly_the_lists_of_all_with_all():
 
 
 @pytest.mark.usefixtures("large")
-def test_images_whose_lists_hold_too_few_are_compared_with_all():
+def test_images_whose_lists_hold_too_few_are_compared_with_all(monkeypatch):
+    monkeypatch.setattr(neighbors, "_SEARCHED", 2)
     far = np.repeat(np.eye(40), 3, axis=0).astype(np.float32)
     places, distances = nearest_of_class(np.zeros(120, int), far)
     assert places.shape == (120, 32) and (distances[:, :2] == 0).all() and (distances[:, 2:] == 1).all()
@@ -41,11 +42,14 @@ def test_images_whose_lists_hold_too_few_are_compared_with_all():
 
 
 @pytest.mark.usefixtures("large")
-def test_the_last_image_may_lack_neighbours_too():
+@pytest.mark.parametrize("length, as_all", [(50, 0.8), (100, 1)])  # nine in ten lack neighbours, and the last; all do
+def test_the_last_image_may_lack_neighbours_too(monkeypatch, length, as_all):
+    monkeypatch.setattr(neighbors, "_SEARCHED", 2)
     many = units(400)
-    places, distances = nearest_of_all(many, 300)
-    exact, near = nearest_neighbours(many, 300)
-    assert np.array_equal(places, exact) and np.array_equal(distances, near)
+    places, distances = nearest_of_all(many, length)
+    exact, near = nearest_neighbours(many, length)
+    assert ((places == exact) & (distances == near)).all(axis=1).mean() >= as_all
+    assert not (places == np.arange(400)[:, None]).any()
 
 
 @pytest.mark.usefixtures("large")
