@@ -5,7 +5,7 @@
     python tools/compare.py --experiment configs/experiments/final_neu_det.yaml --seeds 1 2 --output output/seeds12
     python tools/merge_results.py output/seed0/results.csv output/seeds12/results.csv --output output/all
 
-It leaves results.csv, table.md and figure.png in --output, as compare.py does, and prints the table.
+It leaves results.csv, table.md, figure.png and differences.png in --output, as compare.py does, and prints the table.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 It prunes, trains and evaluates for every method, ratio and seed, several runs at a time. Killed, it goes
 on where it stopped when started again; finished runs are never repeated. AdaPruner prunes once a seed, whatever
-the ratios. It leaves results.csv (a row a training), table.md, figure.png and selections.md (in numbers: selections.csv)
-in --output.
+the ratios. It leaves results.csv (a row a training), table.md, figure.png, differences.png (each method less the strongest
+control, with intervals) and selections.md (in numbers: selections.csv) in --output.
 
     adapruner compare --prune-config configs/bccd/prune_yolov3_tiny_R18.yaml \\
         --train-configs YOLOv3-Tiny=configs/bccd/train_yolov3_tiny_R18.yaml \\

@@ -44,10 +44,16 @@ def over_ranges(frame: pd.DataFrame) -> pd.DataFrame:
             row[f"{metric} - {RANDOM}"] = curves.difference(method, RANDOM, ratios) if RANDOM in controls else ""
             row[f"{metric} - {_STRONGEST}"] = ""
             if method not in CONTROLS and len(controls) > 1:
-                rival = max(controls, key=lambda name: np.nanmean(curves.at(name, ratios), axis=0).mean())
+                rival = strongest(curves, ratios)
                 row[f"{metric} - {_STRONGEST}"] = curves.difference(method, rival, ratios)._replace(rival=rival)
             row[f"{metric} saved"] = _saved(curves, method, ratios)
     return as_text(sorted(rows.values(), key=lambda row: row["images kept"] < f"{MILD:g}"))
+
+
+def strongest(curves: Curves, ratios: Sequence[float]) -> str:
+    """The control with the highest mean over the ratios; nothing where none was run at all of them."""
+    controls = _controls(curves, ratios)
+    return max(controls, key=lambda name: np.nanmean(curves.at(name, ratios), axis=0).mean(), default="")
 
 
 def _controls(curves: Curves, ratios: Sequence[float] = ()) -> list[str]:

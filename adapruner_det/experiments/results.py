@@ -7,6 +7,7 @@ import pandas as pd
 
 from ..files import write_text
 from .controls import NEEDED_CAPTION, RANGES_CAPTION, needed_table, over_ranges
+from .differences import save_differences
 from .experiment import FULL
 from .figure import save_figure
 from .table import CAPTION, metrics_of, summarise
@@ -15,7 +16,7 @@ CELL = ["model", "method", "keep_ratio", "budget", "seed"]  # what a row is know
 
 
 def write_results(results: pd.DataFrame, output: Path) -> str:
-    """Writes results.csv, table.md and figure.png; returns the table of means as Markdown.
+    """Writes results.csv, table.md, figure.png and differences.png; returns the table of means as Markdown.
 
     Args:
         results: see `table.collect`.
@@ -29,6 +30,7 @@ def write_results(results: pd.DataFrame, output: Path) -> str:
     parts = [part for table, explained in tables if len(table) for part in (markdown(table), explained)]
     write_text(output / "table.md", "\n\n".join(parts) + "\n")
     save_figure(results, output / "figure.png")
+    save_differences(results, output / "differences.png")
     return parts[0]
 
 
