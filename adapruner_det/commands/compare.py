@@ -30,12 +30,14 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adapruner_det.commands import Parser, program
 from adapruner_det.commands.options import pairs_of
+from adapruner_det.experiments import processes
 from adapruner_det.experiments.agreement import CAPTION, INJECTED_CAPTION, compare_selections
 from adapruner_det.experiments.check import labels_of
 from adapruner_det.experiments.experiment import BUDGETS, FULL, METHODS, Experiment
@@ -212,10 +214,26 @@ def main():
     except KeyError as problem:  # of Detectron2, for a data set that is not registered
         parser.error(str(problem.args[0]))
     try:
-        execute(runs, args.output, args.jobs)
+        with _sigterm_passed_on():
+            execute(runs, args.output, args.jobs)
         print(report(experiment, args.output, injected))
     except (RunChangedError, RunFailedError, InjectedMismatchError) as problem:
         sys.exit(f"{program()}: error: {problem}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print(f"{program()}: stopped; the same command goes on where this one was", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + (stopped.args or (signal.SIGINT,))[0])
+
+
+@contextmanager
+def _sigterm_passed_on() -> Iterator[None]:
+    """SIGTERM ends the commands that run as Ctrl-C does, which these get from the terminal: they finish their step and save."""
+
+    def stop(signum: int, frame: Any) -> None:
+        processes.pass_on(signum)
+        raise KeyboardInterrupt(signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

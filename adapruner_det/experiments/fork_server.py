@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -42,14 +43,17 @@ def serve(control: socket.socket) -> "tuple[dict, int] | None":
                 os.close(status)
                 return request, console
             os.close(console)
-            code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
-            try:
-                os.write(status, str(code).encode())
-            except OSError:  # who has asked is gone
-                pass
+            _tell(status, command)
+            _tell(status, os.waitstatus_to_exitcode(os.waitpid(command, 0)[1]))
             os._exit(0)
         for file in files:
             os.close(file)
+
+
+def _tell(status: int, number: int) -> None:
+    """A line with the command's process, then one with its exit status."""
+    with suppress(OSError):  # who has asked is gone
+        os.write(status, f"{number}\n".encode())
 
 
 def _exactly(control: socket.socket, number: int) -> bytes:

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import fork_server
@@ -18,6 +19,8 @@ COMMANDS = Path(__file__).resolve().parents[1] / "commands"
 _PACKAGE = "adapruner_det.commands"
 _lock = threading.Lock()
 _server: socket.socket | None = None  # what it is asked through
+_running: set[int] = set()  # commands
+_passed_on: list[int] = []  # signals, which commands that start later get as well
 
 
 def start(environment: Mapping[str, str]) -> None:
@@ -59,12 +62,39 @@ def call(command: Sequence[str], console: int, environment: Mapping[str, str], f
             _ask(json.dumps(request).encode(), [console, status])
         finally:
             os.close(status)
-        code = answer.read()
+        process = answer.readline()
+        with _known(int(process or 0)):
+            code = answer.readline()
     if not code:
         raise OSError(
             f"the process that forks commands has ended while {Path(command[1]).name} ran or should have started"
         )
     return int(code)
+
+
+def pass_on(signum: int) -> None:
+    """Sends a signal to all commands, as a terminal does; does not wait for their end."""
+    _passed_on.append(signum)
+    for process in list(_running):
+        _send(process, signum)
+
+
+@contextmanager
+def _known(process: int) -> Iterator[None]:
+    """While it runs it gets what is passed on, and at once what was before; 0 is none."""
+    if process:
+        _running.add(process)
+        for signum in _passed_on:
+            _send(process, signum)
+    try:
+        yield
+    finally:
+        _running.discard(process)
+
+
+def _send(process: int, signum: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, signum)
 
 
 def _ask(request: bytes, files: Sequence[int]) -> None:

@@ -1,5 +1,7 @@
+import signal
 import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,6 +16,8 @@ def main():
     atexit.register(print, "at the exit")
     if sys.argv[1:] == ["drawn"]:
         return print(numpy.random.rand())
+    if sys.argv[1:] == ["waiting"]:
+        signal.pause()
     if sys.argv[1:] == ["killed"]:
         os.kill(os.getpid(), signal.SIGKILL)
     print(sys.argv, os.getcwd(), os.environ["CUDA_VISIBLE_DEVICES"], torch.get_num_threads())
@@ -90,6 +94,17 @@ def test_words_it_exits_with_are_its_last_and_a_signal_is_told(call):
 def test_commands_at_the_same_time_have_their_own_status(call):
     with ThreadPoolExecutor(4) as pool:
         assert [status for status, _ in pool.map(call, map(str, range(12)))] == list(range(12))
+
+
+def test_a_signal_is_passed_on_to_those_that_run_and_those_that_start_later(call, monkeypatch):
+    monkeypatch.setattr(processes, "_passed_on", [])
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(call, "waiting")
+        while not processes._running:
+            time.sleep(0.01)
+        processes.pass_on(signal.SIGTERM)
+        assert waits.result()[0] == -signal.SIGTERM and not processes._running
+    assert call("waiting")[0] == -signal.SIGTERM
 
 
 def test_a_mistake_is_one_line(tmp_path):

@@ -1,7 +1,12 @@
 """The comparison as a user runs it: prune, train, fine-tune and evaluate, then the table."""
 
+import fcntl
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from importlib import import_module
 
 import cv2
@@ -214,3 +219,24 @@ def test_ctrl_c_is_no_traceback(experiment, tmp_path, monkeypatch, capsys, clean
         compare.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "compare.py: stopped; the same command goes on where this one was\n"
+
+
+def test_sigterm_ends_what_it_has_started_once_that_is_saved(experiment, tmp_path):
+    output, script = tmp_path / "out", str(ROOT / "tools" / "compare.py")
+    command = [sys.executable, script, "--experiment", str(experiment), "--output", str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, "SOLVER.MAX_EPOCHS", "5000"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as comparison:
+        run = output / "select" / "adapruner_0.80_seed0"
+        deadline = time.monotonic() + 120
+        while not (run / "metrics.json").exists() and comparison.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        comparison.terminate()  # it alone
+        said = comparison.stderr.read()
+    assert comparison.returncode == 143, said
+    assert said.splitlines()[-1] == "compare.py: stopped; the same command goes on where this one was"
+    assert (run / "last_checkpoint").exists() and not (run / "done.json").exists()
+    with open(run / "console.txt", "a") as console:
+        fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody runs there any more
+    assert "SIGTERM: " in (run / "console.txt").read_text()
