@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from ..report.pictures import save_png
 from .controls import strongest
 from .experiment import ADAPRUNER, ANY_BUDGET, CONTROLS
-from .intervals import Estimate
+from .intervals import Estimate, against_control
 from .table import Curves, curves_of, metrics_of
 
 COLOUR, OWN, CONTROL = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's palette: of methods, AdaPruner, controls
@@ -48,8 +48,8 @@ def save_differences(frame: pd.DataFrame, path: "str | Path") -> None:
 def differences_of(frame: pd.DataFrame) -> Figure | None:
     """A row of panels for each model and budget, one a ratio; in them a line a method, the best on top.
 
-    A dot is the mean paired difference of AP (accuracy) to the strongest control, a bar its 95% interval by Student's t
-    over the seeds, where there are several. A dashed line is training on everything.
+    A dot is the difference of the means of AP (accuracy) to the strongest control, a bar its 95% interval, which holds
+    for all methods of the panel at once (`intervals.against_control`). A dashed line is training on everything.
 
     Args:
         frame: see `table.collect`.
@@ -89,9 +89,12 @@ def panels_of(curves: Curves) -> Iterator[Panel]:
         methods = [name for name, values in curves.methods.items() if ratio in values]
         control = strongest(curves, [ratio])
         if control and len(methods) > 1:
-            found = {name: curves.difference(name, control, [ratio]) for name in methods}
-            room = pd.Series(curves.full).mean() - np.nanmean(curves.at(control, [ratio]))
-            yield Panel(ratio, control, found, float(room))
+            samples = {name: curves.methods[name][ratio].dropna().to_numpy() for name in methods}
+            samples = {name: values for name, values in samples.items() if len(values)}
+            level = samples.pop(control)
+            found = dict(zip(samples, against_control(list(samples.values()), level)))
+            room = pd.Series(curves.full).mean() - level.mean()
+            yield Panel(ratio, control, {control: Estimate(0.0), **found}, float(room))
 
 
 def _order(panels: list[Panel]) -> list[str]:

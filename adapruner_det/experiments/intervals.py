@@ -51,6 +51,23 @@ def over_cells(cells: Sequence[Sequence[float] | np.ndarray]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
 
+def against_control(samples: Sequence[np.ndarray], control: np.ndarray) -> list[Estimate]:
+    """The means of several methods less that of one control, with intervals that hold for all of them at once.
+
+    Dunnett's ("A multiple comparison procedure for comparing several treatments with a control", 1955): one variance from
+    within all methods, so that many with few seeds each know it well. Seeds are not paired, and p counts all methods.
+
+    Args:
+        samples, control: (n,) each, of the seeds that were run. If none has two, or none differ, there are no intervals.
+    """
+    means = [float(sample.mean() - control.mean()) for sample in samples]
+    if not samples or not any(np.ptp(values) for values in (*samples, control)):
+        return [Estimate(mean) for mean in means]
+    found = stats.dunnett(*samples, control=control, rng=np.random.default_rng(0))
+    low, high = (side.tolist() for side in found.confidence_interval(LEVEL))
+    return list(map(Estimate, means, low, high, found.pvalue.tolist()))
+
+
 def holm(p: Sequence[float]) -> np.ndarray:
     """p-values corrected for their number (Holm, "A simple sequentially rejective multiple test procedure", 1979).
 

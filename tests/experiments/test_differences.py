@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from adapruner_det.experiments.differences import differences_of, panels_of, save_differences
+from adapruner_det.experiments.intervals import against_control
 from adapruner_det.experiments.table import curves_of
 from tests.experiments.test_figure import results
 
@@ -22,13 +23,9 @@ def of(panel, names):
     return {name: (dot.get_xdata()[0], *bar.get_xdata()) for name, dot, bar in zip(names, dots, lines)}
 
 
-def by_hand(frame, ratio, method, control):
-    cell = frame[(frame["keep_ratio"] == ratio) & (frame["budget"] == "iterations")].pivot(
-        index="seed", columns="method", values="accuracy"
-    )
-    pairs = cell[method] - cell[control]
-    half = 4.302653 * pairs.std() / np.sqrt(3)  # Student's t, 2 degrees of freedom
-    return pairs.mean(), pairs.mean() - half, pairs.mean() + half
+def values_of(frame, ratio, method):
+    cell = (frame["keep_ratio"] == ratio) & (frame["method"] == method) & (frame["budget"] != "epochs")
+    return frame[cell].sort_values("seed")["accuracy"].to_numpy()
 
 
 def test_each_ratio_shows_the_paired_differences_to_its_own_strongest_control():
@@ -41,12 +38,14 @@ def test_each_ratio_shows_the_paired_differences_to_its_own_strongest_control():
     for panel, ratio, control in zip(figure.axes, (0.9, 0.5), ("random", "random_stratified")):
         shown = of(panel, names_of(figure))
         assert set(shown) == set(METHODS)
-        for method in set(METHODS) - {control}:
-            assert shown[method] == pytest.approx(by_hand(frame, ratio, method, control), rel=1e-5)
+        level, others = values_of(frame, ratio, control), [name for name in METHODS if name != control]
+        expected = against_control([values_of(frame, ratio, name) for name in others], level)
+        for method, estimate in zip(others, expected):
+            assert shown[method] == pytest.approx(estimate[:3])
+            assert shown[method][0] == pytest.approx(values_of(frame, ratio, method).mean() - level.mean())
         assert shown[control][0] == 0 and np.isnan(shown[control][1:]).all()
         (everything,) = (line for line in panel.lines if line.get_linestyle() == "--")
-        means = frame[frame["keep_ratio"].isin([ratio, 1.0])].groupby("method")["accuracy"].mean()
-        assert everything.get_xdata()[0] == pytest.approx(means["full"] - means[control])
+        assert everything.get_xdata()[0] == pytest.approx(values_of(frame, 1.0, "full").mean() - level.mean())
 
 
 def test_the_best_method_stands_on_top_and_adapruner_stands_out():
@@ -85,6 +84,7 @@ def test_one_seed_has_no_bar_and_one_ratio_one_panel(tmp_path, what):
     for curves in curves_of(frame):
         for panel in panels_of(curves):
             assert np.isnan(panel.differences["csod"].low) == ("seeds" in what)
+            assert panel.differences[panel.control].mean == 0
     save_differences(frame, tmp_path / "differences.png")
     assert cv2.imread(str(tmp_path / "differences.png")).std() > 5
 

@@ -5,6 +5,7 @@ import pytest
 
 from adapruner_det.experiments.intervals import (
     Estimate,
+    against_control,
     bootstrap,
     holm,
     images_needed,
@@ -27,6 +28,38 @@ def test_student_s_interval_and_p_by_hand():
     found = over_cells([[1.0, 2.0]])
     assert found.p == pytest.approx(1 - 2 * math.atan(3) / math.pi)
     assert found.high == pytest.approx(1.5 + 12.7062 * 0.5, rel=1e-5)
+
+
+def test_dunnett_s_intervals_hold_for_all_methods_at_once():
+    # Four methods and a control of three seeds each, ten degrees of freedom: 2.89 in Dunnett's table for 95%
+    control, *methods = (np.array([-1.0, 0, 1]) + level for level in (10, 11, 12, 9, 20))
+    found = against_control(methods, control)
+    assert [one.mean for one in found] == pytest.approx([1, 2, -1, 10])
+    half = 2.89 * 1.0 * math.sqrt(2 / 3)
+    for one in found:
+        assert (one.mean - one.low, one.high - one.mean) == pytest.approx((half, half), rel=5e-3)
+        assert (one.p < 0.05) == (one.low > 0 or one.high < 0)
+    assert found == against_control(methods, control)
+
+
+def test_one_method_against_a_control_is_student_s_test_of_two_samples():
+    # variances 1 and 4 over three each: s^2 = 2.5, four degrees of freedom, 2.776
+    (found,) = against_control([np.array([-2.0, 0, 2])], np.array([4.0, 5, 6]))
+    half = 2.7764 * math.sqrt(2.5 * 2 / 3)
+    assert (found.low, found.high) == pytest.approx((-5 - half, -5 + half), abs=0.01)
+
+
+def test_a_method_with_one_seed_has_an_interval_by_the_others_seeds():
+    one, many = np.array([12.0]), np.array([9.0, 10, 11])
+    short, long = against_control([one, many], np.array([9.0, 10, 11]))
+    assert short.mean == 2 and short.high - short.low > long.high - long.low
+
+
+@pytest.mark.parametrize("values", [[[5.0], [6.0]], [[5.0, 5.0], [6.0, 6.0]], []])
+def test_where_seeds_tell_nothing_there_are_no_intervals(values):
+    found = against_control([np.array(one) for one in values], np.array([4.0]))
+    assert [one.mean for one in found] == [1, 2][: len(values)]
+    assert all(math.isnan(one.low) and math.isnan(one.p) for one in found)
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, 1.0]])
