@@ -51,8 +51,8 @@ def over_ranges(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def strongest(curves: Curves, ratios: Sequence[float]) -> str:
-    """The control with the highest mean over the ratios; nothing where none was run at all of them."""
-    controls = _controls(curves, ratios)
+    """The control with the highest mean over the ratios; nothing where none has a value at all of them."""
+    controls = [name for name in _controls(curves, ratios) if not np.isnan(curves.at(name, ratios)).all(axis=0).any()]
     return max(controls, key=lambda name: np.nanmean(curves.at(name, ratios), axis=0).mean(), default="")
 
 

@@ -78,7 +78,7 @@ def differences_of(frame: pd.DataFrame) -> Figure | None:
         for ax in line[len(panels) :]:
             ax.remove()
         budget = "" if curves.budget == ANY_BUDGET else f"\nequal {curves.budget}"
-        line[0].set_ylabel(f"{curves.model}{budget}", fontsize=9)
+        line[0].set_ylabel(f"{curves.model}{budget}", fontsize=9, parse_math=False)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
 
@@ -118,7 +118,7 @@ def _draw(ax: Axes, panel: Panel, order: list[str]) -> None:
         colour = OWN if name == ADAPRUNER else CONTROL if name in CONTROLS else COLOUR
         ax.plot([found.low, found.high], [place, place], color=colour, linewidth=1.5)
         ax.plot(found.mean, place, "o", color=colour, markersize=4)
-    ax.set_yticks(range(len(order)), order, fontsize=8)
+    ax.set_yticks(range(len(order)), order, fontsize=8, parse_math=False)
     ax.set_ylim(-0.7, len(order) - 0.3)
     ax.tick_params(axis="x", labelsize=8)
     ax.grid(axis="x", alpha=0.25)

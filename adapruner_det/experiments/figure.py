@@ -46,7 +46,8 @@ def figure_of(frame: pd.DataFrame) -> Figure:
             own = selected[(selected["model"] == model) & (selected["budget"] == budget)]
             for number, method in enumerate(name for name in methods if name != FULL):
                 _draw_method(panel, number, method, own[own["method"] == method].groupby("keep_ratio")[metric])
-            panel.set_title(model if budget == ANY_BUDGET else f"{model}, equal {budget}", fontsize=10)
+            title = model if budget == ANY_BUDGET else f"{model}, equal {budget}"
+            panel.set_title(title, fontsize=10, parse_math=False)
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(f"{metric} (%)")
@@ -56,7 +57,9 @@ def figure_of(frame: pd.DataFrame) -> Figure:
         if ratios:
             panel.set_xlim(ratios[0] - MARGIN, ratios[-1] + APART * len(methods) + MARGIN)
         panel.set_xlabel("images kept (%)")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    names = figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    for text in names.get_texts():
+        text.set_parse_math(False)
     return figure
 
 

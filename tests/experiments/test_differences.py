@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from adapruner_det.experiments.differences import differences_of, panels_of, save_differences
+from adapruner_det.experiments.figure import save_figure
 from adapruner_det.experiments.intervals import against_control
 from adapruner_det.experiments.table import curves_of
 from tests.experiments.test_figure import results
@@ -119,3 +120,19 @@ def test_seeds_that_everything_lacks_do_not_take_its_line_away():
     assert panel.room == pytest.approx(means["full"] - means[panel.control])
     (panel,) = panels_of(next(curves_of(frame[frame["method"] != "full"])))
     assert np.isnan(panel.room)
+
+
+def test_a_control_without_values_is_no_rival():
+    frame = results(models=("A",), budgets=("iterations",), methods=METHODS, ratios=(0.5,))
+    frame.loc[frame["method"] == "random", "accuracy"] = np.nan
+    (panel,) = panels_of(next(curves_of(frame)))
+    assert panel.control == "random_stratified" and "random" not in panel.differences
+    frame.loc[frame["method"] == "random_stratified", "accuracy"] = np.nan
+    assert differences_of(frame) is None
+
+
+@pytest.mark.parametrize("save", [save_differences, save_figure])
+def test_names_are_no_formulas(tmp_path, save):
+    frame = results(models=("$_$",), budgets=("epochs",), methods=("random", "a$_$b", "$^$"), ratios=(0.5,))
+    save(frame, tmp_path / "names.png")
+    assert cv2.imread(str(tmp_path / "names.png")).std() > 5
