@@ -86,11 +86,10 @@ def differences_of(frame: pd.DataFrame) -> Figure | None:
 def panels_of(curves: Curves) -> Iterator[Panel]:
     """One for each ratio at which there is a control and another method, the highest first."""
     for ratio in sorted({ratio for values in curves.methods.values() for ratio in values}, reverse=True):
-        methods = [name for name, values in curves.methods.items() if ratio in values]
+        run = {name: frame[ratio].dropna().to_numpy() for name, frame in curves.methods.items() if ratio in frame}
+        samples = {name: values for name, values in run.items() if len(values)}
         control = strongest(curves, [ratio])
-        if control and len(methods) > 1:
-            samples = {name: curves.methods[name][ratio].dropna().to_numpy() for name in methods}
-            samples = {name: values for name, values in samples.items() if len(values)}
+        if control and len(samples) > 1:
             level = samples.pop(control)
             found = dict(zip(samples, against_control(list(samples.values()), level)))
             room = pd.Series(curves.full).mean() - level.mean()

@@ -9,7 +9,7 @@ import pytest
 from adapruner_det.experiments import fork_server, processes
 
 ECHO = """
-import atexit, os, random, signal, sys
+import atexit, os, random, signal, sys, time
 import numpy, torch
 
 def main():
@@ -17,7 +17,7 @@ def main():
     if sys.argv[1:] == ["drawn"]:
         return print(numpy.random.rand())
     if sys.argv[1:] == ["waiting"]:
-        signal.pause()
+        time.sleep(30)
     if sys.argv[1:] == ["killed"]:
         os.kill(os.getpid(), signal.SIGKILL)
     print(sys.argv, os.getcwd(), os.environ["CUDA_VISIBLE_DEVICES"], torch.get_num_threads())

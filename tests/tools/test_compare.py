@@ -226,7 +226,7 @@ def test_sigterm_ends_what_it_has_started_once_that_is_saved(experiment, tmp_pat
     command = [sys.executable, script, "--experiment", str(experiment), "--output", str(output)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*command, "SOLVER.MAX_EPOCHS", "5000"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        [*command, "SOLVER.MAX_EPOCHS", "1000"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     ) as comparison:
         run = output / "select" / "adapruner_0.80_seed0"
         deadline = time.monotonic() + 120
