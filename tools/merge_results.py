@@ -11,7 +11,7 @@ It leaves results.csv, table.md, figure.png and differences.png in --output, as 
 import argparse
 from pathlib import Path
 
-from adapruner_det.experiments.results import read_results, write_results
+from adapruner_det.experiments.results import draw, read_results, write_tables
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -29,4 +29,5 @@ if __name__ == "__main__":
         arguments.output.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as problem:
         parser.error(str(problem))
-    print(write_results(merged, arguments.output))
+    print(write_tables(merged, arguments.output))
+    draw(merged, arguments.output)

@@ -39,40 +39,38 @@ from adapruner_det.commands import Parser, program
 from adapruner_det.commands.options import pairs_of
 from adapruner_det.experiments import processes
 from adapruner_det.experiments.agreement import CAPTION, INJECTED_CAPTION, compare_selections
-from adapruner_det.experiments.check import labels_of
+from adapruner_det.experiments.check import check_injected, labels_of
 from adapruner_det.experiments.experiment import BUDGETS, FULL, METHODS, Experiment
 from adapruner_det.experiments.options import load_experiment
 from adapruner_det.experiments.plan import plan
-from adapruner_det.experiments.results import markdown, write_results
+from adapruner_det.experiments.results import draw, markdown, write_tables
 from adapruner_det.experiments.runs import RunChangedError, RunFailedError, execute
 from adapruner_det.experiments.table import collect
 from adapruner_det.files import write_text
-from adapruner_det.report.injected import InjectedErrors, InjectedMismatchError
+from adapruner_det.report.injected import InjectedErrors
 
 NO_FIELD = ("experiment", "output", "jobs", "injected", "register")  # options that are no fields of Experiment
 
 
-def compare(experiment: Experiment, output: Path, jobs: int) -> str:
-    """Runs the comparison, writes its files and returns its table as Markdown."""
-    execute(plan(experiment, output), output, jobs)
-    return report(experiment, output)
-
-
 def report(experiment: Experiment, output: Path, injected: InjectedErrors | None = None) -> str:
-    """Writes the files of a comparison whose runs are finished; returns its table as Markdown.
+    """Writes the files of a comparison whose runs are finished, the pictures last; returns its table as Markdown."""
+    results = collect(experiment, output) if experiment.models() else None
+    table = "" if results is None else write_tables(results, output)
+    if experiment.selecting_methods():
+        selections = _write_selections(experiment, output, injected)
+        table = table or selections
+    if results is not None:
+        draw(results, output)
+    return table
 
-    Raises:
-        InjectedMismatchError: the injected defects are those of other images; the other files are written.
-    """
-    table = write_results(collect(experiment, output), output) if experiment.models() else ""
-    if not experiment.selecting_methods():
-        return table
+
+def _write_selections(experiment: Experiment, output: Path, injected: InjectedErrors | None) -> str:
     frame, means = compare_selections(experiment, output, injected, labels_of(experiment))
     write_text(output / "selections.csv", frame.to_csv(index=False, float_format="%.4g", lineterminator="\n"))
     selections = markdown(means)
     captions = f"{CAPTION} {INJECTED_CAPTION}" if injected else CAPTION
     write_text(output / "selections.md", f"{selections}\n\n{captions}\n")
-    return table or selections
+    return selections
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -209,6 +207,8 @@ def main():
         experiment = experiment_of(args)
         injected = InjectedErrors.load(args.injected) if args.injected else None
         runs = plan(experiment, args.output)
+        if injected:
+            check_injected(experiment, injected)
     except (OSError, ValueError, argparse.ArgumentTypeError) as problem:
         parser.error(str(problem))
     except KeyError as problem:  # of Detectron2, for a data set that is not registered
@@ -217,7 +217,7 @@ def main():
         with _sigterm_passed_on():
             execute(runs, args.output, args.jobs)
         print(report(experiment, args.output, injected))
-    except (RunChangedError, RunFailedError, InjectedMismatchError) as problem:
+    except (RunChangedError, RunFailedError) as problem:
         sys.exit(f"{program()}: error: {problem}")
     except KeyboardInterrupt as stopped:
         print(f"{program()}: stopped; the same command goes on where this one was", file=sys.stderr)

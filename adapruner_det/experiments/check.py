@@ -4,13 +4,14 @@ from collections.abc import Collection
 
 from detectron2.config import CfgNode
 
-from ..baselines.registry import ADAPRUNER, METHODS, refusal
+from ..baselines.registry import ADAPRUNER, DETECTION, METHODS, refusal
 from ..engine import load_config
 from ..engine.proxy import proxy_settings, task_name
 from ..engine.select import variant_of
 from ..engine.tasks import task_of
 from ..engine.trainer import check_pruning
 from ..pruning.statistics import Statistics
+from ..report.injected import InjectedErrors, InjectedMismatchError
 from .experiment import Experiment, Stage
 
 
@@ -95,6 +96,21 @@ def labels_of(experiment: Experiment) -> Statistics:
     cfg = load_stage(experiment.selecting_stage())
     task = task_of(cfg)
     return task.labelled(task.split_competing(cfg, task.load_records(cfg))[0])
+
+
+def check_injected(experiment: Experiment, injected: InjectedErrors) -> None:
+    """Whether the defects are in the images that are pruned, whose annotations it reads.
+
+    Raises:
+        InjectedMismatchError: some are not, several data sets are pruned, or images for classification.
+    """
+    cfg = load_stage(experiment.selecting_stage())
+    if task_name(cfg) != DETECTION:
+        raise InjectedMismatchError("defects are of detection images, and these are for classification")
+    names = tuple(cfg.DATASETS.TRAIN)
+    if len(names) > 1:
+        raise InjectedMismatchError(f"{', '.join(names)} are pruned: defects can be looked for in one data set alone")
+    injected.check_among((str(record["image_id"]) for record in task_of(cfg).load_records(cfg)), names[0])
 
 
 def load_stage(stage: Stage) -> CfgNode:

@@ -5,6 +5,7 @@ S seeds, R ratios, n values. In arrays over seeds and ratios NaN stands where a 
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -63,7 +64,9 @@ def against_control(samples: Sequence[np.ndarray], control: np.ndarray) -> list[
     means = [float(sample.mean() - control.mean()) for sample in samples]
     if not samples or not any(np.ptp(values) for values in (*samples, control)):
         return [Estimate(mean) for mean in means]
-    found = stats.dunnett(*samples, control=control, rng=np.random.default_rng(0))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss")  # of a sample that is one number: its variance is none
+        found = stats.dunnett(*samples, control=control, rng=np.random.default_rng(0))
     low, high = (side.tolist() for side in found.confidence_interval(LEVEL))
     return list(map(Estimate, means, low, high, found.pvalue.tolist()))
 

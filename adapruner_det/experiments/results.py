@@ -15,8 +15,8 @@ from .table import CAPTION, metrics_of, summarise
 CELL = ["model", "method", "keep_ratio", "budget", "seed"]  # what a row is known by
 
 
-def write_results(results: pd.DataFrame, output: Path) -> str:
-    """Writes results.csv, table.md, figure.png and differences.png; returns the table of means as Markdown.
+def write_tables(results: pd.DataFrame, output: Path) -> str:
+    """Writes results.csv and table.md; returns the table of means as Markdown.
 
     Args:
         results: see `table.collect`.
@@ -29,9 +29,13 @@ def write_results(results: pd.DataFrame, output: Path) -> str:
     ]
     parts = [part for table, explained in tables if len(table) for part in (markdown(table), explained)]
     write_text(output / "table.md", "\n\n".join(parts) + "\n")
+    return parts[0]
+
+
+def draw(results: pd.DataFrame, output: Path) -> None:
+    """Writes figure.png and differences.png, which take half a minute for many methods at many ratios."""
     save_figure(results, output / "figure.png")
     save_differences(results, output / "differences.png")
-    return parts[0]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -71,7 +75,7 @@ def read_results(paths: "Sequence[str | Path]") -> pd.DataFrame:
 
 def _read(path: "str | Path") -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, float_precision="round_trip")  # else the last digit may change
+        frame = pd.read_csv(path, engine="python")  # the default one of pandas 2 may change the last digit
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is no results.csv of a comparison: {error}") from error
     missing = [name for name in (*CELL, "images", "train_seconds", "select_seconds") if name not in frame]

@@ -1,6 +1,7 @@
 """What a selection does with what make_demo_set.py or inject_label_errors.py injected in its images."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ class InjectedErrors:
         """All images that something is injected in, and the originals of copies."""
         return set().union(*self.groups().values())
 
+    def check_among(self, ids: Iterable[str], where: str) -> None:
+        """Raises InjectedMismatchError, naming an image, unless all of them are among `ids`."""
+        absent = sorted(self.ids() - set(ids))
+        if absent:
+            raise InjectedMismatchError(
+                f"{len(absent)} injected images are not in {where}, such as {absent[0]}: the injected.json is of other data"
+            )
+
 
 def competing_images(selection: Selection, injected: InjectedErrors, dataset: str | None = None) -> pd.DataFrame:
     """The images that have a score, by id: `score`, `pruned`, `classes` (numbers, -1 for no box).
@@ -90,12 +99,7 @@ def competing_images(selection: Selection, injected: InjectedErrors, dataset: st
         raise InjectedMismatchError(f"the selection does not cover {dataset!r}, but {', '.join(names)}")
     table = selection.table()
     table = table[table["dataset"] == (dataset or names[0])].set_index("id")
-    absent = sorted(injected.ids() - set(table.index))
-    if absent:
-        raise InjectedMismatchError(
-            f"{len(absent)} injected images are not in the selection, such as {absent[0]}: it was made on "
-            "other data than the injected.json is of"
-        )
+    injected.check_among(table.index, "the selection")
     if CLASSES_COLUMN not in table:
         raise InjectedMismatchError(f"the selection has no column {CLASSES_COLUMN}: it is none of a detection data set")
     table = table[table["score"].notna()]

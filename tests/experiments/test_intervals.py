@@ -55,6 +55,12 @@ def test_a_method_with_one_seed_has_an_interval_by_the_others_seeds():
     assert short.mean == 2 and short.high - short.low > long.high - long.low
 
 
+def test_a_method_whose_seeds_agree_is_no_news(recwarn):
+    (found,) = against_control([np.array([80.1, 80.1, 80.1])], np.array([78.0, 79.0, 80.0]))
+    half = 2.7764 * math.sqrt(0.5 * 2 / 3)
+    assert (found.low, found.high) == pytest.approx((1.1 - half, 1.1 + half), abs=0.01) and not recwarn.list
+
+
 @pytest.mark.parametrize("values", [[[5.0], [6.0]], [[5.0, 5.0], [6.0, 6.0]], []])
 def test_where_seeds_tell_nothing_there_are_no_intervals(values):
     found = against_control([np.array(one) for one in values], np.array([4.0]))

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapruner_det.experiments.results import read_results, write_results
+from adapruner_det.experiments.results import draw, read_results, write_tables
 
 CELLS = [("full", 1.0, "any"), ("random", 0.5, "iterations"), ("adapruner", 0.5, "iterations"),
          ("random", 0.8, "epochs"), ("random", 0.8, "iterations")]  # fmt: skip
@@ -22,7 +22,7 @@ def frame_of(seeds, models=("Y",), **columns):
 def written(tmp_path):
     def write(name, frame):
         (tmp_path / name).mkdir()
-        write_results(frame, tmp_path / name)
+        write_tables(frame, tmp_path / name)
         return tmp_path / name / "results.csv"
 
     return write
@@ -31,7 +31,9 @@ def written(tmp_path):
 def test_seeds_of_two_runs_make_the_table_of_one(written, tmp_path):
     files = [written("a", frame_of([0])), written("b", frame_of([1, 2]))]
     (tmp_path / "merged").mkdir()
-    write_results(read_results(files), tmp_path / "merged")
+    both = read_results(files)
+    write_tables(both, tmp_path / "merged")
+    draw(both, tmp_path / "merged")
     merged = (tmp_path / "merged" / "table.md").read_text().splitlines()
     together = written("one", frame_of([0, 1, 2])).with_name("table.md").read_text().splitlines()
     assert sorted(merged) == sorted(together) and "50.3 ± 0.3" in merged[2]

@@ -61,7 +61,7 @@ def iterations(folder):
     return max(record["iteration"] for record in records if "total_loss" in record) + 1
 
 
-def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path):
+def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path, monkeypatch, clean_catalogs):
     output = tmp_path / "out"
     out = run_tool("compare.py", "--experiment", experiment, "--seeds", "3", "--keep-ratios", "0.75",
                    "--output", output)  # fmt: skip
@@ -90,6 +90,19 @@ def test_an_experiment_from_its_file_to_its_table(experiment, run_tool, tmp_path
     assert (output / "figure.png").stat().st_size > 5000
     assert "| adapruner 0.75 | 18 " in " ".join((output / "selections.md").read_text().split())
 
+    def no_space(*_):
+        raise OSError("no space left")
+
+    compare = import_module("adapruner_det.commands.compare")
+    monkeypatch.setattr(compare, "draw", no_space)
+    for left in ("results.csv", "table.md", "selections.csv", "selections.md"):
+        (output / left).unlink()
+    with pytest.raises(OSError, match="no space left"):
+        compare.report(
+            parse("--experiment", experiment, "--seeds", "3", "--keep-ratios", "0.75", "--output", output), output
+        )
+    assert all((output / left).exists() for left in ("results.csv", "table.md", "selections.csv", "selections.md"))
+
 
 def test_selections_alone_and_what_they_do_with_injected_defects(tmp_path, run_tool):
     demo = load_script(ROOT / "datasets/make_demo_set.py")
@@ -107,11 +120,28 @@ def test_selections_alone_and_what_they_do_with_injected_defects(tmp_path, run_t
     assert len(found["wrong labels"].split(", ")) == 2
     assert not (output / "table.md").exists() and not (output / "train").exists()
 
+
+def test_defects_of_other_images_are_refused_before_anything_runs(tmp_path, run_tool):
+    demo = load_script(ROOT / "datasets/make_demo_set.py")
+    demo.make_demo_set(tmp_path / "demo", images=12, test_images=2)
     (tmp_path / "other.json").write_text('{"near_duplicate_of": {"x": "y"}, "wrong_label": {}}')
-    out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
-                   "random", "--seeds", "0", "1", "--injected", tmp_path / "other.json", "--output", output,
-                   "DATASETS.REGISTER", f"('demo_trainval=voc:{folder}:trainval',)", expect=1)  # fmt: skip
-    assert "compare.py: error: 2 injected images are not in the selection" in out and "Traceback" not in out
+    sets = [f"{name}=voc:{tmp_path}/demo:trainval" for name in ("demo_trainval", "second")]
+    for options, why in (
+        ((f"('{sets[0]}',)",), "2 injected images are not in demo_trainval, such as x"),
+        ((str(tuple(sets)), "DATASETS.TRAIN", "('demo_trainval', 'second')"), "demo_trainval, second are pruned"),
+    ):
+        out = run_tool("compare.py", "--prune-config", "configs/demo/prune_yolov3_tiny_R18.yaml", "--methods",
+                       "random", "--injected", tmp_path / "other.json", "--output", tmp_path / "out",
+                       "DATASETS.REGISTER", *options, expect=2)  # fmt: skip
+        assert f"compare.py: error: {why}" in out and "Traceback" not in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_defects_are_of_detection_images(experiment, run_tool, tmp_path):
+    (tmp_path / "other.json").write_text('{"near_duplicate_of": {"0": "1"}, "wrong_label": {}}')
+    out = run_tool("compare.py", "--experiment", experiment, "--injected", tmp_path / "other.json",
+                   "--output", tmp_path / "out", expect=2)  # fmt: skip
+    assert "defects are of detection images" in out
 
 
 def parse(*arguments):
