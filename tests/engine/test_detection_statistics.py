@@ -16,6 +16,7 @@ from test_yolov3_tiny import small_config
 from torch import nn
 from torch.nn import functional as F
 
+from adapruner_det.engine import precision
 from adapruner_det.engine.detection_gradients import gradient_norms_of, last_layers
 from adapruner_det.engine.detection_statistics import (
     boxes_of_records,
@@ -217,7 +218,8 @@ def test_features_of_objects_are_those_of_their_boxes(tmp_path):
         np.testing.assert_allclose(found, [[0, 1, 0], [2, 0, 0], [2, 0, 0], [0, 1, 0]], atol=1e-5)
 
 
-def test_mixed_precision_is_that_of_the_config(records):
+def test_mixed_precision_is_that_of_the_config(records, monkeypatch):
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda kind: True)
     exact, mixed = (features_of(config(amp=amp), build("yolo"), records) for amp in (False, True))
     assert mixed.dtype == np.float32
     assert 1e-5 < np.linalg.norm(mixed - exact) / np.linalg.norm(exact) < 0.02

@@ -19,7 +19,7 @@ from torch import nn
 from adapruner_det.data.formats import register_voc
 from adapruner_det.data.mapper import QuickMapper
 from adapruner_det.data.voc import InvalidDatasetError
-from adapruner_det.engine import AdaPrunerTrainer, load_config
+from adapruner_det.engine import AdaPrunerTrainer, load_config, precision
 from adapruner_det.engine import detection as task_module
 from adapruner_det.engine.config import PRESETS
 from adapruner_det.engine.detection import DetectionTask
@@ -325,7 +325,8 @@ def test_the_loss_is_weighted_by_the_mask(voc, config):
     assert sum(losses.values()).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_mixed_precision_runs_on_this_device_and_gives_float32_losses(voc, config):
+def test_mixed_precision_runs_on_this_device_and_gives_float32_losses(voc, config, monkeypatch):
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda kind: True)
     voc("all")
     trainer = AdaPrunerTrainer(config(**YOLO, **{"SOLVER.AMP.ENABLED": True}))
     seen = []
