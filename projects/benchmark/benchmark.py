@@ -48,6 +48,7 @@ from adapruner_det.data.sampling import ResumableSampler
 from adapruner_det.data.small_copies import SmallCopies, copies_of
 from adapruner_det.engine.console import Progress
 from adapruner_det.engine.detection import DetectionTask
+from adapruner_det.engine.precision import autocast
 from adapruner_det.engine.setup import set_num_classes
 from adapruner_det.engine.tasks import task_of
 from adapruner_det.engine.train_loop import AdaPrunerStep, MixedPrecisionTrainer
@@ -322,7 +323,7 @@ def stepper(trainer):
 
 def forward(model, batch, mixed, seed):
     torch.manual_seed(seed)
-    with EventStorage(), torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=mixed):
+    with EventStorage(), autocast(next(model.parameters()).device, mixed):
         return model(batch)
 
 
@@ -359,7 +360,7 @@ def run_alone(model, calls, mixed):
     """The losses of these calls, with the gradient back to the predictions."""
     modules = dict(model.named_modules())
     for name, method, arguments in calls:
-        with EventStorage(), torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=mixed):
+        with EventStorage(), autocast(next(model.parameters()).device, mixed):
             losses = getattr(modules[name], method)(*as_leaves(arguments))
         backward(losses)
 
