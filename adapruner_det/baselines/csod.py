@@ -1,13 +1,14 @@
-"""CSOD: for each class in turn, the image whose objects of it stand best for those that are not chosen.
+"""CSOD: for each class in turn, the image whose objects of it are most like those not chosen, least like those chosen.
 
 Lee, Kim, Lee, Yoo and Kwak, "Coreset Selection for Object Detection" (2024). The features of an image's objects of one
-class are averaged to one vector; classes take turns, and each takes the image with the largest gain of a submodular
-function of cosine similarities, which asks for likeness to all and unlikeness to what is chosen. Here the graph cut
+class are averaged to one vector; classes take turns, and each takes the image with the largest
 
-    f(S) = sum_{v in V} sum_{s in S} k(v, s) - lambda sum_{s, s' in S} k(s, s'),   lambda = 1/2,
+    sum over those not chosen of k(i, j)  -  lambda sum over those chosen of k(i, j)
 
-whose gain is the similarity to those of V that are not chosen. An image that is chosen for one class counts for its
-others as well. Images without objects come last, in random order.
+of the class's vectors, k being the cosine: what stands for the others, and is unlike what is there.
+
+Left open, or otherwise here: lambda is 1 (the paper varies it); each object is scaled to length 1 before averaging. An image
+that is chosen for one class counts for its others as well. Images without objects come last, in random order.
 
 N images, M objects, F features, n images with a class.
 """
@@ -18,13 +19,15 @@ from ..pruning.neighbors import unit_vectors
 from ..pruning.statistics import Statistics
 from .scores import scores_of_order
 
+LAMBDA = 1.0
+
 
 def csod(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images whose objects stand for the others of their class. The score is their place in the order."""
-    labels = statistics.labels
-    pairs, where = np.unique(np.column_stack([labels.classes, labels.images]), axis=0, return_inverse=True)
-    sums = np.zeros((len(pairs), statistics.objects.shape[1]))
-    np.add.at(sums, where.ravel(), unit_vectors(statistics.objects)[:, : sums.shape[1]])
+    objects, classes, images = statistics.single_objects()
+    pairs, where = np.unique(np.column_stack([classes, images]), axis=0, return_inverse=True)
+    sums = np.zeros((len(pairs), objects.shape[1]))
+    np.add.at(sums, where.ravel(), unit_vectors(objects))
     return scores_of_order(by_turns(pairs[:, 0], pairs[:, 1], unit_vectors(sums), len(statistics), seed))
 
 
@@ -38,7 +41,9 @@ def by_turns(classes: np.ndarray, images: np.ndarray, units: np.ndarray, num: in
     pairs_of = np.split(by_image, np.searchsorted(images[by_image], np.arange(1, num)))
     members = [np.flatnonzero(classes == c) for c in np.unique(classes)]
     rows = [units[own].astype(np.float64) for own in members]
-    left = np.stack([own.sum(axis=0) for own in rows])
+    asked = np.stack(
+        [own.sum(axis=0) for own in rows]
+    )  # the sum of those not chosen, less lambda times that of the chosen
     free, order = np.ones(len(images), bool), []
     while free.any():
         for turn, own in enumerate(members):
@@ -49,10 +54,10 @@ def by_turns(classes: np.ndarray, images: np.ndarray, units: np.ndarray, num: in
             if 2 * number <= len(own):  # half of the rows are done with
                 own, available, rows[turn] = own[available], np.ones(number, bool), rows[turn][available]
                 members[turn] = own
-            gains = np.where(available, rows[turn] @ left[turn], -np.inf)
+            gains = np.where(available, rows[turn] @ asked[turn], -np.inf)
             image = images[own[np.argmax(gains)]]
             order.append(image)
             free[pairs_of[image]] = False
-            left[turn_of[pairs_of[image]]] -= units[pairs_of[image]]
+            asked[turn_of[pairs_of[image]]] -= (1 + LAMBDA) * units[pairs_of[image]]
     without = np.setdiff1d(np.arange(num), images)
     return np.concatenate([np.array(order, np.int64), np.random.default_rng(seed).permutation(without)])

@@ -9,6 +9,8 @@ AP = 1/G sum over right ones of T_r / r. To first order a right detection at r a
 
     T_r / r + sum over right ones s behind it of F_s / s^2,   a wrong one takes   sum over right ones s behind it of T_s / s^2.
 
+The AP is the mean over IoU 0.50, 0.55, ... 0.95, at each of which a detection is right or wrong.
+
 Otherwise here: the finished model is the teacher, once, and the student has not seen anything yet, so that its part is 0.
 The paper takes the distribution of the scores in place of these sums. Images without boxes can only lose.
 """
@@ -18,16 +20,19 @@ import numpy as np
 from ..pruning.matching import confirmed_ones, without_crowds
 from ..pruning.statistics import Statistics
 
+IOUS = np.arange(10, 20) / 20
+
 
 def detgain(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images whose detections by the finished model add most to its AP."""
     labels, found = without_crowds(statistics.labels, statistics.found)
-    right = confirmed_ones(labels, found)
-    gains = np.zeros(len(right))
+    at_each = [confirmed_ones(labels, found, least) for least in IOUS]
+    gains = np.zeros(len(found.scores))
     for c in np.unique(labels.classes):
         own = np.flatnonzero(found.classes == c)
         own = own[np.argsort(-found.scores[own], kind="stable")]
-        gains[own] = marginal_ap(right[own], int(np.count_nonzero(labels.classes == c)))
+        boxes = int(np.count_nonzero(labels.classes == c))
+        gains[own] = np.mean([marginal_ap(right[own], boxes) for right in at_each], axis=0)
     return np.bincount(found.images, gains, len(statistics)) / len(np.unique(labels.classes))
 
 

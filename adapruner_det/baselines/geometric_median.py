@@ -2,12 +2,14 @@
 
 Acharya, Dhillon and Sanghavi, "Geometric Median (GM) Matching for Robust Data Pruning" (2024). Herding (`herding`)
 toward the geometric median, argmin_m sum_i ||x_i - m||, in place of the mean: up to half of the images may be arbitrarily
-wrong before it moves far. The median is found by Weiszfeld's iteration ("Sur le point pour lequel la somme des distances
-de n points donnes est minimum", 1937).
+wrong before it moves far. Features are scaled to length 1, as the authors match by the cosine. The median is found by
+Weiszfeld's iteration, where it meets a point as Vardi and Zhang have it ("The multivariate L1-median and associated data
+depth", 2000).
 """
 
 import numpy as np
 
+from ..pruning.neighbors import unit_vectors
 from ..pruning.statistics import Statistics
 from .herding import herding_order
 from .scores import class_by_class, classes_or_one, scores_of_order
@@ -20,7 +22,7 @@ def geometric_median(statistics: Statistics, keep_ratio: float, seed: int) -> np
 
     The score is their place in the order of choice. For detection all images are one class, as in herding.
     """
-    features = statistics.features
+    features = unit_vectors(statistics.features)
 
     def choose(members: np.ndarray) -> np.ndarray:
         return herding_order(features[members], centre=median_of(features[members]))
@@ -34,8 +36,13 @@ def median_of(points: np.ndarray) -> np.ndarray:
     median = points.mean(axis=0)
     for _ in range(_STEPS):
         distances = np.linalg.norm(points - median, axis=1)
-        weights = 1 / np.maximum(distances, _NEAR * (1 + distances.max()))  # on a point the step is not defined
-        moved = weights @ points / weights.sum()
+        off = distances > _NEAR * distances.max()
+        weights = 1 / distances[off]
+        pull = np.linalg.norm(weights @ (points[off] - median))
+        here = np.count_nonzero(~off)  # points that the median lies on, which hold it with a force of 1 each
+        if pull <= here:
+            return median
+        moved = median + (1 - here / pull) * (weights @ points[off] / weights.sum() - median)
         if np.linalg.norm(moved - median) <= _NEAR * (1 + np.linalg.norm(median)):
             return moved
         median = moved

@@ -147,7 +147,7 @@ METHODS: dict[str, Method] = {
     "ccs": Method(ccs, "Zheng et al. 2023", ("dynamics",), looks_at_ratio=True),
     "d2_pruning": Method(d2_pruning, "Maharana et al. 2024", ("features", "dynamics")),
     "dyn_unc": Method(dyn_unc, "He et al. 2023", ("dynamics",), _NO_PROBABILITY),
-    "moso": Method(moso, "Tan et al. 2023", ("early", "last_layer"), _NO_SOFTMAX),
+    "moso": Method(moso, "Tan et al. 2023", ("early",), _NO_SOFTMAX),
     "drop": Method(drop, "Vysogorets et al. 2025", ("dynamics",), looks_at_ratio=True),
     "tfdp": Method(tfdp, "Dai et al. 2025", not_for_classification=_NO_LABEL_SHAPE),
     "afss": Method(afss, "Xie et al. 2026", _MODEL),

@@ -21,12 +21,18 @@ def semdedup(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray
     return -likeness(statistics.features, cluster, similarity)
 
 
+_ROWS = 1024  # of cosines at a time
+
+
 def likeness(features: np.ndarray, cluster: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     """The largest cosine of each image to one of its cluster that is less similar to the centre, (N,); -1 for none."""
     units, largest = unit_vectors(features), np.full(len(features), -1.0)
     for c in np.unique(cluster):
         members = np.flatnonzero(cluster == c)
         members = members[np.argsort(similarity[members], kind="stable")]
-        cosines = units[members] @ units[members].T
-        largest[members] = np.where(np.triu(np.ones_like(cosines, bool), 1), cosines, -1).max(axis=0)
+        for start in range(0, len(members), _ROWS):
+            rows = members[start : start + _ROWS]
+            cosines = units[rows] @ units[members[: start + len(rows)]].T
+            cosines[np.arange(cosines.shape[1]) >= start + np.arange(len(rows))[:, None]] = -1  # it and those behind it
+            largest[rows] = cosines.max(axis=1)
     return largest

@@ -122,10 +122,11 @@ class DynamicStep(MixedPrecisionTrainer):
         return 1 - self.seen / ((self.epoch + 1) * len(self.weights))
 
     def _choose(self) -> tuple[np.ndarray, np.ndarray]:
-        """The images of this epoch, and the weights of all. The last share of the training is without losses."""
+        """The images of this epoch, and the weights of all. Those in which the last share of the training lies see all."""
         options, solver = self.cfg.DYNAMIC, self.cfg.SOLVER
         rng = np.random.default_rng([max(self.cfg.SEED, 0), self.epoch])
-        annealing = self.iter >= (1 - options.ANNEAL) * solver.MAX_ITER
+        whole = self.iter + self._length(len(self.weights))
+        annealing = options.ANNEAL > 0 and whole > (1 - options.ANNEAL) * solver.MAX_ITER
         if options.METHOD == INFOBATCH:
             return infobatch(self.last_losses, 0.0 if annealing else options.RATIO, rng)
         losses = np.full_like(self.last_losses, np.nan) if annealing else self.last_losses

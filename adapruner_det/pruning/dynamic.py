@@ -46,7 +46,7 @@ def seta(losses: np.ndarray, ratio: float, rng: np.random.Generator, epoch: int)
         return drawn, weights
     k_means = KMeans(groups, n_init=1, random_state=0).fit(losses[known, None])
     place = np.argsort(np.argsort(k_means.cluster_centers_[:, 0]))[k_means.labels_]  # 0: the easiest
-    width = max(1, int(WINDOW * groups))
+    width = round(WINDOW * groups)
     first = epoch % (groups - width + 1)
     outside = known[(place < first) | (place >= first + width)]
     return np.setdiff1d(drawn, outside), weights

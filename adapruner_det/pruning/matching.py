@@ -65,12 +65,12 @@ def chances_of(labels: Labels, detections: Detections) -> np.ndarray:
     return chances
 
 
-def confirmed_ones(labels: Labels, detections: Detections) -> np.ndarray:
+def confirmed_ones(labels: Labels, detections: Detections, least: float = SAME) -> np.ndarray:
     """Which detections find a label, (D,) bool. By falling score, each finds that of its class which it overlaps most.
 
-    Each label is found once at most.
+    Each label is found once at most, with an IoU of at least `least`.
     """
-    of_detections, of_labels, overlaps = overlapping(detections, labels, SAME)
+    of_detections, of_labels, overlaps = overlapping(detections, labels, least)
     same = np.flatnonzero(detections.classes[of_detections] == labels.classes[of_labels])
     own, own_labels = of_detections[same], of_labels[same]
     order = np.lexsort([own_labels, -overlaps[same], own, -detections.scores[own]])

@@ -123,6 +123,12 @@ class Statistics:
             (np.ones(len(images), np.int64), (images, classes)), (len(self), len(self.class_names))
         )
 
+    def single_objects(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`objects` (M, F'), their classes (M,) and the numbers of their images (M,), crowds left out."""
+        assert self.labels.crowds is not None  # see above
+        single = ~self.labels.crowds
+        return self.objects[single], self.labels.classes[single], self.labels.images[single]
+
     @property
     def loss(self) -> np.ndarray:
         """(N,) float64, the sum of the terms."""

@@ -22,6 +22,13 @@ def test_it_is_the_ap_that_is_lost_without_the_detection_to_first_order():
         assert abs(whole - average_precision(np.delete(right, i), 300) - found[i]) < 1e-5
 
 
+def test_right_and_wrong_are_told_at_ten_overlaps():
+    """An IoU of 0.7 is right at 0.50, 0.55, 0.60, 0.65 and 0.70; at the others it is wrong, which costs nothing alone."""
+    labels = Labels(np.array([[0.0, 0, 10, 10]]), np.array([0]), np.array([0]))
+    found = Detections(np.array([[0.0, 0, 10, 7]]), np.array([0.9]), np.array([0]), np.array([0]))
+    np.testing.assert_allclose(detgain(statistics(1, labels=labels, found=found), 0.5, 0), [0.5])
+
+
 def test_images_have_the_sum_and_classes_count_alike():
     labels = Labels(np.tile([0, 0, 9, 9.0], (3, 1)), np.array([0, 1, 1]), np.arange(3))
     found = Detections(labels.boxes[:2], np.array([0.9, 0.8]), np.array([0, 1]), np.array([0, 1]))

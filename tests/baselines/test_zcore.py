@@ -11,6 +11,20 @@ def test_coverage_and_redundancy_by_hand():
     assert covered(np.array([[0.0], [1], [10]]), 3, draws).tolist() == [1, -3, 2]
 
 
+def test_a_copy_takes_the_loss_and_never_the_image_itself():
+    """Whichever of the two at 0 is nearest to the point, the other loses 1 and it gains 1."""
+    draws = SimpleNamespace(triangular=lambda *_: np.array([[0.2]]))
+    for places in ([0.0, 0, 10], [10, 0.0, 0], [0.0, 10, 0]):
+        found = covered(np.array(places)[:, None], 1, draws)
+        assert sorted(found.round(6)) == [-1, 0, 1] and found[np.argmax(places)] == 0
+
+
+def test_distances_are_city_blocks():
+    """(3, 3) is nearer to the point (0, 0) than (5, 0) as the crow flies, and farther by blocks."""
+    draws = SimpleNamespace(triangular=lambda *_: np.array([[0.0, 0]]))
+    assert np.argmax(covered(np.array([[3.0, 3], [5, 0], [90, 90]]), 1, draws)) == 1
+
+
 def test_of_many_alike_few_stay_and_what_is_alone_does():
     rng = np.random.default_rng(0)
     heap, alone = rng.normal(0, 0.01, (60, 3)), rng.uniform(-1, 1, (20, 3))

@@ -33,6 +33,11 @@ def test_a_window_slides_over_groups_of_losses():
         assert images.tolist() == np.flatnonzero(~without).tolist() and (weights == 1).all()
 
 
+def test_two_groups_are_both_seen():
+    losses = np.r_[np.zeros(99), 1.0]
+    assert {len(seta(losses, 0.0, np.random.default_rng(0), epoch)[0]) for epoch in range(3)} == {100}
+
+
 def test_without_losses_there_is_only_chance():
     drawn = [seta(np.full(10, NAN), 0.3, np.random.default_rng(seed), 0)[0] for seed in range(5)]
     assert {len(one) for one in drawn} == {7} and len({tuple(one) for one in drawn}) > 1
