@@ -32,8 +32,9 @@ def forgetting_counts(correct: np.ndarray) -> np.ndarray:
     """Number of times each image was forgotten; E for one never learned, as in the authors' code.
 
     A forgetting event is a fall from right to wrong between two visits in a row, so the count is the sum of the falls.
-    A detector's images are right to a share, which falls by 1 / boxes when a box is lost: the sum is the mean count of
-    the boxes, and those never found count E each. The paper knows no shares: this form is ours.
+    A detector's images are right to a share, which falls by 1 / boxes when a box is lost. A box lost while another is found
+    is not seen, and what the best share lacks counts E, as if it were of boxes never found. The paper knows no shares: this
+    form is ours.
 
     Args:
         correct: (E, N) in [0, 1], NaN where an image was not visited: the visit is left out.

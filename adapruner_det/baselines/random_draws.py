@@ -66,7 +66,7 @@ def stratified_choice(strata: np.ndarray, keep_ratio: float, rng: np.random.Gene
         strata: (N, S) objects of each stratum in each image; images without any are a stratum as well.
     """
     # The last column, of images, is held to the ratio all the way: without it room would run out at the end.
-    held = np.column_stack([strata, ~np.any(strata, axis=1), np.ones(len(strata))]).astype(float)
+    held = np.column_stack([strata, ~np.any(strata, axis=1), np.ones(len(strata))])
     size = held.sum(axis=0).clip(1)
     places = round(keep_ratio * len(held))
     room = [len(held) - places, places]  # for going, staying

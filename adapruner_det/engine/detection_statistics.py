@@ -79,8 +79,9 @@ def losses_and_features_of(
     kind, p6 of the feature pyramid for others, p7 for RetinaNet and FCOS. Cells that see padding only do not count.
 
     Normalisation layers use their running statistics, which stay as they are, and dropout is off. Losses that are
-    divided by a running number of positives (RetinaNet, FCOS) are divided by its present value. R-CNNs see one image at
-    a time, whose proposals are drawn from SEED.
+    divided by a running number of positives (RetinaNet, FCOS) are divided by the model's: in one that was loaded, as a
+    proxy is, the one it was built with, since checkpoints do not hold it. R-CNNs see one image at a time, whose proposals
+    are drawn from SEED.
 
     Returns:
         Losses (N,) float32 by the name of the term, and features (N, F) float32, in the order of `records`.

@@ -16,14 +16,15 @@ RANGES_CAPTION = (
     "By ranges of ratio, which are never averaged together. - random, - strongest control: mean over the ratios of "
     "the mean paired differences over seeds [95% interval, t with Satterthwaite's degrees of freedom, as if ratios "
     "were independent]; * p below 0.05 after Holm's correction for all differences of this table. Strongest control: "
-    "the one with the highest mean over the range. saved: the share of random selection's loss that is not lost, "
+    "the one with the highest mean over the range, luck included, beside which others look worse than they are. saved: the share of random selection's loss that is not lost, "
     "(method - random) / (full - random) [interval by bootstrap over seeds]; - where full is not clearly above random."
 )
 NEEDED_CAPTION = (
     "Images needed: the smallest share of the images with which a metric is within one point of training on "
     "everything, on the curve of the means over seeds made monotone, linear between ratios [95% interval by bootstrap "
     "over seeds, which is too narrow for few]; ≤ where the smallest ratio that was run is enough. The strongest "
-    "control is the one that needs the fewest."
+    "control is the one that needs the fewest, compared at the ratios that both have; ≥ where the smallest of them is enough "
+    "for it, - where it is for both."
 )
 
 
@@ -43,7 +44,7 @@ def over_ranges(frame: pd.DataFrame) -> pd.DataFrame:
             row["ratios"] = len(ratios)
             row[f"{metric} - {RANDOM}"] = curves.difference(method, RANDOM, ratios) if RANDOM in controls else ""
             row[f"{metric} - {_STRONGEST}"] = ""
-            if method not in CONTROLS and len(controls) > 1:
+            if method not in CONTROLS and set(controls) - {RANDOM}:
                 rival = strongest(curves, ratios)
                 row[f"{metric} - {_STRONGEST}"] = curves.difference(method, rival, ratios)._replace(rival=rival)
             row[f"{metric} saved"] = _saved(curves, method, ratios)
@@ -104,23 +105,35 @@ def needed_table(frame: pd.DataFrame) -> pd.DataFrame:
             row = rows.setdefault(key, dict(zip(("model", "budget", "method"), key)))
             row[f"{curves.metric}: images needed"] = _needed_text(curves, method)
             if method not in CONTROLS and strongest:
-                row[f"{curves.metric}: of the strongest control's"] = _needed_text(curves, method, strongest)
+                row[f"{curves.metric}: of the strongest control's"] = _quotient_text(curves, method, strongest)
     return pd.DataFrame(list(rows.values())).fillna("")
 
 
-def _needed(curves: Curves, method: str, seeds: np.ndarray) -> float:
-    """Images needed, by these seeds alone."""
-    values = curves.methods[method]
+def _needed(curves: Curves, method: str, seeds: np.ndarray, ratios: Sequence[float] = ()) -> float:
+    """Images needed, by these seeds alone, and by these ratios if there are any."""
+    values = curves.methods[method][list(ratios or curves.methods[method])]
     return images_needed(list(values), values.to_numpy()[seeds], curves.full[seeds])
 
 
-def _needed_text(curves: Curves, method: str, control: str = "") -> str:
-    """Images needed, or their quotient by those that a control needs."""
+def _needed_text(curves: Curves, method: str) -> str:
+    seeds = np.arange(len(curves.full))
+    share = _needed(curves, method, seeds)
+    at_most = "≤ " if share <= min(curves.methods[method]) else ""
+    return f"{at_most}{share:.2f}{_interval(*bootstrap(lambda drawn: _needed(curves, method, drawn), len(seeds)), 2)}"
+
+
+def _quotient_text(curves: Curves, method: str, control: str) -> str:
+    """Images needed by those that a control needs."""
+    ratios = [ratio for ratio in curves.methods[method] if ratio in curves.methods[control]]
+    if len(ratios) < 2:
+        return ""
 
     def statistic(seeds: np.ndarray) -> float:
-        return _needed(curves, method, seeds) / (_needed(curves, control, seeds) if control else 1.0)
+        return _needed(curves, method, seeds, ratios) / _needed(curves, control, seeds, ratios)
 
     seeds = np.arange(len(curves.full))
-    share = statistic(seeds)
-    at_most = "≤ " if not control and share <= min(curves.methods[method]) else ""
-    return f"{at_most}{share:.2f}{_interval(*bootstrap(statistic, len(seeds)), 2)}{control and f' {control}'}"
+    own, its = (_needed(curves, name, seeds, ratios) <= min(ratios) for name in (method, control))
+    if own and its:
+        return f"- {control}"
+    bound = "≤ " if own else "≥ " if its else ""
+    return f"{bound}{statistic(seeds):.2f}{_interval(*bootstrap(statistic, len(seeds)), 2)} {control}"

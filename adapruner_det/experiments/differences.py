@@ -49,7 +49,8 @@ def differences_of(frame: pd.DataFrame) -> Figure | None:
     """A row of panels for each model and budget, one a ratio; in them a line a method, the best on top.
 
     A dot is the difference of the means of AP (accuracy) to the strongest control, a bar its 95% interval, which holds
-    for all methods of the panel at once (`intervals.against_control`). A dashed line is training on everything.
+    for all methods of the panel at once (`intervals.against_control`), but does not know that the control is the luckiest
+    of several: a gain is one, a loss may be none. A dashed line is training on everything.
 
     Args:
         frame: see `table.collect`.

@@ -118,14 +118,16 @@ def share_saved(ours: np.ndarray, random: np.ndarray, full: np.ndarray) -> Estim
     """Which share of what random selection loses is not lost: (ours - random) / (full - random).
 
     Numerator and denominator are means over the ratios of mean paired differences; the interval bootstraps seeds.
-    Undefined, all NaN, where `over_cells` does not have full - random above zero.
+    Undefined, all NaN, where Student's t over the seeds that have all ratios does not have full - random above zero.
 
     Args:
         ours, random: (S, R) metrics.
         full: (S,), of training on everything.
     """
     gained, lost = ours - random, full[:, None] - random
-    if not all(map(len, columns(lost))) or not over_cells(columns(lost)).low > 0:
+    of_seeds = lost.mean(axis=1)  # a seed's ratios share its training on everything: they are no cells of their own
+    of_seeds = of_seeds[~np.isnan(of_seeds)]
+    if not len(of_seeds) or not over_cells([of_seeds]).low > 0:
         return Estimate(math.nan)
 
     def share(seeds: np.ndarray) -> float:

@@ -17,10 +17,12 @@ from typing import IO
 import torch
 from tqdm import tqdm
 
+from .. import __version__
 from ..engine.console import Progress
 from ..files import write_text
 from . import processes
 
+_FIRST = "0.1.0"  # the version that did not say so
 PLAN, DONE, CONSOLE = "run.json", "done.json", "console.txt"
 _POLL_SECONDS = 2.0
 
@@ -30,7 +32,7 @@ class RunFailedError(RuntimeError):
 
 
 class RunChangedError(ValueError):
-    """A folder holds a run of the same name with another command or config."""
+    """A folder holds a run of the same name with another command or config, or of another version."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def seconds_of(folder: "str | Path") -> float:
 
 
 def _identity(run: Run) -> dict:
-    return {"command": _without_places(run.command), "fingerprint": run.fingerprint}
+    return {"command": _without_places(run.command), "fingerprint": run.fingerprint, "version": __version__}
 
 
 def _without_places(command: Sequence[str]) -> list[str]:
@@ -134,7 +136,9 @@ def _check_unchanged(run: Run, folder: Path) -> None:
         return
     difference = "the same command, but other settings in its config file or other data, than asked for now"
     was, now = there["command"], asked["command"]
-    if was != now:
+    if there.get("version", _FIRST) != __version__:
+        difference = f"results of version {there.get('version', _FIRST)} of this package, and this is {__version__}"
+    elif was != now:
         gone, come = (" ".join(w for w in a if w not in b) or "nothing" for a, b in ((was, now), (now, was)))
         difference = f"another command than asked for now ({gone} there, {come} now)"
     raise RunChangedError(
@@ -144,6 +148,7 @@ def _check_unchanged(run: Run, folder: Path) -> None:
 
 
 def _execute_one(run: Run, folder: Path, environment: dict[str, str]) -> None:
+    _check_unchanged(run, folder)  # another comparison may have finished it meanwhile
     if not (folder / DONE).exists():
         seconds = _call(run, folder, environment)
         write_text(folder / DONE, json.dumps({"seconds": round(seconds, 1)}) + "\n")

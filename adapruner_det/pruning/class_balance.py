@@ -30,7 +30,8 @@ def rarest_class(counts: Counts) -> np.ndarray:
 def class_weights(counts: Counts, power: float) -> np.ndarray:
     """What an image weighs for its rarest class: the share of images with that class, to the power of -power, (N,).
 
-    With power 1, an image drawn by it is as likely to be of one class as of another; mAP is a mean over classes. LVIS's
+    With power 1, an image drawn by it is as likely to be of one class as of another, where images have one class each; mAP
+    is a mean over classes. LVIS's
     repeat factors go by the same share, with power 1/2 (Gupta, Dollar and Girshick 2019). Images without objects are a
     class as well.
     """

@@ -117,6 +117,26 @@ def test_images_needed_at_most_and_without_an_interval():
     assert table["AP: images needed"].tolist() == ["≤ 0.50"] and table["method"].tolist() == ["random"]
 
 
+def test_bounds_of_the_images_needed_are_compared_as_bounds():
+    """Everything has 50. What a control needs below the smallest of its ratios is not known, and no quotient of it either."""
+    cells = [
+        ("full", "any", 1.0, (50,)),
+        *of("random", (0.9, (50,)), (0.8, (50,))),
+        *of("few", (0.9, (50,)), (0.8, (50,)), (0.3, (40,))),
+        *of("many", (0.9, (49,)), (0.8, (47,))),
+    ]
+    quotient = needed_table(frame_of(cells)).set_index("method")["AP: of the strongest control's"]
+    assert quotient.to_dict() == {"random": "", "few": "- random", "many": "≥ 1.12 random"}
+    cells[1:3] = of("random", (0.9, (49,)), (0.8, (47,)))
+    quotient = needed_table(frame_of(cells)).set_index("method")["AP: of the strongest control's"]
+    assert quotient.to_dict() == {"random": "", "few": "≤ 0.89 random", "many": "1.00 random"}
+
+
+def test_one_control_that_is_not_random_is_the_strongest():
+    cells = [FULL, *of("near_duplicates", (0.9, (47, 48, 49))), *of("el2n", (0.9, (49, 50.5, 51)))]
+    assert over_ranges(frame_of(cells))["AP - strongest control"].tolist()[-1].endswith("near_duplicates")
+
+
 def test_models_and_budgets_are_not_mixed():
     epochs = [(cell[0], "epochs", cell[2], tuple(np.array(cell[3]) - 5)) for cell in WORKED[1:]]
     both = frame_of(WORKED + epochs)

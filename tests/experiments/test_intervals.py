@@ -127,6 +127,13 @@ def test_where_random_selection_hardly_loses_nothing_can_be_saved(random):
     assert np.isnan(found[:4]).all()
 
 
+def test_ratios_of_a_seed_share_its_training_on_everything():
+    """Seeds that lose 0.2, 1.0 and 2.4 at each of four ratios are three numbers, whose t is below 4.303, and not twelve."""
+    full, lost = np.array([50.2, 51.0, 52.4]), np.array([[0.2] * 4, [1.0] * 4, [2.4] * 4])
+    assert over_cells(list(lost.T)).low > 0
+    assert np.isnan(share_saved(full[:, None] - lost / 2, full[:, None] - lost, full).mean)
+
+
 def seeds_of(*curves):
     return np.array(curves, dtype=float)
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+from adapruner_det.experiments import runs as runs_module
 from adapruner_det.experiments.runs import (
     Run,
     RunChangedError,
@@ -83,6 +84,33 @@ def test_a_changed_command_or_config_is_not_mixed_with_old_results(tmp_path):
         with pytest.raises(RunChangedError, match=message):
             execute([append("one", log, letter, fingerprint=fingerprint)], tmp_path / "out", jobs=1)
     assert log.read_text() == "1"
+
+
+def test_what_another_version_made_is_refused(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setattr(runs_module, "__version__", "0.1.7")
+    execute([append("one", log, "1")], tmp_path / "out", jobs=1)
+    monkeypatch.undo()
+    with pytest.raises(RunChangedError, match="one holds a run with results of version 0.1.7 of this package"):
+        execute([append("one", log, "1")], tmp_path / "out", jobs=1)
+    plan = tmp_path / "out" / "one" / "run.json"  # as versions wrote it that did not say which they were
+    content = json.loads(plan.read_text())
+    del content["identity"]["version"]
+    plan.write_text(json.dumps(content))
+    with pytest.raises(RunChangedError, match="version 0.1.0"):
+        execute([append("one", log, "1")], tmp_path / "out", jobs=1)
+
+
+def test_a_run_that_another_comparison_finished_meanwhile_with_other_settings_is_refused(tmp_path):
+    log = tmp_path / "log"
+    code = (
+        "import subprocess, sys; from adapruner_det.experiments.runs import Run, execute; "
+        f"execute([Run('two', ('x', '-c', 'pass'), fingerprint='other')], {str(tmp_path / 'out')!r}, 1)"
+    ).replace("'x'", repr(sys.executable))
+    meddling = Run("one", (sys.executable, "-c", code))
+    with pytest.raises(RunChangedError, match="two holds a run with"):
+        execute([meddling, append("two", log, "2", after=("one",))], tmp_path / "out", jobs=1)
+    assert not log.exists()
 
 
 def test_a_failure_names_the_command_shows_its_last_words_and_starts_no_other(tmp_path):
