@@ -32,6 +32,10 @@ from .statistics import Statistics
 NORM = 2.0  # p
 NORMS = 1.0, NORM, 8.0  # those that `annealing` goes by on its way
 NEIGHBOURS = 32  # k
+_CROWD, _CROWD_PAIRS = (
+    2048,
+    2**22,
+)  # images that are compared all with all where there are more copies, and pairs of such
 _MOST = 1e9  # that a term weighs: beyond it rounding would decide
 _BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
 _SMALLEST = 1e-4  # redundancy below it is none
@@ -132,7 +136,8 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
     plain = weighted_draw(keys, seed, np.ones(len(keys)))
     balanced = weighted_draw(keys, seed, class_weights(statistics.counts, weights.class_balance))
     if weights.redundancy or weights.label_errors:
-        places, distances = nearest_of_class(classes, whitened(statistics.features))
+        features = whitened(statistics.features)
+        places, distances = nearest_of_class(classes, features)
     own = {name: np.zeros(len(keys)) for name in ("difficulty", "label_errors")}
     if weights.difficulty:
         own["difficulty"] = weights.difficulty * difficulty(statistics, weights.selection_weight)
@@ -144,7 +149,8 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
     keep = number_to_keep(len(keys), keep_ratio)
     near = similarity = sparse.csr_matrix((len(keys), len(keys)))
     if weights.redundancy:
-        near, similarity = redundancy(places, distances, classes, best(balanced, keep), weights.redundancy)
+        similarity, widths = alike(features, places, distances, classes, best(balanced, keep))
+        near = redundancy(similarity, widths, weights.redundancy)
     if not weights.class_balance:
         return Energy(own, near, similarity, np.zeros(len(keys), int), np.array([keep]))
     originals = balanced - copies(near, balanced, weights.redundancy / 2)
@@ -192,27 +198,53 @@ def nearest_of_class(classes: np.ndarray, features: np.ndarray) -> tuple[np.ndar
     return places, distances
 
 
-def redundancy(
-    places: np.ndarray, distances: np.ndarray, classes: np.ndarray, drawn: np.ndarray, strength: float
-) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """k_ij = strength exp(-(2 d_ij / w)^2) of each two images of a class of which one is among the nearest of the other.
+def alike(
+    features: np.ndarray, places: np.ndarray, distances: np.ndarray, classes: np.ndarray, drawn: np.ndarray
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """The cosine of each two images of a class of which one is among the nearest of the other, (N, N), and w of each (N,).
 
-    d is their cosine distance; w is the distance at which images of the class lie from each other once their share
-    is left: the median distance of an image from its (1 / share)-th neighbour. What is much nearer than half of it is
-    as good as a copy. `drawn` (N,) bool are those who would stay if the draw alone decided: it gives each class its share.
-
-    Returns:
-        redundancy and similarity, (N, N) each; see `Energy`.
+    w is the cosine distance at which images of the class lie from each other once their share is left: the median
+    distance of an image from its (1 / share)-th neighbour. `drawn` (N,) bool are those who would stay if the draw alone
+    decided: it gives each class its share. Images with more copies than their lists hold are compared with each other.
     """
-    num = len(classes)
+    num, widths = len(classes), _widths(distances, classes, drawn)
     rows, columns = np.nonzero((places >= 0) & (distances < 1))
     found = (1 - distances[rows, columns], (rows, places[rows, columns]))
     one_way = sparse.csr_matrix(found, (num, num))
-    similarity = one_way.maximum(one_way.T).tocsr()
-    widths = _widths(distances, classes, drawn)[np.repeat(np.arange(num), np.diff(similarity.indptr))]
-    kernel = strength * np.exp(-((2 * (1 - similarity.data) / widths) ** 2))
+    crowded = np.flatnonzero(distances[:, -1] < widths / 2)
+    if len(crowded):
+        one_way = one_way.maximum(_of_crowds(features, classes, crowded, widths))
+    return one_way.maximum(one_way.T).tocsr(), widths
+
+
+def _of_crowds(features: np.ndarray, classes: np.ndarray, crowded: np.ndarray, widths: np.ndarray) -> sparse.csr_matrix:
+    """The cosines of all pairs among the crowded images of a class that are nearer than w, (N, N).
+
+    Where there are many, pairs among so many that follow each other in the data set, as frames do.
+    """
+    size = int(np.clip(_CROWD_PAIRS // len(crowded), NEIGHBOURS + 1, _CROWD))
+    rows, columns, cosines = [], [], []
+    for group in np.unique(classes[crowded]):
+        own = crowded[classes[crowded] == group]
+        for part in np.split(own, range(size, len(own), size)):
+            units = unit_vectors(features[part]).astype(np.float64)
+            units /= np.linalg.norm(units, axis=1, keepdims=True)
+            found = np.minimum(units @ units.T, 1)
+            one, other = np.nonzero((1 - found < widths[part][:, None]) & ~np.eye(len(part), dtype=bool))
+            rows.append(part[one]), columns.append(part[other]), cosines.append(found[one, other])
+    pairs = np.concatenate(rows), np.concatenate(columns)
+    return sparse.csr_matrix((np.concatenate(cosines), pairs), (len(classes), len(classes)))
+
+
+def redundancy(similarity: sparse.csr_matrix, widths: np.ndarray, strength: float) -> sparse.csr_matrix:
+    """k_ij = strength exp(-(2 d_ij / w)^2) in the places of `similarity` (N, N), d = 1 - cosine: `Energy`'s.
+
+    What is much nearer than half of w (N,) is as good as a copy.
+    """
+    of_rows = np.repeat(widths, np.diff(similarity.indptr))
+    kernel = strength * np.exp(-((2 * (1 - similarity.data) / of_rows) ** 2))
     kernel[kernel < _SMALLEST * strength] = 0
-    return sparse.csr_matrix((kernel, similarity.indices, similarity.indptr), (num, num)), similarity
+    return sparse.csr_matrix((kernel, similarity.indices, similarity.indptr), similarity.shape)
 
 
 def _widths(distances: np.ndarray, classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -10,10 +10,12 @@ from scipy import sparse
 import adapruner_det.pruning.energy as energy_module
 from adapruner_det.pruning.annealing import _marginals, exchange, minimise, rests
 from adapruner_det.pruning.class_balance import class_quotas, class_weights, image_key, weighted_draw
+from adapruner_det.pruning.decision import decide
 from adapruner_det.pruning.energy import (
     NORM,
     Energy,
     TermWeights,
+    alike,
     copies,
     difficulty,
     energy_of,
@@ -218,6 +220,35 @@ def test_copies_have_no_part_in_the_quotas():
     assert of_picture.min() == 1 and of_picture.sum() <= 12 and kept[:300].sum() >= 288
 
 
+@pytest.mark.parametrize("number, noise", [(34, 0), (300, 0), (300, 1e-6), (300, 0.05)])
+def test_of_more_copies_than_a_list_holds_one_stays(number, noise):
+    """A camera that stands still: one of its frames stays, and all others that stay are unique."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(1000, 64))
+    features[:number] = features[0] + noise * random.normal(size=(number, 64))
+    seen = statistics(1000, classes=np.zeros(1000, int), features=features.astype(np.float32))
+    for ratio in (0.5, 0.7):
+        decision = decide(seen, TermWeights(label_errors=0), ratio, 0)
+        assert (decision.logits[:number] > 0).sum() == 1
+        assert decision.reasons[:number].count("near-duplicate") == number - 1
+
+
+def test_quotas_know_many_copies():
+    features = np.random.default_rng(0).normal(size=(701, 64)).astype(np.float32)[np.r_[:700, np.full(300, 700)]]
+    seen = statistics(1000, classes=np.repeat([0, 1], [700, 300]), features=features)
+    kept = minimise(energy_of(seen, TermWeights(label_errors=0), 0.5, 0)) > 0
+    assert kept[700:].sum() == 1 and kept[:700].sum() == 499
+
+
+def test_of_crowds_without_number_parts_are_compared(monkeypatch):
+    monkeypatch.setattr(energy_module, "_CROWD_PAIRS", 100 * 300)
+    features = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
+    features[:300] = features[0]
+    seen = statistics(1000, classes=np.zeros(1000, int), features=features)
+    kept = minimise(energy_of(seen, TermWeights(label_errors=0), 0.5, 0)) > 0
+    assert kept[:300].sum() <= 3
+
+
 def test_copies_are_those_of_an_image_that_is_none_itself():
     near = np.zeros((4, 4))
     near[[0, 1, 1, 2], [1, 0, 2, 1]] = 0.5
@@ -255,7 +286,8 @@ def test_redundancy_by_hand():
     features, classes = np.float32([[1, 0], [1, 0], [0, 1], [1, 1]]), np.zeros(4, int)
     places, distances = nearest_of_class(classes, features)
     assert places[:2, 0].tolist() == [1, 0] and places[2, 0] == 3
-    kernel, similarity = redundancy(places, distances, classes, np.array([True, False, True, False]), 0.7)
+    similarity, widths = alike(features, places, distances, classes, np.array([True, False, True, False]))
+    kernel = redundancy(similarity, widths, 0.7)
     apart = 1 - 0.5**0.5
     width = np.median([apart, apart, 1, apart])
     assert kernel[0, 1] == kernel[1, 0] == pytest.approx(0.7)
@@ -266,9 +298,10 @@ def test_redundancy_by_hand():
 
 def test_only_images_of_a_class_are_alike():
     classes = np.array([0, 1, 0, 1, 2])
-    places, distances = nearest_of_class(classes, np.ones((5, 3), np.float32))
+    features = np.ones((5, 3), np.float32)
+    places, distances = nearest_of_class(classes, features)
     assert places[:, 0].tolist() == [2, 3, 0, 1, -1]
-    kernel, _ = redundancy(places, distances, classes, np.ones(5, bool), 1.0)
+    kernel = redundancy(*alike(features, places, distances, classes, np.ones(5, bool)), 1.0)
     assert sorted(zip(*kernel.nonzero())) == [(0, 2), (1, 3), (2, 0), (3, 1)]
 
 
