@@ -18,7 +18,7 @@ from .. import __version__
 from ..pruning import Selection
 from ..pruning.class_balance import rarest_class
 from ..pruning.columns import SparseRows
-from ..pruning.decision import LABEL_ERRORS, NEAR_DUPLICATE, RANDOM, REASON_COLUMN, REASONS
+from ..pruning.decision import ALIKE, LABEL_ERRORS, NEAR_DUPLICATE, RANDOM, REASON_COLUMN, REASONS
 from .corrections import CORRECTED_COLUMN
 from .pruned_datasets import ANNOTATIONS_COLUMN, annotations_digest
 from .validation import Record
@@ -237,24 +237,21 @@ def _reasons_line(selection: Selection) -> str:
         reasons = {reason: gone_by.count(reason) for reason in (*REASONS, "by hand")}
     gone = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
     scored = sum(score is not None for score in selection.scores)
-    return (
-        f"\nwhy images go: {gone}. {told} of {scored} images have more against them than chance could make up for; "
-        "the rest might as well be drawn"
-    )
+    return f"\nwhy images go: {gone}. {told} of {scored} images, kept ones too, have more against them than chance could make up for"
 
 
 def verdict(selection: Selection) -> str:
-    """How many images stay, why the others go, and the ratio down to which they go for a reason."""
+    """How many images stay, why the others go, and whether all of them go for a reason."""
     num, kept = len(selection), sum(map(bool, selection.kept))
     reasons = dict(selection.provenance.get("reasons", {}))
     if not reasons:
         return f"{kept:,} of {num:,} images stay"
-    scored = sum(score is not None for score in selection.scores)
-    told = reasons.pop("with_reason")
-    words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", LABEL_ERRORS: "for doubtful labels (mend what is wrong)",
+    del reasons["with_reason"]
+    words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", ALIKE: "as like others that stay", LABEL_ERRORS: "for doubtful labels (mend what is wrong)",
              RANDOM: "by lot (a random choice would do as well)"}  # fmt: skip
+    more = "--keep auto keeps as many as nothing speaks against" if reasons.get(RANDOM) else "All go for a reason"
     parts = [f"{count:,} {words.get(reason, f'as {reason}')}" for reason, count in reasons.items() if count]
-    return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}. There are reasons down to a ratio of {1 - told / scored:.2f}"
+    return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}. {more}"
 
 
 def summary(selection: Selection) -> str:

@@ -1,5 +1,6 @@
 """From statistics to scores, by a method of the registry with its options; and to a selection at another ratio."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -59,9 +60,9 @@ def scores_by(method: str, cfg: CfgNode, statistics: Statistics, keep_ratio: flo
 
 
 def ratio_with_reason(cfg: CfgNode, statistics: Statistics, seed: int) -> float:
-    """The lowest ratio, in percent, at which there are reasons for as many images as go: how many depends on which stay.
+    """The lowest ratio at which there are reasons for as many images as go: how many depends on which stay.
 
-    Found by bisection, as the fewer stay, the fewer repeat one that does. At least one image goes.
+    Found by bisection to a percent of the images, as the fewer stay, the fewer repeat one that does. At least one image goes.
     """
     num = len(statistics)
     step = max(1, num // 100)
@@ -70,7 +71,7 @@ def ratio_with_reason(cfg: CfgNode, statistics: Statistics, seed: int) -> float:
         middle = (most + beyond) // 2
         told = scores_by(ADAPRUNER, cfg, statistics, 1 - middle * step / num, seed).facts["reasons"]["with_reason"]
         most, beyond = (middle, beyond) if told >= middle * step else (most, middle)
-    return round(1 - most * step / num, 2 if step > 1 else 4)
+    return math.ceil(1e4 * (1 - most * step / num) - 1e-6) / 1e4  # of four digits, at which no more go
 
 
 def is_solved(selection: Selection) -> bool:

@@ -15,13 +15,14 @@ from .label_errors import suspicious_boxes
 from .statistics import Statistics
 
 # The main reason of a pruned image, by the term of E that counts most against it.
-NEAR_DUPLICATE, LABEL_ERRORS, DIFFICULTY, RANDOM = REASONS = (
+NEAR_DUPLICATE, ALIKE, LABEL_ERRORS, DIFFICULTY, RANDOM = REASONS = (
     "near-duplicate",
+    "alike",  # to several images that stay, and no copy of any
     "label errors",
     "hard or easy beyond its kind",
     "random",
 )
-# The reason of a kept image that would go if its class were as frequent as others.
+# The reason of a kept image that stays for its class's quota, where the class has fewer images than the average one.
 SHORT_OF_IMAGES = "class short of images"
 REASON_COLUMN, SIMILAR_TO_COLUMN, SIMILARITY_COLUMN = "reason", "similar_to", "similarity"
 BOXES_COLUMN = "suspicious_boxes"
@@ -66,7 +67,7 @@ def decide(statistics: Statistics, weights: TermWeights, keep_ratio: float, seed
     shares["class_balance"] = common_threshold(against, keep) - (logits + against)
     told = shares["difficulty"] + shares["label_errors"] + shares["redundancy"]
     with_reason = told > (weights.random or TermWeights.random)
-    reasons = _reasons(logits, shares, with_reason)
+    reasons = _reasons(logits, shares, with_reason, energy)
     return Decision(logits, shares, reasons, *_most_similar(energy, logits > 0), int(with_reason.sum()))
 
 
@@ -86,12 +87,16 @@ def part_ties(logits: np.ndarray, energy: Energy) -> np.ndarray:
     return logits
 
 
-def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray], with_reason: np.ndarray) -> list[str]:
-    terms = [shares[name] for name in ("redundancy", "label_errors", "difficulty")]
-    largest = np.where(with_reason, np.argmax(terms, axis=0), REASONS.index(RANDOM))
-    short = logits + np.minimum(shares["class_balance"], 0) <= 0
-    stays = np.where(short, SHORT_OF_IMAGES, "")
-    return np.where(logits > 0, stays, np.array(REASONS)[largest]).tolist()
+def _reasons(logits: np.ndarray, shares: dict[str, np.ndarray], with_reason: np.ndarray, energy: Energy) -> list[str]:
+    terms = {NEAR_DUPLICATE: "redundancy", LABEL_ERRORS: "label_errors", DIFFICULTY: "difficulty"}
+    largest = np.array(list(terms))[np.argmax([shares[name] for name in terms.values()], axis=0)]
+    nearest = energy.redundancy.multiply(logits > 0).max(axis=1).toarray().ravel()
+    largest = np.where((largest == NEAR_DUPLICATE) & (nearest <= energy.copy), ALIKE, largest)
+    sizes = np.bincount(energy.classes)
+    rare = sizes[energy.classes] < sizes[sizes > 0].mean()
+    short = rare & (logits + np.minimum(shares["class_balance"], 0) <= 0)
+    goes = np.where(with_reason, largest, RANDOM)
+    return np.where(logits > 0, np.where(short, SHORT_OF_IMAGES, ""), goes).tolist()
 
 
 def _most_similar(energy: Energy, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +115,7 @@ def columns_of(decision: Decision, statistics: Statistics) -> dict[str, list[Any
     """Columns for a selection's record: the reason of each image and what it is made of."""
     several = len(set(statistics.datasets)) > 1
     names = [f"{d}/{i}" if several else i for d, i in zip(statistics.datasets, statistics.ids)]
-    similar = [reason == NEAR_DUPLICATE for reason in decision.reasons]
+    similar = [reason in (NEAR_DUPLICATE, ALIKE) for reason in decision.reasons]
     return {
         REASON_COLUMN: decision.reasons,
         SIMILAR_TO_COLUMN: [names[place] if shown else "" for place, shown in zip(decision.similar_to, similar)],

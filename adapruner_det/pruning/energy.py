@@ -9,7 +9,7 @@ N images, K classes, F features, k neighbours in a list; s (N,) the mask between
 - k_ij >= 0 is what speaks against keeping both i and j: the term `redundancy`. R_i is what i is charged for those like
   it that stay; p makes the nearest of them count most.
 - q_a is the quota of class a, the rarest of an image: as many as a draw takes in which rare classes weigh more and copies
-  come last (`class_balance`). What is known of labels decides within a class: it cannot empty a rare one.
+  come last (`class_balance`). What is known of labels decides within a class: it cannot empty one that is the rarest of some image.
 
 Without quotas, k = 0 and `difficulty` alone this is Eq. 4 and 5 of Yang et al. 2023 under Eq. 6 as a constraint; quotas
 are Eq. 6 for each class. How the mask comes to its minimum is in `annealing`.
@@ -86,6 +86,7 @@ class Energy:
         redundancy: k, (N, N), symmetric, not negative, nothing on the diagonal.
         similarity: cosine of the two images' features wherever `redundancy` has an entry, in the same places.
         classes, quotas: (N,) the class of each image, and how many of each stay. `redundancy` is between images of one.
+        copy: the redundancy of two images above which one is as good as a copy of the other.
     """
 
     own: dict[str, np.ndarray]
@@ -93,6 +94,7 @@ class Energy:
     similarity: sparse.csr_matrix
     classes: np.ndarray
     quotas: np.ndarray
+    copy: float = 0.0
 
     @property
     def unary(self) -> np.ndarray:
@@ -152,9 +154,10 @@ def energy_of(statistics: Statistics, weights: TermWeights, keep_ratio: float, s
         similarity, widths = alike(features, places, distances, classes, best(balanced, keep))
         near = redundancy(similarity, widths, weights.redundancy)
     if not weights.class_balance:
-        return Energy(own, near, similarity, np.zeros(len(keys), int), np.array([keep]))
-    originals = balanced - copies(near, balanced, weights.redundancy / 2)
-    return Energy(own, near, similarity, classes, class_quotas(classes, best(originals, keep)))
+        return Energy(own, near, similarity, np.zeros(len(keys), int), np.array([keep]), weights.redundancy / 2)
+    copy = weights.redundancy / 2
+    originals = balanced - copies(near, balanced, copy)
+    return Energy(own, near, similarity, classes, class_quotas(classes, best(originals, keep)), copy)
 
 
 def best(values: np.ndarray, number: int) -> np.ndarray:
@@ -223,7 +226,7 @@ def _of_crowds(features: np.ndarray, classes: np.ndarray, crowded: np.ndarray, w
     Where there are many, pairs among so many that follow each other in the data set, as frames do.
     """
     size = int(np.clip(_CROWD_PAIRS // len(crowded), NEIGHBOURS + 1, _CROWD))
-    rows, columns, cosines = [], [], []
+    pairs = []
     for group in np.unique(classes[crowded]):
         own = crowded[classes[crowded] == group]
         for part in np.split(own, range(size, len(own), size)):
@@ -231,9 +234,9 @@ def _of_crowds(features: np.ndarray, classes: np.ndarray, crowded: np.ndarray, w
             units /= np.linalg.norm(units, axis=1, keepdims=True)
             found = np.minimum(units @ units.T, 1)
             one, other = np.nonzero((1 - found < widths[part][:, None]) & ~np.eye(len(part), dtype=bool))
-            rows.append(part[one]), columns.append(part[other]), cosines.append(found[one, other])
-    pairs = np.concatenate(rows), np.concatenate(columns)
-    return sparse.csr_matrix((np.concatenate(cosines), pairs), (len(classes), len(classes)))
+            pairs.append((found[one, other], part[one], part[other]))
+    cosines, rows, columns = map(np.concatenate, zip(*pairs))
+    return sparse.csr_matrix((cosines, (rows, columns)), (len(classes), len(classes)))
 
 
 def redundancy(similarity: sparse.csr_matrix, widths: np.ndarray, strength: float) -> sparse.csr_matrix:

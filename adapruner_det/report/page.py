@@ -49,7 +49,7 @@ GROUPS = {  # a reason's colour, how the verdict says it, and a hint
     OUTSIDE: ("lot", "without having competed", ""),
     BY_HAND: ("hand", "by a person's choice", ""),
 }
-_SHOWN_AS = dict(zip(decision.REASONS, (COPY, DOUBTFUL, DIFFICULTY, LOT)))
+_SHOWN_AS = dict(zip(decision.REASONS, (COPY, COPY, DOUBTFUL, DIFFICULTY, LOT)))
 
 logger = logging.getLogger(__name__)
 
@@ -198,11 +198,6 @@ class _Page:
         again = "solved_again_from" in self.selection.provenance
         return again or bool(self.config.get("ADAPRUNER", {}).get("SOLVE_AT_END"))
 
-    def ratio_with_reason(self) -> float | None:
-        """The ratio down to which images go for a reason; None if the method gives none."""
-        told = self.selection.provenance.get("reasons", {}).get("with_reason")
-        return None if told is None else 1 - told / sum(score is not None for score in self.selection.scores)
-
     @cached_property
     def epochs(self) -> float:
         """How often the model has seen each image; 0 if that is not told."""
@@ -278,15 +273,14 @@ class _Page:
 
     @cached_property
     def similar(self) -> list[list[int]]:
-        """An image that stays and those that go as near-duplicates of it, the most similar first."""
+        """An image that stays and those that go as near-duplicates of it, or as alike, the most similar first."""
         at = {name: i for i, (dataset, name) in enumerate(self.keys)}
         # as told of several data sets
         at.update({f"{dataset}/{name}": i for i, (dataset, name) in enumerate(self.keys)})
         names = (decision.REASON_COLUMN, decision.SIMILAR_TO_COLUMN, decision.SIMILARITY_COLUMN, CORRECTED_COLUMN)
         rows = list(zip(*map(self.column, names)))
-        gone = [
-            i for i, row in enumerate(rows) if row[0] == decision.NEAR_DUPLICATE and not self.kept[i] and not row[3]
-        ]
+        like = decision.NEAR_DUPLICATE, decision.ALIKE
+        gone = [i for i, row in enumerate(rows) if row[0] in like and not self.kept[i] and not row[3]]
         groups: dict[str, list[int]] = {}
         for i in sorted(gone, key=lambda i: -(rows[i][2] or 0)):
             groups.setdefault(rows[i][1], [at[rows[i][1]]]).append(i)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from test_trainer import IDS, YOLO, config, kept, scores, train, voc  # noqa: F401
 
-from adapruner_det.engine import load_config
+from adapruner_det.baselines.scores import Scores
+from adapruner_det.engine import load_config, select
 from adapruner_det.engine.console import Progress
 from adapruner_det.engine.select import is_solved, ratio_with_reason, solve_again
 from adapruner_det.pruning import Selection
+from adapruner_det.pruning.adapruner import number_to_keep
 from adapruner_det.pruning.statistics import Statistics
 
 SOLVED = {**YOLO, "ADAPRUNER.SOLVE_AT_END": True, "INPUT.MIN_SIZE_TEST": 48}
@@ -48,6 +50,14 @@ def test_the_ratio_with_reasons_is_the_share_that_repeats_nothing():
     features[300:] = features[:100]
     statistics = made_up.statistics(400, features=features)
     assert ratio_with_reason(load_config(), statistics, seed=0) == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.parametrize("num, told", [(250, 34), (400, 100), (30_000, 7), (150, 2)])
+def test_at_the_ratio_with_reasons_no_more_go_than_have_one(monkeypatch, num, told):
+    monkeypatch.setattr(select, "scores_by", lambda *_: Scores(np.zeros(num), facts={"reasons": {"with_reason": told}}))
+    ratio = ratio_with_reason(load_config(), range(num), seed=0)
+    gone = num - number_to_keep(num, ratio)
+    assert max(1, told - num // 100) <= gone <= max(told, num // 100)
 
 
 def test_the_bar_of_a_run_goes_on_while_the_finished_model_is_asked(voc, config, monkeypatch):  # noqa: F811

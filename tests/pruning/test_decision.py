@@ -3,6 +3,7 @@ import pytest
 from made_up import statistics
 
 from adapruner_det.pruning.decision import (
+    ALIKE,
     DIFFICULTY,
     LABEL_ERRORS,
     NEAR_DUPLICATE,
@@ -87,6 +88,18 @@ def test_of_many_copies_those_that_go_name_the_one_that_stays():
     assert set(decision.similar_to[gone]) <= set(copies) - set(gone)
 
 
+def test_images_that_are_unlike_any_that_stays_are_no_near_duplicates():
+    """Nothing is a copy of anything; where four of 40 stay, what goes is merely like some of them."""
+    features = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    seen = statistics(40, classes=np.zeros(40, int), features=features)
+    decision = decide(seen, TermWeights(label_errors=0), 0.1, 0)
+    assert decision.reasons.count(ALIKE) > 5
+    for reason, similarity in zip(decision.reasons, decision.similarity):
+        assert reason != NEAR_DUPLICATE or similarity > 0.7
+    shown = columns_of(decision, seen)
+    assert [bool(name) for name in shown["similar_to"]] == [r in (ALIKE, NEAR_DUPLICATE) for r in decision.reasons]
+
+
 def test_hard_images_go_for_being_hard():
     losses = np.where(np.arange(40) == 7, 20, 1).astype(np.float32)
     seen = statistics(losses={"loss": losses}, classes=np.zeros(40, int))
@@ -97,6 +110,14 @@ def test_why_an_image_of_a_rare_class_stays():
     rare = np.where(np.arange(40) < 3, 1, 0)
     decision = decide(statistics(classes=rare), TermWeights(label_errors=0, redundancy=0), 0.5, 2)
     assert SHORT_OF_IMAGES in decision.reasons[:3] and (decision.logits[:3] > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_as_large_as_others_is_not_short_of_images(seed):
+    for classes in (np.arange(80) % 2, np.where(np.arange(80) < 60, 0, 1)):
+        decision = decide(statistics(80, classes=classes), TermWeights(label_errors=0), 0.5, seed)
+        short = np.array([reason == SHORT_OF_IMAGES for reason in decision.reasons])
+        assert not short[classes == 0].any() and (short.any() == (classes.mean() < 0.5))
 
 
 def test_boxes_that_the_detector_itself_is_not_sure_of_are_not_named():
