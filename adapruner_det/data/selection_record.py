@@ -241,7 +241,7 @@ def _reasons_line(selection: Selection) -> str:
 
 
 def verdict(selection: Selection) -> str:
-    """How many images stay, why the others go, and whether all of them go for a reason."""
+    """How many images stay, and why the others go."""
     num, kept = len(selection), sum(map(bool, selection.kept))
     reasons = dict(selection.provenance.get("reasons", {}))
     if not reasons:
@@ -249,9 +249,8 @@ def verdict(selection: Selection) -> str:
     del reasons["with_reason"]
     words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", ALIKE: "as like others that stay", LABEL_ERRORS: "for doubtful labels (mend what is wrong)",
              RANDOM: "by lot (a random choice would do as well)"}  # fmt: skip
-    more = "--keep auto keeps as many as nothing speaks against" if reasons.get(RANDOM) else "All go for a reason"
     parts = [f"{count:,} {words.get(reason, f'as {reason}')}" for reason, count in reasons.items() if count]
-    return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}. {more}"
+    return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}"
 
 
 def summary(selection: Selection) -> str:
