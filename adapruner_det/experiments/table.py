@@ -39,7 +39,7 @@ def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
     """
     tests = {model: test_set(experiment, model) for model in experiment.models()}
     frame = pd.DataFrame([_row(experiment, output, cell, tests[cell.model]) for cell in experiment.cells()])
-    # The full set has no selection of its own: its size is that of any selection's data.
+    # The full set has no selection of its own: its size is that of any selection's data, less what no training sees.
     frame["images"] = frame["images"].fillna(frame["of"].max()).astype("Int64")
     return frame.drop(columns="of")
 
@@ -48,7 +48,8 @@ def _row(experiment: Experiment, output: Path, cell: Cell, test: str) -> dict[st
     row: dict[str, Any] = {**cell._asdict(), "images": None, "of": None, "select_seconds": 0.0}
     if cell.method != FULL:
         selection = Selection.load(output / selection_run(cell.method, cell.keep_ratio, cell.seed) / "selection")
-        row.update(images=sum(selection.kept), of=len(selection))
+        seen = sum(bool(kept) or score is not None for kept, score in zip(selection.kept, selection.scores))
+        row.update(images=sum(selection.kept), of=seen)
         row["select_seconds"] = select_seconds(experiment, output, cell.method, cell.keep_ratio, cell.seed)
     training = output / training_run(cell)
     last = output / finetuning_run(cell) if experiment.finetune else training

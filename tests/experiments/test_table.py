@@ -27,9 +27,10 @@ def write_result(folder, results, seconds):
 
 
 def write_selection(folder, method, seconds, provenance=()):
-    kept = [True] * 4 + [False]
-    scores = [5, 4, 3, 2, 1]
-    selection = Selection(["d"] * 5, list("abcde"), scores, kept, 0.8, method, provenance=dict(provenance))
+    """Five images compete, one is kept whatever, and one, without boxes, is trained on by nobody."""
+    kept = [True] * 4 + [False, True, False]
+    scores = [5, 4, 3, 2, 1, None, None]
+    selection = Selection(["d"] * 7, list("abcdefg"), scores, kept, 0.8, method, provenance=dict(provenance))
     selection.save(folder / "selection")
     write_seconds(folder, seconds)
 
@@ -50,7 +51,7 @@ def test_collect_reads_a_row_a_training(tmp_path, config):
     frame = collect(experiment, tmp_path)
     assert frame["budget"].tolist() == ["any", "any", "iterations", "iterations", "epochs", "epochs"]
     assert frame["method"].tolist() == ["full"] * 2 + ["no warm-up"] * 4
-    assert frame["images"].tolist() == [5, 5, 4, 4, 4, 4]
+    assert frame["images"].tolist() == [6, 6, 5, 5, 5, 5]
     assert frame["select_seconds"].tolist() == [0, 0, 30, 31, 30, 31]
     assert frame["AP50"].tolist() == [80, 80, 81, 81, 82, 82] and frame["AP"].tolist() == [40, 41] * 3
     assert frame["train_seconds"].tolist() == [100, 100, 101, 101, 102, 102]
