@@ -41,9 +41,8 @@ def by_turns(classes: np.ndarray, images: np.ndarray, units: np.ndarray, num: in
     pairs_of = np.split(by_image, np.searchsorted(images[by_image], np.arange(1, num)))
     members = [np.flatnonzero(classes == c) for c in np.unique(classes)]
     rows = [units[own].astype(np.float64) for own in members]
-    asked = np.stack(
-        [own.sum(axis=0) for own in rows]
-    )  # the sum of those not chosen, less lambda times that of the chosen
+    # the sum of those not chosen, less lambda times that of the chosen
+    asked = np.stack([own.sum(axis=0) for own in rows])
     free, order = np.ones(len(images), bool), []
     while free.any():
         for turn, own in enumerate(members):

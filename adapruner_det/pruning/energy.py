@@ -32,10 +32,7 @@ from .statistics import Statistics
 NORM = 2.0  # p
 NORMS = 1.0, NORM, 8.0  # those that `annealing` goes by on its way
 NEIGHBOURS = 32  # k
-_CROWD, _CROWD_PAIRS = (
-    2048,
-    2**22,
-)  # images that are compared all with all where there are more copies, and pairs of such
+_CROWD, _CROWD_PAIRS = 2048, 2**22  # images with more copies than k that are compared all with all; pairs of all such
 _MOST = 1e9  # that a term weighs: beyond it rounding would decide
 _BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
 _SMALLEST = 1e-4  # redundancy below it is none
