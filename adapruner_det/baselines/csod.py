@@ -27,7 +27,7 @@ def csod(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     objects, classes, images = statistics.single_objects()
     pairs, where = np.unique(np.column_stack([classes, images]), axis=0, return_inverse=True)
     sums = np.zeros((len(pairs), objects.shape[1]))
-    np.add.at(sums, where.ravel(), unit_vectors(objects))
+    np.add.at(sums, where.ravel(), unit_vectors(objects)[:, : sums.shape[1]])
     return scores_of_order(by_turns(pairs[:, 0], pairs[:, 1], unit_vectors(sums), len(statistics), seed))
 
 
@@ -39,6 +39,8 @@ def by_turns(classes: np.ndarray, images: np.ndarray, units: np.ndarray, num: in
     turn_of = np.cumsum(np.r_[0, np.diff(classes) > 0])  # which of the classes a pair is in
     by_image = np.argsort(images, kind="stable")
     pairs_of = np.split(by_image, np.searchsorted(images[by_image], np.arange(1, num)))
+    if not len(classes):
+        return np.random.default_rng(seed).permutation(num)
     members = [np.flatnonzero(classes == c) for c in np.unique(classes)]
     rows = [units[own].astype(np.float64) for own in members]
     # the sum of those not chosen, less lambda times that of the chosen

@@ -122,7 +122,10 @@ class DynamicStep(MixedPrecisionTrainer):
         return 1 - self.seen / ((self.epoch + 1) * len(self.weights))
 
     def _choose(self) -> tuple[np.ndarray, np.ndarray]:
-        """The images of this epoch, and the weights of all. Those in which the last share of the training lies see all."""
+        """The images of this epoch, and the weights of all.
+
+        Epochs in which the last share of the training lies look at no losses: InfoBatch's see all images, SeTa's a draw.
+        """
         options, solver = self.cfg.DYNAMIC, self.cfg.SOLVER
         rng = np.random.default_rng([max(self.cfg.SEED, 0), self.epoch])
         whole = self.iter + self._length(len(self.weights))

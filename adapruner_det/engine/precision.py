@@ -9,7 +9,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 
-# Of x86 and Arm, by torch's names. Without them a convolution in bfloat16 takes ten times as long as in float32.
+# Of x86 and Arm, by torch's names, if it is so new that it tells. Without them a convolution in bfloat16 takes ten times as long as in float32.
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
@@ -27,7 +27,8 @@ def _has_bfloat16(kind: str) -> bool:
     if kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         logger.warning(without, "GPU")
         return False
-    if kind == "cpu" and not any(map(torch.cpu.get_capabilities().get, _INSTRUCTIONS)):
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if kind == "cpu" and not any(map(able.get, _INSTRUCTIONS)):
         logger.info(without, "CPU")
         return False
     return True

@@ -99,14 +99,20 @@ def needed_table(frame: pd.DataFrame) -> pd.DataFrame:
         seeds = np.arange(len(curves.full))
         methods = [name for name, values in curves.methods.items() if values.shape[1] > 1]
         controls = [name for name in CONTROLS if name in methods]
-        strongest = min(controls, key=lambda name: _needed(curves, name, seeds), default="")
         for method in methods:
+            rivals = [name for name in controls if len(_common(curves, method, name)) > 1]
+            strongest = min(rivals, key=lambda name: _needed(curves, name, seeds), default="")
             key = curves.model, curves.budget, method
             row = rows.setdefault(key, dict(zip(("model", "budget", "method"), key)))
             row[f"{curves.metric}: images needed"] = _needed_text(curves, method)
             if method not in CONTROLS and strongest:
                 row[f"{curves.metric}: of the strongest control's"] = _quotient_text(curves, method, strongest)
     return pd.DataFrame(list(rows.values())).fillna("")
+
+
+def _common(curves: Curves, method: str, control: str) -> list[float]:
+    """The ratios that both were run at."""
+    return [ratio for ratio in curves.methods[method] if ratio in curves.methods[control]]
 
 
 def _needed(curves: Curves, method: str, seeds: np.ndarray, ratios: Sequence[float] = ()) -> float:
@@ -124,9 +130,7 @@ def _needed_text(curves: Curves, method: str) -> str:
 
 def _quotient_text(curves: Curves, method: str, control: str) -> str:
     """Images needed by those that a control needs."""
-    ratios = [ratio for ratio in curves.methods[method] if ratio in curves.methods[control]]
-    if len(ratios) < 2:
-        return ""
+    ratios = _common(curves, method, control)
 
     def statistic(seeds: np.ndarray) -> float:
         return _needed(curves, method, seeds, ratios) / _needed(curves, control, seeds, ratios)

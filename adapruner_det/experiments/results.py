@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,9 @@ from .figure import save_figure
 from .table import CAPTION, metrics_of, summarise
 
 CELL = ["model", "method", "keep_ratio", "budget", "seed"]  # what a row is known by
+
+# Before pandas 3 the default may change a number's last digit; since then it does not, and the option is deprecated.
+_EXACT: dict[str, Any] = {"float_precision": "round_trip"} if int(pd.__version__.partition(".")[0]) < 3 else {}
 
 
 def write_tables(results: pd.DataFrame, output: Path) -> str:
@@ -75,7 +79,7 @@ def read_results(paths: "Sequence[str | Path]") -> pd.DataFrame:
 
 def _read(path: "str | Path") -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, engine="python")  # the default one of pandas 2 may change the last digit
+        frame = pd.read_csv(path, **_EXACT)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is no results.csv of a comparison: {error}") from error
     missing = [name for name in (*CELL, "images", "train_seconds", "select_seconds") if name not in frame]

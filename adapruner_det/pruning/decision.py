@@ -17,7 +17,7 @@ from .statistics import Statistics
 # The main reason of a pruned image, by the term of E that counts most against it.
 NEAR_DUPLICATE, ALIKE, LABEL_ERRORS, DIFFICULTY, RANDOM = REASONS = (
     "near-duplicate",
-    "alike",  # to several images that stay, and no copy of any
+    "alike",  # to one image that stays, or to several, and no copy of any
     "label errors",
     "hard or easy beyond its kind",
     "random",

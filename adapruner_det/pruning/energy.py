@@ -32,7 +32,7 @@ from .statistics import Statistics
 NORM = 2.0  # p
 NORMS = 1.0, NORM, 8.0  # those that `annealing` goes by on its way
 NEIGHBOURS = 32  # k
-_CROWD, _CROWD_PAIRS = 2048, 2**22  # images with more copies than k that are compared all with all; pairs of all such
+_CROWD_PAIRS = 2**20  # of images with more copies than k, which are compared with each other
 _MOST = 1e9  # that a term weighs: beyond it rounding would decide
 _BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
 _SMALLEST = 1e-4  # redundancy below it is none
@@ -222,7 +222,7 @@ def _of_crowds(features: np.ndarray, classes: np.ndarray, crowded: np.ndarray, w
 
     Where there are many, pairs among so many that follow each other in the data set, as frames do.
     """
-    size = int(np.clip(_CROWD_PAIRS // len(crowded), NEIGHBOURS + 1, _CROWD))
+    size = max(_CROWD_PAIRS // len(crowded), NEIGHBOURS + 1)
     pairs = []
     for group in np.unique(classes[crowded]):
         own = crowded[classes[crowded] == group]

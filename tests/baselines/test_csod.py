@@ -53,6 +53,15 @@ def test_what_is_unlike_those_chosen_is_not_left_to_the_end():
     assert (order[:41] < 91).all() and order[41] >= 91
 
 
+def test_objects_without_features_and_images_without_objects_are_ranked():
+    labels = Labels(np.ones((4, 4)), np.array([0, 0, 1, 1]), np.arange(4))
+    scores = csod(statistics(4, labels=labels, objects=np.float32([[1, 0], [0, 0], [0, 1], [1, 1]])), 0.5, 0)
+    assert sorted(scores) == [0.25, 0.5, 0.75, 1] and scores[0] > scores[1]
+    crowds = labels._replace(crowds=np.ones(4, bool))
+    scores = csod(statistics(4, labels=crowds, objects=np.ones((4, 2), np.float32)), 0.5, 0)
+    assert sorted(scores) == [0.25, 0.5, 0.75, 1]
+
+
 def test_crowds_are_no_objects():
     labels = Labels(np.ones((3, 4)), np.zeros(3, int), np.arange(3), np.array([False, False, True]))
     scores = csod(statistics(3, labels=labels, objects=np.float32([X, Y, X])), 0.5, 0)

@@ -36,6 +36,11 @@ def test_a_cpu_computes_in_bfloat16_if_it_has_the_instructions(monkeypatch, capl
     assert said == (["INFO"] if expected == torch.float32 else [])
 
 
+def test_where_torch_does_not_tell_it_is_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert isinstance(precision.autocast(torch.device("cpu"), enabled=True), nullcontext)
+
+
 @pytest.mark.parametrize("has", [True, False])
 def test_a_gpu_without_bfloat16_is_told_of(monkeypatch, caplog, has):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation)

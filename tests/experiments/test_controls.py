@@ -132,6 +132,12 @@ def test_bounds_of_the_images_needed_are_compared_as_bounds():
     assert quotient.to_dict() == {"random": "", "few": "≤ 0.89 random", "many": "1.00 random"}
 
 
+def test_a_control_at_other_ratios_leaves_the_quotient_to_one_that_shares_them():
+    cells = [FULL, *WORKED[1:4], *of("random_class_weighted", (0.8, (50, 51, 52)), (0.7, (50, 51, 52))), *WORKED[7:]]
+    quotient = needed_table(frame_of(cells)).set_index("method")["AP: of the strongest control's"]
+    assert quotient["adapruner"].endswith("] random")
+
+
 def test_one_control_that_is_not_random_is_the_strongest():
     cells = [FULL, *of("near_duplicates", (0.9, (47, 48, 49))), *of("el2n", (0.9, (49, 50.5, 51)))]
     assert over_ranges(frame_of(cells))["AP - strongest control"].tolist()[-1].endswith("near_duplicates")
