@@ -222,16 +222,16 @@ def _of_crowds(features: np.ndarray, classes: np.ndarray, crowded: np.ndarray, w
 
     Where there are many, pairs among so many that follow each other in the data set, as frames do.
     """
+    from sklearn.neighbors import radius_neighbors_graph  # here, as it takes a second to import
+
     size = max(_CROWD_PAIRS // len(crowded), NEIGHBOURS + 1)
     pairs = []
     for group in np.unique(classes[crowded]):
         own = crowded[classes[crowded] == group]
         for part in np.split(own, range(size, len(own), size)):
             units = unit_vectors(features[part]).astype(np.float64)
-            units /= np.linalg.norm(units, axis=1, keepdims=True)
-            found = np.minimum(units @ units.T, 1)
-            one, other = np.nonzero((1 - found < widths[part][:, None]) & ~np.eye(len(part), dtype=bool))
-            pairs.append((found[one, other], part[one], part[other]))
+            near = radius_neighbors_graph(units, widths[part[0]], mode="distance", metric="cosine").tocoo()
+            pairs.append((1 - near.data, part[near.row], part[near.col]))
     cosines, rows, columns = map(np.concatenate, zip(*pairs))
     return sparse.csr_matrix((cosines, (rows, columns)), (len(classes), len(classes)))
 

@@ -25,6 +25,15 @@ def test_distances_are_city_blocks():
     assert np.argmax(covered(np.array([[3.0, 3], [5, 0], [90, 90]]), 1, draws)) == 1
 
 
+def test_points_are_drawn_around_the_median():
+    asked = []
+    draws = SimpleNamespace(
+        triangular=lambda low, mode, high, shape: asked.append((low, mode, high)) or np.zeros(shape)
+    )
+    covered(np.array([[0.0], [1], [11]]), 2, draws)
+    assert [values.item() for values in asked[0]] == [0, 1, 11]
+
+
 def test_of_many_alike_few_stay_and_what_is_alone_does():
     rng = np.random.default_rng(0)
     heap, alone = rng.normal(0, 0.01, (60, 3)), rng.uniform(-1, 1, (20, 3))
