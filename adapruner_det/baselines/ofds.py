@@ -44,7 +44,7 @@ def chosen_images(
         covered = np.bincount(classes[~free], minlength=len(names))
         unfinished = np.bincount(classes[free], minlength=len(names)) > 0
         share = -(-(keep - len(chosen)) // len(names))
-        budget = max(budget + share, 1 + int(covered[unfinished].min()))  # else a round might choose nothing
+        budget = max(budget + share, 1 + int(covered[unfinished].min()))  # else thousands of rounds may choose nothing
         for c in np.argsort(counts, kind="stable"):
             free = ~np.isin(images, list(chosen))
             own = np.flatnonzero(free & (classes == c))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from made_up import statistics
 
+from adapruner_det.baselines import geometric_median as geometric_median_module
 from adapruner_det.baselines.geometric_median import geometric_median, median_of
 
 
@@ -14,6 +15,16 @@ def test_on_a_line_it_is_the_median():
 )
 def test_a_point_that_the_mean_lies_on_does_not_hold_it(points, median):
     np.testing.assert_allclose(median_of(np.array(points, float)[:, None]), [median], atol=1e-6)
+
+
+def test_a_step_from_a_point_and_none_from_one_that_holds_it_by_hand(monkeypatch):
+    """
+    The mean 101 is a point: the others pull by 3 - 1 = 2, of which it holds 1, so half of the step to (300 + 104 / 3) /
+    (3 + 1 / 3) = 100.4 is made. From 0, which two hold against a pull of 2 - 1, there is none.
+    """
+    assert median_of(np.array([[-1.0], [-1], [0], [0], [2]])) == 0
+    monkeypatch.setattr(geometric_median_module, "_STEPS", 1)
+    np.testing.assert_allclose(median_of(np.array([[100.0], [100], [100], [101], [104]])), [100.7])
 
 
 def test_corners_of_a_square_have_their_middle():

@@ -20,9 +20,10 @@ def test_a_copy_takes_the_loss_and_never_the_image_itself():
 
 
 def test_distances_are_city_blocks():
-    """(3, 3) is nearer to the point (0, 0) than (5, 0) as the crow flies, and farther by blocks."""
+    """(3, 3) is nearer to the point (0, 0) than (5, 0) as the crow flies, and farther by blocks. Of neighbours too."""
     draws = SimpleNamespace(triangular=lambda *_: np.array([[0.0, 0]]))
     assert np.argmax(covered(np.array([[3.0, 3], [5, 0], [90, 90]]), 1, draws)) == 1
+    assert covered(np.array([[3.0, 3], [5, 0], [0, 0]]), 1, draws).tolist() == [0, -1, 1]
 
 
 def test_points_are_drawn_around_the_median():

@@ -8,7 +8,7 @@ from conftest import write_voc_folder
 from adapruner_det.data.corrections import CORRECTED_COLUMN, correct
 from adapruner_det.data.detection_records import load_dataset
 from adapruner_det.data.formats import register_voc
-from adapruner_det.data.selection_record import _reasons_line, make_selection
+from adapruner_det.data.selection_record import _reasons_line, make_selection, verdict
 from adapruner_det.pruning import Selection
 
 HEADER = "dataset,id,kept\n"
@@ -89,6 +89,10 @@ def test_the_summary_counts_what_goes_after_the_corrections(tmp_path):
     own.columns.update(reason=["", "", "random", "label errors"])
     own.provenance["reasons"] = {"label errors": 1, "random": 1, "with_reason": 1}
     assert "go: 1 label errors, 1 random." in _reasons_line(own)
+    assert verdict(own).endswith("1 by lot (a random choice would do as well)")
+    own.provenance["reasons"]["alike"] = 3
+    assert "3 as like others that stay" in verdict(own)
+    del own.provenance["reasons"]["alike"]
     corrected = correct(own, written(tmp_path, HEADER + 'a,2,0\na,"b,""4",1\n'))
     assert "go: 1 random, 1 by hand." in _reasons_line(corrected)
 

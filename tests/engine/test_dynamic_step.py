@@ -74,10 +74,10 @@ def test_infobatch_trains_on_everything_in_the_end_and_logs_what_it_saved(config
     assert logged[-1] == pytest.approx(step.saved) and 0 < step.saved < 0.5
 
 
-@pytest.mark.parametrize("share", [0.125, 0.5])
-def test_the_last_share_of_the_steps_and_a_part_of_an_epoch_before_it_see_all_images(config, tmp_path, share):
+@pytest.mark.parametrize("share, ratio", [(0.125, 0.9), (0.5, 0.9), (0.2, 0.1), (0.0, 0.9)])
+def test_the_last_share_of_the_steps_and_a_part_of_an_epoch_before_it_see_all_images(config, tmp_path, share, ratio):
     """24 images, epochs of three steps or fewer."""
-    settings = {"DYNAMIC.METHOD": "infobatch", "DYNAMIC.ANNEAL": share, "DYNAMIC.RATIO": 0.9, "SOLVER.MAX_EPOCHS": 8}
+    settings = {"DYNAMIC.METHOD": "infobatch", "DYNAMIC.ANNEAL": share, "DYNAMIC.RATIO": ratio, "SOLVER.MAX_EPOCHS": 8}
     trainer = AdaPrunerTrainer(of_run(config(), tmp_path, **settings))
     step, epochs = trainer._trainer, []
     begin = step._begin_epoch
@@ -89,6 +89,9 @@ def test_the_last_share_of_the_steps_and_a_part_of_an_epoch_before_it_see_all_im
     step._begin_epoch = noted
     trainer.train()
     assert trainer.max_iter == 24
+    if not share:
+        assert epochs[-1][1] < 24
+        return
     since = min(start for start, _ in epochs if all(images == 24 for other, images in epochs if other >= start))
     assert 24 * (1 - share) - 3 < since <= 24 * (1 - share)
 

@@ -401,14 +401,16 @@ def test_of_many_images_those_in_no_section_are_shown_from_their_files(made, tmp
     assert re.fullmatch(r"\.\./.*/pictures/night%20%231/10\.jpg", sources[10])
 
 
-def test_what_is_like_another_to_the_model_alone_is_no_copy(made, tmp_path):
+@pytest.mark.parametrize("reason", ["near-duplicate", "alike"])
+def test_what_is_like_another_to_the_model_alone_is_no_copy(made, tmp_path, reason):
     records, _, _ = made
     columns = make_record(records, tmp_path).columns
-    columns["reason"][4], columns["similar_to"][4], columns["similarity"][4] = "near-duplicate", "image_00", 0.5
+    columns["reason"][4], columns["similar_to"][4], columns["similarity"][4] = reason, "image_00", 0.5
     make_record(records, tmp_path, columns=columns)
     page = Parsed(write_report(tmp_path, records, None).read_text(encoding="utf-8"))
     assert "2 as copies of an image that stays, 1 as much like one that stays, 1 for doubtful labels." in page.text()
     assert page.data()["reasons"][page.data()["reason"][4]] == "much like one that stays"
+    assert page.data()["sections"]["copies"] == [[0, 2, 1, 4]]
 
 
 def test_an_unreadable_image_is_counted_and_other_data_refused(made, tmp_path):
