@@ -1,6 +1,7 @@
 """Which runs an experiment needs: select by each method, train each model on each selection."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -170,9 +171,11 @@ class _Planner:
         return self._cached(("records", *_data_key(cfg)), lambda: task_of(cfg).load_records(cfg))
 
     def _fingerprint(self, stage: Stage, what: str) -> str:
-        """Of the settings that count for what is run, and of the data that its config names."""
+        """Of the settings that count for what is run, and of the data and the weights that its config names."""
         cfg = self._config(stage)
         content = _counting(cfg, what).dump()
+        if what != RANDOM and os.path.isfile(cfg.MODEL.WEIGHTS):
+            content += self._cached(("weights", cfg.MODEL.WEIGHTS), partial(_digest_of, cfg.MODEL.WEIGHTS))
         content += self._cached(("trained on", *_data_key(cfg)), lambda: fingerprint(self._load(cfg)))
         for name in cfg.DATASETS.TEST:
             key = "tested on", name, cfg.DATASETS.ON_INVALID
@@ -215,6 +218,11 @@ class _Planner:
 
 def _fingerprint_of(cfg: CfgNode, name: str) -> str:
     return fingerprint(task_of(cfg).load_dataset(cfg, name))
+
+
+def _digest_of(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plus(stage: Stage, *overrides: str) -> Stage:

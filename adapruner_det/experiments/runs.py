@@ -42,7 +42,7 @@ class Run:
     Attributes:
         name: folder below the comparison's output.
         command: what to execute; it must be able to go on where it stopped when executed again.
-        fingerprint: of everything the result depends on besides the command (config files, data).
+        fingerprint: of everything the result depends on besides the command (config files, data, weights).
         iterations: training iterations, for the progress bar; 0 if it does not train.
         after: names of runs that have to be finished first; each is among those executed.
         anew: words behind the command that let it replace what an earlier attempt left; no result depends on them.
@@ -134,7 +134,7 @@ def _check_unchanged(run: Run, folder: Path) -> None:
     there["command"] = _without_places(there["command"])
     if there == asked:
         return
-    difference = "the same command, but other settings in its config file or other data, than asked for now"
+    difference = "the same command, but other settings in its config file, other data or other weights, than asked for now"
     was, now = there["command"], asked["command"]
     if there.get("version", _FIRST) != __version__:
         difference = f"results of version {there.get('version', _FIRST)} of this package, and this is {__version__}"

@@ -156,6 +156,18 @@ def test_runs_change_with_the_settings_and_boxes_they_depend_on_and_no_others(da
     assert changed() == first.keys()
 
 
+def test_a_run_changes_with_the_content_of_the_weights_it_starts_from(tmp_path):
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"once")
+    options = {"prune_opts": {"MODEL.WEIGHTS": str(weights)}}
+    once = runs_of(tmp_path, "random", "adapruner", **options)
+    assert runs_of(tmp_path, "random", "adapruner", **options) == once
+    weights.write_bytes(b"then")
+    then = runs_of(tmp_path, "random", "adapruner", **options)
+    changed = {name for name, run in then.items() if run != once[name]}
+    assert changed == {selection_run("adapruner", 0.8, 0), training("adapruner")}
+
+
 def test_a_new_key_of_scoring_changes_what_looks_at_a_proxy_alone(tmp_path, monkeypatch):
     usual = runs_of(tmp_path, "random", *LOOKING)
     load = check.load_config
