@@ -17,8 +17,9 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from ..files import replacing, write_text
 
-POINTER, CHECKPOINTS, FINAL = "last_checkpoint", "model_*.pth", "model_final"
+POINTER, FINAL = "last_checkpoint", "model_final"
 NUMBERED, KEPT = "model_[0-9]*.pth", 2
+CHECKPOINTS = (f"{FINAL}.pth", NUMBERED)  # other weights in the folder are not the run's
 
 
 class RunCheckpointer(DetectionCheckpointer):
@@ -158,7 +159,7 @@ def newest_checkpoint(folder: "str | Path") -> tuple["Path | None", str]:
             if not reason:
                 return folder / named, ""
             complaint = f"{folder / named}, which {POINTER} names, {reason}"
-    others = [path for path in folder.glob(CHECKPOINTS) if path.name != named]
+    others = [path for pattern in CHECKPOINTS for path in folder.glob(pattern) if path.name != named]
     if not others and not named and not (folder / POINTER).exists():
         return None, ""  # a fresh folder
     for path in sorted(others, key=lambda path: (_iteration(path), path.name), reverse=True):

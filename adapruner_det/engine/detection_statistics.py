@@ -33,6 +33,7 @@ from ..data.mapper import QuickMapper
 from ..data.pruned_datasets import corners
 from ..data.serialized_records import SerializedRecords
 from ..data.small_copies import copies_of
+from ..modeling.per_image import runs_one_at_a_time
 from ..pruning.matching import Detections, Labels, agreement, confirmed_ones
 from ..pruning.statistics import Statistics
 from .console import counted
@@ -311,10 +312,14 @@ def _limits_of_tests(model: nn.Module, score: float, number: int) -> Iterator[No
 
 @contextmanager
 def _normalizer_held(cfg: CfgNode, model: nn.Module, num_images: int) -> Iterator[None]:
-    """Keeps a dense detector's running number of positives where it is, but for so many images."""
+    """Keeps a dense detector's running number of positives where it is, but for so many images.
+
+    It is that of a process's images in training, or of a single one where the model takes them one at a time.
+    """
+    share = 1.0 if runs_one_at_a_time(model) else num_images / _images_of_a_process(cfg)
 
     def share_of_images(name: str, value: float, initial_value: float, momentum: float = 0.9):
-        return getattr(model, name, initial_value) * num_images / _images_of_a_process(cfg)
+        return getattr(model, name, initial_value) * share
 
     if isinstance(model, DenseDetector):
         with mock.patch.object(model, "_ema_update", share_of_images):

@@ -86,16 +86,20 @@ def is_of_lost_process(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
 
 
-def synchronise_statistics(model: nn.Module) -> None:
-    """Gives every process the main one's running statistics, of BatchNorm and of RetinaNet's and FCOS's losses.
+def synchronise_buffers(model: nn.Module) -> None:
+    """Gives every process the main one's buffers, BatchNorm's running statistics among them, which it saves.
 
     DistributedDataParallel, as Detectron2 builds it, leaves each its own.
     """
-    if comm.get_world_size() == 1:
-        return
-    for buffer in model.buffers():
-        distributed.broadcast(buffer, src=0)
-    if hasattr(model, "loss_normalizer"):
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, src=0)
+
+
+def synchronise_statistics(model: nn.Module) -> None:
+    """Gives every process the main one's buffers and number of positives, which RetinaNet and FCOS divide losses by."""
+    synchronise_buffers(model)
+    if comm.get_world_size() > 1 and hasattr(model, "loss_normalizer"):
         model.loss_normalizer = comm.all_gather(model.loss_normalizer)[0]
 
 

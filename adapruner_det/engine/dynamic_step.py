@@ -41,6 +41,11 @@ def check_dynamic(cfg: CfgNode) -> None:
         raise ValueError(
             f"DYNAMIC.METHOD has a sampler of its own: leave DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} out"
         )
+    if options.METHOD and cfg.DATALOADER.ASPECT_RATIO_GROUPING and cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
+        raise ValueError(
+            "DATALOADER.ASPECT_RATIO_GROUPING holds images back, so that an epoch would train on images that DYNAMIC.METHOD "
+            "leaves out: set it to False"
+        )
 
 
 class EpochSampler(ResumableSampler):

@@ -30,12 +30,12 @@ from .checkpoint import RunCheckpointer
 from .classification import ClassificationTask
 from .detection_statistics import found_boxes
 from .proxy_trainer import DYNAMICS, EARLY_WEIGHTS, LAST_WEIGHTS, ProxyTrainer
-from .run_folder import NO_MATTER, WRITTEN, settings_of
+from .run_folder import NO_MATTER, PROXY, WRITTEN, settings_of
 from .setup import set_num_classes
 from .tasks import task_of
 from .trainer import with_max_iter
 
-IDENTITY, STATISTICS, LOCK = "proxy.json", "statistics", ".lock"
+IDENTITY, STATISTICS, LOCK = PROXY, "statistics", ".lock"
 GRADIENTS = ("auto", "full", "last_layer")
 
 # Keys (or the nodes they are in) that the networks do not depend on; EARLY and others say themselves what they are.
@@ -89,8 +89,12 @@ class Proxy:
 
         Args:
             need: EARLY, for all networks up to the early point, or TRAINED, for one to the end.
+
+        Raises:
+            ProxyMismatchError: meanwhile another process has filled the folder with a proxy of other data or settings.
         """
         networks = range(self.cfg.SCORING.NETWORKS) if need == EARLY else [0]
+        self._check_identity()
         if all(self._done(network, need) for network in networks):
             return
         with self._locked():
@@ -228,6 +232,7 @@ class Proxy:
             except BlockingIOError:
                 print(f"waiting for another process that fills {self.folder}", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
+                self._check_identity()
             for part in (self.folder, *self.folder.glob("network_*"), self.folder / STATISTICS):
                 sweep(part, (*WRITTEN, "*.npz"))
             try:

@@ -23,8 +23,10 @@ from ..report.thumbnails import FOLDER as THUMBNAILS
 from .checkpoint import CHECKPOINTS, POINTER
 
 LOCK, SELECTION = ".run.lock", "selection"
-WRITTEN = (SELECTION, POINTER, CHECKPOINTS, "early.pth", "dynamics.npz", "proxy.json")
-_BESIDE = ("inference", "statistics", "network_*", "events.out.tfevents.*")  # and what else runs and proxies leave
+PROXY, TESTED = "proxy.json", "evaluation.json"
+_OF_PROXY = ("early.pth", "dynamics.npz")
+WRITTEN = (SELECTION, POINTER, *CHECKPOINTS, *_OF_PROXY, PROXY)
+_BESIDE_PROXY = ("statistics", "network_*", PROXY)  # by which it is known, so that this goes last
 
 # Keys, or nodes they are in, that no result depends on. What the data sets hold is known by its fingerprint.
 NO_MATTER = (
@@ -64,8 +66,8 @@ def enter(folder: "str | Path", resume: bool, overwrite: bool) -> None:
         left.unlink()
     sweep(folder / SELECTION, (PAGE, THUMBNAILS, CSV, COCO))
     for tested in folder.glob("inference/*"):
-        sweep(tested, ("evaluation.json",))
-    checkpoints = sorted(path for pattern in (POINTER, CHECKPOINTS) for path in folder.glob(pattern))
+        sweep(tested, (TESTED,))
+    checkpoints = sorted(path for pattern in (POINTER, *CHECKPOINTS) for path in folder.glob(pattern))
     selection = (folder / SELECTION / RECORD).is_file()
     if overwrite or (resume and (checkpoints or not selection)):
         return
@@ -89,7 +91,10 @@ def clear(folder: "str | Path") -> None:
 def _clear(folder: Path) -> None:
     if (folder / "metrics.json").exists():
         os.truncate(folder / "metrics.json", 0)
-    for path in [path for name in (*WRITTEN, *_BESIDE) for path in folder.glob(name)]:
+    of_proxy = (*_OF_PROXY, *_BESIDE_PROXY) if (folder / PROXY).exists() else ()
+    tests = [path.parent for path in folder.glob(f"inference/*/{TESTED}")]
+    patterns = (SELECTION, POINTER, *CHECKPOINTS, "events.out.tfevents.*", *of_proxy)
+    for path in [*tests, *(path for pattern in patterns for path in folder.glob(pattern))]:
         if path.name == SELECTION:
             remove_selection(path)
         elif path.is_dir():

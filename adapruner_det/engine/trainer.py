@@ -28,7 +28,7 @@ from ..pruning.reach import check_reach
 from .checkpoint import FINAL, RunCheckpointer, final_is_missing
 from .config_values import check_values
 from .console import Progress, say
-from .distributed import init_default_trainer, once_a_machine, unwrapped
+from .distributed import init_default_trainer, once_a_machine, synchronise_buffers, unwrapped
 from .dynamic_step import DynamicStep, EpochSampler, check_dynamic
 from .hooks import AdaPrunerHook
 from .run_folder import SELECTION, check_settings, settings_of
@@ -253,6 +253,12 @@ class AdaPrunerTrainer(DefaultTrainer):
                 "other order. Switch it off for exact resuming."
             )
         return self.task.train_loader(cfg, self._records, self._sampler)
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """Detectron2's, of the one model that is saved: its processes would look with statistics of their own each."""
+        synchronise_buffers(unwrapped(model))
+        return super().test(cfg, model, evaluators)
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):

@@ -30,7 +30,7 @@ def check(experiment: Experiment) -> None:
     bases = {method: experiment.base_method(method) for method in experiment.selecting_methods()}
     for method, base in bases.items():
         if base == ADAPRUNER:
-            _check_pruning(experiment.selecting_stage(method), method)
+            _check_pruning(experiment, method)
     reasons = [reason for base in dict.fromkeys(bases.values()) if (reason := refusal(base, task))]
     if reasons:
         raise ValueError(f"methods: {'; '.join(reasons)}")
@@ -69,7 +69,8 @@ def _check_training(stage: Stage, pruned: Collection[str]) -> None:
         )
 
 
-def _check_pruning(stage: Stage, method: str) -> None:
+def _check_pruning(experiment: Experiment, method: str) -> None:
+    stage = experiment.selecting_stage(method)
     try:
         cfg = load_stage(stage)
         check_pruning(cfg)
@@ -79,6 +80,16 @@ def _check_pruning(stage: Stage, method: str) -> None:
         raise ValueError(
             f"{method}: ADAPRUNER.ENABLED is False in {stage.config}, so that it would prune nothing; put "
             '"ADAPRUNER.ENABLED True" into --prune-opts'
+        )
+    if cfg.ADAPRUNER.AUTO_KEEP_RATIO:
+        raise ValueError(
+            f"{method}: ADAPRUNER.AUTO_KEEP_RATIO sets the ratio itself, and a comparison is made at those of --keep-ratios: "
+            "leave it out"
+        )
+    if cfg.ADAPRUNER.SOLVE_AT_END != experiment.solves_at_end(method):
+        raise ValueError(
+            f"{method}: {stage.config} sets ADAPRUNER.SOLVE_AT_END {cfg.ADAPRUNER.SOLVE_AT_END}, itself or by "
+            "ADAPRUNER.PRESET: put that into --prune-opts, or into the variant, which says how many runs there are"
         )
 
 

@@ -177,10 +177,10 @@ class Experiment(Grid):
         """
         base = self.base_method(method)
         if base == ADAPRUNER:
-            return PRUNED_AT if self._solves_at_end(method) else None
+            return PRUNED_AT if self.solves_at_end(method) else None
         return None if base in DRAWN or METHODS[base].looks_at_ratio else 1.0
 
-    def _solves_at_end(self, method: str) -> bool:
+    def solves_at_end(self, method: str) -> bool:
         """Whether a pruning run leaves statistics to solve other ratios from, as far as overrides tell."""
         overrides = self.selecting_stage(method).overrides
         told = dict(zip(overrides[::2], overrides[1::2]))

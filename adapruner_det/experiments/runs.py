@@ -134,7 +134,9 @@ def _check_unchanged(run: Run, folder: Path) -> None:
     there["command"] = _without_places(there["command"])
     if there == asked:
         return
-    difference = "the same command, but other settings in its config file, other data or other weights, than asked for now"
+    difference = (
+        "the same command, but other settings in its config file, other data or other weights, than asked for now"
+    )
     was, now = there["command"], asked["command"]
     if there.get("version", _FIRST) != __version__:
         difference = f"results of version {there.get('version', _FIRST)} of this package, and this is {__version__}"

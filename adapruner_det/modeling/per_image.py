@@ -171,6 +171,11 @@ def image_by_image(losses_of_image: Callable[[int], dict[str, Tensor]], num_imag
     return {name: torch.stack([own.get(name, loss.new_zeros(())) for own in losses]) for name, loss in any_of.items()}
 
 
+def runs_one_at_a_time(model: nn.Module) -> bool:
+    """Whether `return_per_image_losses` could not take the losses of its batches apart."""
+    return getattr(model.forward, "__func__", None) is forward_one_at_a_time
+
+
 def forward_one_at_a_time(self: nn.Module, batched_inputs: list[dict], *args, **kwargs):
     """The forward pass of a model whose losses cannot be taken apart, bound to it as a method."""
     if not self.training:

@@ -198,10 +198,12 @@ class Statistics:
             moved = [table._replace(images=place[table.images]) for table, place in zip(tables, places)]
             return type(moved[0])(*map(np.concatenate, zip(*moved)))
 
+        # a term that no image of a part has, such as that of masks, is not among its own
+        terms = dict.fromkeys(term for part in parts for term in part.losses)
         return Statistics(
             datasets=rows([part.datasets for part in parts]).tolist(),
             ids=rows([part.ids for part in parts]).tolist(),
-            losses={term: rows([part.losses[term] for part in parts]) for term in parts[0].losses},
+            losses={term: rows([part.losses.get(term, np.zeros(len(part.ids))) for part in parts]) for term in terms},
             features=rows([part.features for part in parts]),
             labels=boxes("labels"),
             found=boxes("found"),

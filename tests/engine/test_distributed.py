@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, write_voc_folder
+from detectron2.config import get_cfg
 from detectron2.engine.launch import _find_free_port as free_port
 from detectron2.utils import comm
 
 from adapruner_det.data.serialized_records import SerializedRecords
 from adapruner_det.engine import distributed, hooks
 from adapruner_det.engine.distributed import leave_process_groups, patient_group, synchronise_statistics
+from adapruner_det.engine.trainer import AdaPrunerTrainer
 from adapruner_det.pruning import Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
@@ -124,13 +126,18 @@ def in_two_processes(work, folder):
 
 
 def _synchronised(rank, folder):
-    """What one of two processes has after it, of other statistics before; and what is left of its groups."""
+    """What one of two processes has after tests and after it, of other statistics before; and what is left of its groups."""
     store = f"file://{folder}/store"
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     model = torch.nn.BatchNorm1d(1)
     for buffer in model.buffers():
         buffer.fill_(rank + 2)
     model.loss_normalizer = 10.0 * (rank + 1)
+    cfg = get_cfg()
+    cfg.DATASETS.TEST = ()
+    AdaPrunerTrainer.test(cfg, model)
+    tested = [float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]
+    model.running_mean.fill_(rank + 2)
     synchronise_statistics(model)
     comm.create_local_process_group(2)
     groups = [weakref.ref(group) for group in (torch.distributed.group.WORLD, comm.get_local_process_group())]
@@ -139,12 +146,14 @@ def _synchronised(rank, folder):
     del cycle
     leave_process_groups()
     statistics = [float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]
-    (folder / str(rank)).write_text(str([*statistics, *(group() for group in groups)]))
+    (folder / str(rank)).write_text(str([tested, *statistics, *(group() for group in groups)]))
 
 
 def test_running_statistics_become_those_of_the_main_process_and_no_group_is_left(tmp_path):
     in_two_processes(_synchronised, tmp_path)
-    assert [(tmp_path / rank).read_text() for rank in "01"] == [str([2.0, 2.0, 2.0, 10.0, None, None])] * 2
+    for rank, normalizer in enumerate((10.0, 20.0)):  # of losses, which go on as they are when a model is tested
+        expected = [[2.0, 2.0, 2.0, normalizer], 2.0, 2.0, 2.0, 10.0, None, None]
+        assert (tmp_path / str(rank)).read_text() == str(expected)
 
 
 def _waited(rank, folder):

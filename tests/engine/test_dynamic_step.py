@@ -102,6 +102,14 @@ def test_the_last_share_of_the_steps_and_a_part_of_an_epoch_before_it_see_all_im
         ({"DYNAMIC.METHOD": "infobach"}, "DYNAMIC.METHOD is 'infobach'; it can be infobatch, seta, or empty"),
         ({"DYNAMIC.METHOD": "seta", "DYNAMIC.RATIO": 1.0}, "DYNAMIC.RATIO is 1.0; it is a share"),
         ({"DYNAMIC.METHOD": "seta", "ADAPRUNER.ENABLED": True}, "for trainings that do not prune"),
+        (
+            {
+                "DYNAMIC.METHOD": "seta",
+                "DATALOADER.ASPECT_RATIO_GROUPING": True,
+                "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
+            },
+            "ASPECT_RATIO_GROUPING holds images back",
+        ),
         ({"DYNAMIC.METHOD": "seta", "DATALOADER.SAMPLER_TRAIN": "X"}, "leave DATALOADER.SAMPLER_TRAIN X out"),
     ],
 )

@@ -1,6 +1,7 @@
 """The proxy trained on tiny data: what it records, that it resumes, and whom it refuses."""
 
 import fcntl
+import json
 import math
 import os
 
@@ -11,7 +12,7 @@ import torch
 from proxy_runs import EACH, StopAt
 
 from adapruner_det.baselines.registry import EARLY, TRAINED
-from adapruner_det.engine.proxy import LOCK, Proxy, ProxyMismatchError
+from adapruner_det.engine.proxy import IDENTITY, LOCK, Proxy, ProxyMismatchError
 from adapruner_det.engine.proxy_trainer import ProxyTrainer, early_iteration
 
 IMAGES = 2 * EACH
@@ -112,6 +113,22 @@ def test_what_is_there_is_not_trained_again_and_serves_every_ratio_and_method(tr
 def test_a_proxy_of_something_else_is_refused(trained, config, seed, settings, message):
     with pytest.raises(ProxyMismatchError, match=message):
         Proxy(config(**settings), seed, trained.folder)
+
+
+def test_a_proxy_that_another_process_makes_meanwhile_is_looked_at(config, tmp_path, monkeypatch):
+    first, second = Proxy(config(), 1, tmp_path), Proxy(config(), 2, tmp_path)
+
+    def flock(file, operation):
+        if operation == fcntl.LOCK_EX | fcntl.LOCK_NB:
+            raise BlockingIOError
+        if operation == fcntl.LOCK_EX:  # the other is done
+            (tmp_path / IDENTITY).write_text(json.dumps(first._identity))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(ProxyTrainer, "__init__", lambda *args: pytest.fail("it trains"))
+    for _attempt in range(2):  # the second does not even wait
+        with pytest.raises(ProxyMismatchError, match="SEED 2, there 1"):
+            second.train(TRAINED)
 
 
 def test_a_proxy_of_other_pictures_is_refused(trained, config, folders):

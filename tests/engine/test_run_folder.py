@@ -9,6 +9,7 @@ from conftest import ROOT
 
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.engine import load_config
+from adapruner_det.engine.checkpoint import newest_checkpoint
 from adapruner_det.engine.run_folder import LOCK, check_settings, clear, enter, settings_of
 from adapruner_det.pruning import Selection
 
@@ -83,6 +84,18 @@ def test_of_a_run_that_is_overwritten_nothing_is_left_that_could_be_taken_for_th
     assert not (tmp_path / "selection_before_1/thumbnails").exists()
     clear(tmp_path)  # again changes nothing
     assert (tmp_path / "selection_before_1/corrections.csv").is_file() and not (tmp_path / "selection").exists()
+
+
+def test_what_no_run_has_left_is_no_run_and_stays(tmp_path):
+    mine = {"model_coco.pth", "inference/mine.py", "inference/data/mine.py", "statistics/mine.py", "network_configs/mine.py",
+            "early.pth", "train.py"}  # fmt: skip
+    fill(tmp_path, *mine)
+    enter(tmp_path, resume=False, overwrite=False)
+    assert newest_checkpoint(tmp_path) == (None, "")
+    fill(tmp_path, *RUN, "inference/test/evaluation.json")
+    clear(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} - {LOCK, "metrics.json"}
+    assert left == mine
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -68,6 +68,13 @@ def test_where_seeds_tell_nothing_there_are_no_intervals(values):
     assert all(math.isnan(one.low) and math.isnan(one.p) for one in found)
 
 
+def test_differences_that_are_equal_but_for_rounding_have_no_interval():
+    cell = np.array([91.2, 88.3]) - np.array([90.1, 87.2])
+    assert 0 < np.ptp(cell) < 1e-13
+    assert math.isnan(over_cells([cell]).p) and math.isnan(against_control([cell], cell + 1)[0].p)
+    assert over_cells([cell, np.array([1.0, 3.0])]).mean == pytest.approx(1.55)
+
+
 @pytest.mark.parametrize("values", [[1.0], [1.0, 1.0]])
 def test_one_value_or_equal_ones_have_no_interval(values):
     assert str(over_cells([values])) == str(Estimate(1.0))

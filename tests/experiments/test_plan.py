@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -299,6 +300,18 @@ def test_one_proxy_a_seed_serves_all_methods_and_ratios(tmp_path):
     assert not any("proxy" in name for name in runs_of(tmp_path, "random", "random_class_weighted", "adapruner"))
 
 
+@pytest.mark.parametrize("setting", ["PRESET: paper", "SOLVE_AT_END: False"])
+def test_a_mask_left_as_trained_by_a_config_file_is_not_cut_to_other_ratios(tmp_path, setting):
+    config = tmp_path / "prune.yaml"
+    config.write_text(f"_BASE_: {os.path.abspath(PRUNE)}\nADAPRUNER:\n  {setting}\n")
+    options = {"prune_config": str(config), "train_configs": {}, "methods": ["adapruner"], "keep_ratios": [0.8, 0.5]}
+    with pytest.raises(ValueError, match="adapruner: .*prune.yaml sets ADAPRUNER.SOLVE_AT_END False, itself or by"):
+        plan(Experiment(**options), tmp_path)
+    key, value = setting.split(": ")
+    runs = plan(Experiment(**options, prune_opts={f"ADAPRUNER.{key}": value}), tmp_path)
+    assert [run.name for run in runs] == [selection_run("adapruner", ratio, 0) for ratio in (0.8, 0.5)]
+
+
 def test_what_looks_at_the_ratio_scores_for_each(tmp_path):
     runs = runs_of(tmp_path, "bnsl", keep_ratios=[0.8, 0.5])
     for ratio in (0.8, 0.5):
@@ -317,6 +330,7 @@ def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_p
     "options, message",
     [
         ({"prune_opts": {"ADAPRUNER.ENABLED": "False"}}, "adapruner: ADAPRUNER.ENABLED is False in .*prune_"),
+        ({"prune_opts": {"ADAPRUNER.AUTO_KEEP_RATIO": "True"}}, "adapruner: ADAPRUNER.AUTO_KEEP_RATIO sets the ratio"),
         ({"opts": {"ADAPRUNER.ENABLED": "True"}}, "train_yolo.*: ADAPRUNER.ENABLED is True, so that this"),
         ({"train_opts": {"DATASETS.TRAIN": "('bccd_more',)"}}, "train_yolo.*none of the data sets that are pruned"),
         *(

@@ -50,6 +50,16 @@ def test_what_processes_saw_is_put_in_the_order_of_the_images(processes):
     assert np.array_equal(together.found.classes[np.argsort(together.found.images)], whole.found.classes)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_loss_that_one_process_alone_saw_is_zero_for_the_images_of_the_others(first):
+    whole = statistics(4, losses={"x": np.arange(4, dtype=np.float32), "y": np.ones(4, np.float32)})
+    parts = [part(whole, np.arange(n, 4, 2)) for n in range(2)]
+    del parts[first].losses["y"]
+    together = Statistics.interleaved(parts)
+    assert together.losses["x"].tolist() == [0, 1, 2, 3]
+    assert together.losses["y"].tolist() == ([0, 1, 0, 1] if first == 0 else [1, 0, 1, 0])
+
+
 def test_no_file_half_a_file_and_a_newer_one_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no statistics.npz"):
         Statistics.load(tmp_path)
