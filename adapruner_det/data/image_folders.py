@@ -37,7 +37,7 @@ def find_class_names(path: PathLike, class_names: Sequence[str] | None = None) -
     return _choose_classes(path, _list_below(path, class_names), class_names)
 
 
-def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> list[Record]:
+def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str) -> list[Record]:
     """Lists the pictures of a folder of class folders, or of a zip archive of them, and reads their headers.
 
     Files without a picture's ending are passed over, with a warning; so are classes that have no folder.
