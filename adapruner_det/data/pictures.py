@@ -122,7 +122,7 @@ def _decode(file: str, status: os.stat_result) -> "Picture | str":
         copies = None if _copies is None or _copies.full else _copies
         if not copies:
             image.draft("L", (max(1, width // 8), max(1, height // 8)))
-        fault = depth_fault(image)
+        fault = depth_fault(image) or _turned_fault(image, orientation)
         if copies and not fault:
             copies.add(file, image)  # which loads it
         image.load()
@@ -130,6 +130,13 @@ def _decode(file: str, status: os.stat_result) -> "Picture | str":
             return fault
     picture = Picture(width, height, orientation, (status.st_dev, status.st_ino))
     return picture._replace(width=height, height=width) if orientation in SIDEWAYS else picture
+
+
+def _turned_fault(image: Image.Image, orientation: int) -> str | None:
+    """What is wrong with a TIFF that EXIF turns: Pillow turns it when it is loaded, and Detectron2 once more."""
+    if image.format != "TIFF" or orientation == 1:
+        return None
+    return f"it is a TIFF with EXIF orientation {orientation}, which Detectron2 turns twice: write the picture turned"
 
 
 def depth_fault(image: Image.Image) -> str | None:
