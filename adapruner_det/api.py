@@ -46,7 +46,7 @@ class Selection:
         return self.record.table()
 
     def export(self, form: str, folder: "str | os.PathLike[str]") -> list[Path]:
-        """Lists what is kept for other tools, as "yolo", "voc", "coco" or "ids"; returns the files."""
+        """Lists what is kept for other tools, in a form of `export_selection`; returns the files."""
         register_sources(self.record)
         return export_selection(self.record, form, os.fspath(folder), self._load)
 

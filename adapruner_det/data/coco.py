@@ -155,19 +155,20 @@ def _categories(lists: COCOLists, json_file: PathLike) -> dict[int, str]:
 
 
 def _root_category(lists: COCOLists) -> Record | None:
-    """The category that Roboflow puts above the classes: no object has it, and others name it their supercategory."""
-    categories = [own for own in lists.categories if isinstance(own, dict) and isinstance(own.get("name"), str)]
-    above = {name for own in categories if isinstance(name := own.get("supercategory"), str)} - {"", "none"}
-    roots = [own for own in categories if own.get("supercategory") == "none" and own["name"] in above]
-    if not roots:
+    """The category 0 that Roboflow puts above the classes: all others name it their supercategory, and no object has it."""
+    categories = [own for own in lists.categories if isinstance(own, dict)]
+    root = next((own for own in categories if _is_zero(own.get("id")) and isinstance(own.get("name"), str)), None)
+    below = [own.get("supercategory") for own in categories if own is not root]
+    if root is None or not below or any(name != root["name"] for name in below):
         return None
-    used = {str(_category_of(own)) for own in lists.annotations}
-    unused = [root for root in roots if str(root.get("id")) not in used]
-    if not unused:
+    if any(_is_zero(_category_of(own)) for own in lists.annotations):
         return None
-    root = unused[0]
-    logger.info(f"category {root.get('id')} ({root['name']}) is above the others and has no object: no class")
+    logger.info(f"category 0 ({root['name']}) is above the others and has no object: no class")
     return root
+
+
+def _is_zero(category_id: Any) -> bool:
+    return str(plain_category_id(category_id)) == "0"
 
 
 def _category_of(annotation: Any) -> Any:
@@ -469,13 +470,21 @@ def coco_content(records: Sequence[Record], class_names: Sequence[str], image_ro
                     "image_id": image_id,
                     "category_id": own["category_id"] + 1,
                     "bbox": [x, y, w, h],
-                    "area": w * h,
+                    "area": _area(own.get("segmentation")) or w * h,
                     "iscrowd": own.get("iscrowd", 0),
                     **{key: own[key] for key in ("segmentation", "difficult") if own.get(key)},
                 }
             )
     categories = [{"id": place, "name": name} for place, name in enumerate(class_names, start=1)]
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _area(segmentation: list[list[float]] | Record | None) -> float:
+    """That of polygons (the shoelace formula) or of an RLE; 0 if there is neither."""
+    if isinstance(segmentation, dict):
+        return float(pycocotools.mask.area(segmentation))
+    points = [np.reshape(polygon, (-1, 2)).T for polygon in segmentation or ()]
+    return float(sum(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2 for x, y in points))
 
 
 def has_segmentation(annotation: Record) -> bool:

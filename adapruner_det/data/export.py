@@ -62,9 +62,10 @@ def register_sources(selection: Selection) -> None:
 def _write_yolo(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
     """The list, and a `data.yaml` beside it that Ultralytics trains on as it is.
 
-    Where the data has no labels in YOLO's form, these are written beside links to the pictures.
+    Where the data has no labels in YOLO's form, these are written beside links to the pictures. Images with nothing but
+    crowds are left out: without labels they would be background.
     """
-    records = _kept_records(selection, dataset, load)
+    records = [record for record in _kept_records(selection, dataset, load) if not _has_only_crowds(record)]
     path = _write_lines(selection, dataset, folder, (os.path.abspath(record["file_name"]) for record in records))
     metadata = MetadataCatalog.get(dataset)
     source = read_data_yaml(metadata.data_yaml) if metadata.get("data_yaml") else None
@@ -72,6 +73,11 @@ def _write_yolo(selection: Selection, dataset: str, folder: Path, load: LoadData
     class_names = source.class_names if source else metadata.thing_classes  # as the labels number them
     write_data_yaml(path.with_suffix(".yaml"), train, class_names, source)
     return path
+
+
+def _has_only_crowds(record: Record) -> bool:
+    annotations = record.get("annotations", [])
+    return bool(annotations) and all(own.get("iscrowd", 0) for own in annotations)
 
 
 def _link_pictures(records: Sequence[Record], folder: Path) -> Path:
@@ -101,15 +107,20 @@ def _write_voc(selection: Selection, dataset: str, folder: Path, load: LoadDatas
 
 
 def _write_coco(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:
-    """For a COCO data set its own JSON less what was pruned; else file names are relative to all images' folder."""
+    """For a COCO data set its own JSON less what was pruned; else one whose `info` says what file names are relative to.
+
+    That is the folder of all images, kept or not, so that names do not depend on what is kept.
+    """
     source = selection.provenance.get("sources", {}).get(dataset, {"format": "other"})
     if dataset in DatasetCatalog:
         source = source_of(dataset)
     if source["format"] == "coco":
         return write_coco_json(selection, dataset, source["json_file"], folder)
-    records = _kept_records(selection, dataset, load)
+    records = _file_records(dataset, load)
     image_root = os.path.dirname(os.path.commonprefix([record["file_name"] for record in records]))
-    content = coco_content(records, MetadataCatalog.get(dataset).thing_classes, image_root)
+    kept = filter_records(selection, dataset, records)
+    content = coco_content(kept, MetadataCatalog.get(dataset).thing_classes, image_root)
+    content["info"] = {"image_root": os.path.abspath(image_root)}
     path = folder / f"{pruned_name(dataset, selection)}.json"
     write_text(path, json.dumps(content))
     return path

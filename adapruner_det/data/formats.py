@@ -134,12 +134,6 @@ def _torchvision(name: str, description: str, on_invalid: str) -> None:
     _register(name, load, classes, on_invalid, "classification", source=source, split=split)
 
 
-def _tiny_imagenet(name: str, description: str, on_invalid: str) -> None:
-    raise ValueError(
-        "Tiny-ImageNet is now a folder of class folders, as python datasets/prepare_tiny_imagenet.py makes it"
-    )
-
-
 def _parts(description: str, names: str, number: int) -> list[Any]:
     """So many parts of a description, and the class names behind them; None for none."""
     parts: list[Any] = [part.strip() for part in description.split(":")]
@@ -162,5 +156,4 @@ FORMATS = {
     "torchvision": Format(
         f"NAME=torchvision:KIND:ROOT:SPLIT ({', '.join(TORCHVISION_FOLDERS)}; train or test)", _torchvision
     ),
-    "tiny_imagenet": Format("NAME=images:tiny-imagenet-200/SPLIT (train or val)", _tiny_imagenet),
 }

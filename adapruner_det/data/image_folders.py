@@ -8,13 +8,13 @@ PATH.zip: train/frog/00000.jpg          an archive: folders that hold all of it 
 import logging
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..pruning.names import first_few
 from .images import drop_unreadable, open_archive
+from .pictures import is_hidden, walk
 from .validation import PathLike, Record, check_on_invalid
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def find_class_names(path: PathLike, class_names: Sequence[str] | None = None) -
     return _choose_classes(path, _list_below(path, class_names), class_names)
 
 
-def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str = "error") -> list[Record]:
+def load_images_dataset(path: PathLike, class_names: Sequence[str], on_invalid: str) -> list[Record]:
     """Lists the pictures of a folder of class folders, or of a zip archive of them, and reads their headers.
 
     Files without a picture's ending are passed over, with a warning; so are classes that have no folder.
@@ -111,30 +111,15 @@ def _tops(tree: Tree) -> set[str]:
 
 
 def _is_picture(file: str) -> bool:
-    return file.lower().endswith(IMG_EXTENSIONS) and not _is_hidden(posixpath.basename(file))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"  # macOS adds such files and folders to archives
+    return file.lower().endswith(IMG_EXTENSIONS) and not is_hidden(posixpath.basename(file))
 
 
 def _list_below(path: PathLike, class_names: Sequence[str] | None) -> Tree:
     if os.path.isdir(path):
-        return {name: {"file_name": os.path.join(path, *name.split("/"))} for name in _walk(path)}
+        return {name: {"file_name": os.path.join(path, *name.split("/"))} for name in walk(path)}
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no folder or archive {path}")
     return _below_common_folder(_list_members(path), set(class_names or ()))
-
-
-def _walk(root: PathLike) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        raise error  # os.walk would pass a folder over that it cannot read, and its images with it
-
-    for here, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        below = Path(here).relative_to(root)
-        yield from ((below / name).as_posix() for name in files)
-        yield from (f"{(below / name).as_posix()}/" for name in folders)
 
 
 def _list_members(path: PathLike) -> Tree:
@@ -145,7 +130,7 @@ def _list_members(path: PathLike) -> Tree:
     for member in members:
         slashed = member.replace("\\", "/")  # some packers on Windows write backslashes
         name = posixpath.normpath(slashed).lstrip("/") + ("/" if slashed.endswith("/") else "")
-        if any(map(_is_hidden, name.split("/")[:-1])):
+        if any(map(is_hidden, name.split("/")[:-1])):
             continue
         if name in tree and not name.endswith("/"):
             twice.append(name)

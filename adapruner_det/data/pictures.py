@@ -1,4 +1,4 @@
-"""The pictures that detection records name: found under another spelling, and decoded once before a training.
+"""The pictures of a data set: found in folders and under another spelling, and decoded once before a training.
 
 A broken picture would end a training after hours, by whichever batch it lies in. Where small copies are made, this is
 the one time it is decoded. Else JPEGs are decoded to an eighth of their size, which reads the whole file in a third to
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +123,7 @@ def _decode(file: str, status: os.stat_result) -> "Picture | str":
         copies = None if _copies is None or _copies.full else _copies
         if not copies:
             image.draft("L", (max(1, width // 8), max(1, height // 8)))
-        fault = depth_fault(image)
+        fault = depth_fault(image) or _turned_fault(image, orientation)
         if copies and not fault:
             copies.add(file, image)  # which loads it
         image.load()
@@ -130,6 +131,13 @@ def _decode(file: str, status: os.stat_result) -> "Picture | str":
             return fault
     picture = Picture(width, height, orientation, (status.st_dev, status.st_ino))
     return picture._replace(width=height, height=width) if orientation in SIDEWAYS else picture
+
+
+def _turned_fault(image: Image.Image, orientation: int) -> str | None:
+    """What is wrong with a TIFF that EXIF turns: Pillow turns it when it is loaded, and Detectron2 once more."""
+    if image.format != "TIFF" or orientation == 1:
+        return None
+    return f"it is a TIFF with EXIF orientation {orientation}, which Detectron2 turns twice: write the picture turned"
 
 
 def depth_fault(image: Image.Image) -> str | None:
@@ -144,6 +152,24 @@ def depth_fault(image: Image.Image) -> str | None:
         f"its pixels are of Pillow's mode {image.mode}, which would become black or white ones: "
         "scale it to 8 bits a channel"
     )
+
+
+def walk(root: "str | os.PathLike[str]") -> Iterator[str]:
+    """What is below a folder, but in hidden ones, also behind links: paths with slashes; that of a folder ends with one."""
+
+    def refuse(error: OSError) -> None:
+        raise error  # os.walk would pass a folder over that it cannot read, and its images with it
+
+    for here, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        below = Path(here).relative_to(root)
+        yield from ((below / name).as_posix() for name in files)
+        yield from (f"{(below / name).as_posix()}/" for name in folders)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is none of the data set's; macOS adds such to folders and archives."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 class Spellings:

@@ -1,24 +1,34 @@
 """Finds out what a path holds: a PASCAL VOC folder, COCO JSON, a YOLO data.yaml or a folder of class folders."""
 
+import logging
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..pruning.names import first_few
 from .coco_json import read_coco_lists
+from .images import open_archive
+from .pictures import Spellings
 from .registration import find_path
-from .yolo import read_data_yaml
+from .yolo import has_labels, places_of, read_data_yaml
+
+logger = logging.getLogger(__name__)
+Source = TypeVar("Source")
 
 TRAINING, TESTING = ("trainval", "train", "training"), ("test", "val", "valid", "validation")
 KNOWN = (
     "known are a PASCAL VOC folder (Annotations/, JPEGImages/ and a list in ImageSets/Main/), COCO JSON, a YOLO data.yaml, "
     "and a folder, or zip, of class folders"
 )
+_YAML = (".yaml", ".yml")
+_YOLO_FOLDERS = {"images", "labels"}  # no classes
+_ROBOFLOW = "_annotations.coco.json"
 _SPEC = re.compile(r"(voc|coco|yolo|images|torchvision):(.+)")
 
 
@@ -51,12 +61,15 @@ def recognise(data: str, preferred: tuple[str, ...] = TRAINING) -> Recognised:
         text = f"{path} is {_FORMATS['coco'][1]}, {path.stem}"
         return Recognised(_spec("coco", path, path.stem, {path.stem: f"{path}:{part}"}), "", text)
     found = {form: parts for form, (list_parts, _) in _FORMATS.items() if (parts := list_parts(path))}
+    if not found and path.is_dir() and len(files := _data_yamls(path)) == 1:
+        path = files[0]
+        found = {"yolo": _yolo(path)}
     if len(found) != 1:
         raise ValueError(_unknown(path, found))
     form, parts = next(iter(found.items()))
     chosen = _choose(data, parts, part, preferred)
     unseen = (name for name in _matching(parts, TESTING) if name.lower() not in chosen.lower())  # trainval holds val
-    tested = "" if part else next(unseen, "")
+    tested = "" if part else next((name for name in unseen if _has_labels(form, parts[name])), "")
     others = sorted(set(parts) - {chosen})
     text = f"{path} is {_FORMATS[form][1]}" + (f", {chosen}" if chosen else "")
     text += f" (others: {first_few(others, 6)}; {path}:{others[0]} takes one)" if others else ""
@@ -104,13 +117,63 @@ def _name(*words: str) -> str:
     return re.sub(r"[^\w.-]+", "_", "_".join(stems)) or "data"
 
 
+def _has_labels(form: str, part: str) -> bool:
+    """Whether a part can be evaluated on, as YOLO's test pictures without labels cannot."""
+    file, _, split = part.rpartition(":")
+    return form != "yolo" or has_labels(read_data_yaml(file), split)
+
+
 def _unknown(path: Path, found: dict[str, dict[str, str]]) -> str:
     if found:
         ways = " or ".join(f"{form}:{next(iter(parts.values()))}" for form, parts in found.items())
         return f"{path} is {' and '.join(_FORMATS[form][1] for form in found)}: say which, {ways}"
-    if (path / "Annotations").is_dir():
-        return f"{path} has Annotations/, but no list of images in ImageSets/Main/*.txt, an id a line: add one"
-    return f"{path} is no data set that is recognised; {KNOWN}"
+    seen = _seen_in(path) if path.is_dir() else "holds a data.yaml: unpack it" if _is_packed_yolo(path) else ""
+    return f"{path} {seen}" if seen else f"{path} is no data set that is recognised; {KNOWN}"
+
+
+def _seen_in(folder: Path) -> str:
+    """What a folder has of a data set, and what it lacks; empty if that is nothing."""
+    if (folder / "Annotations").is_dir():
+        return "has Annotations/, but no list of images in ImageSets/Main/*.txt, an id a line: add one"
+    if len(files := _data_yamls(folder)) > 1:
+        return f"has {', '.join(file.name for file in files)}: give the one that is meant, {files[0]}"
+    if any((place / "images").is_dir() and (place / "labels").is_dir() for place in (folder, *_folders(folder))):
+        return "has YOLO pictures and labels, but no data.yaml: add one with train, val and names"
+    if len(files := [file for file in sorted(folder.glob("*.json")) if _is_coco(file)]) == 1:
+        return f"holds COCO JSON: give the file itself, {files[0]}"
+    if any(chain(folder.glob("*.xml"), folder.glob("*/*.xml"))):
+        return "has .xml files: put those of PASCAL VOC in Annotations/, pictures in JPEGImages/, a list in ImageSets/Main/"
+    return ""
+
+
+def _is_coco(file: Path) -> bool:
+    try:
+        return bool(read_coco_lists(file))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_packed_yolo(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with open_archive(path) as archive:
+        return any(Path(name).name == "data.yaml" for name in archive.namelist())
+
+
+def _readable(path: Path, sources: Mapping[str, Source], describe: Callable[[str, Source], str]) -> dict[str, str]:
+    """What `describe` makes of each part that can be read; a warning names the others, or the first error if it is all."""
+    parts: dict[str, str] = {}
+    faults: dict[str, OSError | ValueError] = {}
+    for part, source in sources.items():
+        try:
+            parts[part] = describe(part, source)
+        except (OSError, ValueError) as error:
+            faults[part] = error
+    if faults and not parts:
+        raise next(iter(faults.values()))
+    if faults:
+        logger.warning(f"{path}: left out {', '.join(faults)}: {'; '.join(map(str, faults.values()))}")
+    return parts
 
 
 def _voc(path: Path) -> dict[str, str]:
@@ -120,20 +183,40 @@ def _voc(path: Path) -> dict[str, str]:
 
 
 def _yolo(path: Path) -> dict[str, str]:
-    file = path / "data.yaml" if path.is_dir() else path
-    if not file.is_file() or file.suffix.lower() not in (".yaml", ".yml"):
+    path = path / "data.yaml" if path.is_dir() else path
+    if not path.is_file() or path.suffix.lower() not in _YAML:
         return {}
-    return {split: f"{file}:{split}" for split in read_data_yaml(file).splits}
+    file = read_data_yaml(path)
+
+    def describe(split: str, entries: list[str]) -> str:
+        places_of(file, split)
+        return f"{file.path}:{split}"
+
+    return _readable(path, file.splits, describe)
+
+
+def _data_yamls(folder: Path) -> list[Path]:
+    """The YAML files of a folder that are a data.yaml by what they say."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _YAML and file.is_file())
+    return [file for file in files if _is_data_yaml(file)]
+
+
+def _is_data_yaml(file: Path) -> bool:
+    try:
+        return bool(read_data_yaml(file))
+    except (OSError, ValueError):
+        return False
 
 
 def _coco(path: Path) -> dict[str, str]:
     if path.is_file():
         return {path.stem: f"{path}:{_image_root(path)}"} if path.suffix.lower() == ".json" else {}
-    exported = {file.parent.name: file for file in sorted(path.glob("*/_annotations.coco.json"))}
+    own = {"": path / _ROBOFLOW} if (path / _ROBOFLOW).is_file() else {}
+    exported = {file.parent.name: file for file in sorted(path.glob(f"*/{_ROBOFLOW}"))}
     official = {
         file.stem.removeprefix("instances_"): file for file in sorted(path.glob("annotations/instances_*.json"))
     }
-    return {part: f"{file}:{_image_root(file)}" for part, file in (exported or official).items()}
+    return _readable(path, own or exported or official, lambda _, file: f"{file}:{_image_root(file)}")
 
 
 def _image_root(file: Path) -> Path:
@@ -143,22 +226,26 @@ def _image_root(file: Path) -> Path:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(f"{file} is no COCO JSON, or lists no image: {type(error).__name__} {error}") from error
     stem = file.stem.removeprefix("instances_")
-    for folder in (file.parent, file.parent.parent):
-        for place in (folder, folder / "images", folder / stem, folder / "images" / stem):
-            if (place / first).is_file():
+    folders = (file.parent, file.parent.parent)
+    below = (stem, f"images/{stem}", "", "images")  # the pictures of a part may have the names of another's
+    places = [folder / name for folder in folders for name in below]
+    for is_there in (os.path.isfile, Spellings().of):
+        for place in places:
+            if is_there(str(place / first)):
                 return place
     raise ValueError(f"{file}: its first picture, {first}, is not near it: name the folder, {file}:IMAGE_DIR")
 
 
 def _images(path: Path) -> dict[str, str]:
     if path.is_file():
-        return {"": str(path)} if zipfile.is_zipfile(path) else {}
+        return {"": str(path)} if zipfile.is_zipfile(path) and not _is_packed_yolo(path) else {}
     below = _folders(path)
     splits = {place.name: place for place in below if place.name.lower() in (*TRAINING, *TESTING)}
     if not splits or len(splits) < len(below):
-        return {"": str(path)} if len(below) > 1 and all(map(_holds_picture, below)) else {}
+        own = {place.name for place in below}
+        return {"": str(path)} if len(below) > 1 and own != _YOLO_FOLDERS and all(map(_holds_picture, below)) else {}
     classes = [place.name for place in _folders(max(splits.values(), key=lambda split: len(_folders(split))))]
-    if len(classes) < 2 or not all(map(_holds_picture, splits.values())):
+    if len(classes) < 2 or set(classes) == _YOLO_FOLDERS or not all(map(_holds_picture, splits.values())):
         return {}
     return {name: str(place) + _lacking(place, classes) for name, place in splits.items()}
 

@@ -74,8 +74,8 @@ class VOCAnnotation(NamedTuple):
 def read_image_set(dirname: PathLike, split: str) -> list[str]:
     """Reads the image ids of `ImageSets/Main/<split>.txt`, in their order, each once.
 
-    Takes one id a line, or VOC's per-class form, an id and -1, 0 or 1 (ignored). Where the list names pictures, as in
-    0000.jpg, their ids are the names without ending. Ids that repeat are logged.
+    Takes one id a line, or VOC's per-class form, an id and -1, 0 or 1 (ignored). Of a line that names a picture, as in
+    0000.jpg, the id is the name without ending. Ids that repeat are logged.
 
     Raises:
         FileNotFoundError: there is no such list; names the lists that exist.
@@ -93,19 +93,31 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"{path} lists no image")
-    # Only if all lines have the flag: ids may have blanks, and one of them may end in " 1".
+    # Only if all lines have the flag: ids may have blanks, and end in " 1".
     columns = [match[1] for match in map(_TWO_COLUMNS.fullmatch, lines) if match]
-    ids = columns if len(columns) == len(lines) else lines
-    if all(os.path.splitext(i)[1].lower() in IMAGE_SUFFIXES for i in ids) and not os.path.exists(
-        os.path.join(dirname, "Annotations", f"{ids[0]}.xml")
-    ):
-        ids = [os.path.splitext(i)[0] for i in ids]
+    has_flags = len(columns) == len(lines) and not _is_annotated(dirname, lines[0])
+    ids = [_without_suffix(dirname, _plain_id(line)) for line in (columns if has_flags else lines)]
     counts = Counter(ids)
     repeated = [f"{i} ({n} times)" for i, n in counts.items() if n > 1]
     if repeated:
         shown = "\n".join(first_lines(repeated, LOGGED_LINES))
         logger.warning(f"{path} lists {len(repeated)} ids more than once; each is used once:\n{shown}")
     return list(counts)
+
+
+def _plain_id(line: str) -> str:
+    """A line of a list without the quotes and back-slashes that tools on Windows write."""
+    quoted = len(line) > 2 and line[0] == line[-1] == '"'
+    return (line[1:-1] if quoted else line).replace("\\", "/")
+
+
+def _without_suffix(dirname: PathLike, image_id: str) -> str:
+    stem, suffix = os.path.splitext(image_id)
+    return stem if suffix.lower() in IMAGE_SUFFIXES and not _is_annotated(dirname, image_id) else image_id
+
+
+def _is_annotated(dirname: PathLike, image_id: str) -> bool:
+    return os.path.exists(os.path.join(dirname, "Annotations", f"{image_id}.xml"))
 
 
 def collect_class_names(dirname: PathLike) -> list[str]:
@@ -143,9 +155,8 @@ def _subfolders_in_lists(dirname: PathLike) -> set[str]:
     found: set[str] = set()
     for path in (Path(dirname) / "ImageSets/Main").glob("*.txt"):
         if path.is_file():
-            found.update(
-                os.path.dirname(line.strip()) for line in path.read_text("utf-8", errors="replace").splitlines()
-            )
+            lines = path.read_text("utf-8", errors="replace").splitlines()
+            found.update(os.path.dirname(_plain_id(line.strip())) for line in lines)
     return {own for own in found if own and os.path.isdir(os.path.join(dirname, "Annotations", own))}
 
 

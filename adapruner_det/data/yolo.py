@@ -1,12 +1,15 @@
 """Reads YOLO data sets, as Ultralytics trains on them: a `data.yaml`, pictures, and a text file of labels beside each.
 
 A label is a line `class x y width height`, the box's centre and size over those of the picture, or `class x1 y1 x2 y2 ...`,
-a polygon. The labels of `a/images/b.jpg` are in `a/labels/b.txt`; a picture without such a file is background.
+a polygon; where `data.yaml` has a `kpt_shape`, keypoints may follow the box, which are not read. The labels of
+`a/images/b.jpg` are in `a/labels/b.txt`; a picture without such a file is background.
 """
 
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +19,12 @@ from detectron2.structures import BoxMode
 from tqdm import tqdm
 
 from ..files import write_text
-from .pictures import inspect_picture, inspect_pictures
+from .pictures import Spellings, inspect_picture, inspect_pictures, is_hidden, walk
 from .validation import LOGGED_LINES, Findings, PathLike, Problem, Record, check_on_invalid, first_lines, plain_number
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "val", "test")
+_OWN_KEYS = ("path", *SPLITS, "validation", "names", "nc", "download")  # that say nothing of a selection's data.yaml
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ class YOLOFile(NamedTuple):
     root: Path  # what its paths are relative to
     splits: dict[str, list[str]]
     class_names: list[str]
+    keypoint_numbers: int  # that may follow the box in a line of labels; 0 if the data is none of poses
+    others: dict[str, Any]  # further keys, such as kpt_shape and flip_idx
 
 
 def read_data_yaml(path: PathLike) -> YOLOFile:
@@ -48,13 +54,16 @@ def read_data_yaml(path: PathLike) -> YOLOFile:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no data.yaml: it has no 'names'")
+    content["val"] = content.get("val") or content.get("validation")
     splits = {split: _entries(path, split, content[split]) for split in SPLITS if content.get(split)}
     if not splits:
         raise ValueError(f"{path} names no pictures: 'train', 'val' and 'test' are missing")
     given = content.get("path") or "."
     if not isinstance(given, str):
         raise ValueError(f"{path}: 'path' is {given!r}, no folder")
-    return YOLOFile(path, _root(path, given), splits, _class_names(path, content))
+    others = {key: value for key, value in content.items() if key not in _OWN_KEYS}
+    numbers = _keypoint_numbers(path, content.get("kpt_shape"))
+    return YOLOFile(path, _root(path, given), splits, _class_names(path, content), numbers, others)
 
 
 def _root(path: Path, given: str) -> Path:
@@ -73,8 +82,9 @@ def _entries(path: Path, split: str, entry: Any) -> list[str]:
 
 def _class_names(path: Path, content: dict[str, Any]) -> list[str]:
     names = content.get("names")
-    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
-        names = [names.get(number) for number in range(max(names, default=-1) + 1)]
+    if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
+        numbered = {int(key): name for key, name in names.items()}
+        names = [numbered.get(number) for number in range(len(numbered))]
     if (
         not isinstance(names, list)
         or not names
@@ -83,9 +93,23 @@ def _class_names(path: Path, content: dict[str, Any]) -> list[str]:
         raise ValueError(
             f"{path}: 'names' is to be a list of class names, or numbers from 0 and names; it is {names!r}"
         )
-    if content.get("nc") not in (None, len(names)):
+    if any(isinstance(name, bool) for name in names):
+        raise ValueError(f"{path}: 'names' is {names!r}: YAML reads yes, no, on and off so; put such names in quotes")
+    if content.get("nc") not in (None, len(names), str(len(names))):
         raise ValueError(f"{path}: 'nc' is {content['nc']!r}, but there are {len(names)} names")
     return [str(name) for name in names]
+
+
+def _keypoint_numbers(path: Path, shape: Any) -> int:
+    if shape is None:
+        return 0
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(type(number) is int and number > 0 for number in shape)
+    ):
+        raise ValueError(f"{path}: 'kpt_shape' is {shape!r}; it is [keypoints of an object, numbers of each]")
+    return int(shape[0] * shape[1])
 
 
 def list_pictures(file: YOLOFile, split: str) -> list[Path]:
@@ -98,10 +122,10 @@ def list_pictures(file: YOLOFile, split: str) -> list[Path]:
     if split not in file.splits:
         raise ValueError(f"{file.path} has no split {split!r}; it has {', '.join(file.splits)}")
     found: list[Path] = []
-    for entry in file.splits[split]:
-        place = _find(file, entry)
+    for place in places_of(file, split):
         if place.is_dir():
-            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in PICTURES)
+            below = map(place.joinpath, (name for name in walk(place) if not name.endswith("/")))
+            found += sorted(p for p in below if p.suffix.lower() in PICTURES and not is_hidden(p.name))
         elif place.suffix.lower() in PICTURES:
             found.append(place)
         else:
@@ -109,6 +133,11 @@ def list_pictures(file: YOLOFile, split: str) -> list[Path]:
     if not found:
         raise ValueError(f"{file.path}: split {split!r} ({', '.join(file.splits[split])}) has no picture")
     return list(dict.fromkeys(found))
+
+
+def places_of(file: YOLOFile, split: str) -> list[Path]:
+    """The folders and text files of a split; FileNotFoundError if one is not there."""
+    return [_find(file, entry) for entry in file.splits[split]]
 
 
 def _find(file: YOLOFile, entry: str) -> Path:
@@ -146,6 +175,34 @@ def label_file(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
+class _Labels:
+    """The files of labels of some pictures, as they are."""
+
+    def __init__(self, pictures: Sequence[Path]):
+        self._pictures = pictures
+        self._spellings = Spellings()
+
+    def of(self, picture: Path) -> list[Path]:
+        """The file named like the picture; else all that are spelled a little differently and are no other's."""
+        own = label_file(picture)
+        if os.path.lexists(own):
+            return [own]
+        return [other for other in map(Path, self._spellings.of(os.fspath(own))) if other not in self._taken]
+
+    @cached_property
+    def _taken(self) -> set[Path]:
+        return set(map(label_file, self._pictures))
+
+
+def has_labels(file: YOLOFile, split: str) -> bool:
+    """Whether one picture of a split has a file of labels."""
+    try:
+        pictures = list_pictures(file, split)
+    except ValueError:  # it has no picture
+        return False
+    return any(map(_Labels(pictures).of, pictures))
+
+
 def load_yolo_dataset(
     data_yaml: PathLike, split: str, class_names: Sequence[str], on_invalid: str = "clip"
 ) -> list[Record]:
@@ -169,39 +226,38 @@ def load_yolo_dataset(
     file = read_data_yaml(data_yaml)
     pictures = list_pictures(file, split)
     numbers = {file.class_names.index(own): i for i, own in enumerate(class_names) if own in file.class_names}
-    findings, records = Findings(on_invalid), []
+    findings, records, labels = Findings(on_invalid), [], _Labels(pictures)
     inspect_pictures(map(os.fspath, pictures), f"Pictures of {split}")
     for picture in tqdm(pictures, f"Labels of {split}", unit="image", delay=5, leave=False, disable=None):
         image_id = os.path.relpath(picture, file.root).replace(os.sep, "/")
         try:
             seen = inspect_picture(os.fspath(picture))
         except (OSError, ValueError) as error:
-            findings.add(image_id, Problem(os.fspath(picture), str(error)), unusable=True)
+            fault = "there is no such picture" if isinstance(error, FileNotFoundError) else str(error)
+            findings.add(image_id, Problem(os.fspath(picture), fault), unusable=True)
             continue
         findings.note_picture(image_id, seen)
-        width, height = seen.width, seen.height
-        record = {"file_name": os.fspath(picture), "image_id": image_id, "height": height, "width": width}
-        records.append(
-            {**record, "annotations": _annotations(picture, (width, height), file, numbers, image_id, findings)}
-        )
+        record = {"file_name": os.fspath(picture), "image_id": image_id, "height": seen.height, "width": seen.width}
+        records.append({**record, "annotations": _annotations(record, labels.of(picture), file, numbers, findings)})
     findings.check_reading("the shares x1 y1 x2 y2", "the centre's x y, width, height", file.path)
     findings.check_left_out(class_names, file.class_names, file.path)
-    _warn_of_no_labels(file, records, split)
+    _warn_of_no_labels(file, records, labels, split)
     where = f"split {split!r} of {file.path} (classes: {', '.join(class_names)})"
     return findings.usable(records, len(pictures), where, list)
 
 
 def _annotations(
-    picture: Path, size: tuple[int, int], file: YOLOFile, numbers: dict[int, int], image_id: str, findings: Findings
+    record: Record, labels: Sequence[Path], file: YOLOFile, numbers: dict[int, int], findings: Findings
 ) -> list[Record]:
-    labels = label_file(picture)
+    """The objects of an image, whose files of labels these are."""
+    image_id, size = record["image_id"], (record["width"], record["height"])
     try:
-        if not labels.is_file() and os.path.lexists(labels):  # it would be read as background
-            raise OSError("it is no regular file, or a link to nothing")
-        lines = labels.read_text(encoding="utf-8-sig").splitlines() if labels.is_file() else []
-    except (OSError, UnicodeDecodeError) as error:
-        findings.add(image_id, Problem(os.fspath(labels), f"no readable labels: {error}"), unusable=True)
+        lines = _lines(labels)
+    except (OSError, ValueError) as error:
+        findings.add(image_id, Problem(os.fspath(labels[0]), f"no readable labels: {error}"), unusable=True)
         return []
+    if labels and labels[0] != label_file(Path(record["file_name"])):
+        findings.note(image_id, "files of labels are spelled unlike their pictures: Ultralytics does not find them")
     annotations: list[Record] = []
     seen: set[str] = set()
     for number, line in enumerate(lines, start=1):
@@ -212,9 +268,9 @@ def _annotations(
             continue
         seen.add(line)
         try:
-            cls, annotation = _read_line(line, size, file.class_names, image_id, findings)
+            cls, annotation = _read_line(line, size, file, image_id, findings)
         except ValueError as error:
-            findings.add_object(image_id, Problem(os.fspath(labels), f"line {number}: {error}"), error)
+            findings.add_object(image_id, Problem(os.fspath(labels[0]), f"line {number}: {error}"), error)
             continue
         if cls in numbers:
             annotations.append({"category_id": numbers[cls], **annotation})
@@ -223,10 +279,20 @@ def _annotations(
     return annotations
 
 
+def _lines(labels: Sequence[Path]) -> list[str]:
+    """What a picture's files of labels say; nothing if there is none."""
+    if len(labels) > 1:
+        raise ValueError(f"{', '.join(own.name for own in labels)} fit the picture: leave the one that is meant")
+    if labels and not labels[0].is_file():  # it would be read as background
+        raise OSError("it is no regular file, or a link to nothing")
+    return labels[0].read_text(encoding="utf-8-sig").splitlines() if labels else []
+
+
 def _read_line(
-    line: str, size: tuple[int, int], names: Sequence[str], image_id: str, findings: Findings
+    line: str, size: tuple[int, int], file: YOLOFile, image_id: str, findings: Findings
 ) -> tuple[int, Record]:
     """The class number and the annotation of a line; ValueError says what is wrong with it."""
+    names = file.class_names
     try:
         values = np.array([plain_number(word) for word in line.split()])
     except ValueError:
@@ -236,8 +302,7 @@ def _read_line(
         raise ValueError(f"{line[:80]!r} holds a number that is not finite")
     if cls != int(cls) or not 0 <= cls < len(names):
         raise ValueError(f"class {line.split()[0]} is none of the {len(names)} classes, 0 to {len(names) - 1}")
-    if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
-        raise ValueError(f"has {len(rest)} numbers behind the class; a box has 4, a polygon an even number from 6 on")
+    rest = _box_or_polygon(rest, file.keypoint_numbers)
     polygon = len(rest) != 4
     points = rest.reshape(-1, 2) * size if polygon else (rest.reshape(2, 2)[0] + np.outer((-0.5, 0.5), rest[2:])) * size
     edges = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
@@ -254,10 +319,24 @@ def _read_line(
     return int(cls), {"bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, **segmentation}
 
 
-def _warn_of_no_labels(file: YOLOFile, records: Sequence[Record], split: str) -> None:
+def _box_or_polygon(numbers: np.ndarray, keypoint_numbers: int) -> np.ndarray:
+    """The four of a box, without keypoints, or the points of a polygon, which data of poses has none of."""
+    count = len(numbers)
+    if count == 4 or keypoint_numbers and count == 4 + keypoint_numbers:
+        return numbers[:4]
+    if keypoint_numbers:
+        raise ValueError(
+            f"has {count} numbers behind the class; a box has 4, and with keypoints {4 + keypoint_numbers}"
+        )
+    if count < 6 or count % 2:
+        raise ValueError(f"has {count} numbers behind the class; a box has 4, a polygon an even number from 6 on")
+    return numbers
+
+
+def _warn_of_no_labels(file: YOLOFile, records: Sequence[Record], labels: _Labels, split: str) -> None:
     """Pictures without a file of labels are background; where that is most of them, the folder may be missing."""
-    lacking = [label_file(Path(record["file_name"])) for record in records if not record["annotations"]]
-    lacking = [labels for labels in lacking if not labels.is_file()]
+    bare = [Path(record["file_name"]) for record in records if not record["annotations"]]
+    lacking = [label_file(picture) for picture in bare if not labels.of(picture)]
     if lacking and len(lacking) > len(records) / 2:
         shown = "\n".join(first_lines(lacking, LOGGED_LINES))
         logger.warning(
@@ -279,7 +358,7 @@ def label_lines(record: Record) -> list[str]:
 
 
 def write_data_yaml(path: Path, train: Path, class_names: Sequence[str], source: YOLOFile | None) -> None:
-    """Writes a `data.yaml` whose training pictures are `train`; `val` and `test` are those of the source.
+    """Writes a `data.yaml` whose training pictures are `train`; `val`, `test` and other keys are those of the source, if they are there.
 
     Without a source `val` is `train`, with a remark, for Ultralytics does not train without one.
     """
@@ -287,8 +366,10 @@ def write_data_yaml(path: Path, train: Path, class_names: Sequence[str], source:
     content["train"] = os.path.abspath(train)
     for split in ("val", "test"):
         if source and split in source.splits:
-            content[split] = [os.path.abspath(_find(source, entry)) for entry in source.splits[split]]
+            with suppress(FileNotFoundError):
+                content[split] = list(map(os.path.abspath, places_of(source, split)))
     remark = "" if "val" in content else "# val: name the pictures to evaluate on here; these are those trained on\n"
     content.setdefault("val", content["train"])
     content["names"] = dict(enumerate(class_names))
+    content.update(source.others if source else {})
     write_text(path, remark + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -442,9 +442,30 @@ def test_a_category_whose_name_is_no_text_is_refused_by_the_file_s_name(tmp_path
         read_categories(write_coco(tmp_path, content))
 
 
-def test_of_roots_the_one_without_objects_is_no_class(tmp_path, content):
-    tops = [{"id": n, "name": f"top {n}", "supercategory": "none"} for n in (1, 2)]
-    below = [{**own, "supercategory": f"top {n}"} for n, own in enumerate(content["categories"], start=1)]
-    content["categories"] = [*tops, *below]
-    content["annotations"][0]["category_id"] = 1
-    assert list(read_categories(write_coco(tmp_path, content)).values()) == ["top 1", "black", "white"]
+@pytest.mark.parametrize(
+    "top_id, other, of_top, classes",
+    [
+        (0, "top", False, ["black", "white"]),
+        ("0", "top", False, ["black", "white"]),
+        (1, "top", False, ["top", "black", "white"]),  # a class of a hierarchy
+        (0, "none", False, ["top", "black", "white"]),
+        (0, "top", True, ["top", "black", "white"]),
+    ],
+)
+def test_a_category_above_the_others_is_no_class_if_it_is_roboflow_s(tmp_path, content, top_id, other, of_top, classes):
+    black, white = content["categories"][::-1]
+    below = [{**black, "supercategory": "top"}, {**white, "supercategory": other}]
+    content["categories"] = [{"id": top_id, "name": "top", "supercategory": "none"}, *below]
+    content["annotations"][0]["category_id"] = top_id if of_top else 3
+    assert list(read_categories(write_coco(tmp_path, content)).values()) == classes
+
+
+def test_areas_of_what_is_written_are_those_of_the_masks():
+    mask = np.zeros((48, 64), np.uint8, order="F")
+    mask[2:5, 2:6] = 1
+    triangle, square = [0, 0, 10, 0, 0, 10], [20, 20, 30, 20, 30, 30, 20, 30]
+    box = {"bbox": [0.0, 0.0, 30.0, 30.0], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    segmentations = ([triangle, square], pycocotools.mask.encode(mask), None)
+    objects = [{**box, "segmentation": own} for own in segmentations]
+    record = {"file_name": "a.jpg", "width": 64, "height": 48, "annotations": objects}
+    assert [own["area"] for own in content_of([record], ["cat"], "")["annotations"]] == [150, 12, 900]

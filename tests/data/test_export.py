@@ -10,8 +10,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from adapruner_det.data.coco import load_coco_dataset
 from adapruner_det.data.detection_records import load_dataset
 from adapruner_det.data.export import export_selection, register_sources
-from adapruner_det.data.formats import register_coco, register_voc
+from adapruner_det.data.formats import FORMATS, register_coco, register_voc
 from adapruner_det.data.pruned_datasets import SelectionMismatchError
+from adapruner_det.data.recognise import recognise
+from adapruner_det.data.registration import register_from_spec
 from adapruner_det.data.selection_lists import write_selection
 from adapruner_det.data.selection_record import make_selection
 from adapruner_det.pruning import Selection
@@ -77,6 +79,35 @@ def test_coco_is_the_own_json_or_one_made_of_the_boxes(selection, tmp_path):
         for one, other in zip(before["annotations"], after["annotations"], strict=True):
             x, y, w, h = other["bbox"]
             assert (one["bbox"], one["category_id"]) == ([x, y, x + w, y + h], other["category_id"])
+
+
+def test_names_in_a_made_coco_json_do_not_depend_on_what_is_kept_and_it_can_be_pruned(tmp_path):
+    folder = write_voc_folder(tmp_path / "voc", {"train": list("abc")})
+    for name, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (folder / name / "day").mkdir()
+        for image_id in "ab":
+            (folder / name / f"{image_id}.{suffix}").rename(folder / name / f"day/{image_id}.{suffix}")
+    (folder / "ImageSets/Main/train.txt").write_text("day/a\nday/b\nc\n")
+    register_voc(VOC, folder, "train", CLASSES)
+    (path,) = export_selection(select(("day/a", "day/b"), VOC), "coco", tmp_path / "lists", load_dataset)
+    content = json.loads(path.read_text())
+    assert [image["file_name"] for image in content["images"]] == ["day/a.jpg", "day/b.jpg"]
+    assert content["info"] == {"image_root": str(folder / "JPEGImages")}
+    name = register_from_spec(recognise(f"{path}:{folder}/JPEGImages").spec, FORMATS)
+    assert [record["file_name"] for record in load_dataset(name)] == [
+        f"{folder}/JPEGImages/day/{image_id}.jpg" for image_id in "ab"
+    ]
+
+
+def test_images_of_crowds_alone_do_not_become_background_of_yolo(tmp_path):
+    content = coco_content(3)
+    for own in content["annotations"]:
+        own["ignore"] = int(own["image_id"] == 20)
+    content["annotations"] = [own for own in content["annotations"] if own["image_id"] != 10]
+    register_coco(COCO, write_coco(tmp_path / "coco", content), tmp_path / "coco/images")
+    (path,) = export_selection(select(("10", "20", "30"), COCO), "yolo", tmp_path / "yolo", load_dataset)
+    assert [line[-6:] for line in path.read_text().splitlines()] == ["10.jpg", "30.jpg"]
+    assert len(list(path.with_suffix("").glob("labels/*.txt"))) == 2
 
 
 def test_fiftyone_gets_all_images_with_their_labels(selection, tmp_path):

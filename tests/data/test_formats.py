@@ -205,10 +205,6 @@ def test_paths_are_expanded_and_looked_up_in_detectron2s_folder(tmp_path, monkey
         ("mine=torchvision:CIFAR10:{}:val", "unknown split 'val' of CIFAR10: train or test"),
         ("mine=torchvision:CIFAR10:{}:train", "prepare_torchvision.py CIFAR10 --output"),
         ("mine=torchvision:CIFAR10:/no/cifar:train", "prepare_torchvision.py CIFAR10 --output /no/cifar\n"),
-        (
-            "mine=tiny_imagenet:{}:val",
-            "Tiny-ImageNet is now a folder of class folders, as python datasets/prepare_tiny",
-        ),
     ],
 )
 def test_bad_spec_is_named_with_the_right_form(voc, spec, message):
@@ -221,8 +217,7 @@ def test_bad_spec_is_named_with_the_right_form(voc, spec, message):
 
 
 def test_commands_that_errors_name_exist():
-    for script in ("prepare_torchvision.py", "prepare_tiny_imagenet.py"):
-        assert (ROOT / "datasets" / script).is_file()
+    assert (ROOT / "datasets/prepare_torchvision.py").is_file()
 
 
 def test_formats_are_a_table():
@@ -230,5 +225,6 @@ def test_formats_are_a_table():
     formats = {**FORMATS, "other": Format("NAME=other:FILE", lambda *given: calls.append(given))}
     assert register_from_spec("mine=other:some/file:x", formats, on_invalid="skip_images") == "mine"
     assert calls == [("mine", "some/file:x", "skip_images")]
-    with pytest.raises(ValueError, match="NAME=voc:DIR:SPLIT.* or NAME=other:FILE"):
+    with pytest.raises(ValueError, match="NAME=voc:DIR:SPLIT.* or NAME=other:FILE") as refused:
         register_from_spec("mine=darknet:x:y", formats)
+    assert str(refused.value).count(" or NAME=images:") == 2  # its own two forms and none more

@@ -138,7 +138,7 @@ def test_folders_of_splits_are_no_classes(make):
 @pytest.mark.parametrize("names", [["dog", "eel"], ["frog", "frog"], ["frog", ""], []])
 def test_unusable_class_names_are_refused(make, names):
     path = make(FILES)
-    for function in (find_class_names, load_images_dataset):
+    for function in (find_class_names, load):
         with pytest.raises(ValueError, match="missing, repeat, or have no folder in .*there: Cat, cat, frog"):
             function(path, names)
 

@@ -53,6 +53,21 @@ def test_pixels_that_do_not_fit_into_a_byte_are_refused_by_name(tmp_path, dtype,
         assert inspect_picture(path)[:2] == (6, 4) and detection_utils.read_image(path, "BGR").max() == top
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_tiff_that_exif_turns_is_refused_as_detectron2_turns_it_twice(noise, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = noise("a.tif", exif=exif)
+    with Image.open(path) as image, Image.open(noise("a.png", exif=exif)) as same:
+        image.load()  # once the installed Pillow leaves it to others, this is no fault any more
+        assert image.size != same.size if orientation == 6 else not np.array_equal(image, same)
+    with pytest.raises(
+        ValueError, match=f"^it is a TIFF with EXIF orientation {orientation}, .*: write the picture turned$"
+    ):
+        inspect_picture(str(path))
+    assert inspect_picture(str(path.with_suffix(".png"))).orientation == orientation
+
+
 def test_a_decompression_bomb_is_refused(noise, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 // 2 - 1)
     with pytest.raises(ValueError, match="could be decompression bomb"):

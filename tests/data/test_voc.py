@@ -168,6 +168,27 @@ def test_ids_in_another_spelling_in_subfolders_and_with_endings(tree):
 
 
 @pytest.mark.parametrize(
+    "text, ids",
+    [
+        ("img 0\nimg 1\n", ["img 0", "img 1"]),
+        ('"img 0"\n"img 1"\n', ["img 0", "img 1"]),
+        ("img 0  1\nimg 1 -1\n", ["img 0", "img 1"]),
+        ("x.jpg\nv1.jpg\nimg 0\n", ["x", "v1.jpg", "img 0"]),
+        ("day1\\z\nx\n", ["day1/z", "x"]),
+    ],
+)
+def test_lists_with_ids_like_flags_quotes_back_slashes_and_some_endings(tree, text, ids):
+    for folder in ("JPEGImages", "Annotations"):
+        (tree.root / folder / "day1").mkdir()
+    for image_id in ("img 0", "img 1", "x", "v1.jpg"):
+        tree.add(image_id, object_xml())
+    tree.add("day1/z", object_xml("dog"))
+    tree.write_list("train", text)
+    assert [record["image_id"] for record in tree.load()] == ids
+    assert collect_class_names(tree.root) == (["cat", "dog"] if "day1/z" in ids else ["cat"])
+
+
+@pytest.mark.parametrize(
     "size",
     ["", SIZE.format(0, 0), SIZE.format(-1, -1), f"<size><width>{WIDTH}</width></size>", SIZE.format("40.0", "30.0")],
 )

@@ -73,12 +73,61 @@ def test_pictures_are_found_as_ultralytics_and_roboflow_name_them(folder, entry,
 
 
 def test_names_by_number_and_classes_of_ones_own(folder):
-    write_yaml(folder, {"names": {1: "dog", 0: "cat"}, "nc": 2})
-    assert read_data_yaml(folder / "data.yaml").class_names == NAMES
+    for content in ({"names": {1: "dog", 0: "cat"}, "nc": 2}, {"names": {"0": "cat", "1": "dog"}, "nc": "2"}):
+        write_yaml(folder, content)
+        assert read_data_yaml(folder / "data.yaml").class_names == NAMES
     records = load_yolo_dataset(folder / "data.yaml", "train", ["dog"])  # on dogs alone, cats left out on purpose
     assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0], [0], []]
     with pytest.raises(ValueError, match="data.yaml has no class dgo, but cat, dog, which was not asked for"):
         load_yolo_dataset(folder / "data.yaml", "train", ["dgo"])
+
+
+def test_keypoints_behind_a_box_are_no_polygon_and_the_shape_goes_on(tmp_path, clean_catalogs):
+    keypoints = " 0.45 0.45 2 0.55 0.45 2 0.45 0.55 1"
+    shape = {"kpt_shape": [3, 3], "flip_idx": [1, 0, 2], "nc": 2, "download": "http://nowhere"}
+    folder = write_yolo(tmp_path / "set", {"a": f"0 0.5 0.5 0.5 0.25{keypoints}\n1 0.5 0.5 0.5 0.25\n"}, **shape)
+    (record,) = load(folder)
+    assert [(a["category_id"], a["bbox"], len(a)) for a in record["annotations"]] == [
+        (0, [16, 18, 48, 30], 4),
+        (1, [16, 18, 48, 30], 4),
+    ]
+    register_from_spec(f"poses=yolo:{folder}:train", FORMATS)
+    selection = Selection(["poses"], [record["image_id"]], [1.0], [True], 1.0, "random")
+    (path,) = export_selection(selection, "yolo", tmp_path / "lists", lambda name: DatasetCatalog.get(name))
+    written = yaml.safe_load(path.with_suffix(".yaml").read_text())
+    assert (written["kpt_shape"], written["flip_idx"]) == ([3, 3], [1, 0, 2])
+    assert not {"nc", "download"} & written.keys()
+    label_file(folder / "images/train/a.jpg").write_text("0 0.1 0.1 0.9 0.1 0.5 0.8")
+    with pytest.raises(InvalidDatasetError, match="has 6 numbers behind the class; a box has 4, and with keypoints 13"):
+        load(folder)
+
+
+def test_hidden_pictures_are_passed_over_and_links_to_folders_are_not(folder, tmp_path):
+    pictures = folder / "images/train"
+    elsewhere = write_yolo(tmp_path / "other", {"z": None}) / "images/train"
+    (elsewhere / "z.jpg").rename(elsewhere / "z.mpo")
+    (pictures / "day").symlink_to(elsewhere)
+    for hidden in (".ipynb_checkpoints/a.jpg", "__MACOSX/a.jpg", "._a.jpg"):
+        (pictures / hidden).parent.mkdir(exist_ok=True)
+        (pictures / hidden).write_bytes(b"fork")
+    assert [record["image_id"].removeprefix("images/train/") for record in load(folder)] == ["a.jpg", "b.jpg", "c.jpg", "day/z.mpo"]  # fmt: skip
+
+
+def test_labels_in_another_spelling_are_read_and_named(folder, caplog):
+    labels = folder / "labels/train"
+    (labels / "a.txt").rename(labels / "A.TXT")
+    assert [len(record["annotations"]) for record in load(folder)] == [2, 1, 0]
+    assert "1 files of labels are spelled unlike their pictures: Ultralytics does not find them" in caplog.text
+    (labels / "a.Txt").write_text("")
+    with pytest.raises(InvalidDatasetError, match=r"A\.TXT, a\.Txt fit the picture: leave the one that is meant"):
+        load(folder)
+    (labels / "a.txt").write_text(LABELS["b"])  # an exact name wins
+    assert [len(record["annotations"]) for record in load(folder)] == [1, 1, 0]
+
+
+def test_labels_of_another_picture_are_not_taken_for_their_spelling(folder):
+    Image.new("RGB", (64, 48)).save(folder / "images/train/A.jpg")
+    assert {record["image_id"][-5:]: len(record["annotations"]) for record in load(folder)}["A.jpg"] == 0
 
 
 def test_boxes_of_corners_are_noticed(tmp_path):
@@ -103,7 +152,9 @@ def test_lists_of_some_classes_keep_the_numbers_of_the_labels(folder, tmp_path, 
     [
         ({"names": None}, "'names' is to be a list"),
         ({"names": {0: "cat", 2: "dog"}}, "'names' is to be a list"),
+        ({"names": [True, False]}, "YAML reads yes, no, on and off so; put such names in quotes"),
         ({"nc": 3}, "'nc' is 3, but there are 2 names"),
+        ({"kpt_shape": 17}, "'kpt_shape' is 17; it is"),
         ({"train": None, "val": None}, "names no pictures"),
         ({"train": {"a": 1}}, "'train' is .* it can be a folder"),
         ({"path": 3}, "'path' is 3"),
@@ -166,9 +217,12 @@ def test_missing_things_are_named(folder):
         load(folder)
     with pytest.raises(ValueError, match="no split 'test'; it has train, val"):
         load(folder, "test")
-    write_yaml(folder, {"train": "nowhere"})
-    with pytest.raises(FileNotFoundError, match=r"data\.yaml names nowhere"):
+    (folder / "list.txt").write_text("images/train/gone.jpg\n")
+    write_yaml(folder, {"train": "list.txt", "val": None, "validation": "nowhere"})
+    with pytest.raises(InvalidDatasetError, match=r"gone\.jpg: there is no such picture"):
         load(folder)
+    with pytest.raises(FileNotFoundError, match=r"data\.yaml names nowhere"):
+        load(folder, "val")
 
 
 def test_a_registered_set_prunes_into_a_data_yaml(folder, tmp_path, clean_catalogs):
@@ -183,6 +237,20 @@ def test_a_registered_set_prunes_into_a_data_yaml(folder, tmp_path, clean_catalo
     pruned = load_yolo_dataset(path.with_suffix(".yaml"), "train", NAMES)
     assert [record["annotations"] for record in pruned] == [records[0]["annotations"], []]
     assert len(load_yolo_dataset(path.with_suffix(".yaml"), "val", NAMES)) == 3
+
+
+@pytest.mark.parametrize("val, remark", [("images/train", ""), ("../valid/images", "# val: name the pictures")])
+def test_splits_that_are_not_there_are_left_out_of_an_exported_data_yaml(folder, tmp_path, clean_catalogs, val, remark):
+    write_yaml(folder, {"val": val, "test": "../test/images"})
+    register_from_spec(f"mine=yolo:{folder}:train", FORMATS)
+    ids = [record["image_id"] for record in DatasetCatalog.get("mine")]
+    selection = Selection(["mine"] * 3, ids, [1.0] * 3, [True] * 3, 1.0, "random")
+    (path,) = export_selection(selection, "yolo", tmp_path / "lists", lambda name: DatasetCatalog.get(name))
+    written = path.with_suffix(".yaml")
+    assert written.read_text().startswith(remark or "path:") and list(read_data_yaml(written).splits) == [
+        "train",
+        "val",
+    ]
 
 
 def test_labels_are_written_where_the_data_has_none(tmp_path, clean_catalogs):

@@ -23,7 +23,7 @@ def test_all_digits_arrive_under_their_index_where_the_config_looks(tmp_path, mo
     seen = []
     for spec in cfg.DATASETS.REGISTER:
         path = find_path(spec.split(":")[1])
-        records = load_images_dataset(path, find_class_names(path))
+        records = load_images_dataset(path, find_class_names(path), "error")
         indices = [int(record["image_id"].split("/")[1][:4]) for record in records]
         assert [record["category_id"] for record in records] == classes[indices].tolist()
         grey = read_images(records, 8)[..., 0]
