@@ -16,6 +16,8 @@ from detectron2.structures import BoxMode
 from PIL import Image, ImageEnhance, ImageOps
 from pycocotools.coco import COCO
 
+from adapruner_det.baselines.random_draws import random
+from adapruner_det.baselines.registry import METHODS
 from adapruner_det.data.corrections import correct
 from adapruner_det.data.pruned_datasets import SelectionMismatchError
 from adapruner_det.data.selection_record import make_selection
@@ -25,7 +27,7 @@ from adapruner_det.pruning.statistics import Statistics
 from adapruner_det.report import gallery, page_facts
 from adapruner_det.report import page as page_module
 from adapruner_det.report.doubtful_labels import doubtful_boxes, write_lists
-from adapruner_det.report.page import write_report
+from adapruner_det.report.page import DRAWS, write_report
 
 EVIL = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }}'
 CLASSES = ["<b>cat</b>", "dog & co", '"fox"']
@@ -389,6 +391,16 @@ def test_classification_from_memory_and_without_statistics(tmp_path):
     assert "Of 6 images 2 go: 2 for the lowest scores." in page.text()
     assert page.data()["label"] == [0, 1, 2] * 2 and page.data()["size"] == [[8, 8]] * 6
     assert page.of("section", "id") == [name for name in SECTIONS if name not in ("run", "leaks")]
+
+
+def test_what_a_draw_prunes_goes_by_lot(made, tmp_path):
+    assert {name for name, method in METHODS.items() if method.score.__module__ == random.__module__} == set(DRAWS)
+    record = make_record(made[0], tmp_path)
+    columns = {name: own for name, own in record.columns.items() if name not in NO_REASON}
+    make_record(made[0], tmp_path, method="random", columns=columns, provenance={"class_names": CLASSES})
+    page = Parsed(write_report(tmp_path, made[0], None).read_text(encoding="utf-8"))
+    assert "Of 20 images 4 go: 4 by lot." in page.text() and "The lowest numbers drawn." in page.text()
+    assert "Drawn by lot: the next to go if you keep less." in page.text() and "lowest scores" not in page.text()
 
 
 def test_of_many_images_those_in_no_section_are_shown_from_their_files(made, tmp_path, monkeypatch):
