@@ -432,6 +432,7 @@ def test_an_unreadable_image_is_counted_and_other_data_refused(made, tmp_path):
     broken = [{**records[0], "file_name": str(tmp_path / "broken.jpg")}, *records[1:]]
     page = Parsed(write_report(tmp_path, broken, None).read_text(encoding="utf-8"))
     assert "1 image could not be read." in page.text()
+    assert page.data()["src"][:2] == ["", "thumbnails/1.jpg"]
     with pytest.raises(SelectionMismatchError, match="image_00"):
         write_report(tmp_path, records[1:], None)
 
@@ -452,20 +453,40 @@ const filters = document.querySelector("#filters"), set = (key, value) => { filt
 said.all = document.querySelector("#count").textContent;
 said.cards = document.querySelectorAll("#list .card").length;
 said.copies = [...document.querySelectorAll(`[data-groups=copies] .id`)].map(node => node.textContent);
+said.middle = middle("a".repeat(70) + "1");
+said.named = document.querySelector("#list .pic").getAttribute("aria-label") + ", " + document.querySelector("#list button").getAttribute("aria-label");
+document.querySelector("#points").onkeydown(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+const first = document.querySelector("#peek .id").title, across = [...document.querySelectorAll("circle")].map(own => +own.getAttribute("cx"));
+said.leftmost = +document.querySelector("circle.near").getAttribute("cx") == Math.min(...across);
+document.querySelector("#points").onkeydown(new KeyboardEvent("keydown", {key: "ArrowDown"}));
+said.next = document.querySelector("#peek .id").title != first;
 set("kept", "0"); said.pruned = document.querySelector("#count").textContent;
 set("reason", "2"); said.doubtful = [...document.querySelectorAll("#list .id")].map(node => node.textContent);
 document.querySelector("#list button").click();
 set("reason", ""); set("kept", "1"); set("sort", "loss"); set("order", "-1");
-said.first = document.querySelectorAll("#list .id")[1].textContent;
+said.first = D.id[document.querySelectorAll("#list .card")[1].dataset.i];
 document.querySelectorAll("#list button")[1].click();
-said.leaks = [...document.querySelectorAll("[data-groups=leaks] .id")].map(node => node.textContent);
+said.leaks = [...document.querySelectorAll("[data-groups=leaks] .pic")].map(node => node.getAttribute("aria-label"));
 said.shown = document.querySelector("#marks span").textContent;
 said.corrections = corrections();
 set("kept", "marked"); const marked = document.querySelectorAll("#list .card").length;
+document.querySelector("#list button").focus();
 document.querySelector("#list button").click();
+said.focus = document.activeElement.getAttribute("aria-label");
 said.marked = [marked, document.querySelectorAll("#list .card").length];
 document.querySelector("#list button").click();
-said.none = document.querySelector("#page").textContent;
+said.none = document.querySelector("#page").textContent + ", " + document.activeElement.name;
+for (const i of [0, 1, 2, 3, 4, 5]) mark(i);
+let asked = 0, chooses = 0;
+window.confirm = () => asked++ > 0;
+const turn_ = turn;
+turn = to => { chooses++; turn_(to); };
+document.querySelector("#clear").click(); said.kept_marks = [marks.size, asked, chooses];
+document.querySelector("#clear").click(); said.cleared = [marks.size, asked, chooses, count(".marked")];
+mark(5); document.querySelector("#clear").click(); said.few = [marks.size, asked];
+const broken = picture("nowhere.jpg", [0, 0, 9, 9], []);
+broken.querySelector("image").dispatchEvent(new Event("error"));
+said.broken = broken.textContent + broken.dataset.src + picture("", [0, 0, 9, 9], []).textContent;
 said.short = [-0.0004, -0.0972, 1.504, 1234].map(short);
 return said;
 })()"""
@@ -498,7 +519,11 @@ def test_in_a_browser(made, tmp_path):
     assert said["pruned"] == "4 of 20" and said["doubtful"] == ["image_03"]
     assert said["first"] == EVIL and said["shown"] == "2 marks"
     assert said["short"] == ["-0.0004", "-0.097", "1.50", "1,234"]
-    assert said["marked"] == [2, 1] and said["none"] == "no image"
+    assert said["marked"] == [2, 1] and said["none"] == "no image, kept"
+    assert said["named"] == "image_01, keep instead: image_01" and said["focus"] == "you keep it: image_03"
+    assert said["leftmost"] and said["next"] and said["broken"] == 2 * "no picture"
+    assert said["kept_marks"] == [6, 1, 0] and said["cleared"] == [0, 2, 1, 0] and said["few"] == [0, 2]
+    assert said["middle"] == "a" * 14 + "…" + "a" * 24 + "1"
     (tmp_path / "corrections.csv").write_text(said["corrections"], encoding="utf-8")
     corrected = correct(Selection.load(folder), tmp_path / "corrections.csv")
     assert [i for i, kept in enumerate(corrected.kept) if not kept] == [1, 2, 4, NUM - 2]
