@@ -117,7 +117,8 @@ def test_a_path_with_an_equals_sign_is_a_path(tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_with_a_command_is_one_line(capsys):
-    for words in (["compare", "--jobs", "x"], ["cut", "folder"], ["score", "el2n"], ["look"]):
+    for words in (["compare", "--jobs", "x"], ["cut", "folder"], ["score", "el2n"], ["look"], ["show", "a", "b"]):
         with pytest.raises(SystemExit):
             cli.main(words)
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"adapruner {words[0]}: error: ")

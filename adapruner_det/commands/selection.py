@@ -104,7 +104,7 @@ def parse_arguments():
     args, left_over = parser.parse_known_args()
     args.opts = pairs_of(left_over)
     if args.opts and (not getattr(args, "takes_opts", False) or args.opts[0].startswith("-")):
-        parser.error(f"unrecognized arguments: {' '.join(args.opts)}")
+        commands.choices[args.run].error(f"unrecognized arguments: {' '.join(args.opts)}")
     return args
 
 

@@ -97,8 +97,6 @@ def random(args):
 def export(args):
     selection = Selection.load(args.folder)
     cfg = load_config(args.config_file, args.register, args.opts)
-    if args.format not in ("ids", "weights"):
-        register_sources(selection)
     paths = export_selection(selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name))
     print("\n".join(str(file) for path in paths for file in (path, path.with_suffix(".yaml")) if file.exists()))
 

@@ -34,9 +34,21 @@ def export_selection(selection: Selection, form: str, folder: "str | Path", load
         load: the records of a registered data set by its name; not called where ids are enough.
 
     Raises:
-        ValueError: a data set is not registered, is no data of image files, or does not fit.
+        ValueError: no such form; a data set is not where it lay or not registered, is no data of image files, or does
+            not fit.
+        NotADirectoryError: `folder` is a file, or lies in one.
     """
+    if form not in EXPORTS:
+        raise ValueError(f"{form!r} is no form to export in; there are {', '.join(EXPORTS)}")
+    for path in (Path(folder), *Path(folder).parents):
+        if path.is_file():
+            raise NotADirectoryError(f"{path} is a file: name a folder, which the lists go to")
+    if form not in _WITHOUT_DATA:
+        register_sources(selection)
     return [EXPORTS[form](selection, name, Path(folder), load) for name in selection.dataset_names()]
+
+
+_WITHOUT_DATA = ("ids", "weights")
 
 
 def register_sources(selection: Selection) -> None:

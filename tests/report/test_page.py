@@ -313,6 +313,8 @@ def test_costs_are_those_of_a_comparison(made, tmp_path):
     pd.DataFrame(results).to_csv(tmp_path / "results.csv")
     metrics, table = page_facts.costs(tmp_path / "results.csv")
     assert metrics == ["AP50"] and [row["texts"] for row in table] == [["71.0 ± 1.4"], ["69.0"], ["68.0"]]
+    with pytest.raises(FileNotFoundError, match="^there is no nofile.csv: `adapruner compare --output DIR` leaves"):
+        write_report(folder, records, None, "nofile.csv")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="other.csv is no results.csv"):
         write_report(folder, records, None, tmp_path / "other.csv")
