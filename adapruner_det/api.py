@@ -73,7 +73,7 @@ class Selection:
 
 def prune(
     data: "str | os.PathLike[str]",
-    keep: "float | str" = 0.8,
+    keep: "float | str" = options.DEFAULT_KEEP,
     output: "str | os.PathLike[str] | None" = None,
     *,
     overwrite: bool = False,
