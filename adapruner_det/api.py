@@ -46,8 +46,7 @@ class Selection:
         return self.record.table()
 
     def export(self, form: str, folder: "str | os.PathLike[str]") -> list[Path]:
-        """Lists what is kept for other tools, in a form of `export_selection`; returns the files."""
-        register_sources(self.record)
+        """Lists what is kept for other tools, as "yolo", "voc", "coco", "fiftyone", "weights" or "ids"; returns the files."""
         return export_selection(self.record, form, os.fspath(folder), self._load)
 
     def report(self) -> Path:
@@ -74,7 +73,7 @@ class Selection:
 
 def prune(
     data: "str | os.PathLike[str]",
-    keep: "float | str" = 0.8,
+    keep: "float | str" = options.DEFAULT_KEEP,
     output: "str | os.PathLike[str] | None" = None,
     *,
     overwrite: bool = False,

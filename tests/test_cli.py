@@ -3,13 +3,17 @@
 import signal
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 from conftest import write_voc_folder
 
+import adapruner_det
 from adapruner_det import cli
 from adapruner_det.commands import look, options, selection, train_net
 from adapruner_det.data.export import EXPORTS
+from adapruner_det.engine import load_config
+from adapruner_det.engine.defaults import CLASSIFICATION, DETECTION
 from adapruner_det.engine.stopping import Stopped
 
 CONFIG = ["--config-file", "some.yaml"]
@@ -43,6 +47,7 @@ def test_words_are_data_options_and_pairs_in_any_order(command, words, data, opt
     "words, message",
     [
         (["mine", "--keep", "80"], "80 is no share.*did you mean 0.8"),
+        (["mine", "--keep", "1"], "1 is no share above 0 and below 1$"),
         (["mine", "--keep", "much"], "'much' is no number"),
         (["mine", "SEED"], "at 'SEED': it has no value"),
         (["mine", "yours"], "at 'yours': a key has capital letters"),
@@ -95,6 +100,7 @@ def test_every_command_has_its_help(command, capsys):
 def test_help_needs_no_torch(words):
     code = f"""
 import sys, adapruner_det
+import adapruner_det
 from adapruner_det import cli
 try:
     cli.main({words})
@@ -117,7 +123,24 @@ def test_a_path_with_an_equals_sign_is_a_path(tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_with_a_command_is_one_line(capsys):
-    for words in (["compare", "--jobs", "x"], ["cut", "folder"], ["score", "el2n"], ["look"]):
+    for words in (["compare", "--jobs", "x"], ["cut", "folder"], ["score", "el2n"], ["look"], ["show", "a", "b"]):
         with pytest.raises(SystemExit):
             cli.main(words)
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"adapruner {words[0]}: error: ")
+
+
+@pytest.mark.parametrize("command", [["cut", "folder"], ["random"], ["score", "el2n", *CONFIG]])
+@pytest.mark.parametrize("share, meant", [("1", ""), ("80", "; did you mean 0.8?")])
+def test_a_selection_keeps_less_than_everything(command, share, meant, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--keep-ratio", share, "--output", "out"])
+    assert f"--keep-ratio: {share} is no share above 0 and below 1{meant} (" in capsys.readouterr().err
+
+
+def test_the_ratio_that_is_taken_without_one_is_what_help_says(capsys):
+    taken = {load_config(file).ADAPRUNER.KEEP_RATIO for file in ("", *map(str, (DETECTION, CLASSIFICATION)))}
+    assert taken == {options.DEFAULT_KEEP} == {signature(adapruner_det.prune).parameters["keep"].default}
+    with pytest.raises(SystemExit):
+        cli.main(["prune", "--help"])
+    assert f"default: the config's, {options.DEFAULT_KEEP} without one" in " ".join(capsys.readouterr().out.split())

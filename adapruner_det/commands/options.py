@@ -16,6 +16,7 @@ SPECS = (
     "else the classes are read from the data), NAME=images:PATH or NAME=torchvision:KIND:ROOT:SPLIT"
 )
 AUTO = "auto"
+DEFAULT_KEEP = 0.8  # of ADAPRUNER.KEEP_RATIO
 
 _DESCRIPTIONS = {
     "prune": "Learns which images of a training set a detector or classifier can do without, and says why.",
@@ -58,13 +59,10 @@ def ratio(text: str) -> float:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number; it is a share of the images, such as 0.8") from None
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share, above 0 and at most 1{_meant(value)}")
+    if not 0 < value < 1:
+        meant = f"; did you mean {value / 100:g}?" if 1 < value < 100 else ""
+        raise argparse.ArgumentTypeError(f"{text} is no share above 0 and below 1{meant}")
     return value
-
-
-def _meant(value: float) -> str:
-    return f"; did you mean {value / 100:g}?" if 1 < value <= 100 else ""
 
 
 def _keep(text: str) -> "float | str":
@@ -88,10 +86,11 @@ def argument_parser(command: str = "train_net.py") -> argparse.ArgumentParser:
     option("words", nargs="*", metavar="KEY VALUE", help="settings of the config, after DATA if there is one")
     if command != "train":
         option("--keep", type=_keep, metavar="RATIO", help="share of the images that stays, such as 0.8; `auto`: the share down to "
-               "which images go for a reason (ADAPRUNER.KEEP_RATIO)")  # fmt: skip
+               f"which images go for a reason (ADAPRUNER.KEEP_RATIO); default: the config's, {DEFAULT_KEEP:g} without one")  # fmt: skip
     if command != "prune":
         option("--selection", metavar="DIR", help="train only on what this selection keeps (DATASETS.SELECTION)")
-    option("--output", metavar="DIR", help="folder of the run (OUTPUT_DIR)")
+    option("--output", metavar="DIR", help="folder of the run (OUTPUT_DIR); default: "
+           f"{'of DATA output/<its name>' + '_train' * (command == 'train') + ', else ' if with_data else ''}the config's")  # fmt: skip
     option(
         "--config-file", default="", metavar="FILE", help="config; without one a small detector or classifier is taken"
     )

@@ -74,7 +74,7 @@ def parse_arguments():
     command = commands.add_parser("random", help="select images at random, to compare with")
     command.set_defaults(run="random")
     _add_ratio(command)
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int, default=0, help="of the draw; default 0")
     _add_data(command)
 
     command = commands.add_parser("export", help="list the kept images for another tool")
@@ -104,7 +104,7 @@ def parse_arguments():
     args, left_over = parser.parse_known_args()
     args.opts = pairs_of(left_over)
     if args.opts and (not getattr(args, "takes_opts", False) or args.opts[0].startswith("-")):
-        parser.error(f"unrecognized arguments: {' '.join(args.opts)}")
+        commands.choices[args.run].error(f"unrecognized arguments: {' '.join(args.opts)}")
     return args
 
 

@@ -1,6 +1,6 @@
 """What the commands on selections do: show, cut, report, random, export, injected and pictures. Each takes their arguments."""
 
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from adapruner_det.baselines.registry import METHODS, RANDOM
 from adapruner_det.data.corrections import correct
-from adapruner_det.data.export import export_selection, register_sources
+from adapruner_det.data.export import export_selection, register_sources, way_out
 from adapruner_det.data.formats import FORMATS
 from adapruner_det.data.pruned_datasets import records_of
 from adapruner_det.data.registration import register_from_spec
@@ -67,8 +67,7 @@ def _try_page(folder, register):
         _, by_name, others, read_image = _data_of(folder, register=register)
         page = write_report(folder, list(chain.from_iterable(by_name.values())), read_image, others=others)
     except (KeyError, OSError, ValueError) as problem:
-        why = " ".join(str(problem).split())[:200]
-        print(f"no page was made ({why}); `adapruner report {folder}` makes it, with --register if the data has moved")
+        print(f"no page was made ({_in_a_line(problem)}); `adapruner report {folder}` makes it")
     else:
         print(f"what goes and why, to look at and correct: {page}")
 
@@ -98,8 +97,6 @@ def random(args):
 def export(args):
     selection = Selection.load(args.folder)
     cfg = load_config(args.config_file, args.register, args.opts)
-    if args.format not in ("ids", "weights"):
-        register_sources(selection)
     paths = export_selection(selection, args.format, args.output, lambda name: task_of(cfg).load_dataset(cfg, name))
     print("\n".join(str(file) for path in paths for file in (path, path.with_suffix(".yaml")) if file.exists()))
 
@@ -125,27 +122,39 @@ def _data_of(folder, config_file="", register=(), opts=()):
         cfg.INPUT.IMAGE_SIZE = made.get("INPUT", {}).get("IMAGE_SIZE", cfg.INPUT.IMAGE_SIZE)
     task, own = task_of(cfg), selection.dataset_names()
     before = made.get("DATASETS", {})
+    find = partial(_find, before, before.get("ON_INVALID", cfg.DATASETS.ON_INVALID))
     tested = [*before.get("TEST", ()), *(spec.partition("=")[0] for spec in register)]
-    tested = [name for name in dict.fromkeys(tested) if name not in own]
-    for spec in before.get("REGISTER", ()):
-        name = spec.partition("=")[0]
-        if name in (*own, *tested) and name not in DatasetCatalog:
-            with _said_if_gone(name):
-                register_from_spec(spec, FORMATS, before.get("ON_INVALID", cfg.DATASETS.ON_INVALID))
-    register_sources(selection)
     others = []
-    for name in tested:
-        with _said_if_gone(name):
-            others += task.load_dataset(cfg, name)
-    return selection, {name: task.load_dataset(cfg, name) for name in own}, others, partial(task.read_image, cfg)
+    for name in dict.fromkeys(tested):
+        try:
+            others += task.load_dataset(cfg, find(name)) if name not in own else []
+        except (KeyError, OSError, ValueError) as problem:
+            print(f"{name} is not looked at: {_in_a_line(problem)}")
+    for name in own:
+        with suppress(ValueError):  # the record says where they lay as well
+            find(name)
+    register_sources(selection)
+    return selection, {name: task.load_dataset(cfg, find(name)) for name in own}, others, partial(task.read_image, cfg)
 
 
-@contextmanager
-def _said_if_gone(name):
+def _find(before, on_invalid, name):
+    """The name, registered as DATASETS, `before`, tells; ValueError ends with the way out."""
+    specs = {spec.partition("=")[0]: spec for spec in before.get("REGISTER", ())}
+    if name in DatasetCatalog:
+        return name
+    if name not in specs:
+        raise ValueError(f"data set {name} is not registered: name it, --register {name}=FORMAT:...")
     try:
-        yield
-    except (KeyError, OSError, ValueError) as problem:
-        print(f"{name} is not there any more, and not looked at: {' '.join(str(problem).split())[:200]}")
+        return register_from_spec(specs[name], FORMATS, on_invalid)
+    except ValueError as problem:
+        form = specs[name].partition("=")[2].partition(":")[0]
+        raise ValueError(f"{_in_a_line(problem)}; {way_out(name, form)}") from problem
+
+
+def _in_a_line(problem):
+    """The first line of what is wrong."""
+    message = problem.args[0] if isinstance(problem, KeyError) else problem
+    return str(message).partition("\n")[0]
 
 
 def report(args):

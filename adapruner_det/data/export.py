@@ -14,7 +14,7 @@ from ..files import new_folder, write_text
 from ..pruning import Selection
 from ..pruning.names import as_cell
 from .coco import coco_content
-from .formats import register_coco, register_voc, register_yolo
+from .formats import FORMATS, register_coco, register_voc, register_yolo
 from .pruned_datasets import check_fits, corners, filter_records, pruned_name
 from .selection_lists import write_coco_json, write_ids
 from .selection_record import CLASS_COLUMN, RAREST_COLUMN, source_of
@@ -34,29 +34,56 @@ def export_selection(selection: Selection, form: str, folder: "str | Path", load
         load: the records of a registered data set by its name; not called where ids are enough.
 
     Raises:
-        ValueError: a data set is not registered, is no data of image files, or does not fit.
+        ValueError: no such form; a data set is not where it lay or not registered, is no data of image files, or does
+            not fit.
+        NotADirectoryError: `folder` is a file, or lies in one.
     """
+    if form not in EXPORTS:
+        raise ValueError(f"{form!r} is no form to export in; there are {', '.join(EXPORTS)}")
+    for path in (Path(folder), *Path(folder).parents):
+        if path.is_file():
+            raise NotADirectoryError(f"{path} is a file: name a folder, which the lists go to")
+    if form not in _WITHOUT_DATA:
+        register_sources(selection)
     return [EXPORTS[form](selection, name, Path(folder), load) for name in selection.dataset_names()]
+
+
+_WITHOUT_DATA = ("ids", "weights")
 
 
 def register_sources(selection: Selection) -> None:
     """Registers the selection's VOC, COCO and YOLO data sets that are not registered, from where they lay.
 
     Raises:
-        ValueError, FileNotFoundError: they lie there no more.
+        ValueError: they lie there no more; ends with the way out.
     """
     class_names = selection.provenance.get("class_names")
     for name, source in selection.provenance.get("sources", {}).items():
         source = dict(source)
-        readers: dict[str, Callable[..., None]] = {"voc": register_voc, "coco": register_coco, "yolo": register_yolo}
-        register = readers.get(source.pop("format"))
-        if name not in DatasetCatalog and register:
-            try:
-                register(name, class_names=class_names, **source)
-            except TypeError as error:
-                raise ValueError(
-                    f"the selection's record says of data set {name} what no reader knows: {error}"
-                ) from error
+        form = source.pop("format")
+        if name in DatasetCatalog or form not in _READERS:
+            continue
+        register, path = _READERS[form]
+        if not os.path.exists(source.get(path, "")):
+            raise ValueError(f"{name}: there is no {source.get(path)} any more; {way_out(name, form, **source)}")
+        try:
+            register(name, class_names=class_names, **source)
+        except TypeError as error:
+            raise ValueError(f"the selection's record says of data set {name} what no reader knows: {error}") from error
+
+
+# of a source's format: what registers it, and the argument that tells where it is
+_READERS: dict[str, tuple[Callable[..., None], str]] = {
+    "voc": (register_voc, "dirname"),
+    "coco": (register_coco, "json_file"),
+    "yolo": (register_yolo, "data_yaml"),
+}
+
+
+def way_out(name: str, form: str, split: str = "SPLIT", **source: Any) -> str:
+    """What to type where a data set of a format has moved."""
+    spec = FORMATS[form].form.partition(" ")[0] if form in FORMATS else "NAME=FORMAT:..."
+    return f"has it moved? --register {spec.replace('SPLIT', split).replace('NAME', name)}"
 
 
 def _write_yolo(selection: Selection, dataset: str, folder: Path, load: LoadDataset) -> Path:

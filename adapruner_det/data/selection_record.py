@@ -237,7 +237,8 @@ def _reasons_line(selection: Selection) -> str:
         reasons = {reason: gone_by.count(reason) for reason in (*REASONS, "by hand")}
     gone = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
     scored = sum(score is not None for score in selection.scores)
-    return f"\nwhy images go: {gone}. {told} of {scored} images, kept ones too, have more against them than chance could make up for"
+    why = f"why images go: {gone}. " if gone else ""
+    return f"\n{why}{told} of {scored} images, kept ones too, have more against them than chance could make up for"
 
 
 def verdict(selection: Selection) -> str:
@@ -250,7 +251,7 @@ def verdict(selection: Selection) -> str:
     words = {NEAR_DUPLICATE: "as near-duplicates of one that stays", ALIKE: "as like others that stay", LABEL_ERRORS: "for doubtful labels (mend what is wrong)",
              RANDOM: "by lot (a random choice would do as well)"}  # fmt: skip
     parts = [f"{count:,} {words.get(reason, f'as {reason}')}" for reason, count in reasons.items() if count]
-    return f"{kept:,} of {num:,} images stay; pruned are {', '.join(parts)}"
+    return f"{kept:,} of {num:,} images stay" + (f"; pruned are {', '.join(parts)}" if parts else "")
 
 
 def summary(selection: Selection) -> str:

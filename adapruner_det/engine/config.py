@@ -103,7 +103,7 @@ def add_adapruner_config(cfg: CN) -> None:
     # Learn a mask over the training images while the model trains.
     cfg.ADAPRUNER.ENABLED = False
     # Share of the images that stays (c; the paper's compression ratio).
-    cfg.ADAPRUNER.KEEP_RATIO = 0.9
+    cfg.ADAPRUNER.KEEP_RATIO = 0.8
     # Take instead the ratio down to which images go for a reason; KEEP_RATIO is then that of the mask while the model
     # trains. Takes SOLVE_AT_END.
     cfg.ADAPRUNER.AUTO_KEEP_RATIO = False

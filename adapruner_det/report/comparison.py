@@ -15,7 +15,8 @@ from .gallery import columns, pictures, write_page
 from .thumbnails import ReadImage
 
 PAGE, THUMBNAILS = "compared.html", "thumbnails_compared"
-BOTH, FIRST, SECOND, NEITHER = VERDICTS = ("both keep", "only A keeps", "only B keeps", "both prune")
+VERDICTS = ("both keep", "only A keeps", "only B keeps", "both prune")
+FIRST, SECOND = VERDICTS[1:3]
 _COLOURS = dict(zip(VERDICTS, ("kept", "copies", "difficulty", "lot")))
 _MAX_POINTS = 1500  # of the plot
 

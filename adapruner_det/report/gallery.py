@@ -54,7 +54,8 @@ def pictures(
         place: the folder beside the page that will hold them.
 
     Returns:
-        "src", addresses, and "size", width and height, of the images; how many could not be read.
+        "src", addresses, none of those that cannot be read, and "size", width and height, of the images; how many
+        could not be read.
     """
     files = [own_file(record) for record in records]
     shown = set(range(len(files)))
@@ -63,7 +64,7 @@ def pictures(
     read = save_thumbnails({i: records[i] for i in sorted(shown)}, read_image, beside)
     sizes = [read.get(i) or (r.get("width", 0), r.get("height", 0)) for i, r in enumerate(records)]
     addresses = [quote(os.path.relpath(file, place.parent)) if file else "" for file in files]
-    addresses = [f"{place.name}/{i}.jpg" if i in read else own for i, own in enumerate(addresses)]
+    addresses = [f"{place.name}/{i}.jpg" if i in read else "" if i in shown else own for i, own in enumerate(addresses)]
     return {"src": addresses, "size": sizes}, len(shown) - len(read)
 
 

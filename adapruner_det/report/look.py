@@ -16,8 +16,13 @@ from .page_facts import SIZES, in_the_plane
 from .thumbnails import ReadImage
 
 PAGE, PAIRS, THUMBNAILS = "look.html", "pairs.csv", "thumbnails"
-COPY, LEAK, SINGLE = REASONS = ("has a near-copy in its list", "has a near-copy in another list", "has no near-copy")
-_COLOURS = dict(zip(REASONS, ("copies", "outside", "kept")))
+COPY, LEAK, BOTH, SINGLE = REASONS = (
+    "has a near-copy in its list",
+    "has a near-copy in another list",
+    "has near-copies in both",
+    "has no near-copy",
+)
+_COLOURS = dict(zip(REASONS, ("copies", "outside", "hand", "kept")))
 _LINKS = 4  # near-copies of an image that are looked for
 _SHOWN = 40  # images of a group, problems, pairs
 _MAX_POINTS = 1500
@@ -67,11 +72,16 @@ def _unreadable(record: dict) -> Problem:
     return Problem(record.get("file_name", str(record["image_id"])), "not readable as an image")
 
 
+def _images(pairs: Sequence[Pair]) -> list[int]:
+    return [i for pair in pairs for i in pair[:2]]
+
+
 class Looked:
     """What is found in N images of one or more lists.
 
     Attributes:
         copies, leaks: near-copies within a list, each pair once, and between lists.
+        copied, leaked: (N,) bool, images of these pairs.
         reasons: (N,) of REASONS.
         similarity: of each image with its nearest near-copy; None without one.
     """
@@ -89,13 +99,13 @@ class Looked:
             links += most_alike(described, own, own, _LINKS)
         once = {(min(pair[:2]), max(pair[:2])): pair.likeness for pair in links}
         self.copies = sorted((Pair(*key, value) for key, value in once.items()), key=lambda pair: -pair.likeness)
-        self.reasons = np.full(len(records), REASONS.index(SINGLE))
+        self.copied, self.leaked = (np.isin(np.arange(len(records)), _images(own)) for own in (self.copies, self.leaks))
+        named = [REASONS.index(name) for name in (SINGLE, COPY, LEAK, BOTH)]
+        self.reasons = np.array(named)[self.copied + 2 * self.leaked]
         self.similarity: list[float | None] = [None] * len(records)
-        for reason, pairs in ((COPY, self.copies), (LEAK, self.leaks)):
-            for pair in pairs:
-                for i in pair[:2]:
-                    self.reasons[i] = REASONS.index(reason)
-                    self.similarity[i] = max(self.similarity[i] or 0.0, pair.likeness)
+        for pair in (*self.copies, *self.leaks):
+            for i in pair[:2]:
+                self.similarity[i] = max(self.similarity[i] or 0.0, pair.likeness)
 
     def groups(self) -> list[list[int]]:
         """Near-copies of each other in one list, the most alike first."""
@@ -134,7 +144,7 @@ class Looked:
         return [[int(i), *point] for i, point in zip(sample, in_the_plane(features[sample]).tolist())]
 
     def verdict(self) -> str:
-        copied = len({i for pair in self.copies for i in pair[:2]})
+        copied = int(self.copied.sum())
         leaked = len({pair.first for pair in self.leaks})
         faulty = len({problem.file for problem in self.problems})
         where = f"{len(self.names)} lists" if len(self.names) > 1 else self.names[0]
@@ -155,7 +165,9 @@ class Looked:
         counts = np.array([np.bincount(own, minlength=number) for own in classes])
         images = {
             "images": np.ones(len(boxes), int),
-            **{f"  {name}": self.reasons == i for i, name in enumerate(REASONS)},
+            "with a near-copy in their list": self.copied,
+            "with a near-copy in another list": self.leaked,
+            "without a near-copy": ~(self.copied | self.leaked),
         }
         if not classify:
             images["without boxes"] = np.array([len(own) == 0 for own in boxes])

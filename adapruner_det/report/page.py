@@ -49,6 +49,7 @@ GROUPS = {  # a reason's colour, how the verdict says it, and a hint
     OUTSIDE: ("lot", "without having competed", ""),
     BY_HAND: ("hand", "by a person's choice", ""),
 }
+DRAWS = ("random", "random_class_weighted", "random_stratified")  # methods whose scores are drawn
 _SHOWN_AS = dict(zip(decision.REASONS, (COPY, COPY, DOUBTFUL, DIFFICULTY, LOT)))
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def write_report(
         folder: of the selection, as a pruning run or `selection.py cut` leaves it.
         records: the dataset dicts the selection was made on, each with `dataset_name`.
         read_image: from a dataset dict to its (H, W, 3) uint8 RGB pixels, for images that are no files of their own.
-        results: results.csv of tools/compare.py, for what training on the selection costs.
+        results: results.csv of `adapruner compare`, for what training on the selection costs.
         others: records of the lists that are tested on, which should have no image in common with these.
         leaks: what `leaks_into` has found, of these records in this order; None: it is asked.
 
@@ -115,7 +116,7 @@ class _Page:
 
     def __init__(self, folder: Path, selection: Selection, records: Sequence[dict]):
         self.folder, self.selection, self.keys = folder, selection, selection.keys
-        self.records = records_of(selection, records)
+        self.draws, self.records = selection.method in DRAWS, records_of(selection, records)
         self.kept = np.array(selection.kept, bool)
         self.losses = self.column("final_loss", "mean_loss")
         self.class_names = selection.provenance["class_names"]
@@ -163,10 +164,11 @@ class _Page:
     @cached_property
     def reasons(self) -> list[str]:
         """Why each image goes; of one that stays, what keeps it if that is told."""
+        lowest = LOT if self.draws else LOWEST
         rows = zip(self.column(decision.REASON_COLUMN), self.kept, self.selection.scores, self.column(CORRECTED_COLUMN))
         shown = [
             BY_HAND if by_hand
-            else _SHOWN_AS.get(reason, reason) or ("" if kept else LOWEST if score is not None else OUTSIDE)
+            else _SHOWN_AS.get(reason, reason) or ("" if kept else lowest if score is not None else OUTSIDE)
             for reason, kept, score, by_hand in rows
         ]  # fmt: skip
         return [ALIKE if reason == COPY and i not in self.copies else reason for i, reason in enumerate(shown)]

@@ -110,6 +110,8 @@ def costs(path: "str | Path") -> tuple[list[str], list[dict[str, Any]]]:
         ValueError: it is no results.csv.
     """
     keys = ["model", "method", "keep_ratio", "budget"]
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no {path}: `adapruner compare --output DIR` leaves DIR/results.csv")
     try:
         frame = pd.read_csv(path)
         metrics = [name for name in METRICS if name in frame]
@@ -121,7 +123,7 @@ def costs(path: "str | Path") -> tuple[list[str], list[dict[str, Any]]]:
             texts = [f"{group[name].mean():.1f}{after}" for name, after in zip(metrics, spread)]
             rows.append({**dict(zip(keys, key)), "seeds": len(group), "texts": texts})
     except (ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
-        raise ValueError(f"{path} is no results.csv of tools/compare.py: {error}") from error
+        raise ValueError(f"{path} is no results.csv of `adapruner compare`: {error}") from error
     return metrics, rows
 
 

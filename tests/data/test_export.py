@@ -146,11 +146,39 @@ def test_data_is_found_again_from_the_record(selection, tmp_path, run_tool):
     for name in (COCO, VOC):
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-    with pytest.raises(ValueError, match="squares is not registered: name it, --register squares="):
-        export_selection(loaded, "yolo", tmp_path / "lists", load_dataset)
-    register_sources(loaded)
-    assert MetadataCatalog.get(VOC).thing_classes == CLASSES
     assert export(loaded, "voc", tmp_path / "lists") == ["20\n30\n", "b\nd\n"]
+    assert MetadataCatalog.get(VOC).thing_classes == CLASSES
+    unknown = replace(loaded, provenance={}, datasets=["other"] * len(loaded))
+    with pytest.raises(ValueError, match="other is not registered: name it, --register other="):
+        export_selection(unknown, "yolo", tmp_path / "lists", load_dataset)
+
+
+@pytest.mark.parametrize(
+    "source, spec",
+    [
+        ({"format": "coco", "json_file": "/gone/a.json"}, "coco:FILE.json:IMAGE_DIR"),
+        ({"format": "yolo", "data_yaml": "/gone/data.yaml", "split": "train"}, "yolo:data.yaml:train"),
+    ],
+)
+def test_where_data_has_moved_the_way_out_is_named(source, spec, tmp_path):
+    moved = Selection(["set"], ["a"], [0.0], [True], 0.5, "random", provenance={"sources": {"set": source}})
+    with pytest.raises(
+        ValueError, match=rf"^set: there is no /gone/.* any more; has it moved\? --register set={spec}$"
+    ):
+        register_sources(moved)
+    (path,) = export_selection(moved, "ids", tmp_path, load_dataset)  # which takes no data
+    assert path.read_text() == "a\n"
+
+
+def test_forms_there_are_not_and_files_in_the_place_of_folders_are_refused(selection, tmp_path):
+    with pytest.raises(
+        ValueError, match="'xx' is no form to export in; there are yolo, voc, coco, fiftyone, weights, ids"
+    ):
+        export_selection(selection, "xx", tmp_path, load_dataset)
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file/lists"):
+        with pytest.raises(NotADirectoryError, match=f"^{tmp_path}/file is a file: name a folder"):
+            export_selection(selection, "ids", folder, load_dataset)
 
 
 def test_what_does_not_fit_is_refused(selection, tmp_path):

@@ -11,6 +11,7 @@ from test_page import CLASSES, EVIL, NUM, Parsed, in_chromium, make_record, make
 
 from adapruner_det.commands.look import look
 from adapruner_det.report.comparison import write_comparison
+from adapruner_det.report.look import BOTH, COPY, LEAK, SINGLE
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
@@ -43,6 +44,10 @@ def test_a_look_finds_copies_leaks_and_broken_files(lists, tmp_path):
     page = Parsed((tmp_path / "look/look.html").read_text(encoding="utf-8"))
     data = page.data()
     assert sorted(data["sections"]["copies"][0]) == [0, 1] and data["sections"]["leaks"][0][1] == 2
+    assert [data["reasons"][i] for i in data["reason"]] == [BOTH, COPY, LEAK, SINGLE]
+    assert (
+        "with a near-copy in their list 2 0 with a near-copy in another list 1 1 without a near-copy 0 1" in page.text()
+    )
     assert "c.jpg" in page.text() and "not readable as an image" in page.text()
     pairs = pd.read_csv(tmp_path / "look/pairs.csv")
     assert pairs["like_dataset"].tolist() == ["train", "train"] and (pairs["likeness"] > 0.99).all()

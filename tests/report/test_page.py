@@ -16,6 +16,8 @@ from detectron2.structures import BoxMode
 from PIL import Image, ImageEnhance, ImageOps
 from pycocotools.coco import COCO
 
+from adapruner_det.baselines.random_draws import random
+from adapruner_det.baselines.registry import METHODS
 from adapruner_det.data.corrections import correct
 from adapruner_det.data.pruned_datasets import SelectionMismatchError
 from adapruner_det.data.selection_record import make_selection
@@ -25,7 +27,7 @@ from adapruner_det.pruning.statistics import Statistics
 from adapruner_det.report import gallery, page_facts
 from adapruner_det.report import page as page_module
 from adapruner_det.report.doubtful_labels import doubtful_boxes, write_lists
-from adapruner_det.report.page import write_report
+from adapruner_det.report.page import DRAWS, write_report
 
 EVIL = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }}'
 CLASSES = ["<b>cat</b>", "dog & co", '"fox"']
@@ -311,6 +313,8 @@ def test_costs_are_those_of_a_comparison(made, tmp_path):
     pd.DataFrame(results).to_csv(tmp_path / "results.csv")
     metrics, table = page_facts.costs(tmp_path / "results.csv")
     assert metrics == ["AP50"] and [row["texts"] for row in table] == [["71.0 ± 1.4"], ["69.0"], ["68.0"]]
+    with pytest.raises(FileNotFoundError, match="^there is no nofile.csv: `adapruner compare --output DIR` leaves"):
+        write_report(folder, records, None, "nofile.csv")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="other.csv is no results.csv"):
         write_report(folder, records, None, tmp_path / "other.csv")
@@ -391,6 +395,16 @@ def test_classification_from_memory_and_without_statistics(tmp_path):
     assert page.of("section", "id") == [name for name in SECTIONS if name not in ("run", "leaks")]
 
 
+def test_what_a_draw_prunes_goes_by_lot(made, tmp_path):
+    assert {name for name, method in METHODS.items() if method.score.__module__ == random.__module__} == set(DRAWS)
+    record = make_record(made[0], tmp_path)
+    columns = {name: own for name, own in record.columns.items() if name not in NO_REASON}
+    make_record(made[0], tmp_path, method="random", columns=columns, provenance={"class_names": CLASSES})
+    page = Parsed(write_report(tmp_path, made[0], None).read_text(encoding="utf-8"))
+    assert "Of 20 images 4 go: 4 by lot." in page.text() and "The lowest numbers drawn." in page.text()
+    assert "Drawn by lot: the next to go if you keep less." in page.text() and "lowest scores" not in page.text()
+
+
 def test_of_many_images_those_in_no_section_are_shown_from_their_files(made, tmp_path, monkeypatch):
     records, _, _ = made
     monkeypatch.setattr(gallery, "ALL_THUMBNAILS", 0)
@@ -420,6 +434,7 @@ def test_an_unreadable_image_is_counted_and_other_data_refused(made, tmp_path):
     broken = [{**records[0], "file_name": str(tmp_path / "broken.jpg")}, *records[1:]]
     page = Parsed(write_report(tmp_path, broken, None).read_text(encoding="utf-8"))
     assert "1 image could not be read." in page.text()
+    assert page.data()["src"][:2] == ["", "thumbnails/1.jpg"]
     with pytest.raises(SelectionMismatchError, match="image_00"):
         write_report(tmp_path, records[1:], None)
 
@@ -440,20 +455,40 @@ const filters = document.querySelector("#filters"), set = (key, value) => { filt
 said.all = document.querySelector("#count").textContent;
 said.cards = document.querySelectorAll("#list .card").length;
 said.copies = [...document.querySelectorAll(`[data-groups=copies] .id`)].map(node => node.textContent);
+said.middle = middle("a".repeat(70) + "1");
+said.named = document.querySelector("#list .pic").getAttribute("aria-label") + ", " + document.querySelector("#list button").getAttribute("aria-label");
+document.querySelector("#points").onkeydown(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+const first = document.querySelector("#peek .id").title, across = [...document.querySelectorAll("circle")].map(own => +own.getAttribute("cx"));
+said.leftmost = +document.querySelector("circle.near").getAttribute("cx") == Math.min(...across);
+document.querySelector("#points").onkeydown(new KeyboardEvent("keydown", {key: "ArrowDown"}));
+said.next = document.querySelector("#peek .id").title != first;
 set("kept", "0"); said.pruned = document.querySelector("#count").textContent;
 set("reason", "2"); said.doubtful = [...document.querySelectorAll("#list .id")].map(node => node.textContent);
 document.querySelector("#list button").click();
 set("reason", ""); set("kept", "1"); set("sort", "loss"); set("order", "-1");
-said.first = document.querySelectorAll("#list .id")[1].textContent;
+said.first = D.id[document.querySelectorAll("#list .card")[1].dataset.i];
 document.querySelectorAll("#list button")[1].click();
-said.leaks = [...document.querySelectorAll("[data-groups=leaks] .id")].map(node => node.textContent);
+said.leaks = [...document.querySelectorAll("[data-groups=leaks] .pic")].map(node => node.getAttribute("aria-label"));
 said.shown = document.querySelector("#marks span").textContent;
 said.corrections = corrections();
 set("kept", "marked"); const marked = document.querySelectorAll("#list .card").length;
+document.querySelector("#list button").focus();
 document.querySelector("#list button").click();
+said.focus = document.activeElement.getAttribute("aria-label");
 said.marked = [marked, document.querySelectorAll("#list .card").length];
 document.querySelector("#list button").click();
-said.none = document.querySelector("#page").textContent;
+said.none = document.querySelector("#page").textContent + ", " + document.activeElement.name;
+for (const i of [0, 1, 2, 3, 4, 5]) mark(i);
+let asked = 0, chooses = 0;
+window.confirm = () => asked++ > 0;
+const turn_ = turn;
+turn = to => { chooses++; turn_(to); };
+document.querySelector("#clear").click(); said.kept_marks = [marks.size, asked, chooses];
+document.querySelector("#clear").click(); said.cleared = [marks.size, asked, chooses, count(".marked")];
+mark(5); document.querySelector("#clear").click(); said.few = [marks.size, asked];
+const broken = picture("nowhere.jpg", [0, 0, 9, 9], []);
+broken.querySelector("image").dispatchEvent(new Event("error"));
+said.broken = broken.textContent + broken.dataset.src + picture("", [0, 0, 9, 9], []).textContent;
 said.short = [-0.0004, -0.0972, 1.504, 1234].map(short);
 return said;
 })()"""
@@ -486,7 +521,11 @@ def test_in_a_browser(made, tmp_path):
     assert said["pruned"] == "4 of 20" and said["doubtful"] == ["image_03"]
     assert said["first"] == EVIL and said["shown"] == "2 marks"
     assert said["short"] == ["-0.0004", "-0.097", "1.50", "1,234"]
-    assert said["marked"] == [2, 1] and said["none"] == "no image"
+    assert said["marked"] == [2, 1] and said["none"] == "no image, kept"
+    assert said["named"] == "image_01, keep instead: image_01" and said["focus"] == "you keep it: image_03"
+    assert said["leftmost"] and said["next"] and said["broken"] == 2 * "no picture"
+    assert said["kept_marks"] == [6, 1, 0] and said["cleared"] == [0, 2, 1, 0] and said["few"] == [0, 2]
+    assert said["middle"] == "a" * 14 + "…" + "a" * 24 + "1"
     (tmp_path / "corrections.csv").write_text(said["corrections"], encoding="utf-8")
     corrected = correct(Selection.load(folder), tmp_path / "corrections.csv")
     assert [i for i, kept in enumerate(corrected.kept) if not kept] == [1, 2, 4, NUM - 2]

@@ -1,7 +1,7 @@
 "use strict";
 // All names come from users' data: they are set as text and attributes, never as HTML.
 const D = JSON.parse(document.getElementById("data").textContent);
-const SVG = "http://www.w3.org/2000/svg", PAGE = 48, FIRST = 12;
+const SVG = "http://www.w3.org/2000/svg", PAGE = 48, FIRST = 12, LONG = 40, MANY_MARKS = 5;
 const KINDS = {missing: "missing label", class: "wrong class", box: "shifted box", twice: "duplicate box"};
 const $ = selector => document.querySelector(selector);
 const marks = new Map(), store = "adapruner " + D.key;
@@ -24,6 +24,7 @@ function button(text, action, attributes = {}) {
 const why = i => i < D.own ? D.reasons[D.reason[i]] || (D.kept[i] ? "stays" : "goes") : D.datasets[D.dataset[i]];
 const colour = i => i >= D.own ? "outside" : D.marks && D.kept[i] ? "kept" : D.colours[why(i)] || "lot";
 const short = v => Number.isInteger(v) ? v.toLocaleString("en") : Math.abs(v) < .1 ? String(+v.toPrecision(2)) : v.toFixed(2);
+const middle = id => id.length > LONG ? id.slice(0, LONG / 2 - 6) + "…" + id.slice(-LONG / 2 - 5) : id; // the end tells ids apart
 const name = c => c < 0 ? "nothing" : D.classes[c];
 const classesOf = i => D.label[i] >= 0 ? [D.label[i]] : D.boxes[i].filter((_, at) => at % 5 == 0);
 
@@ -33,10 +34,14 @@ const lazily = new IntersectionObserver(seen => seen.forEach(({isIntersecting, t
 onbeforeprint = () => document.querySelectorAll("main .pic[data-src]").forEach(svg => svg.dataset.src && load(svg));
 
 function picture(src, [x, y, width, height], boxes) {
-  const svg = el("svg", {class: "pic", viewBox: `${x} ${y} ${width} ${height}`, "data-src": src});
-  svg.append(src ? el("image", {x, y, width, height, preserveAspectRatio: "none"})
-    : el("text", {x: x + width / 2, y: y + height / 2, "font-size": height / 12}, "no picture"));
-  if (src) lazily.observe(svg);
+  const svg = el("svg", {class: "pic", role: "img", viewBox: `${x} ${y} ${width} ${height}`, "data-src": src});
+  const image = el("image", {x, y, width, height, preserveAspectRatio: "none"});
+  image.onerror = () => {
+    svg.dataset.src = "";
+    image.replaceWith(el("text", {x: x + width / 2, y: y + height / 2, "font-size": height / 12}, "no picture"));
+  };
+  svg.append(image);
+  src ? lazily.observe(svg) : image.onerror();
   for (const [kind, title, [x0, y0, x1, y1]] of boxes)
     svg.append(el("rect", {class: kind, x: x0, y: y0, width: Math.max(x1 - x0, 1), height: Math.max(y1 - y0, 1)}, el("title", {}, title)));
   return svg;
@@ -60,7 +65,8 @@ function card(i) {
 }
 
 function frame(i, pic, says, ...more) {
-  const id = el("span", {class: "id", title: D.datasets[D.dataset[i]] + " " + D.id[i]}, D.id[i]);
+  const id = el("span", {class: "id", title: D.datasets[D.dataset[i]] + " " + D.id[i]}, middle(D.id[i]));
+  pic.setAttribute("aria-label", D.id[i]);
   const lines = more.filter(Boolean).map(text => el("span", {class: "more"}, text));
   return el("figure", {class: "card " + colour(i)}, pic, el("figcaption", {}, id, el("span", {class: "why"}, says), ...lines));
 }
@@ -79,14 +85,30 @@ function show(figure, i) {
   const own = figure.querySelector("button");
   figure.classList.toggle("marked", marks.has(i));
   own.textContent = marks.has(i) ? (marks.get(i) ? "you keep it" : "you prune it") : (D.kept[i] ? "prune instead" : "keep instead");
+  own.setAttribute("aria-label", own.textContent + ": " + D.id[i]);
   own.setAttribute("aria-pressed", marks.has(i));
 }
 
 function mark(i) {
   marks.has(i) ? marks.delete(i) : marks.set(i, 1 - D.kept[i]);
-  for (const figure of document.querySelectorAll(`[data-i="${i}"]`)) show(figure, i);
+  remark(`[data-i="${i}"]`);
+}
+
+function clear() {
+  if (marks.size > MANY_MARKS && !confirm(`Clear all ${marks.size} marks?`)) return;
+  marks.clear();
+  remark("[data-i]");
+}
+
+// Shows changed marks on cards. Where the list gets shorter, the next card takes the focus.
+function remark(cards) {
+  for (const figure of document.querySelectorAll(cards)) show(figure, +figure.dataset.i);
   showMarks();
-  if ($("#filters").kept?.value == "marked") choose(page);
+  const filter = $("#filters").kept;
+  if (filter.value != "marked") return;
+  const at = [...$("#list").children].findIndex(own => own.contains(document.activeElement));
+  choose(page);
+  if (at >= 0) ([...$("#list").querySelectorAll("button")].slice(0, at + 1).pop() || filter).focus();
 }
 
 function showMarks() {
@@ -159,22 +181,34 @@ function map(svg) {
   const peek = $("#peek");
   svg.append(...circles);
   const leave = () => { $(".near")?.classList.remove("near"); peek.hidden = true; };
+  const look = (place, x, y) => {
+    const near = circles[place];
+    if (!near.classList.contains("near")) {
+      leave();
+      near.classList.add("near");
+      peek.replaceChildren(card(at[place][0]));
+      peek.hidden = false;
+    }
+    peek.style.left = Math.max(4, x + (x > innerWidth / 2 ? -peek.offsetWidth - 16 : 16)) + "px";
+    peek.style.top = Math.max(4, Math.min(y, innerHeight - peek.offsetHeight - 8)) + "px";
+  };
   svg.onpointermove = svg.onpointerdown = event => {
     const box = svg.getBoundingClientRect(), scale = 160 / box.width;
     const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
     const far = at.map(([, px, py]) => Math.hypot(px - x, py - y)), least = Math.min(...far);
-    const near = circles[far.indexOf(least)];
-    if (least > 18 * scale) return leave();
-    if (!near.classList.contains("near")) {
-      leave();
-      near.classList.add("near");
-      peek.replaceChildren(card(at[far.indexOf(least)][0]));
-      peek.hidden = false;
-    }
-    peek.style.left = Math.max(4, event.clientX + (event.clientX > innerWidth / 2 ? -peek.offsetWidth - 16 : 16)) + "px";
-    peek.style.top = Math.max(4, Math.min(event.clientY, innerHeight - peek.offsetHeight - 8)) + "px";
+    least > 18 * scale ? leave() : look(far.indexOf(least), event.clientX, event.clientY);
   };
-  svg.onpointerleave = leave;
+  const order = [...at.keys()].sort((a, b) => at[a][1] - at[b][1]); // from left to right
+  svg.onkeydown = event => {
+    const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
+    if (event.key == "Escape") leave();
+    if (!step) return;
+    event.preventDefault();
+    const now = order.findIndex(place => circles[place].classList.contains("near"));
+    const next = order.at(now < 0 ? Math.min(step, 0) : (now + step) % order.length), {x, y} = circles[next].getBoundingClientRect();
+    look(next, x, y);
+  };
+  svg.onpointerleave = svg.onblur = leave;
 }
 
 if (D.marks) try { for (const [i, kept] of JSON.parse(localStorage.getItem(store) || "[]")) marks.set(i, kept); } catch { /* as above */ }
@@ -191,7 +225,7 @@ for (const link of document.querySelectorAll("[data-reason]")) link.onclick = ()
 };
 $("#previous").onclick = () => turn(page - 1);
 $("#next").onclick = () => turn(page + 1);
-$("#clear").onclick = () => [...marks.keys()].forEach(mark);
+$("#clear").onclick = clear;
 $("#download").onclick = () => {
   const href = URL.createObjectURL(new Blob([corrections()], {type: "text/csv"}));
   el("a", {href, download: "corrections.csv"}).click();
