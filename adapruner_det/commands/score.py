@@ -35,7 +35,7 @@ from adapruner_det.baselines.registry import (
     refusal,
 )
 from adapruner_det.commands import Parser, program
-from adapruner_det.commands.options import pairs_of, ratio
+from adapruner_det.commands.options import pairs_of
 from adapruner_det.data.selection_lists import check_replaceable, write_selection
 from adapruner_det.data.selection_record import summary, vanished_classes
 from adapruner_det.engine import load_config
@@ -116,7 +116,7 @@ def parse_arguments():
     parser.add_argument("--list", action="store_true", help="show all methods")
     parser.add_argument("--config-file", default="", help="config of the pruning run; it names the data")
     parser.add_argument(
-        "--keep-ratio", type=ratio,
+        "--keep-ratio", type=float,
         help="share of the images that stays; a method that sets it itself prunes what moves the parameters as "
         "far as to prune the rest of them at random",
     )  # fmt: skip
@@ -147,6 +147,8 @@ def parse_arguments():
             parser.error("proxy takes neither --keep-ratio nor --proxy: it serves every ratio, in --output")
         if args.seed < 0:
             parser.error(f"--seed is {args.seed}; it has to be at least 0")
+        if args.keep_ratio is not None and not 0 < args.keep_ratio <= 1:  # at 1 there are scores alone, to cut from
+            parser.error(f"--keep-ratio is {args.keep_ratio}; it is a share, above 0 and at most 1")
     return args
 
 

@@ -115,10 +115,7 @@ def test_what_the_config_gets_wrong_is_told_in_a_line(tmp_path, run_tool):
     [
         (("el2n", "--output", "x"), "--keep-ratio needed"),
         (("--keep-ratio", "0.5"), "METHOD, --output, --config-file needed"),
-        (
-            ("el2n", "--keep-ratio", "70", "--output", "x", "--config-file", "c"),
-            "70 is no share above 0 and below 1; did you mean 0.7?",
-        ),
+        (("el2n", "--keep-ratio", "70", "--output", "x", "--config-file", "c"), "--keep-ratio is 70.0; it is a share"),
         (("proxy", "--keep-ratio", "0.5", "--output", "x", "--config-file", "c"), "proxy takes neither"),
         (("el2n", "--keep-ratio", "0.5", "--output", "x", "--sed", "1"), "unrecognized arguments: --sed"),
         (("el2m", "--keep-ratio", "0.5", "--output", "x"), "invalid choice: 'el2m'"),
