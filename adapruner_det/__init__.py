@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from .api import Selection, prune
 
 __all__ = ["Selection", "prune"]
-__version__ = "0.2.0"
+__version__ = "0.2.1"
 
 # Detectron2 scripts two functions while it is imported, which recent torch calls deprecated: nothing
 # that a user of this package could act on.

@@ -148,12 +148,13 @@ class Statistics:
         return self.labels.classes
 
     def finite(self) -> "Statistics":
-        """These; images with a negative loss, or one or features that are no number, have the medians of the others'.
+        """These; a loss that is negative or no number is the median of the others, features that are none are drawn.
 
-        They are named in a warning. Raises FloatingPointError, with the images, if they are too many.
+        So such images are usual ones, and like no other. They are named in a warning. Raises FloatingPointError, with the
+        images, if they are too many.
         """
-        good = np.isfinite(self.loss) & (self.loss >= 0) & np.isfinite(self.features).all(axis=1)
-        bad = np.flatnonzero(~good)
+        measured, seen = np.isfinite(self.loss) & (self.loss >= 0), np.isfinite(self.features).all(axis=1)
+        bad = np.flatnonzero(~(measured & seen))
         if not len(bad):
             return self
         names = ", ".join(f"{self.datasets[i]} {self.ids[i]}" for i in bad[:_NAMED])
@@ -165,12 +166,11 @@ class Statistics:
                 f"{said}: it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
         logger.warning(f"{said}; they are taken for usual images: look at them")
-
-        def usual(values: np.ndarray) -> np.ndarray:
-            return np.where(good.reshape(-1, *[1] * (values.ndim - 1)), values, np.median(values[good], axis=0))
-
-        losses = {name: usual(values).astype(np.float32) for name, values in self.losses.items()}
-        return replace(self, losses=losses, features=usual(self.features).astype(np.float32))
+        losses = {name: np.where(measured, own, np.median(own[measured])) for name, own in self.losses.items()}
+        features, known = self.features.copy(), self.features[seen]
+        mean, spread = (of(known, axis=0, dtype=np.float64) for of in (np.mean, np.std))
+        features[~seen] = np.random.default_rng(0).normal(mean, spread, (np.sum(~seen), len(mean)))
+        return replace(self, losses={name: own.astype(np.float32) for name, own in losses.items()}, features=features)
 
     @staticmethod
     def of_labels(datasets: list[str], ids: list[str], labels: Labels, class_names: list[str]) -> "Statistics":

@@ -210,10 +210,13 @@ def test_what_is_known_of_images_decides_within_a_class_and_never_how_many_of_it
     assert kept[: of_draw[1]].all() and not kept[of_draw[1] : 10].any()
 
 
-def test_copies_have_no_part_in_the_quotas():
+@pytest.mark.parametrize("noise", [0, 1e-3, 0.1])
+def test_copies_have_no_part_in_the_quotas(noise):
     """A rare class balanced by copying, ten of each of ten pictures: the copies go before any image of the other class."""
     classes, pictures = np.repeat([0, 1], [300, 100]), np.r_[:300, np.repeat(np.arange(300, 310), 10)]
-    features = np.random.default_rng(0).normal(size=(310, 16)).astype(np.float32)[pictures]
+    random = np.random.default_rng(0)
+    features = random.normal(size=(310, 32))[pictures] + noise * random.normal(size=(400, 32))
+    features = features.astype(np.float32)
     seen = statistics(400, classes=classes, features=features)
     kept = minimise(energy_of(seen, TermWeights(label_errors=0), 0.75, 0)) > 0
     of_picture = kept[300:].reshape(10, 10).sum(axis=1)
@@ -231,6 +234,29 @@ def test_of_more_copies_than_a_list_holds_one_stays(number, noise):
         decision = decide(seen, TermWeights(label_errors=0), ratio, 0)
         assert (decision.logits[:number] > 0).sum() == 1
         assert decision.reasons[:number].count("near-duplicate") == number - 1
+
+
+@pytest.mark.parametrize("copied, ratio", [(0.3, 0.9), (0.3, 0.8), (0.6, 0.9), (0.6, 0.7), (1.0, 0.8), (1.0, 0.6)])
+def test_copies_go_however_many_images_have_one(copied, ratio):
+    """Pictures saved again, a little different each: of each pair one may go, and hardly any other image does."""
+    random, number = np.random.default_rng(0), int(300 * copied)
+    features = random.normal(size=(300, 64))[np.r_[:300, :number]]
+    features += 0.05 * random.normal(size=features.shape)
+    seen = statistics(300 + number, features=features.astype(np.float32), classes=np.r_[:300, :number] % 2)
+    decision = decide(seen, TermWeights(label_errors=0), ratio, 0)
+    kept = decision.logits > 0
+    pairs = kept[:number].astype(int) + kept[300:]
+    gone = (~kept).sum()
+    assert (pairs == 0).sum() <= 0.02 * gone and (pairs == 1).sum() >= 0.98 * gone
+    assert decision.reasons.count("near-duplicate") >= 0.98 * gone
+
+
+@pytest.mark.parametrize("number", [40, 60, 100])
+def test_of_few_images_that_differ_hardly_any_is_said_to_be_a_copy(number):
+    features = np.abs(np.random.default_rng(0).normal(size=(number, 256))).astype(np.float32)
+    for ratio in (0.9, 0.8, 0.5):
+        decision = decide(statistics(number, features=features), TermWeights(), ratio, 0)
+        assert decision.reasons.count("near-duplicate") <= 0.1 * (decision.logits < 0).sum()
 
 
 def test_quotas_know_many_copies():

@@ -114,13 +114,22 @@ def test_arrays_that_cannot_be_are_refused_with_the_file_s_name(tmp_path, name, 
 
 
 @pytest.mark.parametrize("kind, value", [("losses", np.nan), ("losses", -0.5), ("features", np.inf)])
-def test_images_of_which_the_model_says_no_number_are_named(kind, value, caplog):
-    given = {"losses": {"loss": np.ones(40, np.float32)}, "features": np.ones((40, 2), np.float32)}[kind]
+def test_images_of_which_the_model_says_no_number_are_named_and_like_no_others(kind, value, caplog):
+    features = np.random.default_rng(1).normal(3, 2, (40, 64)).astype(np.float32)
+    given = {"losses": {"loss": np.ones(40, np.float32)}, "features": features}[kind]
     values = given["loss"] if kind == "losses" else given
     values[[3, 30]] = value
-    usual = statistics(**{kind: given}).finite()
+    seen = statistics(**{"features": features, kind: given})
+    usual = seen.finite()
     assert "of 2 images is no number, or a negative loss (the first: data 003, data 030); they are" in caplog.text
-    assert (usual.loss if kind == "losses" else usual.features).tolist() == np.ones(values.shape).tolist()
+    others = np.delete(np.arange(40), [3, 30])
+    assert (usual.features[others] == features[others]).all() and usual.features.dtype == np.float32
+    if kind == "losses":
+        assert usual.loss.tolist() == [1.0] * 40 and (usual.features == features).all()
+    else:
+        assert (usual.loss == seen.loss).all()
+    similar = np.corrcoef(usual.features)
+    assert np.sort(similar[[3, 30]])[:, -2].max() < 0.5  # but to itself
     values[20:] = value
     with pytest.raises(
         FloatingPointError, match="of 21 images is no number, .* .the first: data 003, data 020, .*diverged"
