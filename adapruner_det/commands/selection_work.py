@@ -67,7 +67,9 @@ def _try_page(folder, register):
         _, by_name, others, read_image = _data_of(folder, register=register)
         page = write_report(folder, list(chain.from_iterable(by_name.values())), read_image, others=others)
     except (KeyError, OSError, ValueError) as problem:
-        print(f"no page was made ({_in_a_line(problem)}); `adapruner report {folder}` makes it")
+        why = _in_a_line(problem)
+        moved = "" if "--register" in why else ", with --register if the data has moved"
+        print(f"no page was made ({why}); `adapruner report {folder}` makes it{moved}")
     else:
         print(f"what goes and why, to look at and correct: {page}")
 

@@ -159,7 +159,9 @@ def _root_category(lists: COCOLists) -> Record | None:
     categories = [own for own in lists.categories if isinstance(own, dict)]
     root = next((own for own in categories if _is_zero(own.get("id")) and isinstance(own.get("name"), str)), None)
     below = [own.get("supercategory") for own in categories if own is not root]
-    if root is None or not below or any(name != root["name"] for name in below):
+    if root is None or root["name"] in ("", "none") or root.get("supercategory") != "none":
+        return None
+    if not below or any(name != root["name"] for name in below):
         return None
     if any(_is_zero(_category_of(own)) for own in lists.annotations):
         return None

@@ -63,20 +63,20 @@ def register_sources(selection: Selection) -> None:
         form = source.pop("format")
         if name in DatasetCatalog or form not in _READERS:
             continue
-        register, path = _READERS[form]
-        if not os.path.exists(source.get(path, "")):
-            raise ValueError(f"{name}: there is no {source.get(path)} any more; {way_out(name, form, **source)}")
+        register, paths = _READERS[form]
+        if gone := [source.get(path) for path in paths if not os.path.exists(source.get(path, ""))]:
+            raise ValueError(f"{name}: there is no {gone[0]} any more; {way_out(name, form, **source)}")
         try:
             register(name, class_names=class_names, **source)
         except TypeError as error:
             raise ValueError(f"the selection's record says of data set {name} what no reader knows: {error}") from error
 
 
-# of a source's format: what registers it, and the argument that tells where it is
-_READERS: dict[str, tuple[Callable[..., None], str]] = {
-    "voc": (register_voc, "dirname"),
-    "coco": (register_coco, "json_file"),
-    "yolo": (register_yolo, "data_yaml"),
+# of a source's format: what registers it, and the arguments that tell where it is
+_READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "voc": (register_voc, ("dirname",)),
+    "coco": (register_coco, ("json_file", "image_root")),
+    "yolo": (register_yolo, ("data_yaml",)),
 }
 
 

@@ -155,16 +155,30 @@ def depth_fault(image: Image.Image) -> str | None:
 
 
 def walk(root: "str | os.PathLike[str]") -> Iterator[str]:
-    """What is below a folder, but in hidden ones, also behind links: paths with slashes; that of a folder ends with one."""
+    """What is below a folder, but in hidden ones, also behind links, but for those that lead back.
+
+    Paths with slashes; that of a folder ends with one.
+    """
 
     def refuse(error: OSError) -> None:
         raise error  # os.walk would pass a folder over that it cannot read, and its images with it
 
+    above = {
+        os.fspath(root): {_identity(root)}
+    }  # of each folder that is still to be walked: itself, and those it is in
     for here, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        folders[:] = [name for name in folders if not is_hidden(name)]
+        own = above.pop(here)
+        inside = {name: _identity(os.path.join(here, name)) for name in folders if not is_hidden(name)}
+        folders[:] = [name for name, identity in inside.items() if identity not in own]
+        above.update({os.path.join(here, name): own | {inside[name]} for name in folders})
         below = Path(here).relative_to(root)
         yield from ((below / name).as_posix() for name in files)
         yield from (f"{(below / name).as_posix()}/" for name in folders)
+
+
+def _identity(path: "str | os.PathLike[str]") -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def is_hidden(name: str) -> bool:

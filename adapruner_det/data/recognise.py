@@ -29,6 +29,7 @@ KNOWN = (
 _YAML = (".yaml", ".yml")
 _YOLO_FOLDERS = {"images", "labels"}  # no classes
 _ROBOFLOW = "_annotations.coco.json"
+_MOST_JSON = 10  # of a folder that are opened; where every image has one they are no COCO JSON
 _SPEC = re.compile(r"(voc|coco|yolo|images|torchvision):(.+)")
 
 
@@ -139,7 +140,8 @@ def _seen_in(folder: Path) -> str:
         return f"has {', '.join(file.name for file in files)}: give the one that is meant, {files[0]}"
     if any((place / "images").is_dir() and (place / "labels").is_dir() for place in (folder, *_folders(folder))):
         return "has YOLO pictures and labels, but no data.yaml: add one with train, val and names"
-    if len(files := [file for file in sorted(folder.glob("*.json")) if _is_coco(file)]) == 1:
+    files = sorted(folder.glob("*.json"))
+    if len(files) <= _MOST_JSON and len(files := list(filter(_is_coco, files))) == 1:
         return f"holds COCO JSON: give the file itself, {files[0]}"
     if any(chain(folder.glob("*.xml"), folder.glob("*/*.xml"))):
         return "has .xml files: put those of PASCAL VOC in Annotations/, pictures in JPEGImages/, a list in ImageSets/Main/"
@@ -157,11 +159,16 @@ def _is_packed_yolo(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with open_archive(path) as archive:
-        return any(Path(name).name == "data.yaml" for name in archive.namelist())
+        members = list(map(Path, archive.namelist()))
+    return any(own.name == "data.yaml" for own in members) and any("labels" in own.parts for own in members)
 
 
 def _readable(path: Path, sources: Mapping[str, Source], describe: Callable[[str, Source], str]) -> dict[str, str]:
-    """What `describe` makes of each part that can be read; a warning names the others, or the first error if it is all."""
+    """What `describe` makes of each part that can be read; a warning names the others.
+
+    Raises:
+        OSError, ValueError: why none can be read, or not one to train on: no other should take its place.
+    """
     parts: dict[str, str] = {}
     faults: dict[str, OSError | ValueError] = {}
     for part, source in sources.items():
@@ -169,8 +176,9 @@ def _readable(path: Path, sources: Mapping[str, Source], describe: Callable[[str
             parts[part] = describe(part, source)
         except (OSError, ValueError) as error:
             faults[part] = error
-    if faults and not parts:
-        raise next(iter(faults.values()))
+    for part, fault in faults.items():
+        if not parts or part.lower().startswith(TRAINING):
+            raise fault
     if faults:
         logger.warning(f"{path}: left out {', '.join(faults)}: {'; '.join(map(str, faults.values()))}")
     return parts

@@ -95,8 +95,9 @@ def read_image_set(dirname: PathLike, split: str) -> list[str]:
         raise ValueError(f"{path} lists no image")
     # Only if all lines have the flag: ids may have blanks, and end in " 1".
     columns = [match[1] for match in map(_TWO_COLUMNS.fullmatch, lines) if match]
-    has_flags = len(columns) == len(lines) and not _is_annotated(dirname, lines[0])
-    ids = [_without_suffix(dirname, _plain_id(line)) for line in (columns if has_flags else lines)]
+    annotations, files = os.path.join(dirname, "Annotations"), Spellings()
+    has_flags = len(columns) == len(lines) and not _is_annotated(annotations, files, lines[0])
+    ids = [_without_suffix(annotations, files, _plain_id(line)) for line in (columns if has_flags else lines)]
     counts = Counter(ids)
     repeated = [f"{i} ({n} times)" for i, n in counts.items() if n > 1]
     if repeated:
@@ -111,13 +112,14 @@ def _plain_id(line: str) -> str:
     return (line[1:-1] if quoted else line).replace("\\", "/")
 
 
-def _without_suffix(dirname: PathLike, image_id: str) -> str:
+def _without_suffix(folder: str, files: Spellings, image_id: str) -> str:
     stem, suffix = os.path.splitext(image_id)
-    return stem if suffix.lower() in IMAGE_SUFFIXES and not _is_annotated(dirname, image_id) else image_id
+    return stem if suffix.lower() in IMAGE_SUFFIXES and not _is_annotated(folder, files, image_id) else image_id
 
 
-def _is_annotated(dirname: PathLike, image_id: str) -> bool:
-    return os.path.exists(os.path.join(dirname, "Annotations", f"{image_id}.xml"))
+def _is_annotated(folder: str, files: Spellings, image_id: str) -> bool:
+    path = os.path.join(folder, f"{image_id}.xml")
+    return path in files.of(path)
 
 
 def collect_class_names(dirname: PathLike) -> list[str]:

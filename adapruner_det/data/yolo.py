@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +83,7 @@ def _class_names(path: Path, content: dict[str, Any]) -> list[str]:
     names = content.get("names")
     if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
         numbered = {int(key): name for key, name in names.items()}
-        names = [numbered.get(number) for number in range(len(numbered))]
+        names = [numbered.get(number) for number in range(len(names))]
     if (
         not isinstance(names, list)
         or not names
@@ -176,22 +175,25 @@ def label_file(picture: Path) -> Path:
 
 
 class _Labels:
-    """The files of labels of some pictures, as they are."""
+    """The files of labels of pictures, as they are."""
 
-    def __init__(self, pictures: Sequence[Path]):
-        self._pictures = pictures
+    def __init__(self) -> None:
         self._spellings = Spellings()
+        self._pictures: dict[Path, set[str]] = {}  # their names without endings, by folder
 
     def of(self, picture: Path) -> list[Path]:
         """The file named like the picture; else all that are spelled a little differently and are no other's."""
         own = label_file(picture)
         if os.path.lexists(own):
             return [own]
-        return [other for other in map(Path, self._spellings.of(os.fspath(own))) if other not in self._taken]
+        others = map(Path, self._spellings.of(os.fspath(own)))
+        return [other for other in others if other.stem == own.stem or other.stem not in self._named(picture.parent)]
 
-    @cached_property
-    def _taken(self) -> set[Path]:
-        return set(map(label_file, self._pictures))
+    def _named(self, folder: Path) -> set[str]:
+        if folder not in self._pictures:
+            found = (Path(name) for name in os.listdir(folder)) if folder.is_dir() else ()
+            self._pictures[folder] = {own.stem for own in found if own.suffix.lower() in PICTURES}
+        return self._pictures[folder]
 
 
 def has_labels(file: YOLOFile, split: str) -> bool:
@@ -200,7 +202,7 @@ def has_labels(file: YOLOFile, split: str) -> bool:
         pictures = list_pictures(file, split)
     except ValueError:  # it has no picture
         return False
-    return any(map(_Labels(pictures).of, pictures))
+    return any(map(_Labels().of, pictures))
 
 
 def load_yolo_dataset(
@@ -226,7 +228,7 @@ def load_yolo_dataset(
     file = read_data_yaml(data_yaml)
     pictures = list_pictures(file, split)
     numbers = {file.class_names.index(own): i for i, own in enumerate(class_names) if own in file.class_names}
-    findings, records, labels = Findings(on_invalid), [], _Labels(pictures)
+    findings, records, labels = Findings(on_invalid), [], _Labels()
     inspect_pictures(map(os.fspath, pictures), f"Pictures of {split}")
     for picture in tqdm(pictures, f"Labels of {split}", unit="image", delay=5, leave=False, disable=None):
         image_id = os.path.relpath(picture, file.root).replace(os.sep, "/")

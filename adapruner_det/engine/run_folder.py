@@ -24,6 +24,7 @@ from .checkpoint import CHECKPOINTS, POINTER
 
 LOCK, SELECTION = ".run.lock", "selection"
 PROXY, TESTED = "proxy.json", "evaluation.json"
+_OF_TESTS = (TESTED, "per_class*.csv", "predictions.json", "coco_instances_results.json")
 _OF_PROXY = ("early.pth", "dynamics.npz")
 WRITTEN = (SELECTION, POINTER, *CHECKPOINTS, *_OF_PROXY, PROXY)
 _BESIDE_PROXY = ("statistics", "network_*", PROXY)  # by which it is known, so that this goes last
@@ -92,7 +93,7 @@ def _clear(folder: Path) -> None:
     if (folder / "metrics.json").exists():
         os.truncate(folder / "metrics.json", 0)
     of_proxy = (*_OF_PROXY, *_BESIDE_PROXY) if (folder / PROXY).exists() else ()
-    tests = [path.parent for path in folder.glob(f"inference/*/{TESTED}")]
+    tests = {path.parent for name in _OF_TESTS for path in folder.glob(f"inference/*/{name}")}
     patterns = (SELECTION, POINTER, *CHECKPOINTS, "events.out.tfevents.*", *of_proxy)
     for path in [*tests, *(path for pattern in patterns for path in folder.glob(pattern))]:
         if path.name == SELECTION:

@@ -208,7 +208,7 @@ def alike(
     """The cosine of each two images of a class of which one is among the nearest of the other, (N, N), and w of each (N,).
 
     w is the cosine distance at which images of the class lie from each other once their share is left: the median
-    distance of an image from its (1 / share)-th neighbour, or 0.2 where copies are that many. `drawn` (N,) bool are those who would stay if the draw alone
+    distance of an image from its (1 / share)-th neighbour, 0.2 at least in 16 directions and more. `drawn` (N,) bool are those who would stay if the draw alone
     decided: it gives each class its share. Images with more copies than their lists hold are compared with each other.
     """
     num, widths = len(classes), _widths(distances, classes, drawn, _COPIES if features.shape[1] >= _FEW else _NARROWEST)

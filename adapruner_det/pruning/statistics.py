@@ -165,11 +165,13 @@ class Statistics:
             raise FloatingPointError(
                 f"{said}: it has diverged. A lower SOLVER.BASE_LR or SOLVER.CLIP_GRADIENTS usually helps"
             )
-        logger.warning(f"{said}; they are taken for usual images: look at them")
+        logger.warning(
+            f"{said}; they are taken for usual images, and those without features for like no other: look at them"
+        )
         losses = {name: np.where(measured, own, np.median(own[measured])) for name, own in self.losses.items()}
         features, known = self.features.copy(), self.features[seen]
-        mean, spread = (of(known, axis=0, dtype=np.float64) for of in (np.mean, np.std))
-        features[~seen] = np.random.default_rng(0).normal(mean, spread, (np.sum(~seen), len(mean)))
+        mean, spread = known.mean(axis=0, dtype=np.float64), known.std(axis=0, dtype=np.float64)
+        features[~seen] = np.random.default_rng(0).normal(mean, spread, (np.sum(~seen), known.shape[1]))
         return replace(self, losses={name: own.astype(np.float32) for name, own in losses.items()}, features=features)
 
     @staticmethod

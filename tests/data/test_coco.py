@@ -450,12 +450,14 @@ def test_a_category_whose_name_is_no_text_is_refused_by_the_file_s_name(tmp_path
         (1, "top", False, ["top", "black", "white"]),  # a class of a hierarchy
         (0, "none", False, ["top", "black", "white"]),
         (0, "top", True, ["top", "black", "white"]),
+        (0, "own", False, ["top", "black", "white"]),  # as CVAT's, which is a class
     ],
 )
 def test_a_category_above_the_others_is_no_class_if_it_is_roboflow_s(tmp_path, content, top_id, other, of_top, classes):
     black, white = content["categories"][::-1]
-    below = [{**black, "supercategory": "top"}, {**white, "supercategory": other}]
-    content["categories"] = [{"id": top_id, "name": "top", "supercategory": "none"}, *below]
+    above = {"id": top_id, "name": "top", "supercategory": "top" if other == "own" else "none"}
+    below = [{**black, "supercategory": "top"}, {**white, "supercategory": "none" if other == "none" else "top"}]
+    content["categories"] = [above, *below]
     content["annotations"][0]["category_id"] = top_id if of_top else 3
     assert list(read_categories(write_coco(tmp_path, content)).values()) == classes
 

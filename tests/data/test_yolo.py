@@ -110,6 +110,8 @@ def test_hidden_pictures_are_passed_over_and_links_to_folders_are_not(folder, tm
     for hidden in (".ipynb_checkpoints/a.jpg", "__MACOSX/a.jpg", "._a.jpg"):
         (pictures / hidden).parent.mkdir(exist_ok=True)
         (pictures / hidden).write_bytes(b"fork")
+    (pictures / "again").symlink_to(pictures)
+    (elsewhere / "back").symlink_to(pictures)
     assert [record["image_id"].removeprefix("images/train/") for record in load(folder)] == ["a.jpg", "b.jpg", "c.jpg", "day/z.mpo"]  # fmt: skip
 
 
@@ -128,6 +130,9 @@ def test_labels_in_another_spelling_are_read_and_named(folder, caplog):
 def test_labels_of_another_picture_are_not_taken_for_their_spelling(folder):
     Image.new("RGB", (64, 48)).save(folder / "images/train/A.jpg")
     assert {record["image_id"][-5:]: len(record["annotations"]) for record in load(folder)}["A.jpg"] == 0
+    (folder / "list.txt").write_text("images/train/A.jpg")  # the other is of another split
+    write_yaml(folder, {"train": "list.txt"})
+    assert not load(folder)[0]["annotations"]
 
 
 def test_boxes_of_corners_are_noticed(tmp_path):
@@ -152,6 +157,7 @@ def test_lists_of_some_classes_keep_the_numbers_of_the_labels(folder, tmp_path, 
     [
         ({"names": None}, "'names' is to be a list"),
         ({"names": {0: "cat", 2: "dog"}}, "'names' is to be a list"),
+        ({"names": {0: "cat", "0": "dog"}}, "'names' is to be a list"),
         ({"names": [True, False]}, "YAML reads yes, no, on and off so; put such names in quotes"),
         ({"nc": 3}, "'nc' is 3, but there are 2 names"),
         ({"kpt_shape": 17}, "'kpt_shape' is 17; it is"),
