@@ -100,7 +100,6 @@ def test_every_command_has_its_help(command, capsys):
 def test_help_needs_no_torch(words):
     code = f"""
 import sys, adapruner_det
-import adapruner_det
 from adapruner_det import cli
 try:
     cli.main({words})

@@ -4,10 +4,11 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -19,7 +20,7 @@ from .registration import find_path
 from .yolo import has_labels, places_of, read_data_yaml
 
 logger = logging.getLogger(__name__)
-Source = TypeVar("Source")
+Parts = dict[str, "str | OSError | ValueError"]  # of a data set, by name: what tells where each is, or why nothing does
 
 TRAINING, TESTING = ("trainval", "train", "training"), ("test", "val", "valid", "validation")
 KNOWN = (
@@ -69,12 +70,13 @@ def recognise(data: str, preferred: tuple[str, ...] = TRAINING) -> Recognised:
         raise ValueError(_unknown(path, found))
     form, parts = next(iter(found.items()))
     chosen = _choose(data, parts, part, preferred)
-    unseen = (name for name in _matching(parts, TESTING) if name.lower() not in chosen.lower())  # trainval holds val
-    tested = "" if part else next((name for name in unseen if _has_labels(form, parts[name])), "")
-    others = sorted(set(parts) - {chosen})
+    readable = _readable(path, parts, chosen)
+    unseen = (name for name in _matching(readable, TESTING) if name.lower() not in chosen.lower())  # trainval holds val
+    tested = "" if part else next((name for name in unseen if _has_labels(form, readable[name])), "")
+    others = sorted(set(readable) - {chosen})
     text = f"{path} is {_FORMATS[form][1]}" + (f", {chosen}" if chosen else "")
     text += f" (others: {first_few(others, 6)}; {path}:{others[0]} takes one)" if others else ""
-    return Recognised(_spec(form, path, chosen, parts), _spec(form, path, tested, parts) if tested else "", text)
+    return Recognised(_spec(form, path, chosen, readable), _spec(form, path, tested, readable) if tested else "", text)
 
 
 def _parted(data: str) -> tuple[Path, str]:
@@ -88,13 +90,23 @@ def _parted(data: str) -> tuple[Path, str]:
         return Path(find_path(path)), part
 
 
-def _choose(data: str, parts: dict[str, str], part: str, preferred: tuple[str, ...]) -> str:
+def _choose(data: str, parts: Collection[str], part: str, preferred: tuple[str, ...]) -> str:
     if part and part not in parts:
         raise ValueError(f"{data}: there is no {part!r}, but {first_few(sorted(parts), 6)}")
     chosen = part or next(_matching(parts, preferred), next(iter(parts)) if len(parts) == 1 else None)
     if chosen is None:
         raise ValueError(f"{data} has {first_few(sorted(parts), 6)}: say which, {data}:{min(parts)}")
     return chosen
+
+
+def _readable(path: Path, parts: Parts, chosen: str) -> dict[str, str]:
+    """The parts that can be read; a warning names the others. Raises what is wrong with the chosen one, if it is one of these."""
+    faults = {part: own for part, own in parts.items() if not isinstance(own, str)}
+    if chosen in faults:
+        raise faults[chosen]
+    if faults:
+        logger.warning(f"{path}: left out {', '.join(faults)}: {'; '.join(map(str, faults.values()))}")
+    return {part: own for part, own in parts.items() if isinstance(own, str)}
 
 
 def _matching(parts: Iterable[str], names: tuple[str, ...]) -> Iterator[str]:
@@ -124,9 +136,12 @@ def _has_labels(form: str, part: str) -> bool:
     return form != "yolo" or has_labels(read_data_yaml(file), split)
 
 
-def _unknown(path: Path, found: dict[str, dict[str, str]]) -> str:
+def _unknown(path: Path, found: dict[str, Parts]) -> str:
     if found:
-        ways = " or ".join(f"{form}:{next(iter(parts.values()))}" for form, parts in found.items())
+        first = {
+            form: next((own for own in parts.values() if isinstance(own, str)), path) for form, parts in found.items()
+        }
+        ways = " or ".join(f"{form}:{own}" for form, own in first.items())
         return f"{path} is {' and '.join(_FORMATS[form][1] for form in found)}: say which, {ways}"
     seen = _seen_in(path) if path.is_dir() else "holds a data.yaml: unpack it" if _is_packed_yolo(path) else ""
     return f"{path} {seen}" if seen else f"{path} is no data set that is recognised; {KNOWN}"
@@ -163,44 +178,31 @@ def _is_packed_yolo(path: Path) -> bool:
     return any(own.name == "data.yaml" for own in members) and any("labels" in own.parts for own in members)
 
 
-def _readable(path: Path, sources: Mapping[str, Source], describe: Callable[[str, Source], str]) -> dict[str, str]:
-    """What `describe` makes of each part that can be read; a warning names the others.
-
-    Raises:
-        OSError, ValueError: why none can be read, or not one to train on: no other should take its place.
-    """
-    parts: dict[str, str] = {}
-    faults: dict[str, OSError | ValueError] = {}
-    for part, source in sources.items():
-        try:
-            parts[part] = describe(part, source)
-        except (OSError, ValueError) as error:
-            faults[part] = error
-    for part, fault in faults.items():
-        if not parts or part.lower().startswith(TRAINING):
-            raise fault
-    if faults:
-        logger.warning(f"{path}: left out {', '.join(faults)}: {'; '.join(map(str, faults.values()))}")
-    return parts
+def _described(describe: Callable[[], str]) -> "str | OSError | ValueError":
+    """What is behind `--register NAME=FORMAT:` for a part, or why it cannot be read."""
+    try:
+        return describe()
+    except (OSError, ValueError) as error:
+        return error
 
 
-def _voc(path: Path) -> dict[str, str]:
+def _voc(path: Path) -> Parts:
     if not (path / "Annotations").is_dir():
         return {}
     return {file.stem: f"{path}:{file.stem}" for file in sorted((path / "ImageSets/Main").glob("*.txt"))}
 
 
-def _yolo(path: Path) -> dict[str, str]:
+def _yolo(path: Path) -> Parts:
     path = path / "data.yaml" if path.is_dir() else path
     if not path.is_file() or path.suffix.lower() not in _YAML:
         return {}
     file = read_data_yaml(path)
 
-    def describe(split: str, entries: list[str]) -> str:
+    def describe(split: str) -> str:
         places_of(file, split)
         return f"{file.path}:{split}"
 
-    return _readable(path, file.splits, describe)
+    return {split: _described(partial(describe, split)) for split in file.splits}
 
 
 def _data_yamls(folder: Path) -> list[Path]:
@@ -216,15 +218,19 @@ def _is_data_yaml(file: Path) -> bool:
         return False
 
 
-def _coco(path: Path) -> dict[str, str]:
+def _coco(path: Path) -> Parts:
     if path.is_file():
-        return {path.stem: f"{path}:{_image_root(path)}"} if path.suffix.lower() == ".json" else {}
+        return {path.stem: _with_images(path)} if path.suffix.lower() == ".json" else {}
     own = {"": path / _ROBOFLOW} if (path / _ROBOFLOW).is_file() else {}
     exported = {file.parent.name: file for file in sorted(path.glob(f"*/{_ROBOFLOW}"))}
     official = {
         file.stem.removeprefix("instances_"): file for file in sorted(path.glob("annotations/instances_*.json"))
     }
-    return _readable(path, own or exported or official, lambda _, file: f"{file}:{_image_root(file)}")
+    return {part: _described(partial(_with_images, file)) for part, file in (own or exported or official).items()}
+
+
+def _with_images(file: Path) -> str:
+    return f"{file}:{_image_root(file)}"
 
 
 def _image_root(file: Path) -> Path:
@@ -244,7 +250,7 @@ def _image_root(file: Path) -> Path:
     raise ValueError(f"{file}: its first picture, {first}, is not near it: name the folder, {file}:IMAGE_DIR")
 
 
-def _images(path: Path) -> dict[str, str]:
+def _images(path: Path) -> Parts:
     if path.is_file():
         return {"": str(path)} if zipfile.is_zipfile(path) and not _is_packed_yolo(path) else {}
     below = _folders(path)
@@ -273,7 +279,7 @@ def _holds_picture(folder: Path) -> bool:
     return any(name.lower().endswith(IMG_EXTENSIONS) for _, _, names in os.walk(folder) for name in names)
 
 
-_FORMATS: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {  # its parts, if it is one, and its name
+_FORMATS: dict[str, tuple[Callable[[Path], Parts], str]] = {  # its parts, if it is one, and its name
     "voc": (_voc, "a PASCAL VOC folder"),
     "coco": (_coco, "COCO JSON"),
     "yolo": (_yolo, "a YOLO data set"),

@@ -35,7 +35,7 @@ from .setup import set_num_classes
 from .tasks import task_of
 from .trainer import with_max_iter
 
-IDENTITY, STATISTICS, LOCK = PROXY, "statistics", ".lock"
+STATISTICS, LOCK = "statistics", ".lock"
 GRADIENTS = ("auto", "full", "last_layer")
 
 # Keys (or the nodes they are in) that the networks do not depend on; EARLY and others say themselves what they are.
@@ -100,7 +100,7 @@ class Proxy:
         with self._locked():
             for network in networks:
                 if not self._done(network, need):
-                    write_text(self.folder / IDENTITY, json.dumps(self._identity, indent=1) + "\n")
+                    write_text(self.folder / PROXY, json.dumps(self._identity, indent=1) + "\n")
                     self._train(network, to_the_end=need == TRAINED)
 
     def seconds(self, need: str) -> float:
@@ -164,7 +164,7 @@ class Proxy:
             )
 
     def _check_identity(self) -> None:
-        path = self.folder / IDENTITY
+        path = self.folder / PROXY
         if not path.is_file():
             if (self.folder / "last_checkpoint").is_file():
                 raise ProxyMismatchError(
@@ -232,7 +232,7 @@ class Proxy:
             except BlockingIOError:
                 print(f"waiting for another process that fills {self.folder}", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
-                self._check_identity()
+            self._check_identity()  # another may have filled it meanwhile
             for part in (self.folder, *self.folder.glob("network_*"), self.folder / STATISTICS):
                 sweep(part, (*WRITTEN, "*.npz"))
             try:

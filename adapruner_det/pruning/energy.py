@@ -37,9 +37,7 @@ _MOST = 1e9  # that a term weighs: beyond it rounding would decide
 _BETWEEN_EQUALS = 1e-6  # what the draw counts where `random` is off
 _SMALLEST = 1e-4  # redundancy below it is none
 _NARROWEST = 1e-6  # w, a cosine distance: what lies closer differs by rounding alone
-_COPIES = (
-    0.2  # w at least, where most images have copies, by which alone it would be measured; unrelated images lie at 1
-)
+_COPIES = 0.2  # w at least: where most images have copies it would be theirs; unrelated images lie at 1
 _COMPONENTS, _SAMPLES_A_COMPONENT = 128, 8  # at most, of what features vary in; at least, to know it
 _FEW = 16  # directions: in fewer some unrelated images lie as near as copies
 _LOOKED_AT = 2**16  # images whose features are held in float64 at a time
@@ -208,8 +206,9 @@ def alike(
     """The cosine of each two images of a class of which one is among the nearest of the other, (N, N), and w of each (N,).
 
     w is the cosine distance at which images of the class lie from each other once their share is left: the median
-    distance of an image from its (1 / share)-th neighbour, 0.2 at least in 16 directions and more. `drawn` (N,) bool are those who would stay if the draw alone
-    decided: it gives each class its share. Images with more copies than their lists hold are compared with each other.
+    distance of an image from its (1 / share)-th neighbour, 0.2 at least in 16 directions and more. `drawn` (N,) bool are
+    those who would stay if the draw alone decided: it gives each class its share. Images with more copies than their
+    lists hold are compared with each other.
     """
     num, widths = len(classes), _widths(distances, classes, drawn, _COPIES if features.shape[1] >= _FEW else _NARROWEST)
     rows, columns = np.nonzero((places >= 0) & (distances < 1))
@@ -268,8 +267,8 @@ def whitened(features: np.ndarray) -> np.ndarray:
     The features of a trained detector vary in a few directions a lot, by what the classes are, and in many others a
     little, which is what tells two pictures from two copies of one (docs/method.md). G is 128, or less: there are 8
     samples to a direction at least, as all lie at the same distance else, or 2 of them up to 16 directions, and no
-    direction in which there is rounding alone. Features that hardly vary are returned as they are. Of more than 65,536 images so many, evenly spread, tell the
-    directions.
+    direction in which there is rounding alone. Features that hardly vary are returned as they are. Of more than 65,536
+    images so many, evenly spread, tell the directions.
     """
     num, size = features.shape
     components = min(_COMPONENTS, size, max(num // _SAMPLES_A_COMPONENT, min(_FEW, num // 2)))

@@ -129,9 +129,13 @@ def test_yolo_s_splits_that_are_not_there_are_left_out_and_said_once(tmp_path, c
     assert warning.startswith(
         f"{folder}/cells.yaml: left out test: {folder}/cells.yaml names ../test/images, but there is"
     )
+    with pytest.raises(FileNotFoundError, match="names ../test/images"):
+        recognise(f"{folder}/cells.yaml:test")
     shutil.rmtree(folder / "train")  # val does not take its place
     with pytest.raises(FileNotFoundError, match="names ../train/images"):
         recognise(str(folder))
+    assert recognise(f"{folder}/cells.yaml:val").spec.endswith("cells.yaml:val")
+    assert recognise(str(folder), TESTING[1:]).spec.endswith("cells.yaml:val")  # as --test asks
 
 
 def test_yolo_s_pictures_without_labels_are_not_evaluated_on(tmp_path):

@@ -12,8 +12,9 @@ import torch
 from proxy_runs import EACH, StopAt
 
 from adapruner_det.baselines.registry import EARLY, TRAINED
-from adapruner_det.engine.proxy import IDENTITY, LOCK, Proxy, ProxyMismatchError
+from adapruner_det.engine.proxy import LOCK, Proxy, ProxyMismatchError
 from adapruner_det.engine.proxy_trainer import ProxyTrainer, early_iteration
+from adapruner_det.engine.run_folder import PROXY
 
 IMAGES = 2 * EACH
 
@@ -122,7 +123,7 @@ def test_a_proxy_that_another_process_makes_meanwhile_is_looked_at(config, tmp_p
         if operation == fcntl.LOCK_EX | fcntl.LOCK_NB:
             raise BlockingIOError
         if operation == fcntl.LOCK_EX:  # the other is done
-            (tmp_path / IDENTITY).write_text(json.dumps(first._identity))
+            (tmp_path / PROXY).write_text(json.dumps(first._identity))
 
     monkeypatch.setattr(fcntl, "flock", flock)
     monkeypatch.setattr(ProxyTrainer, "__init__", lambda *args: pytest.fail("it trains"))
