@@ -67,3 +67,14 @@ def test_the_way_out_is_named_for_data_of_every_format(moved, capsys):
     record["provenance"]["config"] = record["provenance"]["config"].replace("voc:", "images:")
     (folder / "selection.json").write_text(json.dumps(record))
     assert run(capsys, "report", folder)[1].endswith("--register mine=images:PATH")
+
+
+@pytest.mark.parametrize("gone, hint", [("", "--register mine=voc:DIR:trainval); `adapruner report {} makes it"),
+                                        ("JPEGImages/a.jpg", "`adapruner report {} makes it, with --register if the data has moved")])  # fmt: skip
+def test_a_cut_is_written_where_its_page_cannot_be_made(moved, tmp_path, gone, hint, capsys):
+    folder, now = moved
+    if gone:
+        (now.rename(now.with_name("before")) / gone).unlink()
+    lines, error = run(capsys, "cut", folder, "--keep-ratio", "0.25", "--output", tmp_path / "cut")
+    assert not error and (tmp_path / "cut/selection.json").is_file()
+    assert lines[-1].startswith("no page was made (") and lines[-1].endswith(hint.format(f"{tmp_path}/cut`"))

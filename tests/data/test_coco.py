@@ -451,12 +451,14 @@ def test_a_category_whose_name_is_no_text_is_refused_by_the_file_s_name(tmp_path
         (0, "none", False, ["top", "black", "white"]),
         (0, "top", True, ["top", "black", "white"]),
         (0, "own", False, ["top", "black", "white"]),  # as CVAT's, which is a class
+        (0, "nobody", False, ["none", "black", "white"]),
     ],
 )
 def test_a_category_above_the_others_is_no_class_if_it_is_roboflow_s(tmp_path, content, top_id, other, of_top, classes):
     black, white = content["categories"][::-1]
-    above = {"id": top_id, "name": "top", "supercategory": "top" if other == "own" else "none"}
-    below = [{**black, "supercategory": "top"}, {**white, "supercategory": "none" if other == "none" else "top"}]
+    name = "none" if other == "nobody" else "top"
+    above = {"id": top_id, "name": name, "supercategory": "top" if other == "own" else "none"}
+    below = [{**black, "supercategory": name}, {**white, "supercategory": "none" if other == "none" else name}]
     content["categories"] = [above, *below]
     content["annotations"][0]["category_id"] = top_id if of_top else 3
     assert list(read_categories(write_coco(tmp_path, content)).values()) == classes

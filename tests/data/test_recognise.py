@@ -76,7 +76,7 @@ def make_splits(root):
 
 def make_zip(root):
     root.mkdir()
-    return write_zip(root / "mine.zip", IMAGES), f"mine=images:{root}/mine.zip", ""
+    return write_zip(root / "mine.zip", {**IMAGES, "data.yaml": b"no YOLO data"}), f"mine=images:{root}/mine.zip", ""
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_what_is_not_clear_is_said_in_one_line(voc, tmp_path):
     write_tree(tmp_path, {"studio/result.json": coco_of("images/1.jpg"), "studio/images/1.jpg": picture()})
     write_tree(tmp_path, {"flat/a.png": picture(), "flat/a.xml": b"<annotation/>"})
     write_zip(tmp_path / "packed.zip", {"set/data.yaml": b"", "set/train/labels/a.txt": b""})
-    write_tree(tmp_path, {f"labelme/{number}.json": coco_of("1.jpg") for number in range(11)})
+    write_tree(tmp_path, {f"labelme/{number}.json": b"{}" if number else coco_of("1.jpg") for number in range(11)})
     cases = {
         voc: f"is a PASCAL VOC folder and a YOLO data set: say which, voc:{voc}:train or yolo:{voc}/data.yaml:train",
         others: f"has first, second: say which, {others}:first",

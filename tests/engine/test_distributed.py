@@ -139,13 +139,13 @@ def _synchronised(rank, folder):
     tested = [float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]
     model.running_mean.fill_(rank + 2)
     synchronise_statistics(model)
+    statistics = [float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]
     comm.create_local_process_group(2)
     groups = [weakref.ref(group) for group in (torch.distributed.group.WORLD, comm.get_local_process_group())]
     cycle = [torch.nn.parallel.DistributedDataParallel(model)]  # which has a group, and goes with the garbage alone
     cycle.append(cycle)
     del cycle
     leave_process_groups()
-    statistics = [float(buffer) for buffer in model.buffers()] + [model.loss_normalizer]
     (folder / str(rank)).write_text(str([tested, *statistics, *(group() for group in groups)]))
 
 

@@ -11,7 +11,7 @@ from detectron2.utils.env import seed_all_rng
 from proxy_runs import StopAt
 
 from adapruner_det.engine import AdaPrunerTrainer
-from adapruner_det.engine.dynamic_step import EpochSampler
+from adapruner_det.engine.dynamic_step import EpochSampler, check_dynamic
 
 
 def of_run(cfg, folder, **settings):
@@ -116,3 +116,11 @@ def test_the_last_share_of_the_steps_and_a_part_of_an_epoch_before_it_see_all_im
 def test_what_cannot_be_is_refused(config, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         AdaPrunerTrainer(of_run(config(), tmp_path, **settings))
+
+
+def test_classification_has_no_groups_of_shapes(config):
+    cfg = config()
+    cfg.defrost()
+    cfg.ADAPRUNER.ENABLED = False
+    cfg.DYNAMIC.METHOD, cfg.DATALOADER.ASPECT_RATIO_GROUPING = "seta", True  # as it is where a config says nothing
+    check_dynamic(cfg)

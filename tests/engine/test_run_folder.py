@@ -92,7 +92,7 @@ def test_what_no_run_has_left_is_no_run_and_stays(tmp_path):
     fill(tmp_path, *mine)
     enter(tmp_path, resume=False, overwrite=False)
     assert newest_checkpoint(tmp_path) == (None, "")
-    fill(tmp_path, *RUN, "inference/test/evaluation.json")
+    fill(tmp_path, *RUN, "inference/test/evaluation.json", "inference/half/per_class_ap.csv")  # one was killed
     clear(tmp_path)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} - {LOCK, "metrics.json"}
     assert left == mine
