@@ -5,12 +5,13 @@ S seeds, R ratios, n values. In arrays over seeds and ratios NaN stands where a 
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import ndtr
 from sklearn.isotonic import isotonic_regression
 
 LEVEL = 0.95  # of all intervals
@@ -61,19 +62,42 @@ def against_control(samples: Sequence[np.ndarray], control: np.ndarray) -> list[
     """The means of several methods less that of one control, with intervals that hold for all of them at once.
 
     Dunnett's ("A multiple comparison procedure for comparing several treatments with a control", 1955): one variance from
-    within all methods, so that many with few seeds each know it well. Seeds are not paired, and p counts all methods.
+    within all methods, so that many with few seeds each know it well. Seeds are not paired; there are no p.
 
     Args:
         samples, control: (n,) each, of the seeds that were run. If none has two, or none differ, there are no intervals.
     """
     means = [float(sample.mean() - control.mean()) for sample in samples]
-    if not samples or not any(map(_differ, (*samples, control))):
+    everything = [*samples, control]
+    if not samples or not any(map(_differ, everything)):
         return [Estimate(mean) for mean in means]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Precision loss")  # of a sample that is one number: its variance is none
-        found = stats.dunnett(*samples, control=control, rng=np.random.default_rng(0))
-    low, high = (side.tolist() for side in found.confidence_interval(LEVEL))
-    return list(map(Estimate, means, low, high, found.pvalue.tolist()))
+    sizes = np.array(list(map(len, samples)))
+    freedom = sizes.sum() + len(control) - len(everything)
+    variance = sum(np.square(own - own.mean()).sum() for own in everything) / freedom
+    limit = _dunnett_limit(tuple(np.sqrt(sizes / (sizes + len(control))).tolist()), int(freedom))
+    halves = (limit * np.sqrt(variance * (1 / sizes + 1 / len(control)))).tolist()
+    return [Estimate(mean, mean - half, mean + half) for mean, half in zip(means, halves)]
+
+
+@functools.cache
+def _dunnett_limit(loads: tuple[float, ...], freedom: int) -> float:
+    """What no |t| of the k methods exceeds, with the probability LEVEL, if all are as the control.
+
+    By quadrature over the control's part in the t, whose share of each is its load, and over the estimated deviation.
+    (scipy.stats.dunnett searches by random numbers, and for some k and degrees of freedom finds 230 in place of 3.6.)
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    shares, weights = (nodes + 1) / 2, weights / 2
+    part, deviation = stats.norm.ppf(shares)[:, None, None], np.sqrt(stats.chi2.ppf(shares, freedom) / freedom)[:, None]
+    load, times = np.unique(loads, return_counts=True)
+    own = np.sqrt(1 - load**2)
+
+    def beyond(limit: float) -> float:
+        high, low = ((load * part + side * limit * deviation) / own for side in (1, -1))
+        return LEVEL - float(weights @ ((ndtr(high) - ndtr(low)) ** times).prod(axis=2) @ weights)
+
+    apart = stats.t.isf((1 - LEVEL) / 2 / len(loads), freedom)  # if each were tested alone, which is no less
+    return float(brentq(beyond, 0, 2 * apart))
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

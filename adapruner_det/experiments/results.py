@@ -37,7 +37,7 @@ def write_tables(results: pd.DataFrame, output: Path) -> str:
 
 
 def draw(results: pd.DataFrame, output: Path) -> None:
-    """Writes figure.png and differences.png, which take half a minute for many methods at many ratios."""
+    """Writes figure.png and differences.png, which take seconds for many methods at many ratios."""
     save_figure(results, output / "figure.png")
     save_differences(results, output / "differences.png")
 
