@@ -32,7 +32,7 @@ def select_by(method: str, proxy: Proxy, keep_ratio: float, seed: int) -> tuple[
         raise ValueError(
             "SCORING.CLASS_BALANCE holds classes to the ratio, which AdaPruner weighs by a term of its own"
         )
-    if keep_ratio < 1 and not (variant and variant == entry.sets_ratio):
+    if (keep_ratio < 1 or entry.looks_at_ratio) and not (variant and variant == entry.sets_ratio):
         number_to_keep(len(proxy.records), keep_ratio)
         equal, balanced = [0.0] * len(proxy.records), cfg.SCORING.CLASS_BALANCE
         make_selection(proxy.records, equal, keep_ratio=keep_ratio, method=method, class_balance=balanced)

@@ -62,10 +62,10 @@ def _check_training(stage: Stage, pruned: Collection[str]) -> None:
         raise ValueError(
             f"{stage.config}: ADAPRUNER.ENABLED is True, so that this training would prune; set it in --prune-opts"
         )
-    if not set(pruned) & set(cfg.DATASETS.TRAIN):
+    if missing := set(pruned) - set(cfg.DATASETS.TRAIN):
         raise ValueError(
-            f"{stage.config}: DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} has none of the data sets that are "
-            f"pruned, {tuple(pruned)}"
+            f"{stage.config}: DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} lacks {', '.join(sorted(missing))}, which is "
+            "pruned: a training has to see all that is selected among"
         )
 
 

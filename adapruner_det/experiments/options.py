@@ -93,7 +93,7 @@ def _located(options: Options, folder: "str | Path") -> Options:
     """With config files that are named relative to `folder`; ValueError for one that is not there."""
 
     def find(key: str, name: str) -> str:
-        path = os.path.normpath(os.path.join(folder, name))
+        path = os.path.normpath(os.path.join(folder, str(name)))
         if not os.path.isfile(path):
             raise ValueError(f"{key}: there is no config file {path}")
         return path

@@ -15,6 +15,7 @@ from ..data.selection_record import fingerprint
 from ..engine.config import without_preset
 from ..engine.tasks import task_of
 from ..engine.trainer import with_max_iter
+from ..pruning.adapruner import number_to_keep
 from .check import check, load_stage
 from .experiment import (
     FULL,
@@ -42,7 +43,7 @@ def plan(experiment: Experiment, output: Path) -> list[Run]:
     Reads the configs and the data they name.
 
     Raises:
-        ValueError: as `check`; and what loading the data raises.
+        ValueError: as `check`; a ratio that keeps none of the images, or all; and what loading the data raises.
     """
     check(experiment)
     planner = _Planner(experiment, output)
@@ -79,6 +80,9 @@ class _Planner:
     def add_selections(self, method: str, seed: int) -> None:
         """A method's selections of a seed, the one that others are cut from first."""
         ratios, source = self.experiment.ratios_of(seed), self.experiment.source_ratio(method)
+        competing, _ = self._competing(self.experiment.selecting_stage(method))
+        for ratio in ratios:
+            number_to_keep(competing, ratio)  # said before anything is trained
         for ratio in ratios if source is None else [source]:
             self._add_selection(method, ratio, seed)
         for ratio in ratios:

@@ -269,6 +269,13 @@ def test_what_arithmetic_tells_of_a_ratio_is_said_before_training(
         select_by("mean_loss", proxy, ratio, 0)
 
 
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.looks_at_ratio])
+def test_what_looks_at_the_ratio_has_no_scores_for_all_to_cut_from(config, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(Proxy, "train", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(ValueError, match="above 0 and below 1; got 1.0"):
+        select_by(method, Proxy(config(), 0, tmp_path), 1.0, 0)
+
+
 @pytest.mark.parametrize("mode, kept", [("keep", True), ("drop", False)])
 def test_images_without_boxes_go_where_the_config_says(config, tmp_path, mode, kept):
     selection = select("random", Proxy(config(DETECTION, **{"ADAPRUNER.EMPTY_IMAGES": mode}), 0, tmp_path), 0.5, 0)

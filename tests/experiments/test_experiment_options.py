@@ -90,6 +90,7 @@ def test_an_experiment_file_can_hold_every_option(write, tmp_path):
         ("keep_ratios: 0.9", "mine.yaml: keep_ratios: .* is not a ListConfig, list or tuple"),
         ("keep_ratios: [most]", r"mine.yaml: keep_ratios\[0\]: Value 'most' .* could not be converted to Float"),
         ("seeds: [0.5]", r"mine.yaml: seeds\[0\]: Value '0.5' .* could not be converted to Integer"),
+        ("prune_config: 3", "mine.yaml: prune_config: there is no config file .*/3"),
         ("prune_config: gone.yaml", "mine.yaml: prune_config: there is no config file .*gone.yaml"),
         ("train_configs: [a.yaml]", "mine.yaml: train_configs: .*Cannot merge DictConfig with ListConfig"),
         ("variants: {a: ADAPRUNER.WARMUP 0}", "mine.yaml: variants.a: .*'ADAPRUNER.WARMUP 0'"),

@@ -332,7 +332,15 @@ def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_p
         ({"prune_opts": {"ADAPRUNER.ENABLED": "False"}}, "adapruner: ADAPRUNER.ENABLED is False in .*prune_"),
         ({"prune_opts": {"ADAPRUNER.AUTO_KEEP_RATIO": "True"}}, "adapruner: ADAPRUNER.AUTO_KEEP_RATIO sets the ratio"),
         ({"opts": {"ADAPRUNER.ENABLED": "True"}}, "train_yolo.*: ADAPRUNER.ENABLED is True, so that this"),
-        ({"train_opts": {"DATASETS.TRAIN": "('bccd_more',)"}}, "train_yolo.*none of the data sets that are pruned"),
+        ({"train_opts": {"DATASETS.TRAIN": "('bccd_more',)"}}, "train_yolo.*lacks bccd_trainval, which is pruned"),
+        (
+            {
+                "opts": {"DATASETS.REGISTER": ["bccd_trainval=voc:bccd:trainval", "bccd_more=voc:bccd:more"]},
+                "prune_opts": {"DATASETS.TRAIN": ["bccd_trainval", "bccd_more"]},
+            },
+            "train_yolo.*lacks bccd_more, which is pruned",
+        ),
+        ({"keep_ratios": [0.8, 0.98]}, "keep_ratio 0.98 of 10 samples is all of them"),
         *(
             ({"train_opts": {"DATASETS.TEST": names}}, "train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one")
             for names in ("()", "('bccd_test', 'bccd_trainval')")
