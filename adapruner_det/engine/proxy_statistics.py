@@ -67,7 +67,8 @@ def _objects(proxy: Proxy, known: Statistics) -> Part:
     def compute() -> Arrays:
         return {"objects": proxy.adapter.object_features(proxy.cfg, proxy.trained_network(), proxy.records)}
 
-    return proxy.cached("objects", compute)
+    arrays, seconds = proxy.cached("objects", compute)
+    return {"objects": replace(known, **arrays).finite().objects}, seconds
 
 
 def _last_layer(proxy: Proxy, known: Statistics) -> Part:

@@ -150,11 +150,12 @@ class Statistics:
     def finite(self) -> "Statistics":
         """These; a loss that is negative or no number is the median of the others, features that are none are drawn.
 
-        So such images are usual ones, and like no other. They are named in a warning. Raises FloatingPointError, with the
-        images, if they are too many.
+        So such images are usual ones, and like no other. Objects without features have zeros. The images are named in a
+        warning. Raises FloatingPointError, with the images, if they are too many.
         """
         measured, seen = np.isfinite(self.loss) & (self.loss >= 0), np.isfinite(self.features).all(axis=1)
-        bad = np.flatnonzero(~(measured & seen))
+        whole = np.isfinite(self.objects).all(axis=1)
+        bad = np.union1d(np.flatnonzero(~(measured & seen)), self.labels.images[np.flatnonzero(~whole)])
         if not len(bad):
             return self
         names = ", ".join(f"{self.datasets[i]} {self.ids[i]}" for i in bad[:_NAMED])
@@ -172,7 +173,8 @@ class Statistics:
         features, known = self.features.copy(), self.features[seen]
         mean, spread = known.mean(axis=0, dtype=np.float64), known.std(axis=0, dtype=np.float64)
         features[~seen] = np.random.default_rng(0).normal(mean, spread, (np.sum(~seen), known.shape[1]))
-        return replace(self, losses={name: own.astype(np.float32) for name, own in losses.items()}, features=features)
+        losses = {name: own.astype(np.float32) for name, own in losses.items()}
+        return replace(self, losses=losses, features=features, objects=np.where(whole[:, None], self.objects, 0))
 
     @staticmethod
     def of_labels(datasets: list[str], ids: list[str], labels: Labels, class_names: list[str]) -> "Statistics":

@@ -238,6 +238,9 @@ def test_a_proxy_that_has_diverged_is_named_with_its_images(proxies, monkeypatch
     monkeypatch.setattr(Proxy, "cached", lambda *_: (seen.arrays(), 0.0))
     with pytest.raises(FloatingPointError, match="of 24 images is no number.*diverged"):
         select("herding", proxy, 0.5, 0)
+    monkeypatch.setattr(Proxy, "cached", lambda *_: ({"objects": features * np.nan}, 0.0))
+    with pytest.raises(FloatingPointError, match="of 24 images is no number.*diverged"):
+        select("csod", proxy, 0.5, 0)
 
 
 def test_scores_that_are_no_numbers_are_refused():

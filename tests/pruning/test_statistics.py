@@ -137,6 +137,17 @@ def test_images_of_which_the_model_says_no_number_are_named_and_like_no_others(k
         statistics(**{kind: given}).finite()
 
 
+def test_objects_of_which_the_model_says_no_number_have_zeros(caplog):
+    objects = np.ones((40, 3), np.float32)
+    objects[[3, 30], [0, 2]] = np.nan, np.inf
+    usual = statistics(objects=objects, losses={}, features=np.zeros((40, 0), np.float32)).finite().objects
+    assert "of 2 images is no number, or a negative loss (the first: data 003, data 030); they are" in caplog.text
+    assert not usual[[3, 30]].any() and usual.sum() == 38 * 3 and usual.dtype == np.float32
+    objects[20:] = np.nan
+    with pytest.raises(FloatingPointError, match="of 21 images is no number, .*diverged"):
+        statistics(objects=objects).finite()
+
+
 @pytest.mark.parametrize("images, most", [(2, 1), (19, 9), (20, 10), (999, 10), (5000, 50)])
 def test_how_many_images_may_be_without_numbers(images, most):
     assert most_without_numbers(images) == most
