@@ -18,12 +18,14 @@ def vps(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     """Keeps the images whose boxes the proxy found now well, now badly.
 
     Raises:
-        ValueError: the proxy is of a version that did not measure boxes.
+        ValueError: the proxy is of a version that did not measure boxes, or measured them once.
     """
     dynamics, labels = statistics.dynamics, statistics.labels
     confidence = np.exp(-dynamics.losses) if statistics.classifies else dynamics.agreement
     if len(confidence) == 0:
         raise ValueError("vps needs a proxy that measured its boxes, which former versions did not: train it anew")
+    if len(confidence) < 2:
+        raise ValueError("vps needs two measurements or more: raise SCORING.SNAPSHOTS (classification: SOLVER.MAX_ITER)")
     varied = np.nanvar(confidence, axis=0, dtype=np.float64)
     single = np.ones(len(varied), bool) if labels.crowds is None else ~labels.crowds
     return np.bincount(labels.images, varied * single, len(statistics))

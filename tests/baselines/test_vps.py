@@ -26,3 +26,9 @@ def test_an_image_with_one_class_is_one_box():
 def test_a_proxy_of_before_is_named():
     with pytest.raises(ValueError, match="train it anew"):
         vps(statistics(3), 0.5, 0)
+
+
+def test_one_measurement_says_nothing():
+    dynamics = Dynamics(AGREEMENT[:1], AGREEMENT[:1], AGREEMENT[:1])
+    with pytest.raises(ValueError, match="two measurements or more: raise SCORING.SNAPSHOTS"):
+        vps(statistics(3, dynamics=dynamics), 0.5, 0)
