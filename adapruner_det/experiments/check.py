@@ -23,6 +23,7 @@ def check(experiment: Experiment) -> None:
             what loading the configs raises.
     """
     selecting = load_stage(experiment.selecting_stage())
+    _check_whole(experiment.selecting_stage(), selecting)
     task = task_name(selecting)
     for model in experiment.models():
         _check_training(experiment.training_stage(model), selecting.DATASETS.TRAIN)
@@ -47,6 +48,11 @@ def _check_variant(experiment: Experiment, variant: str, selecting: CfgNode) -> 
         )
     if reason := refusal(base, task_name(selecting), form):
         raise ValueError(f"variants: {variant}: {reason}")
+    if set(cfg.DATASETS.TRAIN) != set(selecting.DATASETS.TRAIN):
+        raise ValueError(
+            f"variants: {variant}: DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} is not what the other methods choose among, "
+            f"{tuple(selecting.DATASETS.TRAIN)}: make a comparison of its own, with this in --prune-opts"
+        )
     shared = proxy_settings(selecting)
     differing = [key for key, value in proxy_settings(cfg).items() if value != shared.get(key)]
     if experiment.needs_proxy(variant) and differing:
@@ -58,6 +64,7 @@ def _check_variant(experiment: Experiment, variant: str, selecting: CfgNode) -> 
 
 def _check_training(stage: Stage, pruned: Collection[str]) -> None:
     cfg = load_stage(stage)
+    _check_whole(stage, cfg)
     if cfg.ADAPRUNER.ENABLED:
         raise ValueError(
             f"{stage.config}: ADAPRUNER.ENABLED is True, so that this training would prune; set it in --prune-opts"
@@ -66,6 +73,13 @@ def _check_training(stage: Stage, pruned: Collection[str]) -> None:
         raise ValueError(
             f"{stage.config}: DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} lacks {', '.join(sorted(missing))}, which is "
             "pruned: a training has to see all that is selected among"
+        )
+
+
+def _check_whole(stage: Stage, cfg: CfgNode) -> None:
+    if cfg.DATASETS.SELECTION:
+        raise ValueError(
+            f"{stage.config}: DATASETS.SELECTION is set, but a comparison selects from the whole data: leave it out"
         )
 
 

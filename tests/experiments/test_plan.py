@@ -340,6 +340,17 @@ def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_p
             },
             "train_yolo.*lacks bccd_more, which is pruned",
         ),
+        (
+            {
+                "opts": {"DATASETS.REGISTER": ["bccd_trainval=voc:bccd:trainval", "bccd_more=voc:bccd:more"]},
+                "prune_opts": {"DATASETS.TRAIN": ["bccd_trainval", "bccd_more"]},
+                "train_opts": {"DATASETS.TRAIN": ["bccd_trainval", "bccd_more"]},
+                "variants": {"x": {"DATASETS.TRAIN": ["bccd_trainval"]}},
+            },
+            r"variants: x: DATASETS.TRAIN \('bccd_trainval',\) is not what the other methods choose among",
+        ),
+        ({"prune_opts": {"DATASETS.SELECTION": "x"}}, "prune_.*: DATASETS.SELECTION is set, but a comparison"),
+        ({"train_opts": {"DATASETS.SELECTION": "x"}}, "train_.*: DATASETS.SELECTION is set, but a comparison"),
         ({"keep_ratios": [0.8, 0.98]}, "keep_ratio 0.98 of 10 samples is all of them"),
         *(
             ({"train_opts": {"DATASETS.TEST": names}}, "train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one")
