@@ -1,5 +1,6 @@
 """Whether the configs of an experiment go together."""
 
+import functools
 from collections.abc import Collection
 
 from detectron2.config import CfgNode
@@ -114,6 +115,13 @@ def test_set(experiment: Experiment, model: str) -> str:
     if len(names) != 1:
         raise ValueError(f"{stage.config}: DATASETS.TEST has to name one data set to compare on, not {names}")
     return names[0]
+
+
+@functools.cache
+def images_beside(stage: Stage, pruned: tuple[str, ...]) -> int:
+    """How many images a training on a selection sees of data sets that are not pruned."""
+    cfg = load_stage(stage)
+    return sum(len(task_of(cfg).load_dataset(cfg, name)) for name in cfg.DATASETS.TRAIN if name not in pruned)
 
 
 def labels_of(experiment: Experiment) -> Statistics:

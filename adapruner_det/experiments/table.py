@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..pruning import Selection
 from ..pruning.selection import ratio_label
-from .check import test_set
+from .check import images_beside, test_set
 from .experiment import DRAWN, EPOCHS, FULL, RANDOM, Cell, Experiment, finetuning_run, selection_run, training_run
 from .intervals import Estimate, columns, holm, over_cells
 from .runs import seconds_of
@@ -34,13 +34,14 @@ CAPTION = (
 def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
     """One row a training: model, method, keep_ratio, budget, seed, images, metrics in percent, seconds.
 
+    `images` are those of all its data sets, pruned or not.
     `train_seconds` is the training's, without a second stage (`finetune_seconds`); `select_seconds`:
     see the function of that name, 0 for everything.
     """
     tests = {model: test_set(experiment, model) for model in experiment.models()}
     frame = pd.DataFrame([_row(experiment, output, cell, tests[cell.model]) for cell in experiment.cells()])
     # The full set has no selection of its own: its size is that of any selection's data, less what no training sees.
-    frame["images"] = frame["images"].fillna(frame["of"].max()).astype("Int64")
+    frame["images"] = frame["images"].fillna(frame.groupby("model")["of"].transform("max")).astype("Int64")
     return frame.drop(columns="of")
 
 
@@ -49,7 +50,8 @@ def _row(experiment: Experiment, output: Path, cell: Cell, test: str) -> dict[st
     if cell.method != FULL:
         selection = Selection.load(output / selection_run(cell.method, cell.keep_ratio, cell.seed) / "selection")
         seen = sum(bool(kept) or score is not None for kept, score in zip(selection.kept, selection.scores))
-        row.update(images=sum(selection.kept), of=seen)
+        beside = images_beside(experiment.training_stage(cell.model), tuple(selection.dataset_names()))
+        row.update(images=sum(selection.kept) + beside, of=seen + beside)
         row["select_seconds"] = select_seconds(experiment, output, cell.method, cell.keep_ratio, cell.seed)
     training = output / training_run(cell)
     last = output / finetuning_run(cell) if experiment.finetune else training

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_voc_folder
 
 from adapruner_det.experiments.experiment import Cell, Experiment, finetuning_run, selection_run, training_run
 from adapruner_det.experiments.table import collect, select_seconds, summarise
@@ -56,6 +57,19 @@ def test_collect_reads_a_row_a_training(tmp_path, config):
     assert frame["AP50"].tolist() == [80, 80, 81, 81, 82, 82] and frame["AP"].tolist() == [40, 41] * 3
     assert frame["train_seconds"].tolist() == [100, 100, 101, 101, 102, 102]
     assert "AP75" not in frame and "finetune_seconds" not in frame
+
+
+def test_images_of_data_sets_that_are_not_pruned_are_trained_on_too(tmp_path, clean_catalogs):
+    write_voc_folder(tmp_path / "voc", {"more": ["m1", "m2"]})
+    train = f"{{REGISTER: ['more=voc:{tmp_path}/voc:more'], TRAIN: ['d', 'more'], TEST: ['test']}}"
+    for name, datasets in (("both", train), ("one", "{TRAIN: ['d'], TEST: ['test']}")):
+        (tmp_path / f"{name}.yaml").write_text(f"DATASETS: {datasets}\nVERSION: 2\n")
+    models = {name: str(tmp_path / f"{name}.yaml") for name in ("both", "one")}
+    experiment = Experiment(models, prune_config="unused", methods=["full", "random"])
+    for cell in experiment.cells():
+        write_result(tmp_path / training_run(cell), {"bbox": {"AP50": 80, "AP": 40}}, 100)
+    write_selection(tmp_path / selection_run("random", 0.8, 0), "random", 30.0)
+    assert collect(experiment, tmp_path)["images"].tolist() == [8, 7, 6, 5]
 
 
 def test_collect_takes_the_metrics_of_the_second_stage_and_the_seconds_of_both(tmp_path, config):
