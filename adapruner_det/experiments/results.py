@@ -13,6 +13,7 @@ from .experiment import FULL
 from .figure import save_figure
 from .table import CAPTION, metrics_of, summarise
 
+_NAMES = dict.fromkeys(("model", "method", "budget"), str)  # which may be 18, None or NA
 CELL = ["model", "method", "keep_ratio", "budget", "seed"]  # what a row is known by
 
 # Before pandas 3 the default may change a number's last digit; since then it does not, and the option is deprecated.
@@ -79,7 +80,7 @@ def read_results(paths: "Sequence[str | Path]") -> pd.DataFrame:
 
 def _read(path: "str | Path") -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, **_EXACT)
+        frame = pd.read_csv(path, dtype=_NAMES, keep_default_na=False, na_values=[""], **_EXACT)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is no results.csv of a comparison: {error}") from error
     missing = [name for name in (*CELL, "images", "train_seconds", "select_seconds") if name not in frame]

@@ -47,6 +47,11 @@ def test_everything_comes_first_then_iterations_then_ratios_downwards(written):
     assert order == [CELLS[0], CELLS[4], CELLS[1], CELLS[2], CELLS[3]]
 
 
+def test_names_that_look_like_numbers_or_nothing_are_names(written):
+    files = [written("a", frame_of([0], ("18", "None"))), written("b", frame_of([0], ("18",)))]
+    assert read_results(files)["model"].tolist() == ["18"] * len(CELLS) + ["None"] * len(CELLS)
+
+
 def test_a_training_in_both_files_counts_once_though_it_took_another_time(written):
     files = [written("a", frame_of([0, 1])), written("b", frame_of([1, 2], train_seconds=99.0))]
     read = read_results(files)
