@@ -3,7 +3,7 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..engine.config import without_preset
 from ..engine.tasks import task_of
 from ..engine.trainer import with_max_iter
 from ..pruning.adapruner import number_to_keep
-from .check import check, load_stage
+from .check import check, load_stage, test_set
 from .experiment import (
     FULL,
     ITERATIONS,
@@ -43,10 +43,12 @@ def plan(experiment: Experiment, output: Path) -> list[Run]:
     Reads the configs and the data they name.
 
     Raises:
-        ValueError: as `check`; a ratio that keeps none of the images, or all; and what loading the data raises.
+        ValueError: as `check`; a ratio that keeps none of the images, or all; no box to test on; and what loading the data raises.
     """
     check(experiment)
     planner = _Planner(experiment, output)
+    for model in experiment.models():
+        planner.check_test(model)
     seeds, methods = experiment.all_seeds(), experiment.selecting_methods()
     if any(map(experiment.needs_proxy, methods)):
         for seed in seeds:
@@ -182,9 +184,18 @@ class _Planner:
             content += self._cached(("weights", cfg.MODEL.WEIGHTS), partial(_digest_of, cfg.MODEL.WEIGHTS))
         content += self._cached(("trained on", *_data_key(cfg)), lambda: fingerprint(self._load(cfg)))
         for name in cfg.DATASETS.TEST:
-            key = "tested on", name, cfg.DATASETS.ON_INVALID
-            content += self._cached(key, partial(_fingerprint_of, cfg, name))
+            key = name, cfg.DATASETS.ON_INVALID
+            content += self._cached(("tested on", *key), lambda: fingerprint(self._tested_on(cfg, name)))  # noqa: B023
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def _tested_on(self, cfg: CfgNode, name: str) -> Sequence[dict]:
+        return self._cached(("test records", name, cfg.DATASETS.ON_INVALID), lambda: task_of(cfg).load_dataset(cfg, name))
+
+    def check_test(self, model: str) -> None:
+        """Raises ValueError if there is nothing to measure a model on."""
+        stage, name = self.experiment.last_stage(model), test_set(self.experiment, model)
+        if not any(record.get("annotations", "an image's class") for record in self._tested_on(self._config(stage), name)):
+            raise ValueError(f"{stage.config}: no image of {name} has a box, so there is nothing to compare by: test on another")
 
     def _iterations(self, stage: Stage, images: int) -> int:
         return with_max_iter(self._config(stage), images).SOLVER.MAX_ITER
@@ -218,10 +229,6 @@ class _Planner:
         kept = round(cell.keep_ratio * competing) + (others if cfg.ADAPRUNER.EMPTY_IMAGES == "keep" else 0)
         records = self._load(self._config(stage))
         return kept + sum(record["dataset_name"] not in cfg.DATASETS.TRAIN for record in records)
-
-
-def _fingerprint_of(cfg: CfgNode, name: str) -> str:
-    return fingerprint(task_of(cfg).load_dataset(cfg, name))
 
 
 def _digest_of(path: str) -> str:

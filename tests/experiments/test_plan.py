@@ -27,8 +27,8 @@ WARM_UP = {"no warm-up": {"ADAPRUNER.WARMUP": 0}}
 def data(monkeypatch, tmp_path, clean_catalogs):
     """Ten images, one of them empty, in place of BCCD; the repository as working folder."""
     ids = [f"i{n}" for n in range(10)]
-    splits = {"trainval": ids, "test": ["t"], "more": ["m1", "m2"]}
-    folder = write_voc_folder(tmp_path / "data/bccd", splits, empty=["i3"])
+    splits = {"trainval": ids, "test": ["t"], "more": ["m1", "m2"], "blank": ["b"]}
+    folder = write_voc_folder(tmp_path / "data/bccd", splits, empty=["i3", "b"])
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
     return folder
@@ -351,6 +351,13 @@ def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_p
         ),
         ({"prune_opts": {"DATASETS.SELECTION": "x"}}, "prune_.*: DATASETS.SELECTION is set, but a comparison"),
         ({"train_opts": {"DATASETS.SELECTION": "x"}}, "train_.*: DATASETS.SELECTION is set, but a comparison"),
+        (
+            {
+                "opts": {"DATASETS.REGISTER": [f"bccd_{name}=voc:bccd:{name}" for name in ("trainval", "blank")]},
+                "train_opts": {"DATASETS.TEST": ["bccd_blank"]},
+            },
+            "train_yolov3_tiny_R18.yaml: no image of bccd_blank has a box",
+        ),
         ({"keep_ratios": [0.8, 0.98]}, "keep_ratio 0.98 of 10 samples is all of them"),
         *(
             ({"train_opts": {"DATASETS.TEST": names}}, "train_yolov3_tiny_R18.yaml: DATASETS.TEST has to name one")
