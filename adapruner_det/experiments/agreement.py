@@ -122,8 +122,11 @@ def kept_of(selection: Selection, known: Statistics) -> dict[str, float]:
 
 
 def in_common(selection: Selection, other: Selection) -> float:
-    """Share of the images that `selection` keeps that `other` keeps too."""
-    kept, others = ({key for key, stays in zip(one.keys, one.kept) if stays} for one in (selection, other))
+    """Share of the images that `selection` keeps that `other` keeps too; those that did not compete do not count."""
+    kept, others = (
+        {key for key, stays, score in zip(one.keys, one.kept, one.scores) if stays and score is not None}
+        for one in (selection, other)
+    )
     return len(kept & others) / len(kept)
 
 

@@ -79,6 +79,13 @@ def test_a_share_is_of_what_the_selection_itself_keeps():
     assert in_common(selection("++--"), selection("+---")) == 0.5
 
 
+def test_images_that_stay_in_every_selection_are_nothing_in_common():
+    one, other = selection("++--++"), selection("+-+-++")
+    for own in (one, other):
+        own.scores[4:] = [None, None]
+    assert in_common(one, other) == 0.5
+
+
 @pytest.mark.parametrize("kept, gap", [("++", 0), ("-", 1), ("+--+-", 2), ("--+---+-", 3)])
 def test_longest_gap(kept, gap):
     assert longest_gap([sign == "+" for sign in kept]) == gap
