@@ -25,7 +25,9 @@ def vps(statistics: Statistics, keep_ratio: float, seed: int) -> np.ndarray:
     if len(confidence) == 0:
         raise ValueError("vps needs a proxy that measured its boxes, which former versions did not: train it anew")
     if len(confidence) < 2:
-        raise ValueError("vps needs two measurements or more: raise SCORING.SNAPSHOTS (classification: SOLVER.MAX_ITER)")
+        raise ValueError(
+            "vps needs two measurements or more: raise SCORING.SNAPSHOTS (classification: SOLVER.MAX_ITER)"
+        )
     varied = np.nanvar(confidence, axis=0, dtype=np.float64)
     single = np.ones(len(varied), bool) if labels.crowds is None else ~labels.crowds
     return np.bincount(labels.images, varied * single, len(statistics))

@@ -189,13 +189,19 @@ class _Planner:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _tested_on(self, cfg: CfgNode, name: str) -> Sequence[dict]:
-        return self._cached(("test records", name, cfg.DATASETS.ON_INVALID), lambda: task_of(cfg).load_dataset(cfg, name))
+        return self._cached(
+            ("test records", name, cfg.DATASETS.ON_INVALID), lambda: task_of(cfg).load_dataset(cfg, name)
+        )
 
     def check_test(self, model: str) -> None:
         """Raises ValueError if there is nothing to measure a model on."""
         stage, name = self.experiment.last_stage(model), test_set(self.experiment, model)
-        if not any(record.get("annotations", "an image's class") for record in self._tested_on(self._config(stage), name)):
-            raise ValueError(f"{stage.config}: no image of {name} has a box, so there is nothing to compare by: test on another")
+        if not any(
+            record.get("annotations", "an image's class") for record in self._tested_on(self._config(stage), name)
+        ):
+            raise ValueError(
+                f"{stage.config}: no image of {name} has a box, so there is nothing to compare by: test on another"
+            )
 
     def _iterations(self, stage: Stage, images: int) -> int:
         return with_max_iter(self._config(stage), images).SOLVER.MAX_ITER
