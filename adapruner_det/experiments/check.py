@@ -49,6 +49,8 @@ def _check_variant(experiment: Experiment, variant: str, selecting: CfgNode) -> 
         )
     if reason := refusal(base, task_name(selecting), form):
         raise ValueError(f"variants: {variant}: {reason}")
+    if ignored := [key for key in experiment.variants[variant] if _is_ignored(base, key)]:
+        raise ValueError(f"variants: {variant}: {base} does not look at {', '.join(ignored)}: leave it out")
     if set(cfg.DATASETS.TRAIN) != set(selecting.DATASETS.TRAIN):
         raise ValueError(
             f"variants: {variant}: DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} is not what the other methods choose among, "
@@ -61,6 +63,14 @@ def _check_variant(experiment: Experiment, variant: str, selecting: CfgNode) -> 
             f"variants: {variant}: {', '.join(differing)} cannot differ, as the proxy that all methods look at "
             "depends on it; make a comparison of its own, with this in --prune-opts"
         )
+
+
+def _is_ignored(method: str, key: str) -> bool:
+    """Whether it is a setting of another method."""
+    node, _, name = key.partition(".")
+    if node == "SCORING":
+        return method == ADAPRUNER or (name.lower() in METHODS and name.lower() != method)
+    return node == "ADAPRUNER" and method != ADAPRUNER and name != "EMPTY_IMAGES"
 
 
 def _check_training(stage: Stage, pruned: Collection[str]) -> None:

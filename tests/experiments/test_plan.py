@@ -371,6 +371,14 @@ def test_more_methods_and_ratios_leave_the_runs_that_are_there_as_they_are(tmp_p
             {"variants": {"x": {"method": "bnsl", "SCORING.BNSL": "supervised"}}},
             r"variants: x: bnsl \(supervised\) does not",
         ),
+        *(
+            ({"variants": {"x": {"method": method, key: value}}}, f"variants: x: {method} does not look at {key}")
+            for method, key, value in (
+                ("adapruner", "SCORING.CLASS_BALANCE", True),
+                ("mean_loss", "ADAPRUNER.WARMUP", 0),
+                ("mean_loss", "SCORING.BNSL", "hard"),
+            )
+        ),
         ({"variants": {"x": {"method": "bnsl_hard"}}}, "bnsl_hard is now bnsl with SCORING.BNSL hard"),
         ({"variants": {"x": {"method": "el2n"}}}, "methods: el2n does not apply to detection: an image"),
         ({"methods": ["el2n", "glister"]}, "methods: el2n does not apply .*; glister does not apply"),
