@@ -1,5 +1,6 @@
 """AdaPruner for Detectron2: learn which training images a detector can do without."""
 
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ if TYPE_CHECKING:
 __all__ = ["Selection", "prune"]
 __version__ = "0.2.1"
 
-# Detectron2 scripts two functions while it is imported, which recent torch calls deprecated: nothing
-# that a user of this package could act on.
+# What recent torch says of Detectron2's code, on the console: nothing that a user of this package could act on.
 warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)
+warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release", category=UserWarning)
+logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing will" not in record.getMessage())
 
 
 def __getattr__(name: str) -> Any:
