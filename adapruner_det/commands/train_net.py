@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
     """Does what the command line says; a mistake in it or in the data, a signal and a lost process end the program."""
     from adapruner_det.engine.distributed import is_of_lost_process
     from adapruner_det.engine.stopping import Stopped, StopSignals
+    from adapruner_det.pruning import RatioNotReachedError
 
     try:
         with StopSignals().caught():
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
         going_on = [] if args.resume or args.eval_only else ["--resume"]
         stopped.tell(program(), [again[0], *going_on, *again[1:]])
         raise
-    except (UserError, FloatingPointError) as error:  # the latter of losses, once the model has diverged
+    # losses that are no numbers, once the model has diverged; a penalty that did not bring the mask to the ratio
+    except (UserError, FloatingPointError, RatioNotReachedError) as error:
         raise SystemExit(f"{program()}: error: {error}") from error
     except RuntimeError as error:
         if not is_of_lost_process(error):

@@ -25,7 +25,7 @@ from adapruner_det.data.serialized_records import SerializedRecords
 from adapruner_det.engine import distributed, hooks
 from adapruner_det.engine.distributed import leave_process_groups, patient_group, synchronise_statistics
 from adapruner_det.engine.trainer import AdaPrunerTrainer
-from adapruner_det.pruning import Selection
+from adapruner_det.pruning import RatioNotReachedError, Selection
 
 IDS = [f"img{i:02d}" for i in range(20)]
 # GroupNorm, as BatchNorm's statistics are of a process's own half of the batch. The learning rate is low
@@ -196,7 +196,10 @@ def test_a_process_that_is_lost_ends_the_others_with_one_line(tmp_path):
     assert "another process of this run is gone" in said and said.endswith("--resume")
 
 
-@pytest.mark.parametrize("error, ends", [(RuntimeError, RuntimeError), (FloatingPointError, SystemExit)])
+@pytest.mark.parametrize(
+    "error, ends",
+    [(RuntimeError, RuntimeError), (FloatingPointError, SystemExit), (RatioNotReachedError, SystemExit)],
+)
 def test_other_errors_are_not_taken_for_a_lost_process(monkeypatch, error, ends):
     tool = import_module("adapruner_det.commands.train_net")
 
