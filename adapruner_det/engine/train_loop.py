@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -123,13 +123,19 @@ class Visits:
         vars(self).update(copy.deepcopy(state))
 
 
+def is_loss(values: Tensor) -> Tensor:
+    """Which of the values the mask can go by: finite and not negative."""
+    return (values >= 0) & (values < math.inf)
+
+
 class AdaPrunerStep(MixedPrecisionTrainer):
     """Weights each image's loss by its mask (Eq. 4) and lets the losses move the mask (Eq. 5-7).
 
     The model has to return one value an image for each loss term. Every process applies the updates
     of all processes, in rank order, so that all hold the same mask.
 
-    An image whose loss is not finite is named, and left out of the step: neither its mask nor the model moves by it.
+    An image whose loss is not finite, or negative, which Eq. 5 has no logarithm of, is named, and left out of the step:
+    neither its mask nor the model moves by it.
     After so many images as `most_without_numbers` says the run ends.
 
     Args:
@@ -163,7 +169,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         per_image = {name: values.float() for name, values in self.forward(data).items()}
         weights = self.pruner.weights(index)
         self._batch = index, weights, {name: values.detach() for name, values in per_image.items()}
-        finite = sum(per_image.values()).isfinite()  # type: ignore[union-attr]
+        finite = is_loss(cast(Tensor, sum(per_image.values())))
         own = weights.to(self.device, non_blocking=True)
         return {name: (own * torch.where(finite, values, 0.0)).mean() for name, values in per_image.items()}
 
@@ -171,7 +177,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         """The one moment at which a step waits for a GPU: the losses come, and the mask learns of those of all processes."""
         index, weights, per_image = self._batch
         terms = torch.stack(list(per_image.values()), dim=1).cpu()
-        finite = terms.sum(dim=1).isfinite()
+        finite = is_loss(terms.sum(dim=1))
         own = weights[:, None] * torch.where(finite[:, None], terms, 0.0)
         self._metrics = dict(zip(per_image, own.mean(dim=0)))
         if not self._learn(index, list(per_image), terms):
@@ -183,7 +189,7 @@ class AdaPrunerStep(MixedPrecisionTrainer):
     def _learn(self, own: Tensor, names: list[str], terms: Tensor) -> bool:
         """Moves the mask by the losses of all processes: (B,) own indices, (B, terms) losses. Whether all are finite."""
         index, terms = gathered(own, terms)
-        finite = terms.sum(dim=1).isfinite()
+        finite = is_loss(terms.sum(dim=1))
         without_loss, index, terms = index[~finite], index[finite], terms[finite]
         if len(without_loss):
             self._note_non_finite(without_loss)
@@ -200,15 +206,15 @@ class AdaPrunerStep(MixedPrecisionTrainer):
         counts.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
         for i in new:
             logger.warning(
-                f"iteration {self.iter}: the loss of {self._name(i)} is not finite; its mask stays as it is, and the step "
-                "does without it"
+                f"iteration {self.iter}: the loss of {self._name(i)} is not finite or below 0; its mask stays as it is, "
+                "and the step does without it"
             )
         found = counts.nonzero().flatten().tolist()
         if len(found) > most_without_numbers(len(counts)):
             raise FloatingPointError(
-                f"iteration {self.iter}: the losses of {len(found)} of {len(counts)} images have not been finite: "
-                f"{', '.join(map(self._name, found))}. If these images are sound, a lower SOLVER.BASE_LR or "
-                "SOLVER.CLIP_GRADIENTS usually helps"
+                f"iteration {self.iter}: the losses of {len(found)} of {len(counts)} images have not been finite, or "
+                f"below 0: {', '.join(map(self._name, found))}. If these images are sound, a lower SOLVER.BASE_LR or "
+                "SOLVER.CLIP_GRADIENTS usually helps; a model whose loss is meant to fall below 0 cannot prune"
             )
 
     def _name(self, i: int) -> str:

@@ -382,6 +382,23 @@ def test_an_image_without_a_finite_loss_is_named_and_left_out(voc, config, caplo
     assert selection.columns["last_loss"][at] is None and selection.columns["visits"][at] == 0
 
 
+def test_a_negative_loss_is_left_out_of_the_step_and_too_many_end_the_run_in_words(voc, config, caplog):
+    voc("all")
+    trainer = AdaPrunerTrainer(config())
+    sound = trainer.model.forward
+    trainer.model.forward = lambda data: {
+        name: values - 100 * torch.tensor([r["image_id"] in trainer.negative for r in data])
+        for name, values in sound(data).items()
+    }
+    trainer.negative = {"img07"}
+    trainer.train()
+    assert [r.message.count("img07") for r in caplog.records if "below 0" in r.message] == [1]
+    again = AdaPrunerTrainer(config())
+    again.model.forward, trainer.negative = trainer.model.forward, set(IDS)
+    with pytest.raises(FloatingPointError, match="images have not been finite, or below 0: .*cannot prune"):
+        again.train()
+
+
 def test_too_many_images_without_a_finite_loss_end_the_run_with_their_names(voc, config):
     voc("all")
     trainer = AdaPrunerTrainer(config())
