@@ -68,7 +68,7 @@ def _objects(proxy: Proxy, known: Statistics) -> Part:
         return {"objects": proxy.adapter.object_features(proxy.cfg, proxy.trained_network(), proxy.records)}
 
     arrays, seconds = proxy.cached("objects", compute)
-    return {"objects": replace(known, **arrays).finite().objects}, seconds
+    return {"objects": replace(known, objects=arrays["objects"]).finite().objects}, seconds
 
 
 def _last_layer(proxy: Proxy, known: Statistics) -> Part:
